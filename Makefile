@@ -1,0 +1,45 @@
+# make book, make test: both set everything up by themselves. Needs Python 3.11 or newer, pip and make.
+PYTHON ?= python3
+PROFILE ?= demo
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := fastqc fastp rna-star samtools subread multiqc
+
+.PHONY: book test lint lock cards tools venv clean
+
+book: $(VENV)/.ready
+	@$(BIN)/epigen build --profile $(PROFILE)
+
+test: $(VENV)/.ready
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+venv: $(VENV)/.ready
+
+# pip of the machine fills the environment, so that a Python without ensurepip will do.
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed; set PYTHON=" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@echo "make: installing the locked packages into $(VENV) (about 2.5 GB; once)"
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --progress-bar on -r requirements.lock
+	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:
+	$(PYTHON) .ci/lock.py > requirements.lock.part && mv requirements.lock.part requirements.lock
+
+cards: $(VENV)/.ready
+	$(BIN)/epigen data cards > data/README.md.part && mv data/README.md.part data/README.md
+
+# The read-processing tools are the one thing that pip cannot bring.
+tools:
+	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS); \
+	elif command -v conda >/dev/null; then conda env update --file environment.yml; \
+	else echo "make tools: needs root and apt-get, or conda (environment.yml); without them the reads chapter is left out" >&2; exit 1; fi
+
+clean:
+	rm -rf _build results book/_generated book/epilepsy book/geneformer .snakemake

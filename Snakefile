@@ -1,0 +1,64 @@
+# The order and the dependencies of the runs, for a machine: a job for each run of a notebook, then the claims, then the
+# site. What a notebook needs stands in its own metadata; which runs there are, in notebooks/profiles/.
+#
+# A run is done again when its notebook, a module of epigen_utils that it imports (directly or through others, at their
+# top), its chapter's claims, a file of the user's, a parameter, or the registry's entry of a data set has changed in
+# content; a changed time stamp alone is no cause.
+import json
+import sys
+
+from epigen_utils import book, paths, runs
+
+PROFILE = config.get("profile", "demo")
+OWN = json.loads(config["own"]) if config.get("own") else None
+PLAN = runs.without_missing_tools(runs.plan(PROFILE, OWN))
+CLAIMS = paths.RESULTS / PROFILE / "claims.csv"
+CLAIMS_TABLE = paths.GENERATED / "claims.md"
+
+
+rule all:
+    input:
+        paths.SITE / "index.html",
+
+
+for run in PLAN:
+
+    rule:
+        name: run.key.replace("/", "_").replace("-", "_")
+        input: run.inputs, runs.after(run, PLAN)
+        output: run.executed, run.metrics
+        params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable
+        threads: run.needs.threads
+        shell: "{params.python} -m epigen_utils.runs {params.run:q} {threads}"
+
+
+rule claims:
+    input:
+        [run.metrics for run in PLAN],
+        sorted(paths.CLAIMS.glob("*.csv")),
+        [paths.PACKAGE / f"{name}.py" for name in ("book", "claims", "markup")],
+    output:
+        CLAIMS_TABLE,
+        CLAIMS,
+    params:
+        python=sys.executable,
+    shell:
+        "{params.python} -m epigen_utils.cli claims --profile {PROFILE} --page {output[0]} --csv {output[1]} --quiet"
+
+
+rule site:
+    input:
+        [run.executed for run in PLAN],
+        CLAIMS_TABLE,
+        paths.TOC,
+        paths.ROOT / "_config.yml",
+        paths.PACKAGE / "book.py",
+        sorted(path for path in paths.BOOK.rglob("*") if path.is_file() and path.suffix in (".md", ".bib", ".css", ".js", ".svg", ".png") and paths.GENERATED not in path.parents),
+    output:
+        paths.SITE / "index.html",
+    params:
+        python=sys.executable,
+        plan=[run.key for run in PLAN],
+        own=json.dumps(OWN or {}),
+    shell:
+        "{params.python} -m epigen_utils.cli site --profile {PROFILE} --own {params.own:q}"

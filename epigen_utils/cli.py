@@ -1,0 +1,205 @@
+"""epigen: check a data set, build the book, list and fetch data, show the claims. It passes on; it computes nothing."""
+
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from epigen_utils import paths, progress, registry, runs
+from epigen_utils.errors import DataError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data = typer.Typer(help="Data sets of the registry.", no_args_is_help=True)
+app.add_typer(data, name="data")
+console = Console()
+
+Group = Annotated[str, typer.Option(help="Column of obs (or of the sample table) that holds the groups.")]
+Reference = Annotated[str, typer.Option(help="Group that the others are compared with.")]
+Donor = Annotated[str, typer.Option(help="Column that says which donor each sample is from.")]
+Samples = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
+Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at which size.")]
+
+
+@app.command()
+def check(dataset: str, samples: Samples = "", group: Group = "", reference: Reference = "", donor: Donor = "", task: str = "") -> None:
+    """Say what is wrong with a data set before anything runs on it."""
+    from epigen_utils import datasets
+
+    adata = datasets.load(dataset, samples=samples, group=group, reference=reference, donor=donor, task=task)
+    about = adata.uns["epigen"]
+    line = f"{dataset}: good, {adata.n_obs:,} samples x {adata.n_vars:,} genes"
+    if about.get("group"):
+        sizes = adata.obs[about["group"]].value_counts(sort=False)
+        line += f"; {about['group']}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def build(
+    profile: Profile = "demo",
+    dataset: Annotated[str, typer.Option(help="A data set of your own, h5ad, CSV or TSV: it gets a part of the book.")] = "",
+    samples: Samples = "",
+    group: Group = "",
+    reference: Reference = "",
+    donor: Donor = "",
+    only: Annotated[str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")] = "",
+    cores: Annotated[int, typer.Option(help="Cores to use.")] = os.cpu_count() or 1,
+    executor: Annotated[str, typer.Option(help="A Snakemake workflow profile, such as workflow/slurm.")] = "",
+) -> None:
+    """Build the book, or one part of it, on a profile or on your own data."""
+    own = {}
+    if dataset:
+        own = {"dataset": str(Path(dataset).resolve()), "samples": samples and str(Path(samples).resolve())}
+        own |= {"group": group, "reference": reference, "donor": donor}
+        check(own["dataset"], own["samples"], group, reference, donor, "")
+    elif any((samples, group, reference, donor)):
+        raise DataError("epigen build: --samples, --group, --reference and --donor go with --dataset; give it")
+    planned = runs.plan(profile, own or None)
+    _bring_tools(planned)
+    targets = [str(paths.SITE / "index.html")]
+    if only:
+        chosen = [run for run in planned if run.key == only]
+        if not chosen:
+            raise DataError(f"--only {only}: no such run; {registry.closest(only, [run.key for run in planned])}")
+        targets = [str(chosen[0].metrics)]
+    _snakemake(profile, own, targets, cores, executor)
+    done = chosen[0].results if only else paths.SITE / "index.html"
+    console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _bring_tools(planned: list[runs.Run]) -> None:
+    """Install missing programs where that is allowed; elsewhere say which chapters are left out."""
+    missing = runs.missing_tools(planned)
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"epigen: installing {', '.join(sorted(set(sum(missing.values(), []))))} (make tools)", file=sys.stderr)
+        subprocess.run(["make", "--no-print-directory", "tools"], cwd=paths.ROOT, check=False)
+        missing = runs.missing_tools(planned)
+    for notebook, tools in missing.items():
+        print(f"epigen: {notebook} is left out: {', '.join(tools)} not installed (make tools, as root or by conda)", file=sys.stderr)
+
+
+def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor: str) -> None:
+    """Run Snakemake under a lock of our own, so that its own may be cleared after a build that was killed."""
+    paths.BUILD.mkdir(exist_ok=True)
+    if "MAKELEVEL" in os.environ:
+        runs.stay_with(os.getppid())
+    with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a") as jobs:
+        try:
+            fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            building.seek(0)
+            raise DataError(f"another build is running here (process {building.read().strip()}); wait for it, or stop it") from None
+        building.truncate(0)
+        building.write(str(os.getpid()))
+        building.flush()
+        # Jobs of a build that was killed end within a second; they hold this lock until then.
+        fcntl.flock(jobs, fcntl.LOCK_EX)
+        fcntl.flock(jobs, fcntl.LOCK_SH)
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(paths.ROOT)]
+        command += ["--config", f"profile={profile}", *([f"own={json.dumps(own)}"] if own else [])]
+        command += ["--workflow-profile", executor] if executor else ["--cores", str(cores)]
+        environment = os.environ | {"EPIGEN_BUILD_PID": str(os.getpid())}
+        run = {"env": environment, "cwd": paths.ROOT, "pass_fds": [jobs.fileno()], "preexec_fn": _die_with_parent}
+        if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
+            subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **run)
+        command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *targets]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **run) as process, open(paths.BUILD_LOG, "w") as log:
+            progress.follow(process.stderr, log)
+        if process.returncode != 0:
+            raise DataError(f"the build stopped; what was finished is kept: mend it and build again (log: {paths.BUILD_LOG})")
+
+
+def _die_with_parent() -> None:
+    """On Linux, ask the kernel to end Snakemake with the build that started it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+@app.command()
+def claims(
+    profile: Profile = "demo",
+    page: Annotated[Path | None, typer.Option(help="Write the claims page's table here.", hidden=True)] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all claims to this CSV.")] = None,
+    quiet: Annotated[bool, typer.Option(help="Print nothing.")] = False,
+) -> None:
+    """Show every claim with what was reproduced and its verdict."""
+    from epigen_utils import claims as ledger
+
+    if page and csv:
+        from epigen_utils import book
+
+        book.write_claims(profile, page, csv)
+    judged = ledger.table(profile)
+    if csv and not page:
+        judged.to_csv(csv, index=False)
+    if not quiet:
+        _print_table("Claims", ledger.for_reading(judged)[["claim", "quantity", "reported", "reproduced", "verdict"]].values.tolist(),
+                     ["claim", "quantity", "reported", "reproduced", "verdict"])
+
+
+@app.command(hidden=True)
+def site(profile: Profile = "demo", own: str = "{}") -> None:
+    """Publish the pages of finished runs and build the site (called by the Snakefile)."""
+    from epigen_utils import book
+
+    given = json.loads(own)
+    if "EPIGEN_BUILD_PID" in os.environ:
+        runs.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
+    planned = runs.without_missing_tools(runs.plan(profile, given or None))
+    book.build(planned, runs.own_name(given["dataset"]) if given else "")
+
+
+@data.command("list")
+def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(registry.KINDS)}.")] = "") -> None:
+    """List the data sets of the registry."""
+    chosen = [entry for entry in registry.registry().values() if kind in ("", entry.kind)]
+    if not chosen:
+        raise DataError(f"--kind {kind}: no such kind; {registry.closest(kind, registry.KINDS)}")
+    rows = [[e.name, e.kind, e.nature, e.species, ", ".join(sorted({f.source for f in e.files.values()})), e.title] for e in chosen]
+    _print_table("Data sets", rows, ["name", "kind", "nature", "species", "source", "title"])
+
+
+@data.command("fetch")
+def fetch_data(names: list[str]) -> None:
+    """Fetch the files of data sets, and check their hashes."""
+    for name in names:
+        for role, path in registry.fetch(name).items():
+            console.print(f"{name}: {role}: {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@data.command("cards")
+def cards() -> None:
+    """Print data/README.md, a card for each data set."""
+    print(registry.cards(), end="")
+
+
+def _print_table(title: str, rows: list[list[str]], columns: list[str]) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell).replace("[", "\\[") for cell in row))
+    console.print(table)
+
+
+def main() -> None:
+    """Run a command; what a user can mend is said in one line, with exit code 1."""
+    try:
+        app()
+    except DataError as error:
+        print(f"epigen: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Series of the Gene Expression Omnibus: from a series matrix to its samples and its supplementary count table.
+
+The series matrix is the text file that GEO writes for every series: ``!Series_...`` lines about the study and
+``!Sample_...`` lines with one quoted value a sample.
+"""
+
+import csv
+import gzip
+from pathlib import Path
+
+import pandas as pd
+
+from epigen_utils.errors import DataError
+
+#: Supplementary files whose names say that they hold counts, in this order of preference.
+COUNT_WORDS = ("raw_count", "rawcount", "counts", "count")
+TABLE_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".csv", ".tsv", ".txt")
+
+
+def _lines(path: Path, prefix: str) -> list[list[str]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as stream:
+        return [row for row in csv.reader(stream, delimiter="\t") if row and row[0].startswith(prefix)]
+
+
+def samples(series_matrix: Path) -> pd.DataFrame:
+    """The samples of a series, from its series matrix.
+
+    Returns
+    -------
+    A row a sample, indexed by GSM accession: ``title``, ``organism``, ``source``, and a column for each
+    ``key: value`` characteristic.
+
+    Raises
+    ------
+    DataError
+        If the file has no samples.
+    """
+    rows = _lines(series_matrix, "!Sample_")
+    by_key = {row[0].removeprefix("!Sample_"): row[1:] for row in reversed(rows)}
+    if "geo_accession" not in by_key:
+        raise DataError(f"{series_matrix}: no !Sample_geo_accession line; is it a series matrix?")
+    table = pd.DataFrame(index=by_key["geo_accession"])
+    for column, key in (("title", "title"), ("organism", "organism_ch1"), ("source", "source_name_ch1")):
+        table[column] = by_key.get(key)
+    for row in rows:
+        if row[0] == "!Sample_characteristics_ch1":
+            for accession, text in zip(table.index, row[1:], strict=True):
+                key, separator, value = text.partition(": ")
+                if separator:
+                    table.loc[accession, key.strip()] = value.strip()
+    return table
+
+
+def counts_url(series_matrix: Path) -> str:
+    """Address of the supplementary table of counts that a series matrix names.
+
+    Raises
+    ------
+    DataError
+        If it names none; the message lists what it names.
+    """
+    urls = [value for row in _lines(series_matrix, "!Series_supplementary_file") for value in row[1:] if value]
+    tables = [url for url in urls if url.lower().endswith(TABLE_SUFFIXES)]
+    for word in COUNT_WORDS:
+        for url in tables:
+            if word in url.rsplit("/", 1)[-1].lower():
+                return url.replace("ftp://", "https://", 1)
+    listed = ", ".join(url.rsplit("/", 1)[-1] for url in urls) or "none"
+    raise DataError(f"{series_matrix}: no supplementary table of counts (files: {listed}); download it and give its path")

@@ -1,0 +1,44 @@
+"""Text and tables as MyST and as HTML, with every character of the data shown as itself."""
+
+import html
+import re
+
+import pandas as pd
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|$~:@^=])")
+
+
+def text(value: object) -> str:
+    """Data as MyST text: markup and HTML in it appear as written."""
+    escaped = html.escape(str(value), quote=False)
+    return _SPECIAL.sub(r"\\\1", escaped).replace("\n", " ")
+
+
+def myst_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
+    """A numbered table; the caption is MyST, the cells are data."""
+    lines = [
+        ":::{table} " + caption,
+        f":name: {label}",
+        ":class: epigen-table",
+        "",
+        "| " + " | ".join(text(column) for column in frame.columns) + " |",
+        "|" + "|".join(" ---: " if _numeric(frame[column]) else " --- " for column in frame.columns) + "|",
+    ]
+    lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in frame.itertuples(index=False)]
+    return "\n".join([*lines, ":::", ""])
+
+
+def _numeric(column: pd.Series) -> bool:
+    """Whether a column of formatted cells reads as numbers, and wants to be flush right."""
+    cells = [cell for cell in column.astype(str) if cell]
+    return bool(cells) and all(re.fullmatch(r"[-+]?[\d,.]+(e[-+]?\d+)?%?", cell) for cell in cells)
+
+
+def html_table(frame: pd.DataFrame, *, caption: str) -> str:
+    """The same for a notebook that is read in Jupyter."""
+    return frame.to_html(index=False, escape=True, border=0) + f"<p>{html.escape(caption)}</p>"
+
+
+def plain(myst: str) -> str:
+    """A caption without its MyST escapes, for places that take plain text."""
+    return html.unescape(re.sub(r"\\(.)", r"\1", re.sub(r"\{[\w:]+\}`([^`<]*)[^`]*`", r"\1", myst)))

@@ -1,0 +1,145 @@
+"""Figures. Each function takes an axes, draws on it and gives it back; `heatmap` needs a figure of its own."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import pdist
+
+from epigen_utils import style
+
+sns.set_theme(style="ticks")
+style.use()
+
+
+def embedding(ax: Axes, points: pd.DataFrame, labels: pd.Series, *, shares: np.ndarray | None = None, title: str = "") -> Axes:
+    """Samples in two dimensions, coloured and marked by group; ``shares`` are the variances that the axes explain."""
+    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    colour, marker = style.colours(levels), style.markers(levels)
+    for level in levels:
+        chosen = points[(labels == level).to_numpy()]
+        ax.scatter(*chosen.to_numpy().T[:2], color=colour[level], marker=marker[level], s=46, edgecolor="white", label=f"{level} (n = {len(chosen)})")
+    for set_label, name, i in ((ax.set_xlabel, points.columns[0], 0), (ax.set_ylabel, points.columns[1], 1)):
+        set_label(name if shares is None else f"{name} ({shares[i]:.1%} of variance)")
+    ax.set_title(title)
+    ax.margins(0.12)
+    return ax
+
+
+def rank_against_rank(ax: Axes, ranked: pd.DataFrame) -> Axes:
+    """Rank by variance against rank by mean; a gene on the diagonal has the same place in both orders."""
+    n = len(ranked)
+    ax.plot([1, n], [1, n], color=style.MUTED, linewidth=1, zorder=0)
+    ax.scatter(ranked["rank_by_mean"], ranked["rank_by_variance"], color=style.HIGHLIGHT, s=30 if n < 100 else 4, edgecolor="none")
+    ax.set_xlabel("rank by mean count")
+    ax.set_ylabel("rank by variance of counts")
+    ax.set_aspect("equal")
+    return ax
+
+
+def shares(ax: Axes, values: pd.Series, *, label: str) -> Axes:
+    """Horizontal bars of shares that sum to one, largest on top, with the running sum at each bar's end."""
+    values = values.sort_values(ascending=False)
+    running = values.cumsum()
+    ax.barh(np.arange(len(values)), values, color=style.PALETTE[2], height=0.72)
+    for i, (share, total) in enumerate(zip(values, running, strict=True)):
+        ax.text(share + 0.004, i, f"{total:.0%}", va="center", fontsize=8, color="#444444")
+    ax.set_yticks(np.arange(len(values)), values.index, fontsize=8)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.set_xlabel(label)
+    return ax
+
+
+def bars(ax: Axes, values: pd.Series, labels: pd.Series, *, ylabel: str) -> Axes:
+    """A bar a sample, coloured by group, in the order of the groups."""
+    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    order = np.argsort([levels.index(label) for label in labels], kind="stable")
+    colour = style.colours(levels)
+    ax.bar(np.arange(len(values)), values.to_numpy()[order], color=[colour[labels.iloc[i]] for i in order], width=0.85)
+    few = len(values) <= 24
+    ax.set_xticks(np.arange(len(values)) if few else [], values.index[order] if few else [], rotation=90, fontsize=8)
+    ax.set_xlabel("" if few else f"{len(values)} samples")
+    ax.set_ylabel(ylabel)
+    return ax
+
+
+def group_legend(ax: Axes, labels: pd.Series, **where) -> Axes:
+    """A legend of the groups for axes that were coloured by group."""
+    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    sizes = labels.value_counts()
+    ax.legend(handles=[Patch(color=colour, label=f"{level} (n = {sizes[level]})") for level, colour in style.colours(levels).items()], **where)
+    return ax
+
+
+def lattice(ax: Axes, values: np.ndarray, *, claimed: float, half_width: float, label: str) -> Axes:
+    """The values that a score can take, as ticks on a line, against the interval that a rounded claim allows."""
+    ax.axvspan(claimed - half_width, claimed + half_width, color=style.HIGHLIGHT, alpha=0.25, linewidth=0)
+    ax.axvline(claimed, color=style.HIGHLIGHT, linewidth=1)
+    ax.vlines(values, 0, 1, color=style.PALETTE[2], linewidth=1.4)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_ylabel(label, rotation=0, ha="right", va="center")
+    return ax
+
+
+def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None = None, value: str) -> Figure:
+    """Genes x samples, both clustered by Ward linkage on Pearson distance (1 - r), each gene centred and scaled.
+
+    Parameters
+    ----------
+    table
+        Samples x genes; a gene that is constant over samples has no correlation and is left out.
+    labels
+        Group of each sample, shown as a colour bar.
+    names
+        Gene id -> the name to show.
+    value
+        What the colours mean before scaling, for the colour bar's label.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two genes vary.
+    """
+    table = table.loc[:, table.std() > 0]
+    if table.shape[1] < 2:
+        raise ValueError("a heat map needs at least two genes that vary over samples")
+    scaled = ((table - table.mean()) / table.std()).T
+    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    colour = style.colours(levels)
+    if names is not None:
+        scaled.index = [str(names.get(gene, gene)) for gene in scaled.index]
+    few = len(labels) <= 40
+    # clustermap lays its axes out itself.
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = sns.clustermap(
+            scaled,
+            row_linkage=ward_on_pearson(table.T),
+            col_linkage=ward_on_pearson(table),
+            col_colors=[colour[label] for label in labels],
+            cmap=style.DIVERGING,
+            center=0,
+            figsize=(7.5, 2.6 + 0.2 * len(scaled)),
+            dendrogram_ratio=(0.14, 0.12 if len(scaled) > 30 else 0.2),
+            colors_ratio=0.025,
+            cbar_pos=(0.02, 0.86, 0.03, 0.1),
+            cbar_kws={"label": f"{value}\n(z by gene)"},
+            xticklabels=few,
+            yticklabels=True,
+        )
+    grid.ax_heatmap.set_xlabel("" if few else f"{len(labels)} samples")
+    grid.ax_heatmap.set_ylabel("")
+    grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)
+    handles = [Patch(color=colour[level], label=level) for level in levels]
+    grid.ax_col_dendrogram.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    return grid.figure
+
+
+def ward_on_pearson(table: pd.DataFrame) -> np.ndarray:
+    """Ward linkage of the rows on Pearson distance 1 - r, as paper A's section III.C names it; SciPy's format."""
+    return linkage(np.clip(pdist(table.to_numpy(dtype=float), "correlation"), 0, None), method="ward")

@@ -1,0 +1,91 @@
+"""Where a page's numbers come from: commit, software, hashes, time; and the bundle that runs the page again."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from epigen_utils import paths, registry
+
+
+def commit() -> str:
+    """The commit that is checked out, and whether files differ from it."""
+
+    def git(*arguments):
+        done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    head = git("rev-parse", "--short=12", "HEAD")
+    if not head:
+        return "not under version control"
+    return head + (" with uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of each direct dependency that this process has imported."""
+    found = {"python": platform.python_version()}
+    declared = importlib.metadata.requires("epigen-utils") or []
+    names = {re.split(r"[^\w-]", line)[0] for line in declared if "extra ==" not in line}
+    distributions = importlib.metadata.packages_distributions()
+    for module in sorted(set(sys.modules) & set(distributions)):
+        for name in distributions[module]:
+            if name.lower() in names:
+                found[name.lower()] = importlib.metadata.version(name)
+    return dict(sorted(found.items()))
+
+
+def machine() -> str:
+    """Operating system, architecture, and the threads that numerical libraries may take."""
+    return f"{platform.system()} {platform.machine()}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads"
+
+
+def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str, dict]) -> None:
+    """Write the zip that runs a page again: notebook, parameters, helper package, registry, inputs or their hashes.
+
+    Parameters
+    ----------
+    notebook
+        ``paper/NN_slug``.
+    datasets
+        Name -> ``sha256`` of each file, as `datasets.load` recorded them.
+
+    Notes
+    -----
+    Times inside the archive are fixed, so that equal content gives equal bytes.
+    """
+    source = paths.NOTEBOOKS / f"{notebook}.ipynb"
+    shipped = [source, *sorted(paths.PACKAGE.glob("*.py")), *sorted(paths.PACKAGE.glob("*.mplstyle"))]
+    shipped += [paths.ROOT / name for name in ("pyproject.toml", "requirements.lock", "LICENSE", "README.md")]
+    shipped += [paths.REGISTRY, *sorted(paths.CLAIMS.glob("*.csv"))]
+    for name in datasets:
+        if name in registry.registry():
+            files = registry.entry(name).files.values()
+            shipped += [paths.DATA / spec.bundled for spec in files if spec.bundled]
+    keep = {key: value for key, value in parameters.items() if key != "results_dir"}
+    command = f"papermill notebooks/{notebook}.ipynb out.ipynb -f parameters.yml"
+    note = (
+        f"Runs the page {notebook} again.\n\n"
+        "  python3 -m venv .venv && .venv/bin/python -m pip install -r requirements.lock -e .\n"
+        f"  .venv/bin/{command}\n\n"
+        "inputs.json names each input with its SHA-256; files of your own must be put where parameters.yml says.\n"
+    )
+    texts = {
+        "HOW_TO_RUN.txt": note,
+        "parameters.yml": yaml.safe_dump(keep, sort_keys=True),
+        "inputs.json": json.dumps({name: about["sha256"] for name, about in datasets.items()}, indent=1),
+    }
+    part = target.with_suffix(".part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in shipped:
+            if path.exists():
+                texts[str(path.relative_to(paths.ROOT))] = path.read_text()
+        for name, content in texts.items():
+            archive.writestr(zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+    part.replace(target)

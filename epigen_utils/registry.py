@@ -1,0 +1,355 @@
+"""Which data sets there are, and how their files are had: bundled, from a package release, by URL, or simulated.
+
+``data/registry.yml`` is the only list. A file is taken from the mirror first (``EPIGEN_DATA_MIRROR``), then from the
+user's cache, then from its source, and is never used before its SHA-256 agrees.
+"""
+
+import csv
+import dataclasses
+import difflib
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pooch
+import requests
+import yaml
+
+from epigen_utils import geo, paths
+from epigen_utils.errors import DataError
+from epigen_utils.files import sha256, write_atomically
+
+KINDS = ("bulk", "cells", "annotation", "model", "reads")
+SOURCES = ("bundled", "package", "url", "geo", "mirror", "simulated")
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One file of a data set: where it comes from, and the SHA-256 that it must have."""
+
+    bundled: str = ""  # path under data/
+    package: str = ""  # name==version!member of a release on the package index
+    url: str = ""  # https://...
+    geo: str = ""  # accession of a series, whose supplementary count table is taken
+    mirror: str = ""  # path in a mirror, for files that only exist converted; `origin` says from what
+    simulated: str = ""  # function of epigen_utils.simulate
+    args: dict = dataclasses.field(default_factory=dict)  # its arguments
+    origin: str = ""
+    sha256: str | None = None
+
+    @property
+    def source(self) -> str:
+        return next(kind for kind in SOURCES if getattr(self, kind))
+
+    @property
+    def filename(self) -> str:
+        return re.split(r"[/!]", getattr(self, self.source))[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One data set of ``data/registry.yml``."""
+
+    name: str
+    title: str
+    species: str
+    kind: str
+    real: bool
+    licence: str
+    citation: str
+    card: str
+    files: dict[str, File]
+    read: str = ""  # reader of epigen_utils.datasets
+    options: dict = dataclasses.field(default_factory=dict)  # its arguments
+    group: str | None = None
+    reference: str | None = None  # level of `group` that others are compared with
+    donor: str | None = None
+    measure: str = "counts"  # counts | intensity
+
+    @property
+    def nature(self) -> str:
+        return "real" if self.real else "simulated"
+
+
+def closest(word: str, known) -> str:
+    """The nearest known word, or all of them: the mend of a typo."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+
+
+def _build(cls, where: str, given: dict, **extra):
+    """Make a dataclass from a mapping, naming an unknown or missing key in one line."""
+    known = {f.name for f in dataclasses.fields(cls)} - set(extra)
+    for key in given:
+        if key not in known:
+            raise DataError(f"{where}: unknown key {key!r}; {closest(key, known)}")
+    try:
+        return cls(**given, **extra)
+    except TypeError as error:
+        raise DataError(f"{where}: {str(error).split('__init__() ')[-1]}; add it") from None
+
+
+def parse(text: str, where: str = "data/registry.yml") -> dict[str, Entry]:
+    """Read a registry.
+
+    Parameters
+    ----------
+    text
+        YAML: name -> keys of `Entry`; each file has exactly one source.
+
+    Raises
+    ------
+    DataError
+        Naming the entry and the key that is unknown, missing or not allowed.
+    """
+    entries = {}
+    for name, given in (yaml.safe_load(text) or {}).items():
+        at = f"{where}: {name}"
+        raw = dict(given)
+        files = {}
+        for role, spec in raw.pop("files", {}).items():
+            files[role] = _build(File, f"{at}: files: {role}", spec)
+            sources = [kind for kind in SOURCES if getattr(files[role], kind)]
+            if len(sources) != 1:
+                raise DataError(f"{at}: files: {role}: {len(sources)} sources; give exactly one of {', '.join(SOURCES)}")
+        entry = _build(Entry, at, raw, name=name, files=files)
+        if entry.kind not in KINDS:
+            raise DataError(f"{at}: kind {entry.kind!r}; {closest(entry.kind, KINDS)}")
+        if not files:
+            raise DataError(f"{at}: no files; list at least one")
+        entries[name] = entry
+    return entries
+
+
+@cache
+def registry() -> dict[str, Entry]:
+    """All data sets, by name."""
+    return parse(paths.REGISTRY.read_text())
+
+
+def entry(name: str) -> Entry:
+    """One data set; raises `DataError` with the nearest known name."""
+    if name not in registry():
+        raise DataError(f"{name}: no such data set or file; {closest(name, registry())}")
+    return registry()[name]
+
+
+def fetch(name: str) -> dict[str, Path]:
+    """Files of a data set, by role, each checked against its hash. Simulated data sets have none.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be had, or is not the one the registry names.
+    """
+    found = entry(name)
+    return {role: _fetch(found, role) for role, spec in found.files.items() if spec.source != "simulated"}
+
+
+def _fetch(found: Entry, role: str) -> Path:
+    spec = found.files[role]
+    if spec.source == "bundled":
+        return _checked(paths.DATA / spec.bundled, spec.sha256)
+    if (mirrored := _from_mirror(spec)) is not None:
+        return mirrored
+    if spec.source == "mirror":
+        msg = (
+            f"{found.name}: {role} is held only as a conversion ({spec.mirror}, from {spec.origin}); "
+            "set EPIGEN_DATA_MIRROR to a folder that has it"
+        )
+        raise DataError(msg)
+    if spec.source == "geo":
+        spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(found, "series")))
+    target = paths.CACHE / found.name / spec.filename
+    expected = spec.sha256 or _seen().get(spec.url)
+    if not (target.exists() and (expected is None or sha256(target) == expected)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
+    return target
+
+
+def _checked(path: Path, expected: str | None) -> Path:
+    if not path.exists():
+        raise DataError(f"{path}: missing; restore it from the repository")
+    if expected and (actual := sha256(path)) != expected:
+        raise DataError(f"{path}: SHA-256 is {actual[:12]}..., expected {expected[:12]}...; replace the file")
+    return path
+
+
+@cache
+def _mirror_hashes(folder: str) -> dict[str, Path]:
+    """SHA-256 -> file of a mirror, from its MANIFEST.tsv where there is one."""
+    root = Path(folder)
+    manifest = root / "MANIFEST.tsv"
+    if manifest.exists():
+        with open(manifest, newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        return {row["sha256"]: root / row["path"] for row in rows if (root / row["path"]).is_file()}
+    return {sha256(path): path for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def _from_mirror(spec: File) -> Path | None:
+    if not paths.MIRROR:
+        return None
+    if spec.source == "mirror":
+        path = Path(paths.MIRROR) / spec.mirror
+        return _checked(path, spec.sha256) if path.exists() else None
+    path = _mirror_hashes(paths.MIRROR).get(spec.sha256)
+    return _checked(path, spec.sha256) if path else None
+
+
+def _from_url(spec: File, target: Path, expected: str | None) -> None:
+    _download(spec.url, target, expected)
+    if spec.sha256 is None:
+        _remember(spec.url, sha256(target))
+
+
+def _download(url: str, target: Path, expected: str | None) -> None:
+    """Fetch beside the target, check, rename: pooch does all three."""
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=expected and f"sha256:{expected}",
+            fname=target.name,
+            path=target.parent,
+            downloader=pooch.HTTPDownloader(progressbar="ipykernel" not in sys.modules, timeout=60),
+        )
+    except ValueError as error:
+        got = re.search(r"but got '?([0-9a-f]{64})", str(error))
+        raise DataError(
+            f"{url}: wrong hash, SHA-256 is {got[1] if got else 'another'}, expected {expected}; retry, or mend the registry"
+        ) from None
+    except requests.RequestException as error:
+        raise DataError(f"{url}: cannot be downloaded ({type(error).__name__}); check the connection and retry") from None
+
+
+def _seen() -> dict[str, str]:
+    """Hashes recorded when a file without a known one was first seen, by URL."""
+    record = paths.CACHE / "seen.json"
+    return json.loads(record.read_text()) if record.exists() else {}
+
+
+def _remember(url: str, digest: str) -> None:
+    record = paths.CACHE / "seen.json"
+    write_atomically(record, json.dumps(_seen() | {url: digest}, indent=1))
+
+
+def _pip_setting(key: str, default: str) -> str:
+    """A setting of pip's, as the user configured it: from the environment first, then from pip's files."""
+    if value := os.environ.get(f"PIP_{key.upper().replace('-', '_')}"):
+        return value
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    found = re.search(rf"^(?:global|download|install)\.{key}='(.*)'$", listed.stdout, re.M)
+    return found[1] if found else default
+
+
+@cache
+def _index() -> str:
+    """The package index pip uses; its built-in default is read from pip's own help."""
+    text = subprocess.run([sys.executable, "-m", "pip", "download", "--help"], capture_output=True, text=True, check=True).stdout
+    default = re.search(r"--index-url <url>.*?\(default\s+(\S+?)\)", text, re.S)[1]
+    return _pip_setting("index-url", default)
+
+
+def _archives(project: str, version: str) -> list[tuple[str, str, str]]:
+    """(file name, URL, SHA-256) of a release's archives, wheels first.
+
+    The index's simple API is read directly, because ``pip download`` of a source archive runs the package's build,
+    and because a wheel for another platform holds the same data.
+    """
+    page = urljoin(_index().rstrip("/") + "/", re.sub(r"[-_.]+", "-", project).lower() + "/")
+    try:
+        answer = requests.get(page, headers={"Accept": "text/html"}, timeout=60)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise DataError(f"{project}: the package index did not answer ({type(error).__name__}); check the connection") from None
+    named = re.compile(re.sub(r"[-_.]+", "[-_.]", project) + "-" + re.escape(version) + r"(-.*\.whl|\.tar\.gz|\.zip)", re.I)
+    found = []
+    for href in re.findall(r'<a[^>]*?href="([^"]+)"', answer.text):
+        url, _, digest = urljoin(page, html.unescape(href)).partition("#sha256=")
+        if named.fullmatch(name := url.rsplit("/", 1)[-1]):
+            found.append((name, url, digest))
+    return sorted(found, key=lambda row: not row[0].endswith(".whl"))
+
+
+def _from_package(spec: File, target: Path, expected: str | None) -> None:
+    """Take one member out of a release on the package index; nothing of the package is imported or built."""
+    release, _, member = spec.package.partition("!")
+    project, _, version = release.partition("==")
+    archives = _archives(project, version)
+    if not archives:
+        raise DataError(f"{spec.package}: the package index has no release {release}; mend the version in the registry")
+    name, url, digest = archives[0]
+    archive = paths.CACHE / "packages" / name
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    _download(url, archive, digest or None)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
+        try:
+            part.write(_member(archive, member, spec.package))
+            part.close()
+            _checked_member(Path(part.name), spec.package, expected)
+            Path(part.name).replace(target)
+        finally:
+            Path(part.name).unlink(missing_ok=True)
+
+
+def _member(archive: Path, member: str, where: str) -> bytes:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as opened:
+            if member in opened.namelist():
+                return opened.read(member)
+    else:
+        with tarfile.open(archive) as opened:
+            for item in opened:
+                if item.isfile() and item.name.partition("/")[2] == member:
+                    return opened.extractfile(item).read()
+    raise DataError(f"{where}: {archive.name} has no member {member!r}; mend the path after '!' in the registry")
+
+
+def _checked_member(path: Path, where: str, expected: str | None) -> None:
+    if expected and (actual := sha256(path)) != expected:
+        raise DataError(f"{where}: wrong hash, SHA-256 is {actual}, expected {expected}; mend the registry")
+
+
+def cards() -> str:
+    """``data/README.md``: a card for each data set, as Markdown."""
+    lines = [
+        "# Data",
+        "",
+        "Written by `make cards` from `registry.yml`; edit that.",
+        "Small tables are bundled here; everything else is fetched, checked against its SHA-256 and kept in the user's cache.",
+        "",
+        "| file here | what it is |",
+        "| --- | --- |",
+        "| registry.yml | every data set the book knows |",
+        "| claims/ | what the papers report, a file for each chapter |",
+        "| table_two.csv, table_two_samples.csv | paper A's Table II as printed, and its twelve samples |",
+    ]
+    for known in registry().values():
+        lines += [
+            "",
+            f"## {known.name}",
+            "",
+            f"{known.title}. {known.card}",
+            "",
+            f"- Kind: {known.kind}, {known.nature}; species: {known.species.replace('_', ' ')}",
+            f"- Licence: {known.licence}",
+            f"- Source: {known.citation}",
+        ]
+        if known.group:
+            lines.append(f"- Group: `{known.group}`" + (f", reference `{known.reference}`" if known.reference else "")
+                         + (f"; donor: `{known.donor}`" if known.donor else ""))
+        for role, spec in known.files.items():
+            where = getattr(spec, spec.source) + (f" (from {spec.origin})" if spec.origin else "")
+            digest = f", SHA-256 {spec.sha256[:12]}..." if spec.sha256 else ""
+            lines.append(f"- {role}: {spec.source} `{where}`{digest}")
+    return "\n".join(lines) + "\n"

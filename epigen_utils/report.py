@@ -1,0 +1,258 @@
+"""What a notebook says to its reader: values, tables and figures, each also kept as a file.
+
+A notebook calls `begin` once, `banner` for each data set, `value`, `table` and `figure` as it goes, and `finish` last.
+Every output is given twice, as MyST for the book and as HTML for a notebook opened in Jupyter.
+"""
+
+import base64
+import hashlib
+import html
+import inspect
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import anndata
+import matplotlib.figure
+import matplotlib.pyplot as plt
+import myst_nb
+import pandas as pd
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from epigen_utils import claims, markup, notebooks, paths, provenance
+from epigen_utils.files import write_atomically
+
+text = markup.text
+
+
+@dataclass
+class _Page:
+    notebook: str
+    results: Path
+    seed: int
+    parameters: dict
+    profile: str
+    run: str
+    started: float = field(default_factory=time.perf_counter)
+    metrics: dict = field(default_factory=dict)
+    datasets: dict = field(default_factory=dict)
+    model: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.notebook + ("" if self.run == "main" else f"--{self.run}")
+
+    def label(self, kind: str, name: str) -> str:
+        """A name that is unique in the book: chapters and their runs share theirs otherwise."""
+        return f"{self.key.replace('/', '-')}-{kind}-{name}"
+
+    def link(self, path: Path) -> str:
+        """The path as a page of the book names it: from the book's root where it can, else as it is."""
+        path = path.resolve()
+        return f"/../{path.relative_to(paths.ROOT)}" if path.is_relative_to(paths.ROOT) else str(path)
+
+
+_page: _Page | None = None
+
+
+def begin(notebook: str, *, results_dir: str, seed: int) -> None:
+    """Open the page of a run; what an earlier run left in its folder is cleared.
+
+    Parameters
+    ----------
+    notebook
+        ``paper/NN_slug``.
+    results_dir
+        ``results/<profile>/<paper>/<NN_slug>/<run>``, or any folder for a notebook that is run alone.
+    """
+    global _page
+    results = Path(results_dir)
+    inside = results.resolve().relative_to(paths.RESULTS).parts if results.resolve().is_relative_to(paths.RESULTS) else ()
+    profile, run = (inside[0], inside[-1]) if len(inside) == 4 else ("alone", "alone")
+    for kind in ("figures", "tables"):
+        shutil.rmtree(results / kind, ignore_errors=True)
+        (results / kind).mkdir(parents=True)
+    (results / "metrics.json").unlink(missing_ok=True)
+    _page = _Page(notebook, results, seed, _parameters(notebook), profile, run)
+
+
+def _parameters(notebook: str) -> dict:
+    """Values of the notebook's parameters in this run, by the names its parameters cell declares."""
+    shell = get_ipython()
+    source = paths.NOTEBOOKS / f"{notebook}.ipynb"
+    if shell is None or not source.exists():
+        return {}
+    return {name: shell.user_ns[name] for name in notebooks.parameters(source) if name in shell.user_ns}
+
+
+def _open() -> _Page:
+    if _page is None:
+        raise RuntimeError("no page is open: call report.begin first")
+    return _page
+
+
+def _show(myst: str, plain: str) -> None:
+    display({"text/markdown": myst, "text/html": plain}, raw=True)
+
+
+def banner(adata: anndata.AnnData) -> None:
+    """Say at the top which data the page is about, and whether they are real or simulated."""
+    about = adata.uns["epigen"]
+    _open().datasets[about["name"]] = about
+    kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
+    facts = f"{adata.n_obs:,} samples, {adata.n_vars:,} genes; species: {about['species'].replace('_', ' ')}; licence: {about['licence']}."
+    if about["nature"] == "simulated":
+        facts += " Nothing on this page is evidence about biology or about a paper's claim."
+    cited = f" Source: {about['citation']}." if about["citation"] else ""
+    style = {"real": "note", "simulated": "warning"}.get(about["nature"], "tip")
+    title = f"{kind}: {about['title']}"
+    _show(
+        f":::{{admonition}} {text(title)}\n:class: {style} epigen-banner\n{text(facts + cited)} Profile: {text(_open().profile)}.\n:::\n",
+        f"<p><b>{html.escape(title)}</b><br>{html.escape(facts + cited)}</p>",
+    )
+
+
+def value(name: str, number: float, *, low: float | None = None, high: float | None = None, n: int | None = None) -> float:
+    """Keep a number for the prose (``{glue:text}``) and for ``metrics.json``, with its interval and n where it has them.
+
+    Returns
+    -------
+    The number, as a Python float.
+    """
+    number = float(number)
+    more = {"low": low, "high": high, "n": n}
+    _open().metrics[name] = {"value": number} | {key: float(x) for key, x in more.items() if x is not None}
+    myst_nb.glue(name, number, display=False)
+    return number
+
+
+def word(name: str, content: str) -> None:
+    """Keep a word (a group's or a gene's name) for the prose."""
+    myst_nb.glue(name, content, display=False)
+
+
+def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, str] | None = None) -> None:
+    """Show a numbered table and keep it as CSV.
+
+    Parameters
+    ----------
+    caption
+        MyST; data in it goes through `text`.
+    formats
+        Column -> format, e.g. ``{"mean": "{:,.0f}"}``; the CSV keeps full precision.
+    """
+    page = _open()
+    path = page.results / "tables" / f"{name}.csv"
+    write_atomically(path, frame.to_csv(index=False))
+    shown = frame.copy()
+    for column in shown.columns:
+        form = (formats or {}).get(column, "{:,.3g}" if pd.api.types.is_float_dtype(shown[column]) else "{}")
+        shown[column] = ["" if pd.isna(cell) else form.format(cell) for cell in frame[column]]
+    myst = markup.myst_table(shown, caption=caption, label=page.label("tab", name))
+    _show(f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n", markup.html_table(shown, caption=markup.plain(caption)))
+
+
+def figure(
+    name: str, drawn: matplotlib.figure.Figure, *, caption: str, alt: str, data: pd.DataFrame, code: Callable | None = None
+) -> None:
+    """Show a numbered figure; under it its data as CSV, the code that drew it and the hash of what it was drawn from.
+
+    Parameters
+    ----------
+    caption
+        MyST; data in it goes through `text`.
+    alt
+        What the picture shows, for those who cannot see it.
+    data
+        The numbers in the picture.
+    code
+        The function of `epigen_utils.plots` that drew it; the notebook's cell is shown above it.
+    """
+    page = _open()
+    image, path = (page.results / "figures" / f"{name}{suffix}" for suffix in (".png", ".csv"))
+    write_atomically(path, data.to_csv())
+    drawn.savefig(image, bbox_inches="tight", metadata={"Software": None})
+    plt.close(drawn)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    sources = "; ".join(f"{known} {'+'.join(x[:12] for x in about['sha256'].values())}" for known, about in page.datasets.items())
+    myst = "\n".join(
+        [
+            f":::{{figure}} {page.link(image)}",
+            f":name: {page.label('fig', name)}",
+            f":alt: {' '.join(alt.split())}",
+            ":class: epigen-figure",
+            "",
+            caption,
+            ":::",
+            "",
+            "::::{dropdown} Data, code and hash",
+            f"{{download}}`The numbers in this figure as CSV <{page.link(path)}>`, SHA-256 `{digest[:12]}`;"
+            f" drawn from {text(sources or 'no data set')} (SHA-256, first 12 digits).",
+            "",
+            "```python",
+            _code(code),
+            "```",
+            "::::",
+            "",
+        ]
+    )
+    encoded = base64.b64encode(image.read_bytes()).decode()
+    plain = f'<figure><img style="max-width:100%" src="data:image/png;base64,{encoded}" alt="{html.escape(alt)}">'
+    _show(myst, plain + f"<figcaption>{html.escape(markup.plain(caption))}</figcaption></figure>")
+
+
+def _code(function: Callable | None) -> str:
+    """The notebook cell that is running, and the function that draws."""
+    shell = get_ipython()
+    cell = shell.user_ns["In"][-1].strip() if shell is not None else ""
+    drawing = f"\n\n# {function.__module__}.{function.__name__}\n{inspect.getsource(function).strip()}" if function else ""
+    return cell + drawing
+
+
+def finish() -> None:
+    """Close the page: its claims, the metrics file, the bundle, and where everything came from."""
+    page = _open()
+    record = {
+        "notebook": page.notebook,
+        "run": page.run,
+        "profile": page.profile,
+        "seed": page.seed,
+        "model": page.model,
+        "datasets": {name: {"nature": about["nature"], "sha256": about["sha256"]} for name, about in page.datasets.items()},
+        "metrics": page.metrics,
+    }
+    _claims(page, record)
+    bundle = page.results / "bundle.zip"
+    provenance.bundle(bundle, notebook=page.notebook, parameters=page.parameters, datasets=page.datasets)
+    wall = time.perf_counter() - page.started
+    rows = {
+        "commit": provenance.commit(),
+        "run": f"{page.key}, profile {page.profile}",
+        "seed": str(page.seed),
+        "wall time": f"{wall:.1f} s",
+        "machine": provenance.machine(),
+    }
+    rows |= {f"SHA-256 of {name}, {role}": digest for name, about in page.datasets.items() for role, digest in about["sha256"].items()}
+    rows |= provenance.versions()
+    lines = "\n".join(f"| {text(key)} | {text(content)} |" for key, content in rows.items())
+    _show(
+        f"::::{{dropdown}} Software, provenance, and a bundle that runs this page again\n"
+        f"{{download}}`Notebook, parameters, helper package and input hashes (zip) <{page.link(bundle)}>`\n\n"
+        f"| what | value |\n| --- | --- |\n{lines}\n::::\n",
+        markup.html_table(pd.DataFrame(rows.items(), columns=["what", "value"]), caption=f"Bundle: {bundle}"),
+    )
+    write_atomically(page.results / "metrics.json", json.dumps(record | {"wall_seconds": round(wall, 2)}, indent=1))
+
+
+def _claims(page: _Page, record: dict) -> None:
+    """The chapter's claims, judged by this run."""
+    own = claims.of_chapter(claims.read(), page.notebook)
+    if own.empty:
+        _show("No claim of the papers is judged by this page.\n", "<p>No claim of the papers is judged by this page.</p>")
+        return
+    judged = claims.for_reading(claims.judge(own, {page.notebook: record, page.key: record}))
+    table("claims", judged, caption="Reported and reproduced.")

@@ -1,0 +1,180 @@
+"""The contract of an input, checked once, at the door.
+
+A data set is an AnnData: samples or cells in rows, genes in columns; integer counts in ``layers["counts"]`` (arrays:
+intensities in ``layers["intensity"]``); ``var`` indexed by a stable gene id, with ``symbol``; ``obs`` with the group
+column, and ``donor`` where there is one.
+"""
+
+from dataclasses import dataclass
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+#: Counts that went through floating-point arithmetic are still counts.
+NOISE = 1e-6
+
+TASKS = ("counts", "intensity", "groups", "donors")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, where, and the mend: one line."""
+
+    where: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.mend}"
+
+
+def check(adata: anndata.AnnData, *, task: str) -> list[Problem]:
+    """Say what keeps a data set from a task; an empty list means nothing does.
+
+    Parameters
+    ----------
+    adata
+        Samples x genes. ``uns["epigen"]`` may name the ``group``, ``reference`` and ``donor``.
+    task
+        ``counts`` (non-negative integers), ``intensity`` (non-negative numbers), ``groups`` (counts, and a group column
+        in which at least two groups have at least two samples), ``donors`` (groups, and a donor for every sample).
+
+    Raises
+    ------
+    ValueError
+        If the task is not one of these.
+    """
+    if task not in TASKS:
+        raise ValueError(f"task {task!r} is not one of {', '.join(TASKS)}")
+    if 0 in adata.shape:
+        return [Problem("matrix", f"empty, {adata.n_obs} samples x {adata.n_vars} genes", "give at least one of each")]
+    measure = "intensity" if task == "intensity" else adata.uns.get("epigen", {}).get("measure", "counts")
+    problems = [*_names(adata), *_values(adata, measure)]
+    if task in ("groups", "donors"):
+        problems += _groups(adata)
+    if task == "donors":
+        problems += _donors(adata)
+    return problems
+
+
+def _names(adata: anndata.AnnData) -> list[Problem]:
+    problems = []
+    for kind, index in (("gene", adata.var_names), ("sample", adata.obs_names)):
+        if index.has_duplicates:
+            name = index[index.duplicated()][0]
+            times = int((index == name).sum())
+            problems.append(Problem(f"{kind} {name!r}", f"given {times} times", f"keep one, or rename: each {kind} needs its own id"))
+    return problems
+
+
+def _values(adata: anndata.AnnData, measure: str) -> list[Problem]:
+    if measure not in adata.layers:
+        return [Problem(f"layers[{measure!r}]", "missing", f"put the raw {measure} there")]
+    matrix = adata.layers[measure]
+    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    if not np.issubdtype(values.dtype, np.number):
+        return [Problem(f"layers[{measure!r}]", f"values of type {values.dtype}", "give numbers")]
+    if np.issubdtype(values.dtype, np.integer):
+        fractional = np.zeros(0, bool)
+    else:
+        missing = np.isnan(values)
+        if missing.any():
+            return [Problem(_place(adata, matrix, missing), f"missing value (NaN), {int(missing.sum())} in all", "fill or drop it")]
+        fractional = np.abs(values - np.rint(values)) > NOISE
+    if (values < 0).any():
+        return [Problem(_place(adata, matrix, values < 0), f"negative value {values[values < 0].flat[0]:g}", f"give raw {measure}")]
+    if measure == "counts" and fractional.any():
+        where, value = _place(adata, matrix, fractional), values[fractional].flat[0]
+        if fractional.sum() > 0.01 * np.count_nonzero(values):
+            what = f"{value:g} is not an integer, nor are {fractional.sum() / np.count_nonzero(values):.0%} of the non-zero values"
+            return [Problem(where, what, "these look normalised: give the raw counts")]
+        return [Problem(where, f"{value:g} is not an integer", "give raw counts, or round it if it is an estimate")]
+    if not values.any():
+        return [Problem(f"layers[{measure!r}]", "every value is zero", "give a matrix with counts in it")]
+    return []
+
+
+def _place(adata: anndata.AnnData, matrix, bad: np.ndarray) -> str:
+    first = int(np.flatnonzero(bad)[0])
+    if sparse.issparse(matrix):
+        coo = matrix.tocoo()
+        row, column = coo.row[first], coo.col[first]
+    else:
+        row, column = np.unravel_index(first, matrix.shape)
+    return f"gene {adata.var_names[column]!r}, sample {adata.obs_names[row]!r}"
+
+
+def _groups(adata: anndata.AnnData) -> list[Problem]:
+    about = adata.uns.get("epigen", {})
+    group, reference = about.get("group"), about.get("reference")
+    columns = ", ".join(map(str, adata.obs.columns)) or "none"
+    if not group:
+        return [Problem("obs", "no group column is named", f"name one (columns: {columns})")]
+    if group not in adata.obs:
+        return [Problem("obs", f"no group column {group!r}", f"name one that is there (columns: {columns})")]
+    if (empty := adata.obs[group].isna()).any():
+        return [Problem(f"obs[{group!r}], sample {adata.obs_names[empty][0]!r}", "no group", "fill it in, or drop the sample")]
+    sizes = adata.obs[group].astype(str).value_counts(sort=False)
+    if len(sizes) < 2:
+        return [Problem(f"obs[{group!r}]", f"one group only, {sizes.index[0]!r}", "a comparison needs two")]
+    problems = [
+        Problem(f"obs[{group!r}]", f"group {name!r} has one sample", "add a replicate, or drop the group")
+        for name in sizes.index[sizes == 1]
+    ]
+    if reference and reference not in sizes.index:
+        problems.append(Problem(f"obs[{group!r}]", f"no reference level {reference!r}", f"levels: {', '.join(sizes.index)}"))
+    return problems
+
+
+def _donors(adata: anndata.AnnData) -> list[Problem]:
+    donor = adata.uns.get("epigen", {}).get("donor")
+    if not donor or donor not in adata.obs:
+        return [Problem("obs", f"no donor column{f' {donor!r}' if donor else ''}", "name the column that says who each sample is from")]
+    if (empty := pd.isna(adata.obs[donor])).any():
+        return [Problem(f"obs[{donor!r}], sample {adata.obs_names[empty][0]!r}", "no donor", "fill it in")]
+    return []
+
+
+def summary(adata: anndata.AnnData) -> dict[str, object]:
+    """A row of the table of cohorts: what it is, samples, groups with their sizes, genes, depth, detection."""
+    about = adata.uns["epigen"]
+    values = adata.layers[about["measure"]]
+    sizes = adata.obs[about["group"]].value_counts(sort=False) if about.get("group") else {}
+    donor = about.get("donor")
+    return {
+        "cohort": about["name"],
+        "data": about["nature"],
+        "species": about["species"].replace("_", " "),
+        "samples": adata.n_obs,
+        "groups": ", ".join(f"{name} {size}" for name, size in sizes.items()),
+        "donors": str(adata.obs[donor].nunique()) if donor else "not stated",
+        "genes": adata.n_vars,
+        "median depth": float(np.median(np.asarray(values.sum(axis=1)))),
+        "median genes detected": float(np.median(np.asarray((values > 0).sum(axis=1)))),
+    }
+
+
+#: Fields that an analyst would ask for, and the names that sample tables give them.
+FIELDS = {
+    "donor": ("donor", "patient", "individual", "subject", "animal", "mouse", "cell", "indiv"),
+    "batch": ("batch", "run", "experiment", "lane", "date", "type"),
+    "sex": ("sex", "gender"),
+    "age": ("age", "development_stage", "stage"),
+    "tissue": ("tissue", "region", "organ", "source"),
+    "RIN": ("rin", "rna_integrity"),
+}
+
+
+def missing_metadata(adata: anndata.AnnData) -> dict[str, str]:
+    """For each of `FIELDS`: the column that has it, how many samples lack it, or that it is missing."""
+    about = adata.uns["epigen"]
+    columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
+    row = {"cohort": about["name"]}
+    for name, synonyms in FIELDS.items():
+        named = about.get("donor") if name == "donor" else None
+        column = named or next((columns[word] for word in synonyms if word in columns), None)
+        empty = 0 if column is None else int(adata.obs[column].isna().sum())
+        row[name] = "missing" if column is None else f"{column}, {empty} empty" if empty else str(column)
+    return row
