@@ -7,13 +7,29 @@ import tempfile
 
 with tempfile.TemporaryDirectory() as folder:
     report = f"{folder}/report.json"
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", report, ".[dev,bench]", "hatchling"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--quiet",
+        "--report",
+        report,
+        ".[dev,bench]",
+        "hatchling",
+    ]
     subprocess.run([*command, "editables"], check=True, stdout=sys.stderr)
     with open(report) as stream:
         installed = [item["metadata"] for item in json.load(stream)["install"]]
 
-print("# Written by `make lock` from pyproject.toml. A CPU build of torch carries a local version that is cut off here,")
+print(
+    "# Written by `make lock` from pyproject.toml. A CPU build of torch carries a local version that is cut off here,"
+)
 print("# so that any build of that release will do.")
-for name, version in sorted((item["name"].lower().replace("_", "-"), item["version"].partition("+")[0]) for item in installed):
+for name, version in sorted(
+    (item["name"].lower().replace("_", "-"), item["version"].partition("+")[0]) for item in installed
+):
     if name != "epigen-utils":
         print(f"{name}=={version}")

@@ -39,7 +39,11 @@ def _as_page(run: Run) -> str:
     for cell in notebook["cells"]:
         cell["metadata"].pop("papermill", None)
         if cell["cell_type"] == "markdown":
-            text = re.sub(r"(\{(?:num)?ref\}`)(fig|tab):(\w+)`", rf"\g<1>{run.key.replace('/', '-')}-\2-\3`", "".join(cell["source"]))
+            text = re.sub(
+                r"(\{(?:num)?ref\}`)(fig|tab):(\w+)`",
+                rf"\g<1>{run.key.replace('/', '-')}-\2-\3`",
+                "".join(cell["source"]),
+            )
             if not titled and text.startswith("# "):
                 title, _, rest = text.partition("\n")
                 text, titled = f"{title}: {markup.text(run.name)}\n{rest}", True
@@ -84,7 +88,11 @@ def write_claims(profile: str, markdown: Path, csv: Path) -> None:
     parts = [f"{len(judged)} claims; {counted}.", ""]
     for paper, rows in judged.groupby("paper"):
         shown = claims.for_reading(rows)
-        parts.append(markup.myst_table(shown, caption=f"Claims of paper {paper}, reported and reproduced.", label=f"claims-{paper.lower()}"))
+        parts.append(
+            markup.myst_table(
+                shown, caption=f"Claims of paper {paper}, reported and reproduced.", label=f"claims-{paper.lower()}"
+            )
+        )
     parts.append(f"{{download}}`All claims as CSV </../{csv.relative_to(paths.ROOT)}>`")
     write_atomically(markdown, "\n".join(parts) + "\n")
 
@@ -103,7 +111,13 @@ def build(planned: list[Run], own: str = "") -> None:
         shutil.rmtree(paths.SITE, ignore_errors=True)
         write_atomically(paths.BUILT_TOC, toc)
     log = paths.SITE_LOG
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(paths.BOOK), "--toc", str(paths.BUILT_TOC)]
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(paths.BOOK),
+        "--toc",
+        str(paths.BUILT_TOC),
+    ]
     command += ["-W", "-n", "--keep-going"]
     with open(log, "w") as stream, tqdm(total=100, desc="site", unit="%", leave=False) as bar:
         process = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -113,7 +127,9 @@ def build(planned: list[Run], own: str = "") -> None:
         code = process.wait()
     if code != 0:
         lines = re.sub(r"\x1b\[[\d;]*m", "", log.read_text()).splitlines()
-        first = next((line for line in lines if re.search(r"WARNING|ERROR|Error", line)), lines[-1] if lines else "no output")
+        first = next(
+            (line for line in lines if re.search(r"WARNING|ERROR|Error", line)), lines[-1] if lines else "no output"
+        )
         raise DataError(f"site: {first.strip()} (log: {log})")
 
 

@@ -18,7 +18,19 @@ from epigen_utils.errors import DataError
 #: reported (a number, >x, <x or a..b); tolerance (half of the last digit that the paper prints, 0 where it gives a
 #: bound); metric (the number it is judged by); needs (data set, and model after a semicolon, that alone may decide it);
 #: otherwise (the verdict if the number disagrees); premise (what the judgement takes for granted).
-COLUMNS = ["id", "paper", "locus", "quote", "quantity", "reported", "tolerance", "metric", "needs", "otherwise", "premise"]
+COLUMNS = [
+    "id",
+    "paper",
+    "locus",
+    "quote",
+    "quantity",
+    "reported",
+    "tolerance",
+    "metric",
+    "needs",
+    "otherwise",
+    "premise",
+]
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
@@ -86,7 +98,9 @@ def agrees(reported: str, tolerance: str, value: float, *, where: str = "claim")
         low, _, high = reported.partition("..")
         return float(low) - slack <= value <= float(high or low) + slack
     except ValueError:
-        raise DataError(f"{where}: reported {reported!r}, tolerance {tolerance!r}; write a number, >x, <x or a..b") from None
+        raise DataError(
+            f"{where}: reported {reported!r}, tolerance {tolerance!r}; write a number, >x, <x or a..b"
+        ) from None
 
 
 def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
@@ -161,13 +175,13 @@ def for_reading(judged: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "claim": row["id"],
-            "where": row["locus"],
             "the paper says": f"“{row['quote']}”",
-            "quantity": row["quantity"],
             "reported": row["reported"],
             "reproduced": number(row, "reproduced"),
             "interval": interval(row),
             "verdict": row["verdict"],
+            "quantity": row["quantity"],
+            "where": row["locus"],
             "premise": row["premise"],
             "method check": number(row, "method_check"),
         }

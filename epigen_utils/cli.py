@@ -31,7 +31,9 @@ Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at 
 
 
 @app.command()
-def check(dataset: str, samples: Samples = "", group: Group = "", reference: Reference = "", donor: Donor = "", task: str = "") -> None:
+def check(
+    dataset: str, samples: Samples = "", group: Group = "", reference: Reference = "", donor: Donor = "", task: str = ""
+) -> None:
     """Say what is wrong with a data set before anything runs on it."""
     from epigen_utils import datasets
 
@@ -47,12 +49,16 @@ def check(dataset: str, samples: Samples = "", group: Group = "", reference: Ref
 @app.command()
 def build(
     profile: Profile = "demo",
-    dataset: Annotated[str, typer.Option(help="A data set of your own, h5ad, CSV or TSV: it gets a part of the book.")] = "",
+    dataset: Annotated[
+        str, typer.Option(help="A data set of your own, h5ad, CSV or TSV: it gets a part of the book.")
+    ] = "",
     samples: Samples = "",
     group: Group = "",
     reference: Reference = "",
     donor: Donor = "",
-    only: Annotated[str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")
+    ] = "",
     cores: Annotated[int, typer.Option(help="Cores to use.")] = os.cpu_count() or 1,
     executor: Annotated[str, typer.Option(help="A Snakemake workflow profile, such as workflow/slurm.")] = "",
 ) -> None:
@@ -85,7 +91,10 @@ def _bring_tools(planned: list[runs.Run]) -> None:
         subprocess.run(["make", "--no-print-directory", "tools"], cwd=paths.ROOT, check=False)
         missing = runs.missing_tools(planned)
     for notebook, tools in missing.items():
-        print(f"epigen: {notebook} is left out: {', '.join(tools)} not installed (make tools, as root or by conda)", file=sys.stderr)
+        print(
+            f"epigen: {notebook} is left out: {', '.join(tools)} not installed (make tools, as root or by conda)",
+            file=sys.stderr,
+        )
 
 
 def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor: str) -> None:
@@ -98,14 +107,24 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
             fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             building.seek(0)
-            raise DataError(f"another build is running here (process {building.read().strip()}); wait for it, or stop it") from None
+            raise DataError(
+                f"another build is running here (process {building.read().strip()}); wait for it, or stop it"
+            ) from None
         building.truncate(0)
         building.write(str(os.getpid()))
         building.flush()
         # Jobs of a build that was killed end within a second; they hold this lock until then.
         fcntl.flock(jobs, fcntl.LOCK_EX)
         fcntl.flock(jobs, fcntl.LOCK_SH)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"), "--directory", str(paths.ROOT)]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--snakefile",
+            str(paths.ROOT / "Snakefile"),
+            "--directory",
+            str(paths.ROOT),
+        ]
         command += ["--config", f"profile={profile}", *([f"own={json.dumps(own)}"] if own else [])]
         command += ["--workflow-profile", executor] if executor else ["--cores", str(cores)]
         environment = os.environ | {"EPIGEN_BUILD_PID": str(os.getpid())}
@@ -113,10 +132,15 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
         if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
             subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **run)
         command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *targets]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **run) as process, open(paths.BUILD_LOG, "w") as log:
+        with (
+            subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **run) as process,
+            open(paths.BUILD_LOG, "w") as log,
+        ):
             progress.follow(process.stderr, log)
         if process.returncode != 0:
-            raise DataError(f"the build stopped; what was finished is kept: mend it and build again (log: {paths.BUILD_LOG})")
+            raise DataError(
+                f"the build stopped; what was finished is kept: mend it and build again (log: {paths.BUILD_LOG})"
+            )
 
 
 def _die_with_parent() -> None:
@@ -143,8 +167,11 @@ def claims(
     if csv and not page:
         judged.to_csv(csv, index=False)
     if not quiet:
-        _print_table("Claims", ledger.for_reading(judged)[["claim", "quantity", "reported", "reproduced", "verdict"]].values.tolist(),
-                     ["claim", "quantity", "reported", "reproduced", "verdict"])
+        _print_table(
+            "Claims",
+            ledger.for_reading(judged)[["claim", "quantity", "reported", "reproduced", "verdict"]].values.tolist(),
+            ["claim", "quantity", "reported", "reproduced", "verdict"],
+        )
 
 
 @app.command(hidden=True)
@@ -165,7 +192,10 @@ def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(re
     chosen = [entry for entry in registry.registry().values() if kind in ("", entry.kind)]
     if not chosen:
         raise DataError(f"--kind {kind}: no such kind; {registry.closest(kind, registry.KINDS)}")
-    rows = [[e.name, e.kind, e.nature, e.species, ", ".join(sorted({f.source for f in e.files.values()})), e.title] for e in chosen]
+    rows = [
+        [e.name, e.kind, e.nature, e.species, ", ".join(sorted({f.source for f in e.files.values()})), e.title]
+        for e in chosen
+    ]
     _print_table("Data sets", rows, ["name", "kind", "nature", "species", "source", "title"])
 
 

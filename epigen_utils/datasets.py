@@ -7,6 +7,7 @@
 import gzip
 import hashlib
 import re
+import warnings
 from pathlib import Path
 
 import anndata
@@ -92,7 +93,13 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
         adata = _finish(READERS[entry.read](found, **entry.options), entry.measure, name)
         hashes = {role: sha256(path) for role, path in found.items()}
     keep = {"group": entry.group, "reference": entry.reference, "donor": entry.donor}
-    about = {"name": name, "title": entry.title, "nature": entry.nature, "species": entry.species, "measure": entry.measure}
+    about = {
+        "name": name,
+        "title": entry.title,
+        "nature": entry.nature,
+        "species": entry.species,
+        "measure": entry.measure,
+    }
     about |= {"licence": entry.licence, "citation": entry.citation, "sha256": hashes}
     return adata, about | {key: value for key, value in keep.items() if value}
 
@@ -150,7 +157,9 @@ def _are_integers(values) -> bool:
     data = values.data if sparse.issparse(values) else np.asarray(values)
     if not np.issubdtype(data.dtype, np.number):
         return False
-    return np.issubdtype(data.dtype, np.integer) or bool((np.isfinite(data) & (np.abs(data - np.rint(data)) <= schema.NOISE)).all())
+    return np.issubdtype(data.dtype, np.integer) or bool(
+        (np.isfinite(data) & (np.abs(data - np.rint(data)) <= schema.NOISE)).all()
+    )
 
 
 def _rounded(values):
@@ -177,7 +186,9 @@ def _numbers(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
         bad = pd.to_numeric(frame[column], errors="coerce").isna() & frame[column].notna()
         if bad.any():
             gene = frame.index[bad][0]
-            raise DataError(f"{path}: gene {gene!r}, sample {column!r}: {frame.loc[bad, column].iloc[0]!r} is not a number; mend the cell")
+            raise DataError(
+                f"{path}: gene {gene!r}, sample {column!r}: {frame.loc[bad, column].iloc[0]!r} is not a number; mend the cell"
+            )
     return frame.apply(pd.to_numeric)
 
 
@@ -222,16 +233,16 @@ def read_table(
         Naming the file and the gene or sample that is twice there, missing on one side, or not a number.
     """
     path = found["counts"]
-    if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
-    else:
-        frame = _read_counts_text(path, skip_rows, header)
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_counts_text(path, skip_rows, header)
     if drop_rows:
         frame = frame[~frame.index.astype(str).str.match(drop_rows)]
     symbols = frame[symbol].astype(str) if symbol else None
     frame = frame.drop(columns=[*(drop or []), *([symbol] if symbol else [])])
     frame = _numbers(path, frame)
     frame = frame if transposed else frame.T
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"{path}: gene {twice!r}: given more than once; keep one row, or rename")
     adata = anndata.AnnData(
         obs=pd.DataFrame(index=frame.index.astype(str)),
         var=pd.DataFrame(index=frame.columns.astype(str)),
@@ -259,7 +270,9 @@ def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> p
         if twice:
             raise DataError(f"{path}: sample {twice[0]!r}: given {names.count(twice[0])} times; keep one, or rename")
     try:
-        frame = pd.read_csv(path, sep=sep, skiprows=skip_rows, header=0 if not header else None, names=header, encoding="utf-8-sig")
+        frame = pd.read_csv(
+            path, sep=sep, skiprows=skip_rows, header=0 if not header else None, names=header, encoding="utf-8-sig"
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
     frame = frame.set_index(frame.columns[0])
@@ -271,19 +284,27 @@ def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> p
 
 
 def _read_samples(path: Path, header: list[str] | None, index: str, strip: str) -> pd.DataFrame:
-    table = pd.read_csv(path, sep=_sep(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header)
+    table = pd.read_csv(
+        path, sep=_sep(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
+    )
     table = table.set_index(index or table.columns[0])
     table.index = table.index.str.replace(strip, "", regex=True) if strip else table.index
     if table.index.has_duplicates:
-        raise DataError(f"{path}: sample {table.index[table.index.duplicated()][0]!r}: given twice; keep one row a sample")
+        raise DataError(
+            f"{path}: sample {table.index[table.index.duplicated()][0]!r}: given twice; keep one row a sample"
+        )
     return table
 
 
 def _join_samples(found: dict[str, Path], names: pd.Index, table: pd.DataFrame, subset: bool) -> pd.DataFrame:
     if len(lost := names.difference(table.index, sort=False)):
-        raise DataError(f"{found['samples']}: sample {lost[0]!r} of {found['counts'].name} has no row; add it ({len(lost)} missing)")
+        raise DataError(
+            f"{found['samples']}: sample {lost[0]!r} of {found['counts'].name} has no row; add it ({len(lost)} missing)"
+        )
     if len(lost := table.index.difference(names, sort=False)) and not subset:
-        raise DataError(f"{found['counts']}: sample {lost[0]!r} of {found['samples'].name} has no column; add it, or drop its row")
+        raise DataError(
+            f"{found['counts']}: sample {lost[0]!r} of {found['samples'].name} has no column; add it, or drop its row"
+        )
     return table.loc[names].rename_axis(None)
 
 
@@ -298,7 +319,10 @@ def read_h5ad(found: dict[str, Path], *, var_index: str = "", labels: dict | Non
     """An AnnData file; ``var_index`` names the column of ``var`` that holds the stable gene id."""
     path = found["counts"]
     try:
-        adata = anndata.read_h5ad(path)
+        with warnings.catch_warnings():
+            # The schema says which name it is.
+            warnings.filterwarnings("ignore", message=".* names are not unique")
+            adata = anndata.read_h5ad(path)
     except (OSError, KeyError, anndata.io.IORegistryError) as error:
         raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
     if var_index:
@@ -309,7 +333,9 @@ def read_h5ad(found: dict[str, Path], *, var_index: str = "", labels: dict | Non
     return adata
 
 
-def read_gct(found: dict[str, Path], *, gene_id: str = "NAME", symbol: str = "Description", labels: dict) -> anndata.AnnData:
+def read_gct(
+    found: dict[str, Path], *, gene_id: str = "NAME", symbol: str = "Description", labels: dict
+) -> anndata.AnnData:
     """A GCT 1.2 matrix (two lines, then NAME, Description, samples); which of the two columns is the stable id."""
     path = found["counts"]
     frame = pd.read_csv(path, sep="\t", skiprows=2).dropna(axis="columns", how="all").set_index(gene_id)

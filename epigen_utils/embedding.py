@@ -24,10 +24,14 @@ def pca(table: pd.DataFrame, n_components: int = 2) -> tuple[pd.DataFrame, np.nd
         If there are fewer samples or features than components.
     """
     if min(table.shape) < n_components:
-        raise ValueError(f"{n_components} components need as many samples and features; the table is {table.shape[0]} x {table.shape[1]}")
+        raise ValueError(
+            f"{n_components} components need as many samples and features; the table is {table.shape[0]} x {table.shape[1]}"
+        )
     model = PCA(n_components, svd_solver="full")
     scores = model.fit_transform(table.to_numpy(dtype=float))
-    return pd.DataFrame(scores, table.index, [f"PC{i + 1}" for i in range(n_components)]), model.explained_variance_ratio_
+    return pd.DataFrame(
+        scores, table.index, [f"PC{i + 1}" for i in range(n_components)]
+    ), model.explained_variance_ratio_
 
 
 def tsne(table: pd.DataFrame, *, perplexity: float, seed: int) -> pd.DataFrame:

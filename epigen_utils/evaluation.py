@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import silhouette_score
 
+from epigen_utils import embedding
+
 
 def permutation_pvalue(
     score: Callable[[np.ndarray], float],
@@ -17,7 +19,7 @@ def permutation_pvalue(
     n_permutations: int = 999,
     seed: int = 0,
 ) -> tuple[float, float, np.ndarray]:
-    """One-sided permutation test: how often do permuted labels score at least as high?
+    """Test one-sidedly how often permuted labels score at least as high.
 
     All distinct labelings are visited where they are no more than ``n_permutations + 1``; otherwise labels are shuffled
     at random. p = (b + 1) / (m + 1) (Phipson and Smyth 2010), with m the labelings other than the observed one.
@@ -83,7 +85,12 @@ def _shuffled_labelings(labels: np.ndarray, members: list[np.ndarray], n: int, r
 
 
 def silhouette(
-    points: pd.DataFrame, labels: pd.Series, *, blocks: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0
+    points: pd.DataFrame,
+    labels: pd.Series,
+    *,
+    blocks: np.ndarray | None = None,
+    n_permutations: int = 999,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Mean silhouette of the groups (Rousseeuw 1987) with its permutation p-value; -1 mixed, 1 apart.
 
@@ -104,10 +111,44 @@ def silhouette(
     return {"value": float(observed), "p": p, "n": len(table), "smallest_p": smallest}
 
 
+def principal_planes(
+    tables: dict[str, pd.DataFrame], labels: pd.Series, **test
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """PCA of the same samples in several matrices, and how far apart their groups lie in each plane.
+
+    Parameters
+    ----------
+    tables
+        Name -> samples x features.
+    test
+        As for `silhouette`.
+
+    Returns
+    -------
+    A row a matrix (``matrix``, ``PC1``, ``PC1 + PC2`` as shares of the variance, ``silhouette``, ``p``,
+    ``smallest_p``), and the scores, samples x 2, by name.
+    """
+    rows, planes = [], {}
+    for name, table in tables.items():
+        planes[name], shares = embedding.pca(table)
+        apart = silhouette(planes[name], labels, **test)
+        row = {"matrix": name, "PC1": shares[0], "PC1 + PC2": shares[:2].sum(), "silhouette": apart["value"]}
+        rows.append(row | {key: apart[key] for key in ("p", "smallest_p")})
+    return pd.DataFrame(rows), planes
+
+
 def attainable_auc(n_positive: int, n_negative: int, *, ties: bool = False) -> np.ndarray:
     """Every AUC that one pooled evaluation can give: k / (n_positive * n_negative); half steps where scores may tie."""
     steps = n_positive * n_negative * (2 if ties else 1)
     return np.arange(steps + 1) / steps
+
+
+def auc_lattices(sizes: list[tuple[int, int]]) -> pd.DataFrame:
+    """Attainable AUCs by class sizes, the first pair also with ties: columns ``classes`` (its name) and ``auc``."""
+    named = [(f"{a} v {b}", attainable_auc(a, b)) for a, b in sizes]
+    first, second = sizes[0]
+    named.insert(1, (f"{first} v {second}, ties", attainable_auc(first, second, ties=True)))
+    return pd.concat([pd.DataFrame({"classes": name, "auc": values}) for name, values in named], ignore_index=True)
 
 
 def attainable_f1(n_positive: int, n_negative: int) -> np.ndarray:

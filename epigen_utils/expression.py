@@ -34,16 +34,24 @@ def log2_normalised(adata: anndata.AnnData) -> pd.DataFrame:
     return np.log2(counts(adata).div(size_factors(adata), axis=0) + 1)
 
 
+def matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
+    """The same samples as raw counts, their log2, and log2 after size factors; samples x genes, by name."""
+    table = counts(adata)
+    return {"raw counts": table, "log2 counts": np.log2(table + 1), "log2, size factors": log2_normalised(adata)}
+
+
 def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
     """Every gene with its mean, variance and share of the summed variance, over samples, of raw counts; and its ranks.
 
     Returns
     -------
-    A row a gene: ``symbol``, ``mean`` (counts), ``variance`` (counts squared, n - 1), ``share_of_variance``,
+    A row a gene: ``symbol`` (where symbols are not the ids), ``mean`` (counts), ``variance`` (counts squared, n - 1), ``share_of_variance``,
     ``rank_by_mean``, ``rank_by_variance`` (1 = largest), in the order of the data set.
     """
     table = counts(adata)
-    ranked = pd.DataFrame({"symbol": adata.var["symbol"], "mean": table.mean(), "variance": table.var()})
+    ranked = pd.DataFrame({"mean": table.mean(), "variance": table.var()})
+    if (adata.var["symbol"] != adata.var_names).any():
+        ranked.insert(0, "symbol", adata.var["symbol"])
     ranked["share_of_variance"] = ranked["variance"] / ranked["variance"].sum()
     for key in ("mean", "variance"):
         ranked[f"rank_by_{key}"] = ranked[key].rank(ascending=False, method="first").astype(int)

@@ -67,4 +67,6 @@ def counts_url(series_matrix: Path) -> str:
             if word in url.rsplit("/", 1)[-1].lower():
                 return url.replace("ftp://", "https://", 1)
     listed = ", ".join(url.rsplit("/", 1)[-1] for url in urls) or "none"
-    raise DataError(f"{series_matrix}: no supplementary table of counts (files: {listed}); download it and give its path")
+    raise DataError(
+        f"{series_matrix}: no supplementary table of counts (files: {listed}); download it and give its path"
+    )

@@ -19,7 +19,7 @@ def myst_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
     lines = [
         ":::{table} " + caption,
         f":name: {label}",
-        ":class: epigen-table",
+        f":class: epigen-table{' full-width' if frame.shape[1] > 7 else ''}",
         "",
         "| " + " | ".join(text(column) for column in frame.columns) + " |",
         "|" + "|".join(" ---: " if _numeric(frame[column]) else " --- " for column in frame.columns) + "|",

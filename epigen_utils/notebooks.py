@@ -33,7 +33,9 @@ def needs(source: Path) -> Needs:
     """The notebook's line of metadata; raises `DataError` on a key it cannot have."""
     given = dict(_read(source).metadata.get("epigen", {}))
     if unknown := set(given) - set(Needs.__dataclass_fields__):
-        raise DataError(f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}")
+        raise DataError(
+            f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}"
+        )
     return Needs(tuple(given.get("after", ())), int(given.get("threads", 1)), tuple(given.get("tools", ())))
 
 

@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
@@ -16,17 +17,34 @@ sns.set_theme(style="ticks")
 style.use()
 
 
-def embedding(ax: Axes, points: pd.DataFrame, labels: pd.Series, *, shares: np.ndarray | None = None, title: str = "") -> Axes:
+def _short(value: float, _position: int) -> str:
+    """Tick labels that fit: 250000 as 250k."""
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
+
+
+def embedding(
+    ax: Axes, points: pd.DataFrame, labels: pd.Series, *, shares: np.ndarray | None = None, title: str = ""
+) -> Axes:
     """Samples in two dimensions, coloured and marked by group; ``shares`` are the variances that the axes explain."""
     levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
     colour, marker = style.colours(levels), style.markers(levels)
     for level in levels:
         chosen = points[(labels == level).to_numpy()]
-        ax.scatter(*chosen.to_numpy().T[:2], color=colour[level], marker=marker[level], s=46, edgecolor="white", label=f"{level} (n = {len(chosen)})")
+        ax.scatter(
+            *chosen.to_numpy().T[:2],
+            color=colour[level],
+            marker=marker[level],
+            s=46,
+            edgecolor="white",
+            label=f"{level} (n = {len(chosen)})",
+        )
     for set_label, name, i in ((ax.set_xlabel, points.columns[0], 0), (ax.set_ylabel, points.columns[1], 1)):
         set_label(name if shares is None else f"{name} ({shares[i]:.1%} of variance)")
     ax.set_title(title)
     ax.margins(0.12)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(_short)
     return ax
 
 
@@ -34,9 +52,17 @@ def rank_against_rank(ax: Axes, ranked: pd.DataFrame) -> Axes:
     """Rank by variance against rank by mean; a gene on the diagonal has the same place in both orders."""
     n = len(ranked)
     ax.plot([1, n], [1, n], color=style.MUTED, linewidth=1, zorder=0)
-    ax.scatter(ranked["rank_by_mean"], ranked["rank_by_variance"], color=style.HIGHLIGHT, s=30 if n < 100 else 4, edgecolor="none")
+    ax.scatter(
+        ranked["rank_by_mean"],
+        ranked["rank_by_variance"],
+        color=style.HIGHLIGHT,
+        s=30 if n < 100 else 4,
+        edgecolor="none",
+    )
     ax.set_xlabel("rank by mean count")
     ax.set_ylabel("rank by variance of counts")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_aspect("equal")
     return ax
 
@@ -72,15 +98,34 @@ def group_legend(ax: Axes, labels: pd.Series, **where) -> Axes:
     """A legend of the groups for axes that were coloured by group."""
     levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
     sizes = labels.value_counts()
-    ax.legend(handles=[Patch(color=colour, label=f"{level} (n = {sizes[level]})") for level, colour in style.colours(levels).items()], **where)
+    ax.legend(
+        handles=[
+            Patch(color=colour, label=f"{level} (n = {sizes[level]})")
+            for level, colour in style.colours(levels).items()
+        ],
+        **where,
+    )
     return ax
 
 
-def lattice(ax: Axes, values: np.ndarray, *, claimed: float, half_width: float, label: str) -> Axes:
+def panels(n: int, *, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of ``n`` axes, each ``width`` x ``height`` inches, in rows of at most ``columns``."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for ax in grid.flat[n:]:
+        ax.remove()
+    return figure, list(grid.flat[:n])
+
+
+def lattice(
+    ax: Axes, values: pd.Series, *, claimed: float, half_width: float, limits: tuple[float, float], label: str
+) -> Axes:
     """The values that a score can take, as ticks on a line, against the interval that a rounded claim allows."""
     ax.axvspan(claimed - half_width, claimed + half_width, color=style.HIGHLIGHT, alpha=0.25, linewidth=0)
     ax.axvline(claimed, color=style.HIGHLIGHT, linewidth=1)
     ax.vlines(values, 0, 1, color=style.PALETTE[2], linewidth=1.4)
+    ax.set_xlim(*limits)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.set_ylabel(label, rotation=0, ha="right", va="center")
@@ -127,11 +172,13 @@ def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None =
             figsize=(7.5, 2.6 + 0.2 * len(scaled)),
             dendrogram_ratio=(0.14, 0.12 if len(scaled) > 30 else 0.2),
             colors_ratio=0.025,
-            cbar_pos=(0.02, 0.86, 0.03, 0.1),
+            cbar_pos=(0.01, 0.88, 0.02, 0.1),
             cbar_kws={"label": f"{value}\n(z by gene)"},
             xticklabels=few,
             yticklabels=True,
         )
+    grid.ax_cbar.tick_params(labelsize=7)
+    grid.ax_cbar.yaxis.label.set_size(7)
     grid.ax_heatmap.set_xlabel("" if few else f"{len(labels)} samples")
     grid.ax_heatmap.set_ylabel("")
     grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)

@@ -17,7 +17,12 @@ SPOKEN = re.compile(r"^(epigen: .*|[\w/-]+: [\d.]+ s)$")
 def follow(stream: BinaryIO, log: TextIO) -> None:
     """Read a build's output to its end, draw its bars, print what is meant for the user, and log all but the bars."""
     console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {}
         for line in _lines(stream):

@@ -120,7 +120,9 @@ def parse(text: str, where: str = "data/registry.yml") -> dict[str, Entry]:
             files[role] = _build(File, f"{at}: files: {role}", spec)
             sources = [kind for kind in SOURCES if getattr(files[role], kind)]
             if len(sources) != 1:
-                raise DataError(f"{at}: files: {role}: {len(sources)} sources; give exactly one of {', '.join(SOURCES)}")
+                raise DataError(
+                    f"{at}: files: {role}: {len(sources)} sources; give exactly one of {', '.join(SOURCES)}"
+                )
         entry = _build(Entry, at, raw, name=name, files=files)
         if entry.kind not in KINDS:
             raise DataError(f"{at}: kind {entry.kind!r}; {closest(entry.kind, KINDS)}")
@@ -229,7 +231,9 @@ def _download(url: str, target: Path, expected: str | None) -> None:
             f"{url}: wrong hash, SHA-256 is {got[1] if got else 'another'}, expected {expected}; retry, or mend the registry"
         ) from None
     except requests.RequestException as error:
-        raise DataError(f"{url}: cannot be downloaded ({type(error).__name__}); check the connection and retry") from None
+        raise DataError(
+            f"{url}: cannot be downloaded ({type(error).__name__}); check the connection and retry"
+        ) from None
 
 
 def _seen() -> dict[str, str]:
@@ -247,7 +251,9 @@ def _pip_setting(key: str, default: str) -> str:
     """A setting of pip's, as the user configured it: from the environment first, then from pip's files."""
     if value := os.environ.get(f"PIP_{key.upper().replace('-', '_')}"):
         return value
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
     found = re.search(rf"^(?:global|download|install)\.{key}='(.*)'$", listed.stdout, re.M)
     return found[1] if found else default
 
@@ -255,7 +261,9 @@ def _pip_setting(key: str, default: str) -> str:
 @cache
 def _index() -> str:
     """The package index pip uses; its built-in default is read from pip's own help."""
-    text = subprocess.run([sys.executable, "-m", "pip", "download", "--help"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     default = re.search(r"--index-url <url>.*?\(default\s+(\S+?)\)", text, re.S)[1]
     return _pip_setting("index-url", default)
 
@@ -271,8 +279,12 @@ def _archives(project: str, version: str) -> list[tuple[str, str, str]]:
         answer = requests.get(page, headers={"Accept": "text/html"}, timeout=60)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise DataError(f"{project}: the package index did not answer ({type(error).__name__}); check the connection") from None
-    named = re.compile(re.sub(r"[-_.]+", "[-_.]", project) + "-" + re.escape(version) + r"(-.*\.whl|\.tar\.gz|\.zip)", re.I)
+        raise DataError(
+            f"{project}: the package index did not answer ({type(error).__name__}); check the connection"
+        ) from None
+    named = re.compile(
+        re.sub(r"[-_.]+", "[-_.]", project) + "-" + re.escape(version) + r"(-.*\.whl|\.tar\.gz|\.zip)", re.I
+    )
     found = []
     for href in re.findall(r'<a[^>]*?href="([^"]+)"', answer.text):
         url, _, digest = urljoin(page, html.unescape(href)).partition("#sha256=")
@@ -346,8 +358,11 @@ def cards() -> str:
             f"- Source: {known.citation}",
         ]
         if known.group:
-            lines.append(f"- Group: `{known.group}`" + (f", reference `{known.reference}`" if known.reference else "")
-                         + (f"; donor: `{known.donor}`" if known.donor else ""))
+            lines.append(
+                f"- Group: `{known.group}`"
+                + (f", reference `{known.reference}`" if known.reference else "")
+                + (f"; donor: `{known.donor}`" if known.donor else "")
+            )
         for role, spec in known.files.items():
             where = getattr(spec, spec.source) + (f" (from {spec.origin})" if spec.origin else "")
             digest = f", SHA-256 {spec.sha256[:12]}..." if spec.sha256 else ""

@@ -71,7 +71,9 @@ def begin(notebook: str, *, results_dir: str, seed: int) -> None:
     """
     global _page
     results = Path(results_dir)
-    inside = results.resolve().relative_to(paths.RESULTS).parts if results.resolve().is_relative_to(paths.RESULTS) else ()
+    inside = (
+        results.resolve().relative_to(paths.RESULTS).parts if results.resolve().is_relative_to(paths.RESULTS) else ()
+    )
     profile, run = (inside[0], inside[-1]) if len(inside) == 4 else ("alone", "alone")
     for kind in ("figures", "tables"):
         shutil.rmtree(results / kind, ignore_errors=True)
@@ -104,7 +106,7 @@ def banner(adata: anndata.AnnData) -> None:
     about = adata.uns["epigen"]
     _open().datasets[about["name"]] = about
     kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
-    facts = f"{adata.n_obs:,} samples, {adata.n_vars:,} genes; species: {about['species'].replace('_', ' ')}; licence: {about['licence']}."
+    facts = f"{adata.n_obs:,} samples, {adata.n_vars:,} genes; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
     if about["nature"] == "simulated":
         facts += " Nothing on this page is evidence about biology or about a paper's claim."
     cited = f" Source: {about['citation']}." if about["citation"] else ""
@@ -116,18 +118,14 @@ def banner(adata: anndata.AnnData) -> None:
     )
 
 
-def value(name: str, number: float, *, low: float | None = None, high: float | None = None, n: int | None = None) -> float:
-    """Keep a number for the prose (``{glue:text}``) and for ``metrics.json``, with its interval and n where it has them.
-
-    Returns
-    -------
-    The number, as a Python float.
-    """
+def value(
+    name: str, number: float, *, low: float | None = None, high: float | None = None, n: int | None = None
+) -> None:
+    """Keep a number for the prose (``{glue:text}``) and for ``metrics.json``, with its interval and n where it has them."""
     number = float(number)
     more = {"low": low, "high": high, "n": n}
     _open().metrics[name] = {"value": number} | {key: float(x) for key, x in more.items() if x is not None}
     myst_nb.glue(name, number, display=False)
-    return number
 
 
 def word(name: str, content: str) -> None:
@@ -152,12 +150,22 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
     for column in shown.columns:
         form = (formats or {}).get(column, "{:,.3g}" if pd.api.types.is_float_dtype(shown[column]) else "{}")
         shown[column] = ["" if pd.isna(cell) else form.format(cell) for cell in frame[column]]
+    shown.columns = [str(column).replace("_", " ") for column in shown.columns]
     myst = markup.myst_table(shown, caption=caption, label=page.label("tab", name))
-    _show(f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n", markup.html_table(shown, caption=markup.plain(caption)))
+    _show(
+        f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",
+        markup.html_table(shown, caption=markup.plain(caption)),
+    )
 
 
 def figure(
-    name: str, drawn: matplotlib.figure.Figure, *, caption: str, alt: str, data: pd.DataFrame, code: Callable | None = None
+    name: str,
+    drawn: matplotlib.figure.Figure,
+    *,
+    caption: str,
+    alt: str,
+    data: pd.DataFrame,
+    code: Callable | None = None,
 ) -> None:
     """Show a numbered figure; under it its data as CSV, the code that drew it and the hash of what it was drawn from.
 
@@ -178,12 +186,15 @@ def figure(
     drawn.savefig(image, bbox_inches="tight", metadata={"Software": None})
     plt.close(drawn)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    sources = "; ".join(f"{known} {'+'.join(x[:12] for x in about['sha256'].values())}" for known, about in page.datasets.items())
+    sources = "; ".join(
+        f"{known} {'+'.join(x[:12] for x in about['sha256'].values())}" for known, about in page.datasets.items()
+    )
     myst = "\n".join(
         [
             f":::{{figure}} {page.link(image)}",
             f":name: {page.label('fig', name)}",
             f":alt: {' '.join(alt.split())}",
+            f":width: {round(100 * drawn.get_figwidth())}px",
             ":class: epigen-figure",
             "",
             caption,
@@ -209,7 +220,9 @@ def _code(function: Callable | None) -> str:
     """The notebook cell that is running, and the function that draws."""
     shell = get_ipython()
     cell = shell.user_ns["In"][-1].strip() if shell is not None else ""
-    drawing = f"\n\n# {function.__module__}.{function.__name__}\n{inspect.getsource(function).strip()}" if function else ""
+    drawing = (
+        f"\n\n# {function.__module__}.{function.__name__}\n{inspect.getsource(function).strip()}" if function else ""
+    )
     return cell + drawing
 
 
@@ -222,7 +235,9 @@ def finish() -> None:
         "profile": page.profile,
         "seed": page.seed,
         "model": page.model,
-        "datasets": {name: {"nature": about["nature"], "sha256": about["sha256"]} for name, about in page.datasets.items()},
+        "datasets": {
+            name: {"nature": about["nature"], "sha256": about["sha256"]} for name, about in page.datasets.items()
+        },
         "metrics": page.metrics,
     }
     _claims(page, record)
@@ -236,11 +251,15 @@ def finish() -> None:
         "wall time": f"{wall:.1f} s",
         "machine": provenance.machine(),
     }
-    rows |= {f"SHA-256 of {name}, {role}": digest for name, about in page.datasets.items() for role, digest in about["sha256"].items()}
+    rows |= {
+        f"SHA-256 of {name}, {role}": digest
+        for name, about in page.datasets.items()
+        for role, digest in about["sha256"].items()
+    }
     rows |= provenance.versions()
     lines = "\n".join(f"| {text(key)} | {text(content)} |" for key, content in rows.items())
     _show(
-        f"::::{{dropdown}} Software, provenance, and a bundle that runs this page again\n"
+        f"::::{{dropdown}} Software, provenance, and a bundle that runs this page again\n:class-container: epigen-provenance\n\n"
         f"{{download}}`Notebook, parameters, helper package and input hashes (zip) <{page.link(bundle)}>`\n\n"
         f"| what | value |\n| --- | --- |\n{lines}\n::::\n",
         markup.html_table(pd.DataFrame(rows.items(), columns=["what", "value"]), caption=f"Bundle: {bundle}"),
@@ -252,7 +271,9 @@ def _claims(page: _Page, record: dict) -> None:
     """The chapter's claims, judged by this run."""
     own = claims.of_chapter(claims.read(), page.notebook)
     if own.empty:
-        _show("No claim of the papers is judged by this page.\n", "<p>No claim of the papers is judged by this page.</p>")
+        _show(
+            "No claim of the papers is judged by this page.\n", "<p>No claim of the papers is judged by this page.</p>"
+        )
         return
     judged = claims.for_reading(claims.judge(own, {page.notebook: record, page.key: record}))
     table("claims", judged, caption="Reported and reproduced.")

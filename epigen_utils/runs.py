@@ -81,8 +81,17 @@ class Run:
     def inputs(self) -> list[Path]:
         """Files whose change makes the run stale: notebook, modules, the chapter's claims, data of the user's own."""
         claims = paths.CLAIMS / f"{self.notebook.replace('/', '_')}.csv"
-        own = [Path(name) for name in [*self.datasets, self.parameters.get("samples", "")] if name and name not in registry.registry()]
-        return [self.source, *notebooks.modules(self.source, simulated=self.simulated), *([claims] if claims.exists() else []), *own]
+        own = [
+            Path(name)
+            for name in [*self.datasets, self.parameters.get("samples", "")]
+            if name and name not in registry.registry()
+        ]
+        return [
+            self.source,
+            *notebooks.modules(self.source, simulated=self.simulated),
+            *([claims] if claims.exists() else []),
+            *own,
+        ]
 
     @property
     def fingerprint(self) -> str:
@@ -119,7 +128,11 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     if not path.exists():
         raise DataError(f"{path}: no such profile; there are {', '.join(profiles())}")
     listed = yaml.safe_load(path.read_text()) or {}
-    found = [_run(path, profile, notebook, name, values) for notebook, named in listed.items() for name, values in named.items()]
+    found = [
+        _run(path, profile, notebook, name, values)
+        for notebook, named in listed.items()
+        for name, values in named.items()
+    ]
     if own:
         found += _own_runs(found, profile, own)
     known = {run.notebook for run in found}
@@ -193,7 +206,13 @@ def after(run: Run, planned: list[Run]) -> list[Path]:
 
 
 #: Variables by which numerical libraries learn how many threads they may take.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def execute(run: Run, threads: int) -> None:

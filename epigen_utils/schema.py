@@ -65,7 +65,11 @@ def _names(adata: anndata.AnnData) -> list[Problem]:
         if index.has_duplicates:
             name = index[index.duplicated()][0]
             times = int((index == name).sum())
-            problems.append(Problem(f"{kind} {name!r}", f"given {times} times", f"keep one, or rename: each {kind} needs its own id"))
+            problems.append(
+                Problem(
+                    f"{kind} {name!r}", f"given {times} times", f"keep one, or rename: each {kind} needs its own id"
+                )
+            )
     return problems
 
 
@@ -81,13 +85,25 @@ def _values(adata: anndata.AnnData, measure: str) -> list[Problem]:
     else:
         missing = np.isnan(values)
         if missing.any():
-            return [Problem(_place(adata, matrix, missing), f"missing value (NaN), {int(missing.sum())} in all", "fill or drop it")]
+            return [
+                Problem(
+                    _place(adata, matrix, missing),
+                    f"missing value (NaN), {int(missing.sum())} in all",
+                    "fill or drop it",
+                )
+            ]
         fractional = np.abs(values - np.rint(values)) > NOISE
     if (values < 0).any():
-        return [Problem(_place(adata, matrix, values < 0), f"negative value {values[values < 0].flat[0]:g}", f"give raw {measure}")]
+        return [
+            Problem(
+                _place(adata, matrix, values < 0),
+                f"negative value {values[values < 0].flat[0]:g}",
+                f"give raw {measure}",
+            )
+        ]
     if measure == "counts" and fractional.any():
         where, value = _place(adata, matrix, fractional), values[fractional].flat[0]
-        if fractional.sum() > 0.01 * np.count_nonzero(values):
+        if fractional.sum() > max(1, 0.05 * np.count_nonzero(values)):
             what = f"{value:g} is not an integer, nor are {fractional.sum() / np.count_nonzero(values):.0%} of the non-zero values"
             return [Problem(where, what, "these look normalised: give the raw counts")]
         return [Problem(where, f"{value:g} is not an integer", "give raw counts, or round it if it is an estimate")]
@@ -115,7 +131,11 @@ def _groups(adata: anndata.AnnData) -> list[Problem]:
     if group not in adata.obs:
         return [Problem("obs", f"no group column {group!r}", f"name one that is there (columns: {columns})")]
     if (empty := adata.obs[group].isna()).any():
-        return [Problem(f"obs[{group!r}], sample {adata.obs_names[empty][0]!r}", "no group", "fill it in, or drop the sample")]
+        return [
+            Problem(
+                f"obs[{group!r}], sample {adata.obs_names[empty][0]!r}", "no group", "fill it in, or drop the sample"
+            )
+        ]
     sizes = adata.obs[group].astype(str).value_counts(sort=False)
     if len(sizes) < 2:
         return [Problem(f"obs[{group!r}]", f"one group only, {sizes.index[0]!r}", "a comparison needs two")]
@@ -124,14 +144,22 @@ def _groups(adata: anndata.AnnData) -> list[Problem]:
         for name in sizes.index[sizes == 1]
     ]
     if reference and reference not in sizes.index:
-        problems.append(Problem(f"obs[{group!r}]", f"no reference level {reference!r}", f"levels: {', '.join(sizes.index)}"))
+        problems.append(
+            Problem(f"obs[{group!r}]", f"no reference level {reference!r}", f"levels: {', '.join(sizes.index)}")
+        )
     return problems
 
 
 def _donors(adata: anndata.AnnData) -> list[Problem]:
     donor = adata.uns.get("epigen", {}).get("donor")
     if not donor or donor not in adata.obs:
-        return [Problem("obs", f"no donor column{f' {donor!r}' if donor else ''}", "name the column that says who each sample is from")]
+        return [
+            Problem(
+                "obs",
+                f"no donor column{f' {donor!r}' if donor else ''}",
+                "name the column that says who each sample is from",
+            )
+        ]
     if (empty := pd.isna(adata.obs[donor])).any():
         return [Problem(f"obs[{donor!r}], sample {adata.obs_names[empty][0]!r}", "no donor", "fill it in")]
     return []
@@ -146,7 +174,7 @@ def summary(adata: anndata.AnnData) -> dict[str, object]:
     return {
         "cohort": about["name"],
         "data": about["nature"],
-        "species": about["species"].replace("_", " "),
+        "species": about["species"].replace("_", " ").capitalize(),
         "samples": adata.n_obs,
         "groups": ", ".join(f"{name} {size}" for name, size in sizes.items()),
         "donors": str(adata.obs[donor].nunique()) if donor else "not stated",
