@@ -10,7 +10,7 @@ import sys
 from epigen_utils import book, paths, runs
 
 PROFILE = config.get("profile", "demo")
-OWN = json.loads(config["own"]) if config.get("own") else None
+OWN = config.get("own")
 PLAN = runs.without_missing_tools(runs.plan(PROFILE, OWN))
 CLAIMS = paths.RESULTS / PROFILE / "claims.csv"
 CLAIMS_TABLE = paths.GENERATED / "claims.md"

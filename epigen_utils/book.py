@@ -88,6 +88,7 @@ def write_claims(profile: str, markdown: Path, csv: Path) -> None:
     parts = [f"{len(judged)} claims; {counted}.", ""]
     for paper, rows in judged.groupby("paper"):
         shown = claims.for_reading(rows)
+        parts.append(f"## Paper {paper}\n")
         parts.append(
             markup.myst_table(
                 shown, caption=f"Claims of paper {paper}, reported and reproduced.", label=f"claims-{paper.lower()}"

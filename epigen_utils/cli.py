@@ -136,10 +136,11 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
             subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **run) as process,
             open(paths.BUILD_LOG, "w") as log,
         ):
-            progress.follow(process.stderr, log)
+            said = progress.follow(process.stderr, log)
         if process.returncode != 0:
+            what = "" if said else f" ({paths.BUILD_LOG.read_text().strip().splitlines()[1]})"
             raise DataError(
-                f"the build stopped; what was finished is kept: mend it and build again (log: {paths.BUILD_LOG})"
+                f"the build stopped{what}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
             )
 
 

@@ -263,18 +263,15 @@ def read_table(
 
 def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> pd.DataFrame:
     sep = _sep(path)
-    names = header or None
-    if not skip_rows and not header:
-        names = _header(path, sep)
-        twice = [name for name in dict.fromkeys(names[1:]) if names.count(name) > 1]
-        if twice:
-            raise DataError(f"{path}: sample {twice[0]!r}: given {names.count(twice[0])} times; keep one, or rename")
     try:
+        names = header or (None if skip_rows else _header(path, sep))
         frame = pd.read_csv(
-            path, sep=sep, skiprows=skip_rows, header=0 if not header else None, names=header, encoding="utf-8-sig"
+            path, sep=sep, skiprows=skip_rows, header=None if header else 0, names=header, encoding="utf-8-sig"
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
+    if names and not header and (twice := [name for name in dict.fromkeys(names[1:]) if names.count(name) > 1]):
+        raise DataError(f"{path}: sample {twice[0]!r}: given {names.count(twice[0])} times; keep one, or rename")
     frame = frame.set_index(frame.columns[0])
     if names and not header and len(names) == len(frame.columns) + 1:
         frame.columns = names[1:]
@@ -323,7 +320,7 @@ def read_h5ad(found: dict[str, Path], *, var_index: str = "", labels: dict | Non
             # The schema says which name it is.
             warnings.filterwarnings("ignore", message=".* names are not unique")
             adata = anndata.read_h5ad(path)
-    except (OSError, KeyError, anndata.io.IORegistryError) as error:
+    except (OSError, KeyError) as error:
         raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
     if var_index:
         adata.var["symbol"] = adata.var_names

@@ -14,8 +14,14 @@ BAR = re.compile(r"^([\w/-]+): +(\d+)%\|")
 SPOKEN = re.compile(r"^(epigen: .*|[\w/-]+: [\d.]+ s)$")
 
 
-def follow(stream: BinaryIO, log: TextIO) -> None:
-    """Read a build's output to its end, draw its bars, print what is meant for the user, and log all but the bars."""
+def follow(stream: BinaryIO, log: TextIO) -> bool:
+    """Read a build's output to its end, draw its bars, print what is meant for the user, and log all but the bars.
+
+    Returns
+    -------
+    Whether an error was said to the user.
+    """
+    said = False
     console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -35,8 +41,10 @@ def follow(stream: BinaryIO, log: TextIO) -> None:
             log.flush()
             if SPOKEN.match(line):
                 console.print(line)
+                said = said or line.startswith("epigen:")
                 if (name := line.partition(":")[0]) in tasks:
                     bars.remove_task(tasks.pop(name))
+    return said
 
 
 def _lines(stream: BinaryIO) -> Iterator[str]:

@@ -123,6 +123,9 @@ def parse(text: str, where: str = "data/registry.yml") -> dict[str, Entry]:
                 raise DataError(
                     f"{at}: files: {role}: {len(sources)} sources; give exactly one of {', '.join(SOURCES)}"
                 )
+            digest = files[role].sha256
+            if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
+                raise DataError(f"{at}: files: {role}: sha256 {digest!r}; give 64 hexadecimal digits, or leave it out")
         entry = _build(Entry, at, raw, name=name, files=files)
         if entry.kind not in KINDS:
             raise DataError(f"{at}: kind {entry.kind!r}; {closest(entry.kind, KINDS)}")

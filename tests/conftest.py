@@ -1,0 +1,96 @@
+"""Small data, a cache of its own for every test, and the mirror where it stands beside the checkout."""
+
+import http.server
+import os
+import threading
+from functools import partial
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from epigen_utils import paths, registry
+
+MIRROR = paths.ROOT.parent / "shared" / "data"
+
+needs_mirror = pytest.mark.skipif(not MIRROR.exists(), reason=f"no mirror at {MIRROR}")
+
+
+@pytest.fixture
+def mirror(monkeypatch):
+    if not MIRROR.exists():
+        pytest.skip(f"no mirror at {MIRROR}")
+    monkeypatch.setattr(paths, "MIRROR", str(MIRROR))
+    return MIRROR
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, and no mirror."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(paths, "MIRROR", "")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def with_registry(monkeypatch):
+    """Replace the registry by entries given as YAML."""
+
+    def replace(text):
+        entries = registry.parse(text)
+        monkeypatch.setattr(registry, "registry", lambda: entries)
+        return entries
+
+    return replace
+
+
+@pytest.fixture
+def small():
+    """Six samples x four genes, two groups of three."""
+    counts = np.array([[5, 0, 9, 100], [6, 1, 8, 90], [4, 0, 7, 110], [9, 3, 2, 95], [8, 2, 1, 105], [7, 4, 3, 99]])
+    return anndata.AnnData(
+        obs=pd.DataFrame({"condition": list("aaabbb"), "donor": list("xyzxyz")}, index=[f"s{i}" for i in range(6)]),
+        var=pd.DataFrame({"symbol": ["G1", "G2", "G3", "G4"]}, index=["g1", "g2", "g3", "g4"]),
+        layers={"counts": counts},
+        uns={"epigen": {"name": "small", "group": "condition", "donor": "donor", "measure": "counts"}},
+    )
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """A local HTTP server over a folder; gives its address and the list of the paths that were asked for."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(self.path)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", folder, asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def table_files(tmp_path):
+    """A good count matrix and sample table as text; `write` makes variants of them."""
+    counts = "gene,a1,a2,b1,b2\ng1,5,6,7,8\ng2,1,0,3,4\ng3,10,20,30,40\n"
+    samples = "sample,condition\na1,a\na2,a\nb1,b\nb2,b\n"
+
+    def write(counts=counts, samples=samples) -> tuple[Path, Path]:
+        (tmp_path / "counts.csv").write_text(counts)
+        (tmp_path / "samples.csv").write_text(samples)
+        return tmp_path / "counts.csv", tmp_path / "samples.csv"
+
+    write.counts, write.samples = counts, samples
+    return write
+
+
+def pytest_configure(config):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

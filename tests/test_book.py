@@ -1,0 +1,404 @@
+"""The site, built in a copy of the checkout with a data set of one's own in it, and looked at."""
+
+import fcntl
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from epigen_utils import paths
+
+NASTY = "<img src=x onerror=alert(1)>"
+
+
+def copy_of_checkout(target: Path) -> Path:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=paths.ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        source = paths.ROOT / name
+        if source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target / name)
+    return target
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    """The copy's package, not the installed one; and no build around this one."""
+    return {key: value for key, value in os.environ.items() if key != "MAKELEVEL"} | {"PYTHONPATH": str(checkout)}
+
+
+def epigen(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "epigen_utils.cli", *arguments]
+    return subprocess.run(command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=False)
+
+
+def planned_jobs(checkout: Path) -> set[str]:
+    """Runs that a build would do now, by rule."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--config", "profile=demo"]
+    done = subprocess.run(command, cwd=checkout, env=environment(checkout), capture_output=True, text=True, check=True)
+    return set(re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.M))
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory):
+    """Cells of nobody, with a gene and a group whose names are HTML."""
+    rng = np.random.default_rng(0)
+    names = [f"gene{i}" for i in range(59)] + [NASTY]
+    counts = rng.negative_binomial(5, 0.05, size=(8, 60))
+    counts[:, -1] += 5000
+    adata = anndata.AnnData(
+        obs=pd.DataFrame({"condition": ["a"] * 4 + ["<b>b</b>"] * 4}, index=[f"s{i}" for i in range(8)]),
+        var=pd.DataFrame(index=names),
+        layers={"counts": counts},
+    )
+    path = tmp_path_factory.mktemp("own") / "mine.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory, own_data):
+    """A copy in which the book has been built, with the part on one's own data."""
+    copy = copy_of_checkout(tmp_path_factory.mktemp("checkout"))
+    done = epigen(copy, "build", "--dataset", str(own_data), "--group", "condition")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return copy
+
+
+@pytest.fixture(scope="session")
+def site(checkout):
+    return checkout / "_build" / "html"
+
+
+class Page(HTMLParser):
+    """What a page refers to, and the ids it has."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.assets, self.ids, self.images, self.path = [], [], set(), [], path
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids |= {found[key] for key in ("id", "name") if found.get(key)}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload", "shortcut icon"):
+            self.assets.append(found["href"])
+        if "src" in found:
+            self.assets.append(found["src"])
+        if tag == "img":
+            self.images.append(found)
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    return {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+
+
+def test_every_page_of_the_plan_is_there(site):
+    for name in ("intro", "claims", "reproduce", "your-data", "how-claims-are-judged", "contributing"):
+        assert (site / f"{name}.html").exists()
+    for run in ("01_datasets", "02_table_two", "02_table_two--airway", "01_datasets--mine", "02_table_two--mine"):
+        assert (site / "epilepsy" / f"{run}.html").exists()
+    assert "Your data: mine" in (site / "intro.html").read_text()
+
+
+def test_no_remote_asset(pages):
+    for page in pages.values():
+        for asset in page.assets:
+            assert not re.match(r"(https?:)?//", asset), f"{page.path}: {asset}"
+
+
+def test_every_link_and_asset_is_there(pages):
+    for path, page in pages.items():
+        for link in page.links + page.assets:
+            parts = urlsplit(link)
+            if parts.scheme or link.startswith("#") and link in ("#", ""):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            assert target.exists(), f"{path}: {link}"
+            if parts.fragment and target in pages:
+                assert unquote(parts.fragment) in pages[target].ids, f"{path}: {link}"
+
+
+def test_figures_are_numbered_captioned_and_described(site, pages):
+    page = pages[site / "epilepsy" / "02_table_two.html"]
+    text = page.path.read_text()
+    assert re.findall(r'caption-number">Figure (\d\.\d)', text) == [f"2.{i}" for i in range(1, 6)]
+    assert len(re.findall(r'caption-number">Table \d', text)) == 3
+    figures = [image for image in page.images if "_images" in image["src"]]
+    assert len(figures) == 5
+    assert all(len(image["alt"]) > 20 for image in figures)
+
+
+def test_under_each_figure_its_data_code_and_hash(site, checkout):
+    text = (site / "epilepsy" / "02_table_two.html").read_text()
+    folder = checkout / "results" / "demo" / "epilepsy" / "02_table_two" / "main" / "figures"
+    for table in sorted(folder.glob("*.csv")):
+        assert re.search(rf'href="\.\./_downloads/\w+/{table.name}"', text), table.name
+    assert text.count("Data, code and hash") == 5
+    assert "epigen_utils.plots.heatmap" in text
+
+
+def test_banner_values_provenance_and_bundle(site):
+    text = (site / "epilepsy" / "02_table_two--airway.html").read_text()
+    assert "Real data: Airway smooth muscle cells" in text
+    assert "tag_injected-parameters" in text
+    assert "Simulated data" in (site / "epilepsy" / "01_datasets.html").read_text()
+    for word in ("commit", "wall time", "seed", "SHA-256 of airway", "scikit-learn", "bundle.zip"):
+        assert word in text, word
+
+
+def test_names_that_are_html_appear_as_text(site):
+    for run, shown in (
+        ("01_datasets--mine", "&lt;b&gt;b&lt;/b&gt; 4"),
+        ("02_table_two--mine", "&lt;img src=x onerror=alert(1)&gt;"),
+    ):
+        text = (site / "epilepsy" / f"{run}.html").read_text()
+        assert NASTY not in text
+        assert "<b>b</b>" not in text
+        assert shown in text
+
+
+def test_ten_claims_with_verdicts_of_this_build(site, checkout):
+    text = (site / "claims.html").read_text()
+    table = pd.read_csv(checkout / "results" / "demo" / "claims.csv").set_index("id")
+    assert len(table) >= 10
+    for name, row in table.iterrows():
+        assert f">{name}<" in text.replace("<p>", ">").replace("</p>", "<")
+        assert row["verdict"].split(":")[0] in text
+    expected = {
+        "A5a": "inconsistent in the paper",
+        "A6b": "reproduced",
+        "A7a": "not reproduced",
+        "A9": "not attainable",
+    }
+    assert table.loc[list(expected), "verdict"].to_dict() == expected
+    assert table.loc["A6a", "reproduced"] == pytest.approx(0.430, abs=5e-4)
+
+
+def test_the_bundle_runs_the_page_again(checkout, tmp_path):
+    results = checkout / "results" / "demo" / "epilepsy" / "02_table_two" / "main"
+    shutil.unpack_archive(results / "bundle.zip", tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "notebooks/epilepsy/02_table_two.ipynb",
+        "out.ipynb",
+        "-f",
+        "parameters.yml",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    again = json.loads((tmp_path / "results" / "alone" / "metrics.json").read_text())
+    first = json.loads((results / "metrics.json").read_text())
+    assert again["metrics"] == first["metrics"]
+    assert again["datasets"] == first["datasets"]
+
+
+@pytest.fixture(scope="session")
+def demo(checkout, site):
+    """The same checkout, built again without one's own data, after every test that looks at that part."""
+    shutil.copytree(site, checkout / "site-with-own-part")
+    done = epigen(checkout, "build")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return checkout
+
+
+def test_without_the_option_the_part_is_gone(demo, site):
+    assert not (site / "epilepsy" / "02_table_two--mine.html").exists()
+    assert "Your data: mine" not in (site / "intro.html").read_text()
+
+
+def test_nothing_is_done_twice(demo):
+    assert planned_jobs(demo) == set()
+    for path in (demo / "epigen_utils").glob("*.py"):
+        path.touch()
+    (demo / "notebooks" / "epilepsy" / "02_table_two.ipynb").touch()
+    assert planned_jobs(demo) == set(), "a time stamp alone is no cause"
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ("notebooks/epilepsy/02_table_two.ipynb", {"02_table_two", "02_table_two__airway"}),
+        ("epigen_utils/simulate.py", {"01_datasets"}),
+        ("epigen_utils/evaluation.py", {"02_table_two", "02_table_two__airway"}),
+        ("epigen_utils/cli.py", set()),
+        ("data/claims/epilepsy_02_table_two.csv", {"02_table_two", "02_table_two__airway"}),
+        ("epigen_utils/schema.py", {"01_datasets", "02_table_two", "02_table_two__airway"}),
+    ],
+)
+def test_a_change_redoes_what_depends_on_it_and_no_more(demo, changed, expected):
+    path = demo / changed
+    before = path.read_bytes()
+    stat = path.stat()
+    try:
+        path.write_bytes(before.replace(b"\n", b"\n\n", 1) if changed.endswith(".ipynb") else before + b"\n")
+        redone = {rule.removeprefix("epilepsy_") for rule in planned_jobs(demo)} - {"claims", "site", "all"}
+        assert redone == expected
+    finally:
+        path.write_bytes(before)
+        os.utime(path, (stat.st_atime, stat.st_mtime))
+
+
+def test_a_changed_parameter_redoes_its_run(demo):
+    path = demo / "notebooks" / "profiles" / "demo.yml"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("dataset: airway", "dataset: airway\n    n_top: 20"))
+        assert planned_jobs(demo) & {"epilepsy_02_table_two", "epilepsy_02_table_two__airway"} == {
+            "epilepsy_02_table_two__airway"
+        }
+        path.write_text(before.replace("dataset: airway", "datset: airway"))
+        done = epigen(demo, "build")
+        assert done.returncode == 1
+        assert "unknown parameter 'datset'; did you mean 'dataset'?" in done.stderr
+        assert done.stderr.count("\n") == 1
+    finally:
+        path.write_text(before)
+
+
+def test_a_second_build_at_once_is_refused_in_one_line(demo):
+    with open(demo / "_build" / "build.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = epigen(demo, "build")
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"epigen: another build is running here \(process \d+\); wait for it, or stop it\n", done.stderr
+    )
+
+
+def test_a_failing_notebook_is_said_in_one_line_and_leaves_nothing_under_its_final_name(demo):
+    profile = demo / "notebooks" / "profiles" / "broken.yml"
+    profile.write_text("epilepsy/02_table_two:\n  main: {dataset: table-two, group: tissue}\n")
+    done = epigen(demo, "build", "--profile", "broken")
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert first.startswith("epigen: epilepsy/02_table_two: table-two: obs: no group column 'tissue'")
+    assert "the build stopped" in last
+    results = demo / "results" / "broken" / "epilepsy" / "02_table_two" / "main"
+    assert not (results / "notebook.ipynb").exists()
+    assert not (results / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("whom", ["group", "make"])
+def test_a_killed_build_goes_on(tmp_path, whom):
+    """SIGKILL in the middle: of the whole process group, or of the `make` that started it alone."""
+    copy = copy_of_checkout(tmp_path)
+    (copy / "one.mk").write_text(f".PHONY: book\nbook:\n\t@{sys.executable} -m epigen_utils.cli build\n")
+    command = ["make", "--no-print-directory", "-f", "one.mk", "book"]
+    started = subprocess.Popen(
+        command, cwd=copy, env=environment(copy), start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: list(copy.glob("results/demo/*/*/*/notebook.failed.ipynb")), 60)
+    if whom == "group":
+        os.killpg(started.pid, signal.SIGKILL)
+    else:
+        started.kill()
+    started.wait()
+    assert not (copy / "_build" / "html" / "index.html").exists()
+    done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (copy / "_build" / "html" / "index.html").exists()
+    assert (copy / "_build" / "html" / "epilepsy" / "02_table_two--airway.html").exists()
+    assert not list(copy.rglob("*.part"))
+
+
+def wait_for(condition, seconds: float):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.1)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def address(checkout, demo):
+    handler = functools.partial(QuietHandler, directory=str(checkout / "site-with-own-part"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+@pytest.mark.parametrize("name", ["epilepsy/02_table_two", "epilepsy/02_table_two--mine", "claims"])
+def test_in_a_browser(browser, address, name, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    errors = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(address) else errors.append(request.url))
+    page.on("dialog", lambda dialog: (errors.append(dialog.message), dialog.dismiss()))
+    page.goto(f"{address}/{name}.html")
+    page.wait_for_timeout(500)
+    assert errors == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    if name.startswith("epilepsy"):
+        injected = page.locator(".tag_injected-parameters")
+        before = injected.evaluate("cell => getComputedStyle(cell, '::before').content")
+        assert before == '"Values used for this run"'
+    for theme in ("light", "dark"):
+        page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+        contrast = page.evaluate(CONTRAST)
+        assert contrast > 4.5, f"{theme}: text against background {contrast:.1f}"
+        filters = page.evaluate(
+            "[...document.querySelectorAll('img.epigen-figure')].map(x => getComputedStyle(x).filter)"
+        )
+        assert set(filters) <= {"none"}
+    page.close()
+
+
+#: WCAG contrast of the article's text against the page.
+CONTRAST = """() => {
+  const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(x => { x /= 255; return x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4; });
+    return .2126 * r + .7152 * g + .0722 * b; };
+  const text = light(getComputedStyle(document.querySelector('.bd-article p')).color);
+  const page = light(getComputedStyle(document.body).backgroundColor);
+  return (Math.max(text, page) + .05) / (Math.min(text, page) + .05);
+}"""

@@ -1,0 +1,87 @@
+import io
+import sys
+
+import pytest
+
+from epigen_utils import cli, paths, progress, runs
+from epigen_utils.errors import DataError
+
+
+@pytest.fixture
+def epigen(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["epigen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return left.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
+    counts, samples = table_files()
+    code, out, _ = epigen("check", counts, "--samples", samples, "--group", "condition")
+    assert code == 0
+    assert out.strip() == f"{counts}: good, 4 samples x 3 genes; condition: a 2, b 2"
+    code, out, err = epigen("check", counts, "--samples", samples, "--group", "tissue")
+    assert code == 1
+    assert err == f"epigen: {counts}: obs: no group column 'tissue'; name one that is there (columns: condition)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "lost.h5ad"], "lost.h5ad: no such file"),
+        (["build", "--group", "x"], "go with --dataset"),
+        (["build", "--only", "epilepsy/02_tabletwo"], "did you mean 'epilepsy/02_table_two'?"),
+        (["build", "--profile", "dmo"], "there are demo, paper, real"),
+        (["data", "fetch", "airwy"], "did you mean 'airway'?"),
+        (["data", "list", "--kind", "bulks"], "did you mean 'bulk'?"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_1(epigen, arguments, said):
+    code, _, err = epigen(*arguments)
+    assert code == 1
+    assert said in err
+    assert err.startswith("epigen: ")
+    assert err.count("\n") == 1
+
+
+def test_data_list_and_fetch(epigen):
+    code, out, _ = epigen("data", "list", "--kind", "bulk")
+    assert code == 0
+    assert "table-two" in out
+    assert "gene-sets" not in out
+    code, out, _ = epigen("data", "fetch", "table-two")
+    assert code == 0
+    assert str(paths.DATA / "table_two.csv") in out
+
+
+def test_claims_are_listed(epigen):
+    code, out, _ = epigen("claims", "--profile", "nothing-was-run")
+    assert code == 0
+    assert "A5a" in out
+    assert "needs" in out
+
+
+def test_missing_tools_are_said_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(runs, "missing_tools", lambda planned: {"epilepsy/12_reads_to_counts": ["STAR", "fastp"]})
+    monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
+    cli._bring_tools([])
+    err = capsys.readouterr().err
+    assert err == (
+        "epigen: epilepsy/12_reads_to_counts is left out: STAR, fastp not installed (make tools, as root or by conda)\n"
+    )
+
+
+def test_progress_tells_bars_from_lines(capsys):
+    text = b"a/b:  10%|#   | 1/9\r        \ra/b:  50%|##  |\rnoise\nepigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
+    log = io.StringIO()
+    assert progress.follow(io.BufferedReader(io.BytesIO(text)), log) is True
+    assert log.getvalue() == "noise\nepigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
+    assert capsys.readouterr().err == "epigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
+    assert progress.follow(io.BufferedReader(io.BytesIO(b"noise\n")), log) is False
+
+
+def test_data_error_is_a_value_error():
+    assert issubclass(DataError, ValueError)

@@ -1,0 +1,157 @@
+import anndata
+import numpy as np
+import pytest
+
+from epigen_utils import datasets, registry
+from epigen_utils.errors import DataError
+
+
+def refused(*arguments, **more) -> str:
+    with pytest.raises(DataError) as caught:
+        datasets.load(*arguments, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_table_two_is_as_printed(cache):
+    adata = datasets.load("table-two")
+    assert adata.shape == (12, 20)
+    assert adata["DM3", "LL0000013464"].layers["counts"].item() == 468572
+    assert adata["5b1_3", "LL0000023936"].layers["counts"].item() == 59685
+    assert adata.obs["condition"].value_counts().to_dict() == {"mutant": 9, "WT": 3}
+    assert adata.obs["genotype"].value_counts().to_dict() == {"WT": 3, "DM": 3, "5a1": 3, "5b1": 3}
+    assert adata.obs["condition"].cat.categories[0] == "WT"
+    assert adata.uns["epigen"]["nature"] == "real"
+
+
+def test_own_text_and_h5ad_give_the_same(table_files, tmp_path):
+    counts, samples = table_files()
+    text = datasets.load(counts, samples=samples, group="condition")
+    assert text.layers["counts"].dtype == np.int64
+    assert text.layers["counts"].tolist() == [[5, 1, 10], [6, 0, 20], [7, 3, 30], [8, 4, 40]]
+    text.copy().write_h5ad(tmp_path / "same.h5ad")
+    again = datasets.load(tmp_path / "same.h5ad", group="condition", reference="b")
+    assert again.layers["counts"].tolist() == text.layers["counts"].tolist()
+    assert list(again.obs["condition"].cat.categories) == ["b", "a"]
+
+
+def test_gzipped_tsv(table_files, tmp_path):
+    import gzip
+
+    path = tmp_path / "counts.tsv.gz"
+    with gzip.open(path, "wt") as stream:
+        stream.write(table_files.counts.replace(",", "\t"))
+    assert datasets.load(path).shape == (4, 3)
+    path.write_bytes(path.read_bytes()[:30])
+    assert "cannot be read" in refused(path)
+
+
+def test_counts_in_x_or_raw(small, tmp_path):
+    counts = small.layers.pop("counts")
+    small.X = counts.astype(np.float32)
+    small.write_h5ad(tmp_path / "x.h5ad")
+    assert datasets.load(tmp_path / "x.h5ad").layers["counts"].tolist() == counts.tolist()
+    small.raw = small.copy()
+    small.X = np.log1p(small.X)
+    small.write_h5ad(tmp_path / "raw.h5ad")
+    assert datasets.load(tmp_path / "raw.h5ad").layers["counts"].tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("10,20", "10.5,20", "gene 'g3', sample 'a1': 10.5 is not an integer"),
+        ("g2,1", "g2,-1", "gene 'g2', sample 'a1': negative value -1"),
+        ("1,0,3", "1,,3", "gene 'g2', sample 'a2': missing value"),
+        ("1,0,3", "1,many,3", "gene 'g2', sample 'a2': 'many' is not a number"),
+        ("g3", "g1", "gene 'g1': given more than once"),
+        ("a2", "a1", "sample 'a1': given 2 times"),
+        ("g3,", ",", "row 4: no gene id"),
+        ("g1,5,6,7,8\ng2,1,0,3,4\ng3,10,20,30,40\n", "", "empty, 4 samples x 0 genes"),
+        ("5,6,7,8\ng2,1,0,3,4\ng3,10,20,30,40", "5.1,6.2,7.3,8.4\ng2,1.5,0,3.1,4.4", "these look normalised"),
+    ],
+)
+def test_bad_counts_are_refused_in_one_line(table_files, old, new, said):
+    counts, samples = table_files(counts=table_files.counts.replace(old, new, 1))
+    message = refused(counts, samples=samples, group="condition")
+    assert said in message
+    assert message.startswith(str(counts))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("b2,b\n", "b2,b\nc9,b\n", "sample 'c9' of samples.csv has no column"),
+        ("b2,b\n", "", "sample 'b2' of counts.csv has no row"),
+        ("b2,b\n", "b1,b\n", "sample 'b1': given twice"),
+        ("b2,b", "b2,a", "group 'b' has one sample"),
+    ],
+)
+def test_bad_sample_tables_are_refused_in_one_line(table_files, old, new, said):
+    counts, samples = table_files(samples=table_files.samples.replace(old, new, 1))
+    assert said in refused(counts, samples=samples, group="condition")
+
+
+def test_other_mistakes(table_files, tmp_path):
+    counts, samples = table_files()
+    assert "no such file" in refused(tmp_path / "lost.h5ad")
+    assert "did you mean 'airway'?" in refused("airwy")
+    assert "no group column 'treatment'" in refused(counts, samples=samples, group="treatment")
+    assert "is annotation, not an expression matrix" in refused("gene-sets")
+    (tmp_path / "counts.xlsx").write_text("x")
+    assert "give .h5ad, .csv or .tsv" in refused(tmp_path / "counts.xlsx")
+    (tmp_path / "bad.h5ad").write_text("not HDF5")
+    assert "cannot be read as h5ad" in refused(tmp_path / "bad.h5ad")
+    (tmp_path / "void.csv").write_text("")
+    assert "cannot be read as a table" in refused(tmp_path / "void.csv")
+
+
+def test_duplicate_genes_in_h5ad(small, tmp_path):
+    small.var_names = ["g1", "g1", "g3", "g4"]
+    small.write_h5ad(tmp_path / "twice.h5ad")
+    assert "gene 'g1': given 2 times" in refused(tmp_path / "twice.h5ad")
+
+
+def test_simulated_sets_keep_their_truth():
+    adata = datasets.load("negative-binomial-sim")
+    assert adata.uns["epigen"]["nature"] == "simulated"
+    assert (adata.varm["log2_fold_change"]["control"] == 0).all()
+    assert (adata.varm["log2_fold_change"]["mutant"] != 0).sum() == 100
+    again = datasets.load("negative-binomial-sim")
+    assert again.uns["epigen"]["sha256"] == adata.uns["epigen"]["sha256"]
+
+
+EXPECTED = {
+    "rat-epilepsy": ((18, 17455), {"SalineSham": 6, "3ClassV1": 5, "Sham": 4, "3ClassV2": 3}),
+    "human-tle": ((6, 78932), {"Temporal lobe autopsy control (TL)": 3, "Temporal lobe epilepsy (TLE)": 3}),
+    "zebrafish-mecp2": ((20, 32520), {"mutant": 10, "WT": 10}),
+    "mouse-fmr1": ((16, 22485), {"FMR1": 8, "WT": 8}),
+    "rat-ketogenic": ((11, 15923), {"control": 6, "ketogenic": 5}),
+    "pig-cystic-fibrosis": ((2722, 1339), {"CFTRKO": 1491, "WT": 1231}),
+    "pbmc-40": ((7811, 1000), None),
+    "cardiac-ipsc": ((1090, 18443), {"day2": 590, "day5": 500}),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_real_sets_have_the_shapes_and_groups_that_are_published(mirror, name):
+    shape, groups = EXPECTED[name]
+    adata = datasets.load(name)
+    assert adata.shape == shape
+    if groups:
+        assert adata.obs[adata.uns["epigen"]["group"]].value_counts().to_dict() == groups
+
+
+def test_every_expression_entry_names_a_reader():
+    for entry in registry.registry().values():
+        if entry.kind in ("bulk", "cells") and not any(spec.simulated for spec in entry.files.values()):
+            assert entry.read in datasets.READERS, entry.name
+
+
+def test_load_does_not_change_the_file(small, tmp_path):
+    path = tmp_path / "own.h5ad"
+    small.write_h5ad(path)
+    before = path.read_bytes()
+    datasets.load(path, group="condition")
+    assert path.read_bytes() == before
+    assert anndata.read_h5ad(path).uns["epigen"]["name"] == "small"

@@ -1,0 +1,97 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score, roc_auc_score, silhouette_score
+
+from epigen_utils import datasets, evaluation, expression
+
+
+def test_all_labelings_are_visited_where_they_are_few():
+    """Against SciPy's exact permutation test of a difference of means."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=9)
+    labels = np.array(["a"] * 4 + ["b"] * 5)
+    score = lambda new: values[new == "a"].mean() - values[new == "b"].mean()  # noqa: E731
+    observed, p, null = evaluation.permutation_pvalue(score, labels)
+    exact = stats.permutation_test(
+        (values[:4], values[4:]),
+        lambda x, y: x.mean() - y.mean(),
+        alternative="greater",
+        permutation_type="independent",
+    )
+    assert observed == pytest.approx(exact.statistic)
+    assert p == pytest.approx(exact.pvalue)
+    assert len(null) == 125
+
+
+def test_blocks_keep_labels_within_donors():
+    labels = np.array(["a", "b"] * 4)
+    blocks = np.repeat(list("wxyz"), 2)
+    seen = []
+    evaluation.permutation_pvalue(lambda new: seen.append(tuple(new)) or 0.0, labels, blocks=blocks)
+    assert len(set(seen)) == 2**4
+    assert all(sorted(pair) == ["a", "b"] for new in seen for pair in np.reshape(new, (4, 2)).tolist())
+
+
+def test_many_labelings_are_drawn_at_random_and_repeatably():
+    values = np.arange(40.0)
+    labels = np.repeat(["a", "b"], 20)
+    score = lambda new: values[new == "b"].mean()  # noqa: E731
+    first = evaluation.permutation_pvalue(score, labels, n_permutations=99, seed=3)
+    again = evaluation.permutation_pvalue(score, labels, n_permutations=99, seed=3)
+    assert first[1] == again[1] == pytest.approx(1 / 100)
+    assert len(first[2]) == 99
+
+
+def test_p_is_uniform_under_the_null():
+    rng = np.random.default_rng(1)
+    labels = np.repeat(["a", "b"], [3, 9])
+    found = []
+    for _ in range(200):
+        values = rng.normal(size=12)
+        found.append(evaluation.permutation_pvalue(lambda new, v=values: v[new == "a"].mean(), labels)[1])
+    rejections = sum(p <= 0.05 for p in found)
+    assert 3 <= rejections <= 19, "the binomial's 99% range for 200 tests at 5%"
+
+
+def test_silhouette_of_table_two_is_the_audited_one():
+    adata = datasets.load("table-two")
+    planes = evaluation.principal_planes(expression.matrices(adata), adata.obs["condition"])[0].set_index("matrix")
+    assert planes.loc["raw counts", "PC1"] == pytest.approx(0.650, abs=5e-4)
+    assert planes.loc["raw counts", "PC1 + PC2"] == pytest.approx(0.861, abs=5e-4)
+    assert planes.loc["log2 counts", "PC1"] == pytest.approx(0.637, abs=5e-4)
+    assert planes.loc["log2, size factors", "PC1"] == pytest.approx(0.430, abs=5e-4)
+    assert planes.loc["log2, size factors", "PC1 + PC2"] == pytest.approx(0.778, abs=5e-4)
+    assert planes["silhouette"].round(2).tolist() == [0.15, 0.17, -0.07]
+    assert planes["smallest_p"].tolist() == pytest.approx([1 / 220] * 3)
+
+
+def test_silhouette_value_is_scikit_learns():
+    points = pd.DataFrame(np.random.default_rng(0).normal(size=(10, 2)))
+    labels = pd.Series(list("aaaaabbbbb"))
+    assert evaluation.silhouette(points, labels)["value"] == pytest.approx(silhouette_score(points, labels))
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(1, 3), (2, 3), (3, 3)])
+def test_attainable_values_by_enumeration(positive, negative):
+    """Every ranking of the samples, and every prediction, scored by scikit-learn."""
+    n = positive + negative
+    truth = np.array([1] * positive + [0] * negative)
+    aucs = {round(roc_auc_score(truth, order), 9) for order in itertools.permutations(range(n))}
+    assert sorted(aucs) == pytest.approx(evaluation.attainable_auc(positive, negative))
+    tied = {round(roc_auc_score(truth, order), 9) for order in itertools.product(range(n), repeat=n)} if n < 6 else None
+    if tied:
+        assert sorted(tied) == pytest.approx(evaluation.attainable_auc(positive, negative, ties=True))
+    f1 = {round(f1_score(truth, guess, zero_division=0), 9) for guess in itertools.product((0, 1), repeat=n)}
+    assert sorted(f1) == pytest.approx(evaluation.attainable_f1(positive, negative))
+
+
+def test_an_auc_of_090_cannot_be_had_of_3_against_9():
+    for ties, nearest in ((False, 24 / 27), (True, 24.5 / 27)):
+        assert evaluation.nearest(evaluation.attainable_auc(3, 9, ties=ties), 0.90) == pytest.approx(nearest)
+    assert abs(evaluation.nearest(evaluation.attainable_auc(12, 12), 0.90) - 0.90) < 0.005
+    lattices = evaluation.auc_lattices([(3, 9), (12, 12)])
+    assert list(lattices["classes"].unique()) == ["3 v 9", "3 v 9, ties", "12 v 12"]

@@ -1,0 +1,189 @@
+import hashlib
+import io
+import json
+import tarfile
+import zipfile
+
+import pytest
+
+from epigen_utils import paths, registry
+from epigen_utils.errors import DataError
+
+ENTRY = """
+{name}:
+  title: A set
+  species: mus_musculus
+  kind: annotation
+  real: true
+  licence: MIT
+  citation: nobody
+  card: nothing
+  files:
+    genes: {{{source}}}
+"""
+BYTES = b"gene\tsymbol\n"
+SHA = hashlib.sha256(BYTES).hexdigest()
+
+
+def entry(source, name="one"):
+    return ENTRY.format(name=name, source=source.replace("{SHA}", SHA))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("licence:", "licnce:"), "one: unknown key 'licnce'; did you mean 'licence'?"),
+        (("  citation: nobody\n", ""), "one: missing 1 required positional argument: 'citation'"),
+        (("annotation", "anotation"), "one: kind 'anotation'; did you mean 'annotation'?"),
+        (("sha256", "sha265"), "one: files: genes: unknown key 'sha265'"),
+        ((SHA, "0123"), "sha256 83; give 64 hexadecimal digits"),
+        (("url: u,", ""), "0 sources"),
+        (("url: u,", "url: u, bundled: b,"), "2 sources"),
+    ],
+)
+def test_a_typo_in_the_registry_is_named(change, said):
+    with pytest.raises(DataError, match=r"^reg\.yml") as caught:
+        registry.parse(entry("url: u, sha256: {SHA}").replace(*change), "reg.yml")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(DataError, match="did you mean 'pasilla'"):
+        registry.entry("pasila")
+
+
+def test_the_registry_itself():
+    known = registry.registry()
+    assert len(known) >= 40
+    for found in known.values():
+        assert found.card
+        assert found.licence
+        for role, spec in found.files.items():
+            if spec.source in ("package", "mirror", "bundled"):
+                assert len(spec.sha256) == 64, (found.name, role)
+    for name in ("table-two",):
+        assert registry.fetch(name)["counts"].exists()
+
+
+def test_cards_are_written_from_the_registry():
+    assert (paths.DATA / "README.md").read_text() == registry.cards(), "run make cards"
+
+
+def test_download_checks_the_hash_and_leaves_nothing_behind(cache, serve, with_registry):
+    url, folder, asked = serve
+    (folder / "genes.tsv").write_bytes(BYTES)
+    with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
+    path = registry.fetch("one")["genes"]
+    assert path.read_bytes() == BYTES
+    registry.fetch("one")
+    assert len(asked) == 1, "the second time it comes from the cache"
+    path.write_bytes(b"torn")
+    assert registry.fetch("one")["genes"].read_bytes() == BYTES
+
+    with_registry(entry(f"url: {url}/genes.tsv, sha256: {'a' * 64}", name="two"))
+    with pytest.raises(DataError, match=f"wrong hash, SHA-256 is {SHA}, expected aaaa"):
+        registry.fetch("two")
+    assert list((cache / "two").iterdir()) == []
+
+
+def test_a_missing_file_on_the_server_is_one_line(cache, serve, with_registry):
+    with_registry(entry(f"url: {serve[0]}/lost.tsv, sha256: {SHA}"))
+    with pytest.raises(DataError, match=r"lost\.tsv: cannot be downloaded \(HTTPError\)"):
+        registry.fetch("one")
+
+
+def test_an_unknown_hash_is_recorded_at_first_sight_and_held_to(cache, serve, with_registry):
+    url, folder, _ = serve
+    (folder / "genes.tsv").write_bytes(BYTES)
+    with_registry(entry(f"url: {url}/genes.tsv"))
+    registry.fetch("one")
+    assert json.loads((cache / "seen.json").read_text()) == {f"{url}/genes.tsv": SHA}
+    (cache / "one" / "genes.tsv").unlink()
+    (folder / "genes.tsv").write_bytes(b"other bytes")
+    with pytest.raises(DataError, match="wrong hash"):
+        registry.fetch("one")
+
+
+def test_mirror_is_looked_in_first_by_hash(cache, serve, with_registry, tmp_path, monkeypatch):
+    mirror = tmp_path / "mirror"
+    (mirror / "deep").mkdir(parents=True)
+    (mirror / "deep" / "another_name.tsv").write_bytes(BYTES)
+    monkeypatch.setattr(paths, "MIRROR", str(mirror))
+    with_registry(entry(f"url: {serve[0]}/genes.tsv, sha256: {SHA}"))
+    assert registry.fetch("one")["genes"] == mirror / "deep" / "another_name.tsv"
+    assert serve[2] == []
+
+
+def test_a_conversion_that_is_only_in_a_mirror_says_so(cache, with_registry):
+    with_registry(entry(f"mirror: a/b.tsv, origin: somewhere, sha256: {SHA}"))
+    with pytest.raises(DataError, match="set EPIGEN_DATA_MIRROR"):
+        registry.fetch("one")
+
+
+def index(folder, url, monkeypatch):
+    """A package index with one project that has a wheel and a source archive."""
+    monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
+    registry._index.cache_clear()
+    page = folder / "simple" / "some-set"
+    page.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "some_set-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("some_set/data/genes.tsv", BYTES)
+    with tarfile.open(folder / "some_set-0.9.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("some_set-0.9/data/genes.tsv")
+        member.size = len(BYTES)
+        archive.addfile(member, io.BytesIO(BYTES))
+        build = tarfile.TarInfo("some_set-0.9/setup.py")
+        build.size = len(code := b"raise SystemExit('built')")
+        archive.addfile(build, io.BytesIO(code))
+    links = []
+    for name in ("some_set-1.0-py3-none-any.whl", "some_set-0.9.tar.gz"):
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        links.append(f'<a href="../../{name}#sha256={digest}">{name}</a>')
+    (page / "index.html").write_text("<html><body>" + "".join(links))
+
+
+@pytest.fixture
+def packages(serve, monkeypatch):
+    index(serve[1], serve[0], monkeypatch)
+    yield
+    registry._index.cache_clear()
+
+
+@pytest.mark.parametrize("member", ["some_set==1.0!some_set/data/genes.tsv", "some-set==0.9!data/genes.tsv"])
+def test_a_member_of_a_wheel_and_of_a_source_archive(cache, packages, with_registry, member):
+    with_registry(entry(f'package: "{member}", sha256: {SHA}'))
+    assert registry.fetch("one")["genes"].read_bytes() == BYTES
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (f'package: "some-set==1.0!some_set/lost.tsv", sha256: {SHA}', "has no member 'some_set/lost.tsv'"),
+        (f'package: "some-set==2.0!some_set/data/genes.tsv", sha256: {SHA}', "has no release some-set==2.0"),
+        (f'package: "other==1.0!x", sha256: {SHA}', "did not answer"),
+        (f'package: "some-set==1.0!some_set/data/genes.tsv", sha256: {"a" * 64}', f"wrong hash, SHA-256 is {SHA}"),
+    ],
+)
+def test_package_mistakes_are_one_line_and_leave_nothing(cache, packages, with_registry, source, said):
+    with_registry(entry(source))
+    with pytest.raises(DataError) as caught:
+        registry.fetch("one")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list((cache / "one").iterdir()) == []
+
+
+def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    (tmp_path / "table_two.csv").write_text("gene,WT1\n")
+    with pytest.raises(DataError, match=r"table_two\.csv: SHA-256 is"):
+        registry.fetch("table-two")
+
+
+def test_every_mirrored_file_is_the_one_registered(mirror):
+    for name, found in registry.registry().items():
+        for spec in found.files.values():
+            if spec.source == "mirror":
+                assert registry.fetch(name)
+                break

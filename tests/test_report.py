@@ -1,0 +1,121 @@
+import hashlib
+import json
+import zipfile
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import pytest
+
+from epigen_utils import datasets, notebooks, paths, plots, provenance, report
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What would be displayed, and what would be glued."""
+    outputs, glued = [], {}
+    monkeypatch.setattr(report, "display", lambda data, raw: outputs.append(data))
+    monkeypatch.setattr(report.myst_nb, "glue", lambda name, value, display: glued.update({name: value}))
+    return outputs, glued
+
+
+@pytest.fixture
+def page(tmp_path, shown):
+    report.begin("epilepsy/02_table_two", results_dir=str(tmp_path / "out"), seed=1)
+    yield tmp_path / "out"
+    report._page = None
+
+
+def test_nothing_before_begin(shown):
+    report._page = None
+    with pytest.raises(RuntimeError, match=r"report\.begin"):
+        report.value("x", 1)
+
+
+def test_value_is_a_python_float_and_is_kept(page, shown):
+    import numpy as np
+
+    report.value("auc", np.float64(0.5), low=0.4, n=12)
+    assert type(shown[1]["auc"]) is float
+    report.finish()
+    kept = json.loads((page / "metrics.json").read_text())
+    assert kept["metrics"]["auc"] == {"value": 0.5, "low": 0.4, "n": 12.0}
+    assert kept["seed"] == 1
+
+
+def test_a_page_that_stops_half_way_leaves_no_metrics(tmp_path, shown):
+    out = tmp_path / "out"
+    report.begin("epilepsy/02_table_two", results_dir=str(out), seed=1)
+    report.finish()
+    assert (out / "metrics.json").exists()
+    report.begin("epilepsy/02_table_two", results_dir=str(out), seed=1)
+    assert not (out / "metrics.json").exists()
+
+
+def test_table_keeps_full_precision_and_escapes(page, shown):
+    report.table("t", pd.DataFrame({"the_gene": ["<b>x</b>"], "p": [0.123456789]}), caption="A table.")
+    myst = shown[0][-1]["text/markdown"]
+    assert "<b>" not in myst
+    assert r"0\.123 |" in myst
+    assert "the gene" in myst
+    assert ":name: epilepsy-02_table_two--alone-tab-t" in myst
+    assert pd.read_csv(page / "tables" / "t.csv").loc[0, "p"] == 0.123456789
+
+
+def test_figure_has_alt_text_data_code_and_hash(page, shown):
+    adata = datasets.load("table-two")
+    report.banner(adata)
+    assert "Real data" in shown[0][-1]["text/markdown"]
+    figure, ax = plt.subplots()
+    ax.plot([1, 2])
+    report.figure("f", figure, caption="Caption.", alt="A line.", data=pd.DataFrame({"y": [1, 2]}), code=plots.bars)
+    myst = shown[0][-1]["text/markdown"]
+    assert ":alt: A line." in myst
+    assert "def bars(" in myst
+    assert hashlib.sha256((page / "figures" / "f.csv").read_bytes()).hexdigest()[:12] in myst
+    assert adata.uns["epigen"]["sha256"]["counts"][:12] in myst.replace("\\", "")
+    assert 'alt="A line."' in shown[0][-1]["text/html"]
+
+
+def test_simulated_data_are_announced_as_such(page, shown):
+    report.banner(datasets.load("negative-binomial-sim"))
+    myst = shown[0][-1]["text/markdown"]
+    assert "Simulated data" in myst
+    assert ":class: warning" in myst
+
+
+def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(tmp_path):
+    about = datasets.load("table-two").uns["epigen"]
+    for name in ("a.zip", "b.zip"):
+        provenance.bundle(
+            tmp_path / name,
+            notebook="epilepsy/02_table_two",
+            parameters={"dataset": "table-two", "results_dir": "x"},
+            datasets={"table-two": about},
+        )
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        names = archive.namelist()
+        assert json.loads(archive.read("inputs.json")) == {"table-two": about["sha256"]}
+        assert archive.read("parameters.yml") == b"dataset: table-two\n"
+    for wanted in (
+        "notebooks/epilepsy/02_table_two.ipynb",
+        "epigen_utils/report.py",
+        "requirements.lock",
+        "data/table_two.csv",
+    ):
+        assert wanted in names
+
+
+def test_provenance():
+    versions = provenance.versions()
+    assert versions["pandas"] == pd.__version__
+    assert versions["nbformat"] == nbformat.__version__
+    assert "threads" in provenance.machine()
+    assert provenance.commit()
+
+
+def test_declared_parameters_of_a_notebook():
+    found = notebooks.parameters(paths.NOTEBOOKS / "epilepsy" / "02_table_two.ipynb")
+    assert found["seed"]
+    assert list(found)[0] == "dataset"

@@ -1,0 +1,125 @@
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from epigen_utils import book, paths, runs
+from epigen_utils.errors import DataError
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    """A profile of one's own."""
+    monkeypatch.setattr(paths, "PROFILES", tmp_path)
+
+    def write(text):
+        (tmp_path / "mine.yml").write_text(text)
+        return runs.plan("mine")
+
+    return write
+
+
+def test_the_demo_plan():
+    planned = {run.key: run for run in runs.plan("demo")}
+    assert planned["epilepsy/02_table_two"].page == paths.BOOK / "epilepsy" / "02_table_two.ipynb"
+    other = planned["epilepsy/02_table_two--airway"]
+    assert other.page == paths.BOOK / "epilepsy" / "02_table_two--airway.ipynb"
+    assert other.results == paths.RESULTS / "demo" / "epilepsy" / "02_table_two" / "airway"
+    assert other.parameters == {"dataset": "airway", "results_dir": "results/demo/epilepsy/02_table_two/airway"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epilepsy/02_table_two: {main: {datset: airway}}", "unknown parameter 'datset'; did you mean 'dataset'?"),
+        ("epilepsy/02_table_too: {main: {}}", "no notebook notebooks/epilepsy/02_table_too.ipynb"),
+        ("epilepsy/02_table_two: {my run: {}}", "run 'my run'; use letters"),
+    ],
+)
+def test_mistakes_in_a_profile_are_one_line(profile, text, said):
+    with pytest.raises(DataError, match=r"mine\.yml") as caught:
+        profile(text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_profile():
+    with pytest.raises(DataError, match="there are demo, paper, real"):
+        runs.plan("dmo")
+
+
+def test_what_makes_a_run_stale(profile):
+    first = profile("epilepsy/02_table_two: {main: {dataset: table-two}}")[0]
+    same = profile("epilepsy/02_table_two: {main: {dataset: table-two}}")[0]
+    other = profile("epilepsy/02_table_two: {main: {dataset: table-two, seed: 1}}")[0]
+    assert first.fingerprint == same.fingerprint != other.fingerprint
+    names = {path.name for path in first.inputs}
+    assert {"02_table_two.ipynb", "epilepsy_02_table_two.csv", "plots.py"} <= names
+    assert "simulate.py" not in names
+
+
+def test_a_changed_registry_entry_makes_its_runs_stale(profile, monkeypatch):
+    from epigen_utils import registry
+
+    run = profile("epilepsy/02_table_two: {main: {dataset: airway}}")[0]
+    before = run.fingerprint
+    known = dict(registry.registry())
+    changed = dataclasses.replace(known["airway"].files["counts"], sha256="0" * 64)
+    known["airway"] = dataclasses.replace(known["airway"], files={"counts": changed})
+    monkeypatch.setattr(registry, "registry", lambda: known)
+    assert run.fingerprint != before
+
+
+def test_own_data_get_a_run_of_every_chapter_that_takes_them():
+    own = {"dataset": "/data/My set.v2.h5ad", "group": "condition", "reference": "", "samples": "", "donor": ""}
+    mine = [run for run in runs.plan("demo", own) if run.name == "My-set"]
+    assert [run.notebook for run in mine] == ["epilepsy/01_datasets", "epilepsy/02_table_two"]
+    assert mine[0].parameters["cohorts"] == ["/data/My set.v2.h5ad"]
+    assert mine[1].parameters["dataset"] == "/data/My set.v2.h5ad"
+    assert mine[1].parameters["group"] == "condition"
+    assert "reference" not in mine[1].parameters
+    assert any(str(path) == "/data/My set.v2.h5ad" for path in mine[1].inputs)
+
+
+def test_a_run_survives_the_way_to_its_job():
+    run = runs.plan("demo")[0]
+    assert runs.Run(**json.loads(run.to_json())) == run
+
+
+def test_order_and_tools(profile, monkeypatch):
+    from epigen_utils import notebooks
+
+    planned = profile("epilepsy/01_datasets: {main: {}}\nepilepsy/02_table_two: {main: {}, airway: {dataset: airway}}")
+    needs = {
+        "01_datasets": notebooks.Needs(tools=("no-such-program",)),
+        "02_table_two": notebooks.Needs(after=("epilepsy/01_datasets",), threads=2),
+    }
+    monkeypatch.setattr(notebooks, "needs", lambda source: needs[source.stem])
+    assert runs.after(planned[2], planned) == [planned[0].metrics]
+    assert runs.missing_tools(planned) == {"epilepsy/01_datasets": ["no-such-program"]}
+    assert runs.without_missing_tools(planned) == [], "what waits for a chapter that is left out is left out"
+    needs["02_table_two"] = notebooks.Needs()
+    assert [run.key for run in runs.without_missing_tools(planned)] == [
+        "epilepsy/02_table_two",
+        "epilepsy/02_table_two--airway",
+    ]
+    needs["02_table_two"] = notebooks.Needs(after=("epilepsy/03_lost",))
+    with pytest.raises(DataError, match="waits for 'epilepsy/03_lost'"):
+        runs.plan("mine")
+
+
+def test_contents_follow_from_the_plan():
+    planned = runs.plan("demo", {"dataset": "/data/my.h5ad", "group": "condition"})
+    toc = yaml.safe_load(book.contents(planned, "my"))
+    mine, *others = toc["parts"]
+    assert mine["caption"] == "Your data: my"
+    assert [chapter["file"] for chapter in mine["chapters"]] == [
+        "epilepsy/01_datasets--my",
+        "epilepsy/02_table_two--my",
+    ]
+    chapters = {chapter["file"]: chapter for part in others for chapter in part["chapters"]}
+    assert chapters["epilepsy/02_table_two"]["sections"] == [{"file": "epilepsy/02_table_two--airway"}]
+    only = yaml.safe_load(book.contents([run for run in planned if run.notebook == "epilepsy/01_datasets"]))
+    assert "epilepsy/02_table_two" not in str(only)
+    assert "reproduce" in str(only)
