@@ -168,11 +168,9 @@ def claims(
     if csv and not page:
         judged.to_csv(csv, index=False)
     if not quiet:
-        _print_table(
-            "Claims",
-            ledger.for_reading(judged)[["claim", "quantity", "reported", "reproduced", "verdict"]].values.tolist(),
-            ["claim", "quantity", "reported", "reproduced", "verdict"],
-        )
+        columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
+        shown = ledger.for_reading(judged).reindex(columns=columns, fill_value="")
+        _print_table("Claims", shown.to_numpy().tolist(), columns)
 
 
 @app.command(hidden=True)
