@@ -3,6 +3,8 @@ PYTHON ?= python3
 PROFILE ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
+# pip's own bars are the progress of a long wait; a CI log is better without them.
+QUIET := $(if $(CI),--quiet)
 TOOLS := fastqc fastp rna-star samtools subread multiqc
 
 .PHONY: book test lint lock cards tools venv clean
@@ -24,8 +26,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed; set PYTHON=" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@echo "make: installing the locked packages into $(VENV) (about 2.5 GB; once)"
-	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --progress-bar on -r requirements.lock
-	@$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check -r requirements.lock
+	@$(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 lock:
