@@ -30,6 +30,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# PYTHON=<the oldest Python 3.11 at hand>: packages leave early releases behind.
 lock:
 	$(PYTHON) .ci/lock.py > requirements.lock.part && mv requirements.lock.part requirements.lock
 
