@@ -24,10 +24,8 @@ with tempfile.TemporaryDirectory() as folder:
     with open(report) as stream:
         installed = [item["metadata"] for item in json.load(stream)["install"]]
 
-print(
-    "# Written by `make lock` from pyproject.toml. A CPU build of torch carries a local version that is cut off here,"
-)
-print("# so that any build of that release will do.")
+print("# Written by `make lock` from pyproject.toml, with Python 3.11.2: the oldest that a machine is likely to have.")
+print("# A CPU build of torch carries a local version that is cut off here, so that any build of that release will do.")
 for name, version in sorted(
     (item["name"].lower().replace("_", "-"), item["version"].partition("+")[0]) for item in installed
 ):
