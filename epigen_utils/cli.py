@@ -26,18 +26,23 @@ console = Console()
 Group = Annotated[str, typer.Option(help="Column of obs (or of the sample table) that holds the groups.")]
 Reference = Annotated[str, typer.Option(help="Group that the others are compared with.")]
 Donor = Annotated[str, typer.Option(help="Column that says which donor each sample is from.")]
-Samples = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
+Metadata = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
 Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at which size.")]
 
 
 @app.command()
 def check(
-    dataset: str, samples: Samples = "", group: Group = "", reference: Reference = "", donor: Donor = "", task: str = ""
+    dataset: str,
+    metadata: Metadata = "",
+    group: Group = "",
+    reference: Reference = "",
+    donor: Donor = "",
+    task: str = "",
 ) -> None:
     """Say what is wrong with a data set before anything runs on it."""
     from epigen_utils import datasets
 
-    adata = datasets.load(dataset, samples=samples, group=group, reference=reference, donor=donor, task=task)
+    adata = datasets.load(dataset, metadata=metadata, group=group, reference=reference, donor=donor, task=task)
     about = adata.uns["epigen"]
     line = f"{dataset}: good, {adata.n_obs:,} samples x {adata.n_vars:,} genes"
     if about.get("group"):
@@ -52,7 +57,7 @@ def build(
     dataset: Annotated[
         str, typer.Option(help="A data set of your own, h5ad, CSV or TSV: it gets a part of the book.")
     ] = "",
-    samples: Samples = "",
+    metadata: Metadata = "",
     group: Group = "",
     reference: Reference = "",
     donor: Donor = "",
@@ -65,11 +70,11 @@ def build(
     """Build the book, or one part of it, on a profile or on your own data."""
     own = {}
     if dataset:
-        own = {"dataset": str(Path(dataset).resolve()), "samples": samples and str(Path(samples).resolve())}
+        own = {"dataset": str(Path(dataset).resolve()), "metadata": metadata and str(Path(metadata).resolve())}
         own |= {"group": group, "reference": reference, "donor": donor}
-        check(own["dataset"], own["samples"], group, reference, donor, "")
-    elif any((samples, group, reference, donor)):
-        raise DataError("epigen build: --samples, --group, --reference and --donor go with --dataset; give it")
+        check(own["dataset"], own["metadata"], group, reference, donor, "")
+    elif any((metadata, group, reference, donor)):
+        raise DataError("epigen build: --metadata, --group, --reference and --donor go with --dataset; give it")
     planned = runs.plan(profile, own or None)
     _bring_tools(planned)
     targets = [str(paths.SITE / "index.html")]

@@ -1,7 +1,7 @@
 """A name or a path becomes an AnnData that keeps the contract of `epigen_utils.schema`.
 
 ``load("airway")`` takes a data set of the registry; ``load("my.h5ad", group="condition")`` or
-``load("counts.csv", samples="samples.csv", group="condition")`` takes one of the user's own.
+``load("counts.csv", metadata="samples.csv", group="condition")`` takes one of the user's own.
 """
 
 import gzip
@@ -26,7 +26,7 @@ SPARSE_ABOVE = 20_000_000
 def load(
     name_or_path: str | Path,
     *,
-    samples: str | Path = "",
+    metadata: str | Path = "",
     group: str = "",
     reference: str = "",
     donor: str = "",
@@ -39,7 +39,7 @@ def load(
     name_or_path
         A name of ``data/registry.yml``, or the path of an h5ad, CSV or TSV file (genes in rows, gene ids in the first
         column, samples in the others), gzipped or not.
-    samples
+    metadata
         For CSV and TSV: a table with a row a sample, sample ids in the first column.
     group, reference, donor
         Column of the groups, the level that others are compared with, column of the donors; the registry's by default.
@@ -59,9 +59,9 @@ def load(
     path = Path(name)
     own = path.suffix != "" and (path.exists() or name not in registry.registry())
     if own:
-        adata, about = _load_own(path, Path(samples) if samples else None)
-    elif samples:
-        raise DataError(f"{name}: a data set of the registry has its own sample table; leave samples out")
+        adata, about = _load_own(path, Path(metadata) if metadata else None)
+    elif metadata:
+        raise DataError(f"{name}: a data set of the registry has its own sample table; leave metadata out")
     else:
         adata, about = _load_registered(name)
     about |= {key: value for key, value in {"group": group, "reference": reference, "donor": donor}.items() if value}
@@ -104,22 +104,22 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
     return adata, about | {key: value for key, value in keep.items() if value}
 
 
-def _load_own(path: Path, samples: Path | None) -> tuple[anndata.AnnData, dict]:
-    for wanted in filter(None, (path, samples)):
+def _load_own(path: Path, metadata: Path | None) -> tuple[anndata.AnnData, dict]:
+    for wanted in filter(None, (path, metadata)):
         if not wanted.is_file():
             raise DataError(f"{wanted}: no such file; check the path")
     suffix = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
     if suffix == ".h5ad":
-        if samples:
-            raise DataError(f"{samples}: an h5ad has its own sample table (obs); leave samples out")
+        if metadata:
+            raise DataError(f"{metadata}: an h5ad has its own sample table (obs); leave metadata out")
         adata = read_h5ad({"counts": path})
     elif suffix.removesuffix(".gz") in (".csv", ".tsv", ".txt"):
-        found = {"counts": path} | ({"samples": samples} if samples else {})
+        found = {"counts": path} | ({"samples": metadata} if metadata else {})
         adata = read_table(found)
     else:
         raise DataError(f"{path}: {suffix or 'no'} suffix; give .h5ad, .csv or .tsv (also .gz)")
     about = {"name": path.name, "title": path.name, "nature": "your own", "species": "not stated", "measure": "counts"}
-    hashes = {part.name: sha256(part) for part in filter(None, (path, samples))}
+    hashes = {part.name: sha256(part) for part in filter(None, (path, metadata))}
     return _finish(adata, "counts", str(path)), about | {"licence": "yours", "citation": "", "sha256": hashes}
 
 

@@ -83,7 +83,7 @@ class Run:
         claims = paths.CLAIMS / f"{self.notebook.replace('/', '_')}.csv"
         own = [
             Path(name)
-            for name in [*self.datasets, self.parameters.get("samples", "")]
+            for name in [*self.datasets, self.parameters.get("metadata", "")]
             if name and name not in registry.registry()
         ]
         return [
@@ -115,7 +115,7 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     Parameters
     ----------
     own
-        A data set of the user's: ``dataset`` (path), ``group``, perhaps ``samples``, ``reference``, ``donor``. Every notebook that
+        A data set of the user's: ``dataset`` (path), ``group``, perhaps ``metadata``, ``reference``, ``donor``. Every notebook that
         takes a data set and a group gets one more run on it.
 
     Raises

@@ -20,10 +20,10 @@ def epigen(monkeypatch, capsys):
 
 def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
     counts, samples = table_files()
-    code, out, _ = epigen("check", counts, "--samples", samples, "--group", "condition")
+    code, out, _ = epigen("check", counts, "--metadata", samples, "--group", "condition")
     assert code == 0
     assert out.strip() == f"{counts}: good, 4 samples x 3 genes; condition: a 2, b 2"
-    code, out, err = epigen("check", counts, "--samples", samples, "--group", "tissue")
+    code, out, err = epigen("check", counts, "--metadata", samples, "--group", "tissue")
     assert code == 1
     assert err == f"epigen: {counts}: obs: no group column 'tissue'; name one that is there (columns: condition)\n"
 

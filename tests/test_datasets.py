@@ -26,7 +26,7 @@ def test_table_two_is_as_printed(cache):
 
 def test_own_text_and_h5ad_give_the_same(table_files, tmp_path):
     counts, samples = table_files()
-    text = datasets.load(counts, samples=samples, group="condition")
+    text = datasets.load(counts, metadata=samples, group="condition")
     assert text.layers["counts"].dtype == np.int64
     assert text.layers["counts"].tolist() == [[5, 1, 10], [6, 0, 20], [7, 3, 30], [8, 4, 40]]
     text.copy().write_h5ad(tmp_path / "same.h5ad")
@@ -73,7 +73,7 @@ def test_counts_in_x_or_raw(small, tmp_path):
 )
 def test_bad_counts_are_refused_in_one_line(table_files, old, new, said):
     counts, samples = table_files(counts=table_files.counts.replace(old, new, 1))
-    message = refused(counts, samples=samples, group="condition")
+    message = refused(counts, metadata=samples, group="condition")
     assert said in message
     assert message.startswith(str(counts))
 
@@ -89,14 +89,14 @@ def test_bad_counts_are_refused_in_one_line(table_files, old, new, said):
 )
 def test_bad_sample_tables_are_refused_in_one_line(table_files, old, new, said):
     counts, samples = table_files(samples=table_files.samples.replace(old, new, 1))
-    assert said in refused(counts, samples=samples, group="condition")
+    assert said in refused(counts, metadata=samples, group="condition")
 
 
 def test_other_mistakes(table_files, tmp_path):
     counts, samples = table_files()
     assert "no such file" in refused(tmp_path / "lost.h5ad")
     assert "did you mean 'airway'?" in refused("airwy")
-    assert "no group column 'treatment'" in refused(counts, samples=samples, group="treatment")
+    assert "no group column 'treatment'" in refused(counts, metadata=samples, group="treatment")
     assert "is annotation, not an expression matrix" in refused("gene-sets")
     (tmp_path / "counts.xlsx").write_text("x")
     assert "give .h5ad, .csv or .tsv" in refused(tmp_path / "counts.xlsx")

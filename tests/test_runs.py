@@ -72,7 +72,7 @@ def test_a_changed_registry_entry_makes_its_runs_stale(profile, monkeypatch):
 
 
 def test_own_data_get_a_run_of_every_chapter_that_takes_them():
-    own = {"dataset": "/data/My set.v2.h5ad", "group": "condition", "reference": "", "samples": "", "donor": ""}
+    own = {"dataset": "/data/My set.v2.h5ad", "group": "condition", "reference": "", "metadata": "", "donor": ""}
     mine = [run for run in runs.plan("demo", own) if run.name == "My-set"]
     assert [run.notebook for run in mine] == ["epilepsy/01_datasets", "epilepsy/02_table_two"]
     assert mine[0].parameters["cohorts"] == ["/data/My set.v2.h5ad"]
