@@ -1,8 +1,12 @@
 """From counts to comparable values: size factors, log2, variance. Shapes are samples x genes throughout."""
 
+import contextlib
+import warnings
+
 import anndata
 import numpy as np
 import pandas as pd
+from pydeseq2.dds import DeseqDataSet
 from pydeseq2.preprocessing import deseq2_norm_fit, deseq2_norm_transform
 
 
@@ -38,6 +42,61 @@ def matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
     """The same samples as raw counts, their log2, and log2 after size factors; samples x genes, by name."""
     table = counts(adata)
     return {"raw counts": table, "log2 counts": np.log2(table + 1), "log2, size factors": log2_normalised(adata)}
+
+
+def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
+    """Variance stabilising transformation of DESeq2, on the log2 scale for large counts; samples x genes.
+
+    Parameters
+    ----------
+    design
+        Formula whose groups the dispersions are estimated within; empty is blind to the samples' groups (``blind=TRUE``
+        in R). The trend is fitted on all genes, as R's ``varianceStabilizingTransformation`` does; R's ``vst`` fits it on
+        1,000.
+
+    Raises
+    ------
+    ValueError
+        As `size_factors`.
+    """
+    size_factors(adata)
+    dds = DeseqDataSet(counts=counts(adata), metadata=adata.obs, design=design or "~1", quiet=True)
+    with quiet_pydeseq2():
+        dds.fit_size_factors()
+        if design:
+            dds.fit_genewise_dispersions(vst=True)
+        dds.vst_fit(use_design=bool(design))
+        values = dds.vst_transform()
+    return pd.DataFrame(values, adata.obs_names, adata.var_names)
+
+
+def tpm(adata: anndata.AnnData, lengths: pd.Series) -> pd.DataFrame:
+    """Transcripts per million: counts over gene length, scaled to a sum of one million in each sample.
+
+    Parameters
+    ----------
+    lengths
+        Gene id -> length in bases; genes without one are left out, since they have no rate.
+
+    Raises
+    ------
+    ValueError
+        If no gene of the data set has a length.
+    """
+    known = lengths.reindex(adata.var_names).dropna()
+    if known.empty:
+        raise ValueError(f"none of the {adata.n_vars} genes has a length; check that both use the same ids")
+    rate = counts(adata)[known.index].div(known, axis=1)
+    return rate.div(rate.sum(axis=1), axis=0) * 1e6
+
+
+@contextlib.contextmanager
+def quiet_pydeseq2():
+    """Leave out what PyDESeq2 warns of and then handles itself, by falling back to another fit as R does."""
+    with warnings.catch_warnings():
+        for message in ("The dispersion trend curve fitting did not converge", "As the residual degrees of freedom"):
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
