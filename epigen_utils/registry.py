@@ -174,7 +174,8 @@ def _fetch(found: Entry, role: str) -> Path:
         raise DataError(msg)
     if spec.source == "geo":
         spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(found, "series")))
-    target = paths.CACHE / found.name / spec.filename
+    # Two files of a set may have one name in different folders of their package.
+    target = paths.CACHE / found.name / role / spec.filename
     expected = spec.sha256 or _seen().get(spec.url)
     if not (target.exists() and (expected is None or sha256(target) == expected)):
         target.parent.mkdir(parents=True, exist_ok=True)

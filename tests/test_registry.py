@@ -84,7 +84,20 @@ def test_download_checks_the_hash_and_leaves_nothing_behind(cache, serve, with_r
     with_registry(entry(f"url: {url}/genes.tsv, sha256: {'a' * 64}", name="two"))
     with pytest.raises(DataError, match=f"wrong hash, SHA-256 is {SHA}, expected aaaa"):
         registry.fetch("two")
-    assert list((cache / "two").iterdir()) == []
+    assert [path for path in (cache / "two").rglob("*") if path.is_file()] == []
+
+
+def test_two_files_of_one_name_do_not_overwrite_each_other(cache, serve, with_registry):
+    url, folder, asked = serve
+    texts = {"a": b"first", "b": b"second"}
+    for name, content in texts.items():
+        (folder / name).mkdir()
+        (folder / name / "same.csv").write_bytes(content)
+    both = [f"{n}: {{url: {url}/{n}/same.csv, sha256: {hashlib.sha256(x).hexdigest()}}}" for n, x in texts.items()]
+    with_registry(ENTRY.format(name="one", source="url: u, sha256: " + SHA).split("    genes")[0] + "    " + "\n    ".join(both))
+    for _ in range(2):
+        assert {role: path.read_bytes() for role, path in registry.fetch("one").items()} == texts
+    assert len(asked) == 2
 
 
 def test_a_missing_file_on_the_server_is_one_line(cache, serve, with_registry):
@@ -99,7 +112,7 @@ def test_an_unknown_hash_is_recorded_at_first_sight_and_held_to(cache, serve, wi
     with_registry(entry(f"url: {url}/genes.tsv"))
     registry.fetch("one")
     assert json.loads((cache / "seen.json").read_text()) == {f"{url}/genes.tsv": SHA}
-    (cache / "one" / "genes.tsv").unlink()
+    (cache / "one" / "genes" / "genes.tsv").unlink()
     (folder / "genes.tsv").write_bytes(b"other bytes")
     with pytest.raises(DataError, match="wrong hash"):
         registry.fetch("one")
@@ -171,7 +184,7 @@ def test_package_mistakes_are_one_line_and_leave_nothing(cache, packages, with_r
         registry.fetch("one")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert list((cache / "one").iterdir()) == []
+    assert [path for path in (cache / "one").rglob("*") if path.is_file()] == []
 
 
 def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
