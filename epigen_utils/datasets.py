@@ -138,8 +138,9 @@ def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData
         named = next((column for column in ("gene_symbol", "gene_name", "gene_symbols") if column in adata.var), None)
         adata.var["symbol"] = adata.var[named].astype(str) if named else adata.var_names.astype(str)
     ensembl = adata.var_names.str.match(r"ENS[A-Z]*G\d+")
-    if "ensembl_id" not in adata.var and len(ensembl) and ensembl.all():
-        adata.var["ensembl_id"] = adata.var_names
+    if "ensembl_id" not in adata.var and ensembl.sum() > 0.5 * len(ensembl):
+        # Some old annotations add a few ids of other kinds (LRG_1).
+        adata.var["ensembl_id"] = adata.var_names.where(ensembl, "")
     return adata
 
 

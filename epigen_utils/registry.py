@@ -348,6 +348,7 @@ def cards() -> str:
         "| --- | --- |",
         "| registry.yml | every data set the book knows |",
         "| claims/ | what the papers report, a file for each chapter |",
+        "| gene_panels.gmt | panels of human genes, each with its source |",
         "| table_two.csv, table_two_samples.csv | paper A's Table II as printed, and its twelve samples |",
     ]
     for known in registry().values():

@@ -94,7 +94,9 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(cache, serve, with_re
         (folder / name).mkdir()
         (folder / name / "same.csv").write_bytes(content)
     both = [f"{n}: {{url: {url}/{n}/same.csv, sha256: {hashlib.sha256(x).hexdigest()}}}" for n, x in texts.items()]
-    with_registry(ENTRY.format(name="one", source="url: u, sha256: " + SHA).split("    genes")[0] + "    " + "\n    ".join(both))
+    with_registry(
+        ENTRY.format(name="one", source="url: u, sha256: " + SHA).split("    genes")[0] + "    " + "\n    ".join(both)
+    )
     for _ in range(2):
         assert {role: path.read_bytes() for role, path in registry.fetch("one").items()} == texts
     assert len(asked) == 2

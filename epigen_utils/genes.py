@@ -1,0 +1,137 @@
+"""Gene names: aliases mended, orthologs of four species with their paralogs kept apart, panels of genes with sources."""
+
+from functools import cache
+from pathlib import Path
+
+import anndata
+import pandas as pd
+
+from epigen_utils import paths, registry
+from epigen_utils.errors import DataError
+
+#: Names that the papers print, and the genes they mean.
+ALIASES = {"PVLAB": "PVALB"}
+#: Columns without a header of the registry's `genes-...` tables.
+GENE_COLUMNS = ["ensembl_id", "symbol", "version", "length", "biotype"]
+#: Species of the registry -> its table of genes.
+TABLES = {
+    "homo_sapiens": "genes-human",
+    "mus_musculus": "genes-mouse",
+    "rattus_norvegicus": "genes-rat",
+    "danio_rerio": "genes-zebrafish",
+}
+#: NCBI taxonomy, as HomoloGene names species.
+TAXA = {"homo_sapiens": 9606, "rattus_norvegicus": 10116}
+PANELS = paths.DATA / "gene_panels.gmt"
+
+
+def repair(symbol: str) -> str:
+    """The approved symbol of a name that a paper misspells; others as they are."""
+    return ALIASES.get(symbol, symbol)
+
+
+@cache
+def panels() -> dict[str, list[str]]:
+    """Panels of human gene symbols, from ``data/gene_panels.gmt``, where each names its source."""
+    return read_gmt(PANELS)
+
+
+def read_gmt(path: Path) -> dict[str, list[str]]:
+    """Gene sets of a GMT file (name, source, symbols, tab-separated): name -> symbols."""
+    rows = [line.split("\t") for line in path.read_text().splitlines()]
+    return {name: symbols for name, _source, *symbols in rows}
+
+
+@cache
+def table(species: str) -> pd.DataFrame:
+    """Genes of a species: ``ensembl_id``, ``symbol``, ``length`` (bases), ``biotype``.
+
+    Raises
+    ------
+    DataError
+        If the species is not one of `TABLES`.
+    """
+    if species not in TABLES:
+        raise DataError(f"species {species!r}: no table of genes; known: {', '.join(TABLES)}")
+    path = registry.fetch(TABLES[species])["genes"]
+    return pd.read_csv(path, names=GENE_COLUMNS, dtype={"symbol": str}, keep_default_na=False)
+
+
+@cache
+def orthologs(species: str) -> pd.DataFrame:
+    """Pairs of a species' symbol and a human symbol; a gene with several orthologs has several rows.
+
+    Returns
+    -------
+    Columns ``symbol``, ``human`` and ``kind`` (one2one, one2many, many2one, many2many; read from the pairs themselves).
+    Mouse: Ensembl BioMart. Zebrafish: ZFIN. Rat: HomoloGene. Human: itself.
+
+    Raises
+    ------
+    DataError
+        If the species is not one of these, or its table cannot be had.
+    """
+    if species == "homo_sapiens":
+        symbols = table(species)["symbol"]
+        pairs = pd.DataFrame({"symbol": symbols, "human": symbols})
+    elif species == "mus_musculus":
+        raw = pd.read_csv(registry.fetch("orthologs-human-mouse")["biomart_human_to_mouse"], dtype=str)
+        pairs = raw.rename(columns={"Mouse gene name": "symbol", "Gene name": "human"})
+    elif species == "danio_rerio":
+        raw = pd.read_csv(registry.fetch("orthologs-zebrafish")["evidence"], sep="\t", dtype=str)
+        pairs = raw.rename(columns={"ZFIN Symbol": "symbol", "Human Symbol": "human"})
+    elif species == "rattus_norvegicus":
+        raw = pd.read_csv(registry.fetch("orthologs-homologene")["groups"], sep="\t")
+        sides = {name: raw[raw["Taxonomy"] == taxon] for name, taxon in TAXA.items()}
+        pairs = sides[species].merge(sides["homo_sapiens"], on="HID", suffixes=("", "_human"))
+        pairs = pairs.rename(columns={"Gene.Symbol": "symbol", "Gene.Symbol_human": "human"})
+    else:
+        raise DataError(f"species {species!r}: no table of orthologs; known: {', '.join(TABLES)}")
+    pairs = pairs[["symbol", "human"]].replace("", pd.NA).dropna().drop_duplicates(ignore_index=True)
+    many_human = pairs.groupby("symbol")["human"].transform("size") > 1
+    many_own = pairs.groupby("human")["symbol"].transform("size") > 1
+    pairs["kind"] = many_own.map({True: "many", False: "one"}) + "2" + many_human.map({True: "many", False: "one"})
+    # Read from human to the species: one human gene, two zebrafish paralogs, is one2many.
+    pairs["kind"] = pairs["kind"].map(
+        {"one2one": "one2one", "many2one": "one2many", "one2many": "many2one", "many2many": "many2many"}
+    )
+    return pairs
+
+
+def in_data(adata: anndata.AnnData, human: list[str]) -> pd.DataFrame:
+    """Genes of a data set that stand for human symbols, paralogs in rows of their own.
+
+    Returns
+    -------
+    Columns ``human``, ``gene`` (the data set's id; missing where it has none), ``symbol``, ``kind``, in the order asked.
+    """
+    wanted = [repair(symbol) for symbol in human]
+    pairs = orthologs(adata.uns["epigen"]["species"])
+    pairs = pairs[pairs["human"].isin(wanted)]
+    have = pd.DataFrame({"gene": adata.var_names, "symbol": adata.var["symbol"].to_numpy()})
+    by_symbol = pairs.merge(have, on="symbol")
+    found = pd.DataFrame({"human": wanted}).drop_duplicates().merge(by_symbol, on="human", how="left")
+    return found[["human", "gene", "symbol", "kind"]]
+
+
+def named(adata: anndata.AnnData) -> anndata.AnnData:
+    """The data set with symbols in ``var`` where its ids are Ensembl's and no symbols came with it; ids stay the index."""
+    if not (adata.var["symbol"] == adata.var_names).all() or "ensembl_id" not in adata.var:
+        return adata
+    symbols = table(adata.uns["epigen"]["species"]).set_index("ensembl_id")["symbol"]
+    adata.var["symbol"] = symbols.reindex(adata.var_names).fillna(adata.var_names.to_series()).to_numpy()
+    return adata
+
+
+def coverage(adata: anndata.AnnData) -> dict[str, object]:
+    """How many genes of a data set have human orthologs, by kind; shares of genes and of counts."""
+    pairs = orthologs(adata.uns["epigen"]["species"])
+    kinds = pairs.drop_duplicates("symbol").set_index("symbol")["kind"]
+    kind = kinds.reindex(adata.var["symbol"]).to_numpy()
+    counts = adata.layers["counts"].sum(axis=0)
+    has = ~pd.isna(kind)
+    row = {"genes": adata.n_vars, "with a human ortholog": int(has.sum())}
+    row["share of counts"] = float(counts[has].sum() / counts.sum())
+    for name in ("one2one", "one2many", "many2one", "many2many"):
+        row[name] = int((kind == name).sum())
+    return row

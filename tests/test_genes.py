@@ -1,0 +1,91 @@
+import pytest
+
+from epigen_utils import datasets, genes
+from epigen_utils.errors import DataError
+
+
+def humans(species, symbol):
+    pairs = genes.orthologs(species)
+    return set(pairs.loc[pairs["human"] == symbol, "symbol"])
+
+
+def test_the_papers_spelling_is_mended():
+    assert genes.repair("PVLAB") == "PVALB"
+    assert genes.repair("SST") == "SST"
+
+
+def test_mouse_orthologs():
+    for human, mouse in (
+        ("GRIA1", "Gria1"),
+        ("PVALB", "Pvalb"),
+        ("FOSB", "Fosb"),
+        ("KCNA1", "Kcna1"),
+        ("GFAP", "Gfap"),
+    ):
+        assert humans("mus_musculus", human) == {mouse}
+    pairs = genes.orthologs("mus_musculus").set_index("symbol")
+    assert pairs.loc["Gria1", "kind"] == "one2one"
+    assert (pairs["kind"] == "one2one").mean() > 0.6
+
+
+def test_zebrafish_paralogs_are_kept_apart():
+    assert humans("danio_rerio", "GRIA1") == {"gria1a", "gria1b"}
+    assert humans("danio_rerio", "GRIA2") == {"gria2a", "gria2b"}
+    assert {"sst1.1", "sst1.2"} <= humans("danio_rerio", "SST")
+    assert {"pvalb6", "pvalb7"} <= humans("danio_rerio", "PVALB")
+    pairs = genes.orthologs("danio_rerio").set_index("symbol")
+    assert pairs.loc["gria1a", "kind"] == "one2many"
+
+
+def test_rat_orthologs(mirror):
+    assert humans("rattus_norvegicus", "GRIA1") == {"Gria1"}
+
+
+def test_an_unknown_species():
+    with pytest.raises(DataError, match="no table of orthologs"):
+        genes.orthologs("drosophila_melanogaster")
+    with pytest.raises(DataError, match="no table of genes"):
+        genes.table("drosophila_melanogaster")
+
+
+def test_tables_of_genes():
+    human = genes.table("homo_sapiens").set_index("ensembl_id")
+    assert human.loc["ENSG00000155511", "symbol"] == "GRIA1"
+    assert human.loc["ENSG00000155511", "biotype"] == "protein_coding"
+    assert human.loc["ENSG00000155511", "length"] > 1000
+
+
+def test_names_and_rows_in_a_data_set():
+    airway = genes.named(datasets.load("airway"))
+    rows = genes.in_data(airway, ["GRIA1", "PVLAB", "FOSB", "NOSUCH"]).set_index("human")
+    assert rows.loc["GRIA1", "gene"] == "ENSG00000155511"
+    assert rows.loc["PVALB", "symbol"] == "PVALB"
+    assert rows.loc["NOSUCH"].isna().all()
+    covered = genes.coverage(airway)
+    assert covered["genes"] == 64102
+    assert covered["share of counts"] > 0.95
+
+
+def test_panels_have_sources_and_known_symbols():
+    known = set(genes.table("homo_sapiens")["symbol"])
+    lines = genes.PANELS.read_text().splitlines()
+    assert len(lines) == len(genes.panels()) >= 5
+    for line in lines:
+        name, source, *symbols = line.split("\t")
+        assert len(source) > 20, name
+        assert set(symbols) <= known, (name, set(symbols) - known)
+        assert len(symbols) == len(set(symbols)) >= 10
+
+
+def test_gmt_of_the_registry():
+    from epigen_utils import registry
+
+    hallmark = genes.read_gmt(registry.fetch("gene-sets")["hallmark"])
+    assert len(hallmark) == 50
+    assert "HALLMARK_HYPOXIA" in hallmark
+
+
+def test_zebrafish_coverage(mirror):
+    covered = genes.coverage(datasets.load("zebrafish-mecp2"))
+    assert 0.3 < covered["with a human ortholog"] / covered["genes"] < 0.8
+    assert covered["one2many"] > 1000
