@@ -4,6 +4,8 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from epigen_utils import datasets, genes
+
 
 def negative_binomial_cohort(
     *,
@@ -58,3 +60,109 @@ def negative_binomial_cohort(
         layers={"counts": counts},
         varm={"log2_fold_change": truth},
     )
+
+
+def thinned_cohort(
+    *,
+    base: str,
+    species: str,
+    groups: dict[str, int],
+    reference: str,
+    batch: str,
+    n_changed: int = 500,
+    effect_sd: float = 1.0,
+    min_mean: float = 10,
+    seed: int = 0,
+) -> anndata.AnnData:
+    """A cohort in a wanted design, made from real libraries, with planted log2 fold changes.
+
+    Real counts keep their own means, dispersions and correlations; effects come in by binomial thinning, which turns a
+    Poisson-like count of mean m into one of mean p m (Gerard 2020, BMC Bioinformatics 21:206). Where the design wants
+    more samples than there are libraries, each library is split into equal parts, which go to different groups and
+    share their ``library``. A human library becomes one of another species by its orthologs; the counts of a human gene
+    are dealt to its paralogs in shares drawn once for each gene.
+
+    Parameters
+    ----------
+    base
+        Data set of the registry with human Ensembl ids.
+    species
+        Of the cohort to make, as `genes.orthologs` knows it.
+    groups, reference
+        Group -> number of samples, in the paper's design; the group without planted changes.
+    batch
+        Column of the base whose levels are spread over the groups; kept as ``batch``.
+    n_changed, effect_sd, min_mean
+        Genes changed in each other group, standard deviation of their log2 fold changes (normal, mean 0), and the mean
+        count that a gene must have to be one of them.
+
+    Returns
+    -------
+    AnnData, samples x genes: ``obs`` has ``genotype``, ``batch`` and ``library``; ``varm["log2_fold_change"]`` the truth,
+    genes x groups.
+
+    Raises
+    ------
+    ValueError
+        If the reference is not one of the groups.
+    """
+    if reference not in groups:
+        raise ValueError(f"reference {reference!r} is not one of the groups {', '.join(groups)}")
+    rng = np.random.default_rng(seed)
+    source = genes.named(datasets.load(base))
+    counts, symbols = _as_species(source, species, rng)
+    libraries, labels = _deal(source.obs[batch].astype(str).to_numpy(), groups, rng)
+    parts = np.bincount(libraries, minlength=len(counts))
+    split = counts[libraries]
+    seen = dict.fromkeys(range(len(counts)), 0)
+    remaining = counts.copy()
+    for row, library in enumerate(libraries):
+        left = parts[library] - seen[library]
+        split[row] = remaining[library] if left == 1 else rng.binomial(remaining[library], 1 / left)
+        remaining[library] -= split[row]
+        seen[library] += 1
+    truth = pd.DataFrame(0.0, index=symbols, columns=list(groups))
+    able = np.flatnonzero(split.mean(axis=0) >= min_mean)
+    for group in groups:
+        if group != reference:
+            changed = rng.choice(able, min(n_changed, len(able)), replace=False)
+            truth.iloc[changed, truth.columns.get_loc(group)] = rng.normal(0, effect_sd, len(changed))
+    keep = 2 ** (truth[labels].to_numpy().T - truth.to_numpy().max(axis=1))
+    names = [f"{label}_{labels[: i + 1].count(label)}" for i, label in enumerate(labels)]
+    obs = {"genotype": labels, "batch": source.obs[batch].astype(str).to_numpy()[libraries]}
+    return anndata.AnnData(
+        obs=pd.DataFrame(obs | {"library": source.obs_names[libraries]}, index=names),
+        var=pd.DataFrame({"symbol": symbols}, index=symbols),
+        layers={"counts": rng.binomial(split, keep)},
+        varm={"log2_fold_change": truth},
+    )
+
+
+def _as_species(source: anndata.AnnData, species: str, rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    """Counts of human genes under the symbols of their orthologs, paralogs in columns of their own."""
+    pairs = genes.orthologs(species)
+    pairs = pairs[pairs["kind"].isin(["one2one", "one2many"])].drop_duplicates("symbol")
+    position = pd.Series(range(source.n_vars), index=source.var["symbol"].to_numpy())
+    position = position[~position.index.duplicated()]
+    pairs = pairs[pairs["human"].isin(position.index)].sort_values(["human", "symbol"], kind="stable")
+    columns, symbols = [], []
+    for human, paralogs in pairs.groupby("human")["symbol"]:
+        whole = source.layers["counts"][:, position[human]]
+        shares = rng.dirichlet(np.full(len(paralogs), 2.0))
+        columns.append(rng.multinomial(whole, shares))
+        symbols += list(paralogs)
+    return np.concatenate(columns, axis=1), symbols
+
+
+def _deal(batches: np.ndarray, groups: dict[str, int], rng: np.random.Generator) -> tuple[np.ndarray, list[str]]:
+    """Which library and which group each sample is of: batches spread over groups, parts of a library over groups."""
+    wanted = sum(groups.values())
+    parts = -(-wanted // len(batches))
+    n_libraries = wanted // parts if wanted % parts == 0 else len(batches)
+    levels = list(dict.fromkeys(batches))
+    order = {level: list(rng.permutation(np.flatnonzero(batches == level))) for level in levels}
+    used = [order[levels[i % len(levels)]].pop() for i in range(n_libraries)]
+    by_batch = sorted(used, key=lambda library: levels.index(batches[library]))
+    rows = [library for level in levels for _ in range(parts) for library in by_batch if batches[library] == level]
+    cycle = [group for i in range(max(groups.values())) for group, size in groups.items() if i < size]
+    return np.array(rows[:wanted]), cycle

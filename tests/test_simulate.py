@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from epigen_utils import simulate
+from epigen_utils import datasets, differential, genes, simulate
 
 
 def test_counts_have_the_model_s_mean_and_variance():
@@ -30,3 +30,68 @@ def test_planted_fold_changes_are_there():
 def test_reference_must_be_a_group():
     with pytest.raises(ValueError, match="reference 'c'"):
         simulate.negative_binomial_cohort(groups={"a": 2}, reference="c")
+
+
+@pytest.fixture(scope="module")
+def fish():
+    return datasets.load("slc13a5-sim")
+
+
+def test_a_thinned_cohort_has_the_wanted_design(fish):
+    assert fish.obs["genotype"].value_counts().to_dict() == {"WT": 3, "DM": 3, "5a1": 3, "5b1": 3}
+    assert fish.obs.groupby("library", observed=True)["genotype"].nunique().eq(2).all(), "parts go to different groups"
+    assert fish.obs.groupby("genotype", observed=True)["batch"].nunique().eq(2).all()
+    assert {"gria1a", "gria1b"} <= set(fish.var_names)
+    assert np.linalg.matrix_rank(differential.design_matrix(fish, "~batch + genotype")) == 5
+
+
+def test_thinning_only_takes_away_and_parts_add_up_to_less_than_the_library(fish):
+    airway = datasets.load("airway")
+    depth = fish.layers["counts"].sum(axis=1)
+    for library, members in fish.obs.groupby("library", observed=True).indices.items():
+        assert depth[members].sum() < airway[library].layers["counts"].sum()
+
+
+def test_unchanged_genes_are_not_thinned():
+    """In two groups of whole libraries, a gene without an effect keeps the counts of its human ortholog."""
+    mouse = datasets.load("kcna1-sim")
+    airway = genes.named(datasets.load("airway"))
+    same = mouse.varm["log2_fold_change"].eq(0).all(axis=1)
+    symbol = mouse.var_names[same.to_numpy() & (mouse.layers["counts"].mean(axis=0) > 100)][0]
+    human = genes.orthologs("mus_musculus").set_index("symbol").loc[symbol, "human"]
+    column = list(airway.var["symbol"]).index(human)
+    for sample in mouse.obs_names:
+        library = mouse.obs.loc[sample, "library"]
+        assert mouse[sample, symbol].layers["counts"].item() == airway[library].layers["counts"][0, column]
+
+
+def test_the_planted_effects_are_recovered_by_deseq2():
+    mouse = datasets.load("kcna1-sim")
+    found = differential.deseq(mouse, design="~batch + genotype", contrast=("genotype", "KO", "WT"))
+    truth = mouse.varm["log2_fold_change"]["KO"]
+    seen = (found["baseMean"] > 100) & (truth != 0)
+    assert np.corrcoef(found.loc[seen, "log2FoldChange"], truth[seen])[0, 1] > 0.9
+    called = found["padj"] < 0.05
+    assert (truth[called] == 0).mean() < 0.2
+
+
+def test_equal_seeds_give_equal_cohorts_and_truth_differs_by_seed():
+    design = {
+        "base": "airway",
+        "species": "mus_musculus",
+        "groups": {"WT": 4, "KO": 4},
+        "reference": "WT",
+        "batch": "dex",
+    }
+    first, again, other = (simulate.thinned_cohort(**design, seed=seed) for seed in (1, 1, 2))
+    assert (first.layers["counts"] == again.layers["counts"]).all()
+    assert not first.varm["log2_fold_change"].equals(other.varm["log2_fold_change"])
+
+
+def test_no_effect_is_a_value_of_table_one(fish):
+    table_one = {"GRIA1": 1.5, "GRIA2": -2.1, "SST": -0.8, "PVALB": 0.9, "FOSB": 1.2}
+    for adata in (fish, datasets.load("kcna1-sim")):
+        rows = genes.in_data(adata, list(table_one)).dropna()
+        for row in rows.itertuples():
+            planted = adata.varm["log2_fold_change"].loc[row.gene]
+            assert (planted - table_one[row.human]).abs().min() > 0.05
