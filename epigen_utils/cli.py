@@ -27,6 +27,7 @@ Group = Annotated[str, typer.Option(help="Column of obs (or of the sample table)
 Reference = Annotated[str, typer.Option(help="Group that the others are compared with.")]
 Donor = Annotated[str, typer.Option(help="Column that says which donor each sample is from.")]
 Metadata = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
+Species = Annotated[str, typer.Option(help="Such as mus_musculus; for orthologs, where the gene ids do not tell.")]
 Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at which size.")]
 
 
@@ -61,6 +62,7 @@ def build(
     group: Group = "",
     reference: Reference = "",
     donor: Donor = "",
+    species: Species = "",
     only: Annotated[
         str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")
     ] = "",
@@ -71,7 +73,7 @@ def build(
     own = {}
     if dataset:
         own = {"dataset": str(Path(dataset).resolve()), "metadata": metadata and str(Path(metadata).resolve())}
-        own |= {"group": group, "reference": reference, "donor": donor}
+        own |= {"group": group, "reference": reference, "donor": donor, "species": species}
         check(own["dataset"], own["metadata"], group, reference, donor, "")
     elif any((metadata, group, reference, donor)):
         raise DataError("epigen build: --metadata, --group, --reference and --donor go with --dataset; give it")

@@ -30,6 +30,7 @@ def load(
     group: str = "",
     reference: str = "",
     donor: str = "",
+    species: str = "",
     task: str = "",
 ) -> anndata.AnnData:
     """Load and check a data set.
@@ -43,6 +44,8 @@ def load(
         For CSV and TSV: a table with a row a sample, sample ids in the first column.
     group, reference, donor
         Column of the groups, the level that others are compared with, column of the donors; the registry's by default.
+    species
+        Of a data set of one's own, as the registry writes it (``mus_musculus``); needed only for orthologs.
     task
         What the data must be fit for (`schema.TASKS`); by default ``groups`` where a group is known, else ``counts``.
 
@@ -64,7 +67,8 @@ def load(
         raise DataError(f"{name}: a data set of the registry has its own sample table; leave metadata out")
     else:
         adata, about = _load_registered(name)
-    about |= {key: value for key, value in {"group": group, "reference": reference, "donor": donor}.items() if value}
+    given = {"group": group, "reference": reference, "donor": donor, "species": species}
+    about |= {key: value for key, value in given.items() if value}
     adata.uns["epigen"] = about
     if not task:
         task = "intensity" if about["measure"] == "intensity" else "groups" if about.get("group") else "counts"

@@ -12,8 +12,9 @@ from formulaic.errors import FormulaicError
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
+from scipy.stats import binomtest
 
-from epigen_utils import expression
+from epigen_utils import expression, genes, paths
 from epigen_utils.errors import DataError
 
 COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
@@ -119,6 +120,143 @@ def deseq_contrasts(
                 stats.lfc_shrink(coeff=f"{variable}[T.{target}]", adapt=True)
         found[name] = stats.results_df[COLUMNS].reindex(adata.var_names)
     return found
+
+
+def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = "") -> tuple[str, dict[str, tuple]]:
+    """The design and the contrasts of a data set: the caller's, else those of ``data/contrasts.csv``, else the plain ones.
+
+    Parameters
+    ----------
+    design, contrast
+        As `deseq` takes them, the contrast as text; empty to look them up. Without a row in the table, every level of the
+        group is compared with the first, within donors where there are any.
+
+    Returns
+    -------
+    The design, and name -> contrast.
+    """
+    about = adata.uns["epigen"]
+    if contrast:
+        variable, target, reference = parse_contrast(contrast)
+        return design or f"~{variable}", {f"{target} against {reference}": (variable, target, reference)}
+    table = pd.read_csv(paths.CONTRASTS, dtype=str, keep_default_na=False)
+    rows = table[table["id"].str.startswith(about["name"] + ":")]
+    if len(rows):
+        blocking = [term for term in rows["blocking"].iloc[0].split(";") if term]
+        found = {row.id.partition(":")[2]: (row.variable, row.target, row.reference) for row in rows.itertuples()}
+        return design or "~" + " + ".join([*blocking, rows["variable"].iloc[0]]), found
+    group = about["group"]
+    reference, *others = adata.obs[group].cat.categories
+    blocking = [about["donor"]] if about.get("donor") else []
+    return design or "~" + " + ".join([*blocking, group]), {
+        f"{level} against {reference}": (group, level, reference) for level in others
+    }
+
+
+def summary(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
+    """A row a contrast: genes tested, up and down at the level, left out by Cook's distance and by filtering."""
+    rows = []
+    for name, table in results.items():
+        called = table["padj"] < alpha
+        rows.append(
+            {
+                "contrast": name,
+                "genes with counts": int((table["baseMean"] > 0).sum()),
+                "up": int((called & (table["log2FoldChange"] > 0)).sum()),
+                "down": int((called & (table["log2FoldChange"] < 0)).sum()),
+                "outliers (Cook)": int((table["pvalue"].isna() & (table["baseMean"] > 0)).sum()),
+                "filtered (low counts)": int((table["padj"].isna() & table["pvalue"].notna()).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def table_one(
+    adata: anndata.AnnData, results: dict[str, pd.DataFrame], reported: pd.Series, *, alpha: float
+) -> pd.DataFrame:
+    """What each contrast says of the genes that a paper reports, paralogs in rows of their own.
+
+    Parameters
+    ----------
+    reported
+        Human symbol -> log2 fold change in the paper.
+
+    Returns
+    -------
+    Columns ``human``, ``gene`` (its symbol here), ``contrast``, ``baseMean``, ``log2FoldChange``, ``low``, ``high`` (95%
+    Wald interval), ``padj``, ``reported``, ``same sign`` (yes, no, or not called); a gene without an ortholog in the data
+    has one row with nothing but its name.
+    """
+    rows = []
+    for gene in genes.in_data(adata, list(reported.index)).itertuples():
+        row = {"human": gene.human, "reported": reported[gene.human]}
+        if pd.isna(gene.gene):
+            rows.append(row | {"gene": "not in the data"})
+            continue
+        for name, table in results.items():
+            found = table.loc[gene.gene]
+            change, half = found["log2FoldChange"], 1.96 * found["lfcSE"]
+            same = "yes" if change * row["reported"] > 0 else "no"
+            row |= {"gene": gene.symbol, "contrast": name, "baseMean": found["baseMean"], "log2FoldChange": change}
+            row |= {"low": change - half, "high": change + half, "padj": found["padj"]}
+            rows.append(row | {"same sign": same if found["padj"] < alpha else "not called"})
+    columns = [
+        "human",
+        "gene",
+        "contrast",
+        "baseMean",
+        "log2FoldChange",
+        "low",
+        "high",
+        "padj",
+        "reported",
+        "same sign",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def against_truth(results: pd.DataFrame, truth: pd.Series, *, alpha: float, edges: tuple[float, ...]) -> pd.DataFrame:
+    r"""Power by the size of the planted effect, and the false discoveries, of one contrast of a simulated cohort.
+
+    Parameters
+    ----------
+    truth
+        Planted log2 fold change of each gene.
+    edges
+        Limits of the sizes, ascending.
+
+    Returns
+    -------
+    A row a bin of \|log2 fold change\|: ``size``, ``genes``, ``found`` (share with adjusted p below the level); the first
+    row, size 0, gives the genes without an effect, and ``found`` there is the share of them that was called.
+    """
+    called = results["padj"] < alpha
+    tested = results["baseMean"] > 0
+    size = truth.abs()
+    bins = [("0 (none planted)", size == 0)]
+    bins += [
+        (f"{low:g} to {high:g}", (size > low) & (size <= high)) for low, high in zip(edges, edges[1:], strict=False)
+    ]
+    rows = [
+        {"size": name, "genes": int((inside & tested).sum()), "found": float(called[inside & tested].mean())}
+        for name, inside in bins
+    ]
+    return pd.DataFrame(rows)
+
+
+def false_discovery_rate(results: pd.DataFrame, truth: pd.Series, *, alpha: float) -> tuple[float, float, float]:
+    """Share of the called genes that have no planted effect, with its 95% interval (Clopper and Pearson 1934).
+
+    Returns
+    -------
+    Share, low, high; NaN where nothing is called.
+    """
+    called = results["padj"] < alpha
+    if not called.any():
+        return np.nan, np.nan, np.nan
+    wrong, n = int((truth[called] == 0).sum()), int(called.sum())
+    low, high = binomtest(wrong, n).proportion_ci(method="exact")
+    return wrong / n, float(low), float(high)
 
 
 def _fit(adata: anndata.AnnData, design: str, threads: int) -> DeseqDataSet:

@@ -98,34 +98,56 @@ def orthologs(species: str) -> pd.DataFrame:
     return pairs
 
 
+#: Prefixes of Ensembl gene ids.
+PREFIXES = {
+    "ENSG0": "homo_sapiens",
+    "ENSMUSG": "mus_musculus",
+    "ENSRNOG": "rattus_norvegicus",
+    "ENSDARG": "danio_rerio",
+}
+
+
+def species_of(adata: anndata.AnnData) -> str:
+    """The species that a data set states, else the one whose Ensembl ids it has, else an empty word."""
+    stated = adata.uns["epigen"]["species"]
+    if stated in TABLES:
+        return stated
+    return next((name for prefix, name in PREFIXES.items() if adata.var_names.str.startswith(prefix).mean() > 0.5), "")
+
+
 def in_data(adata: anndata.AnnData, human: list[str]) -> pd.DataFrame:
     """Genes of a data set that stand for human symbols, paralogs in rows of their own.
+
+    Where the species is not known, symbols are compared as they are, without regard to case.
 
     Returns
     -------
     Columns ``human``, ``gene`` (the data set's id; missing where it has none), ``symbol``, ``kind``, in the order asked.
     """
-    wanted = [repair(symbol) for symbol in human]
-    pairs = orthologs(adata.uns["epigen"]["species"])
-    pairs = pairs[pairs["human"].isin(wanted)]
+    wanted = list(dict.fromkeys(repair(symbol) for symbol in human))
     have = pd.DataFrame({"gene": adata.var_names, "symbol": adata.var["symbol"].to_numpy()})
-    by_symbol = pairs.merge(have, on="symbol")
-    found = pd.DataFrame({"human": wanted}).drop_duplicates().merge(by_symbol, on="human", how="left")
+    if species := species_of(adata):
+        pairs = orthologs(species)
+        by_symbol = pairs[pairs["human"].isin(wanted)].merge(have, on="symbol")
+    else:
+        by_symbol = have.assign(human=have["symbol"].str.upper(), kind="same name")
+    found = pd.DataFrame({"human": wanted}).merge(by_symbol, on="human", how="left")
     return found[["human", "gene", "symbol", "kind"]]
 
 
 def named(adata: anndata.AnnData) -> anndata.AnnData:
     """The data set with symbols in ``var`` where its ids are Ensembl's and no symbols came with it; ids stay the index."""
-    if not (adata.var["symbol"] == adata.var_names).all() or "ensembl_id" not in adata.var:
+    species = species_of(adata)
+    if not (adata.var["symbol"] == adata.var_names).all() or "ensembl_id" not in adata.var or not species:
         return adata
-    symbols = table(adata.uns["epigen"]["species"]).set_index("ensembl_id")["symbol"]
+    symbols = table(species).set_index("ensembl_id")["symbol"]
     adata.var["symbol"] = symbols.reindex(adata.var_names).fillna(adata.var_names.to_series()).to_numpy()
     return adata
 
 
 def coverage(adata: anndata.AnnData) -> dict[str, object]:
     """How many genes of a data set have human orthologs, by kind; shares of genes and of counts."""
-    pairs = orthologs(adata.uns["epigen"]["species"])
+    pairs = orthologs(species_of(adata) or "not stated")
     kinds = pairs.drop_duplicates("symbol").set_index("symbol")["kind"]
     kind = kinds.reindex(adata.var["symbol"]).to_numpy()
     counts = adata.layers["counts"].sum(axis=0)

@@ -10,10 +10,11 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The helper package itself; its files are inputs of the runs that import them.
 PACKAGE = ROOT / "epigen_utils"
 
-#: Small tables that the project ships, and the two files that describe all others.
+#: Small tables that the project ships, and the files that describe all others.
 DATA = ROOT / "data"
 REGISTRY = DATA / "registry.yml"
 CLAIMS = DATA / "claims"
+CONTRASTS = DATA / "contrasts.csv"
 
 #: Source notebooks, without outputs, and the runs of each.
 NOTEBOOKS = ROOT / "notebooks"

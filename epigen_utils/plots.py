@@ -132,6 +132,87 @@ def lattice(
     return ax
 
 
+def volcano(ax: Axes, results: pd.DataFrame, names: pd.Series, *, alpha: float, n_labels: int = 8) -> Axes:
+    """-log10 of the p-value against the log2 fold change; called genes coloured, the surest few named."""
+    tested = results.dropna(subset=["pvalue"])
+    called = tested["padj"] < alpha
+    height = -np.log10(tested["pvalue"].clip(lower=1e-300))
+    for chosen, colour in ((~called, style.MUTED), (called, style.HIGHLIGHT)):
+        label = f"{'' if colour == style.HIGHLIGHT else 'not '}called ({int(chosen.sum()):,})"
+        ax.scatter(
+            tested["log2FoldChange"][chosen],
+            height[chosen],
+            s=6,
+            color=colour,
+            edgecolor="none",
+            label=label,
+            rasterized=True,
+        )
+    for gene in height[called].nlargest(n_labels).index:
+        ax.annotate(
+            str(names[gene]),
+            (tested.loc[gene, "log2FoldChange"], height[gene]),
+            fontsize=7,
+            xytext=(3, 2),
+            textcoords="offset points",
+        )
+    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    ax.set_xlabel("log2 fold change")
+    ax.set_ylabel("-log10 p")
+    ax.legend(loc="lower right", markerscale=2)
+    return ax
+
+
+def mean_against_change(ax: Axes, results: pd.DataFrame, *, alpha: float) -> Axes:
+    """The log2 fold change against the mean of the normalised counts (MA plot); called genes coloured."""
+    tested = results[results["baseMean"] > 0]
+    called = tested["padj"] < alpha
+    for chosen, colour in ((~called, style.MUTED), (called, style.HIGHLIGHT)):
+        ax.scatter(
+            tested["baseMean"][chosen],
+            tested["log2FoldChange"][chosen],
+            s=6,
+            color=colour,
+            edgecolor="none",
+            rasterized=True,
+        )
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_xscale("log")
+    ax.set_xlabel("mean of normalised counts")
+    ax.set_ylabel("log2 fold change")
+    return ax
+
+
+def pvalues(ax: Axes, results: pd.DataFrame) -> Axes:
+    """Histogram of the p-values: flat but for a peak at zero where the test is calibrated."""
+    ax.hist(
+        results["pvalue"].dropna(), bins=np.linspace(0, 1, 41), color=style.PALETTE[2], edgecolor="white", linewidth=0.4
+    )
+    ax.set_xlabel("p-value")
+    ax.set_ylabel("genes")
+    return ax
+
+
+def intervals(ax: Axes, rows: pd.DataFrame) -> Axes:
+    """Log2 fold changes with their 95% intervals, a row each; the paper's value as a diamond on the same line.
+
+    Parameters
+    ----------
+    rows
+        As `differential.table_one` gives them, without the genes that are not in the data.
+    """
+    place = np.arange(len(rows))
+    ax.hlines(place, rows["low"], rows["high"], color=style.PALETTE[2])
+    ax.plot(rows["log2FoldChange"], place, "o", color=style.PALETTE[2], label="this run, 95% interval")
+    ax.plot(rows["reported"], place, "D", color=style.HIGHLIGHT, markersize=5, label="paper A, Table I")
+    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    ax.set_yticks(place, [f"{row.human}: {row.gene}, {row.contrast}" for row in rows.itertuples()], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlabel("log2 fold change")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14 - 0.6 / max(len(rows), 4)), ncols=2)
+    return ax
+
+
 def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None = None, value: str) -> Figure:
     """Genes x samples, both clustered by Ward linkage on Pearson distance (1 - r), each gene centred and scaled.
 

@@ -148,6 +148,13 @@ def entry(name: str) -> Entry:
     return registry()[name]
 
 
+def with_bases(names: list[str]) -> list[str]:
+    """Those of the names that are in the registry, and the data sets that simulated ones are made from."""
+    found = [name for name in names if name in registry()]
+    bases = [spec.args["base"] for name in found for spec in registry()[name].files.values() if "base" in spec.args]
+    return list(dict.fromkeys(found + bases))
+
+
 def fetch(name: str) -> dict[str, Path]:
     """Files of a data set, by role, each checked against its hash. Simulated data sets have none.
 
@@ -349,6 +356,8 @@ def cards() -> str:
         "| registry.yml | every data set the book knows |",
         "| claims/ | what the papers report, a file for each chapter |",
         "| gene_panels.gmt | panels of human genes, each with its source |",
+        "| contrasts.csv | contrasts of the data sets: id (data set:contrast), variable, reference, target, blocking |",
+        "| table_one.csv | paper A's Table I as printed, and the approved symbols |",
         "| table_two.csv, table_two_samples.csv | paper A's Table II as printed, and its twelve samples |",
     ]
     for known in registry().values():

@@ -23,8 +23,8 @@ import pandas as pd
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from epigen_utils import claims, markup, notebooks, paths, provenance
-from epigen_utils.files import write_atomically
+from epigen_utils import claims, markup, notebooks, paths, provenance, registry
+from epigen_utils.files import sha256, write_atomically
 
 text = markup.text
 
@@ -118,6 +118,14 @@ def banner(adata: anndata.AnnData) -> None:
     )
 
 
+def uses(name: str) -> Path:
+    """Take the first file of a data set that is no expression matrix, and record it among the page's inputs."""
+    entry, files = registry.entry(name), registry.fetch(name)
+    hashes = {role: sha256(path) for role, path in files.items()}
+    _open().datasets[name] = {"name": name, "nature": entry.nature, "sha256": hashes}
+    return next(iter(files.values()))
+
+
 def value(
     name: str, number: float, *, low: float | None = None, high: float | None = None, n: int | None = None
 ) -> None:
@@ -156,6 +164,14 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
         f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",
         markup.html_table(shown, caption=markup.plain(caption)),
     )
+
+
+def download(name: str, frame: pd.DataFrame, *, text: str) -> None:
+    """Offer a table that is too long to show, as CSV."""
+    page = _open()
+    path = page.results / "tables" / f"{name}.csv"
+    write_atomically(path, frame.to_csv(index=False))
+    _show(f"{{download}}`{text} <{page.link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
 
 
 def figure(

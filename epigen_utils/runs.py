@@ -97,7 +97,7 @@ class Run:
     def fingerprint(self) -> str:
         """What else makes it stale: the parameter values, and the registry's entries with the hashes of their files."""
         known = registry.registry()
-        entries = [repr(known[name]) for name in self.datasets if name in known]
+        entries = [repr(known[name]) for name in registry.with_bases(self.datasets)]
         return hashlib.sha256(json.dumps([self.parameters, entries], sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -227,9 +227,8 @@ def execute(run: Run, threads: int) -> None:
 
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    for name in run.datasets:
-        if name in registry.registry():
-            registry.fetch(name)
+    for name in registry.with_bases(run.datasets):
+        registry.fetch(name)
     run.results.mkdir(parents=True, exist_ok=True)
     part = run.executed.with_name("notebook.failed.ipynb")
     started = time.perf_counter()

@@ -66,6 +66,10 @@ def test_the_registry_itself():
         assert registry.fetch(name)["counts"].exists()
 
 
+def test_a_simulated_set_brings_what_it_is_made_from():
+    assert registry.with_bases(["kcna1-sim", "/my/own.h5ad", "airway"]) == ["kcna1-sim", "airway"]
+
+
 def test_cards_are_written_from_the_registry():
     assert (paths.DATA / "README.md").read_text() == registry.cards(), "run make cards"
 
