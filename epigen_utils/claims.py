@@ -175,11 +175,11 @@ def for_reading(judged: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "claim": row["id"],
+            "verdict": row["verdict"],
             "the paper says": f"“{row['quote']}”",
             "reported": row["reported"],
             "reproduced": number(row, "reproduced"),
             "interval": interval(row),
-            "verdict": row["verdict"],
             "quantity": row["quantity"],
             "where": row["locus"],
             "premise": row["premise"],

@@ -66,15 +66,17 @@ def build(
     only: Annotated[
         str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")
     ] = "",
-    cores: Annotated[int, typer.Option(help="Cores to use.")] = os.cpu_count() or 1,
+    cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
     executor: Annotated[str, typer.Option(help="A Snakemake workflow profile, such as workflow/slurm.")] = "",
 ) -> None:
     """Build the book, or one part of it, on a profile or on your own data."""
     own = {}
     if dataset:
-        own = {"dataset": str(Path(dataset).resolve()), "metadata": metadata and str(Path(metadata).resolve())}
+        known = dataset in registry.registry()
+        own = {"dataset": dataset if known else str(Path(dataset).resolve())}
+        own |= {"metadata": metadata and str(Path(metadata).resolve())}
         own |= {"group": group, "reference": reference, "donor": donor, "species": species}
-        check(own["dataset"], own["metadata"], group, reference, donor, "")
+        check(own["dataset"], own["metadata"], group, reference, donor, "groups")
     elif any((metadata, group, reference, donor)):
         raise DataError("epigen build: --metadata, --group, --reference and --donor go with --dataset; give it")
     planned = runs.plan(profile, own or None)
@@ -145,10 +147,16 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
         ):
             said = progress.follow(process.stderr, log)
         if process.returncode != 0:
-            what = "" if said else f" ({paths.BUILD_LOG.read_text().strip().splitlines()[1]})"
+            what = "" if said else f" ({_cause(paths.BUILD_LOG.read_text())})"
             raise DataError(
                 f"the build stopped{what}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
             )
+
+
+def _cause(log: str) -> str:
+    """The line of Snakemake's log that says why it stopped."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return next((line for line in lines if "Error" in line or "Exception" in line), lines[-1] if lines else "no output")
 
 
 def _die_with_parent() -> None:
@@ -177,7 +185,9 @@ def claims(
     if not quiet:
         columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
         shown = ledger.for_reading(judged).reindex(columns=columns, fill_value="")
+        kinds = judged["verdict"].str.partition(":")[0].value_counts()
         _print_table("Claims", shown.to_numpy().tolist(), columns)
+        console.print(", ".join(f"{kind} {n}" for kind, n in kinds.items()), f"(page: {paths.SITE / 'claims.html'})")
 
 
 @app.command(hidden=True)

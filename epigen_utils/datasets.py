@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import re
 import warnings
+import zlib
 from pathlib import Path
 
 import anndata
@@ -60,7 +61,7 @@ def load(
     """
     name = str(name_or_path)
     path = Path(name)
-    own = path.suffix != "" and (path.exists() or name not in registry.registry())
+    own = name not in registry.registry() and (path.suffix != "" or path.exists())
     if own:
         adata, about = _load_own(path, Path(metadata) if metadata else None)
     elif metadata:
@@ -70,6 +71,8 @@ def load(
     given = {"group": group, "reference": reference, "donor": donor, "species": species}
     about |= {key: value for key, value in given.items() if value}
     adata.uns["epigen"] = about
+    if task and task not in schema.TASKS:
+        raise DataError(f"task {task!r}: {registry.closest(task, schema.TASKS)}")
     if not task:
         task = "intensity" if about["measure"] == "intensity" else "groups" if about.get("group") else "counts"
     if problems := schema.check(adata, task=task):
@@ -110,6 +113,8 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
 
 def _load_own(path: Path, metadata: Path | None) -> tuple[anndata.AnnData, dict]:
     for wanted in filter(None, (path, metadata)):
+        if wanted.is_dir():
+            raise DataError(f"{wanted}: is a directory; give a file")
         if not wanted.is_file():
             raise DataError(f"{wanted}: no such file; check the path")
     suffix = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
@@ -132,6 +137,7 @@ def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData
     if measure not in adata.layers:
         adata.layers[measure] = _raw_values(adata, measure, where)
     values = adata.layers[measure]
+    adata.uns["share_of_integers"] = _share_of_integers(values)
     if measure == "counts" and _are_integers(values):
         values = _rounded(values)
     if not sparse.issparse(values) and values.size > SPARSE_ABOVE:
@@ -162,9 +168,18 @@ def _are_integers(values) -> bool:
     data = values.data if sparse.issparse(values) else np.asarray(values)
     if not np.issubdtype(data.dtype, np.number):
         return False
-    return np.issubdtype(data.dtype, np.integer) or bool(
-        (np.isfinite(data) & (np.abs(data - np.rint(data)) <= schema.NOISE)).all()
-    )
+    if np.issubdtype(data.dtype, np.integer):
+        return True
+    return bool(np.isfinite(data).all() and (np.abs(data - np.rint(data)) <= schema.NOISE).all())
+
+
+def _share_of_integers(values) -> float:
+    """Of the non-zero values as they stand in the file, before any rounding."""
+    data = values.data if sparse.issparse(values) else np.asarray(values)
+    if not np.issubdtype(data.dtype, np.number) or not (data != 0).any():
+        return 0.0
+    data = data[data != 0]
+    return float((data == np.floor(data)).mean())
 
 
 def _rounded(values):
@@ -176,9 +191,21 @@ def _rounded(values):
 
 
 def _header(path: Path, sep: str) -> list[str]:
+    """Names of the columns; a file as R's write.table leaves it has none for the first, and gets one."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig") as stream:
-        return [name.strip().strip('"') for name in stream.readline().rstrip("\r\n").split(sep)]
+        names, row = (
+            [cell.strip().strip('"') for cell in stream.readline().rstrip("\r\n").split(sep)] for _ in range(2)
+        )
+    if len(names) == 1 and names[0]:
+        raise DataError(
+            f"{path}: one column only, {names[0][:40]!r}; separate columns by {'commas' if sep == ',' else 'tabs'}"
+        )
+    return ["gene", *names] if len(row) == len(names) + 1 else names
+
+
+#: What reading a table can raise that is the file's fault.
+UNREADABLE = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError, zlib.error)
 
 
 def _sep(path: Path) -> str:
@@ -271,24 +298,33 @@ def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> p
     try:
         names = header or (None if skip_rows else _header(path, sep))
         frame = pd.read_csv(
-            path, sep=sep, skiprows=skip_rows, header=None if header else 0, names=header, encoding="utf-8-sig"
+            path,
+            sep=sep,
+            skiprows=skip_rows if header or not names else 1,
+            header=None if names else 0,
+            names=range(len(names)) if names else None,
+            encoding="utf-8-sig",
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
-    if names and not header and (twice := [name for name in dict.fromkeys(names[1:]) if names.count(name) > 1]):
+    if names and (twice := [name for name in dict.fromkeys(names[1:]) if names[1:].count(name) > 1]):
         raise DataError(f"{path}: sample {twice[0]!r}: given {names.count(twice[0])} times; keep one, or rename")
-    frame = frame.set_index(frame.columns[0])
-    if names and not header and len(names) == len(frame.columns) + 1:
-        frame.columns = names[1:]
-    if frame.index.hasnans:
-        raise DataError(f"{path}: row {int(np.flatnonzero(frame.index.isna())[0]) + 2}: no gene id; fill it in")
+    if names:
+        frame.columns = names
+    if frame.iloc[:, 0].hasnans:
+        row = int(np.flatnonzero(frame.iloc[:, 0].isna())[0])
+        raise DataError(f"{path}: row {row + 2}: no gene id; fill it in")
+    frame.index = frame.pop(frame.columns[0]).astype(str)
     return frame
 
 
 def _read_samples(path: Path, header: list[str] | None, index: str, strip: str) -> pd.DataFrame:
-    table = pd.read_csv(
-        path, sep=_sep(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
-    )
+    try:
+        table = pd.read_csv(
+            path, sep=_sep(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
+        )
+    except UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
     table = table.set_index(index or table.columns[0])
     table.index = table.index.str.replace(strip, "", regex=True) if strip else table.index
     if table.index.has_duplicates:

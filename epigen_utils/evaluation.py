@@ -9,13 +9,14 @@ import pandas as pd
 from sklearn.metrics import silhouette_score
 
 from epigen_utils import embedding
+from epigen_utils.errors import DataError
 
 
 def permutation_pvalue(
     score: Callable[[np.ndarray], float],
     labels: np.ndarray,
     *,
-    blocks: np.ndarray | None = None,
+    donors: np.ndarray | None = None,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> tuple[float, float, np.ndarray]:
@@ -30,23 +31,36 @@ def permutation_pvalue(
         Of an array of labels, larger is more extreme.
     labels
         One a sample.
-    blocks
-        Labels are permuted within these only (donors within a batch, a pair within a donor).
+    donors
+        Who each sample is from. Where every donor has samples of one label only, labels are permuted among donors, each
+        donor's samples together; otherwise within donors.
 
     Returns
     -------
     The observed score, p, and the scores of the permuted labelings, shape (m,).
+
+    Raises
+    ------
+    DataError
+        If the design leaves only the observed labeling, so that nothing can be tested.
     """
     labels = np.asarray(labels)
-    blocks = np.zeros(len(labels), int) if blocks is None else np.unique(blocks, return_inverse=True)[1]
-    members = [np.flatnonzero(blocks == block) for block in range(blocks.max() + 1)]
-    n_labelings = math.prod(_n_arrangements(labels[index]) for index in members)
+    codes = np.zeros(len(labels), int) if donors is None else np.unique(donors, return_inverse=True)[1]
+    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    nested = donors is not None and all(len(set(labels[index])) == 1 for index in members)
+    units = np.array([labels[index[0]] for index in members]) if nested else labels
+    blocks = [np.arange(len(units))] if nested else members
+    n_labelings = math.prod(_n_arrangements(units[index]) for index in blocks)
+    if n_labelings == 1:
+        raise DataError(
+            "permutation test: donors and groups leave one labeling only; give more donors, or leave donor out"
+        )
     if n_labelings <= n_permutations + 1:
-        permuted = (new for new in _all_labelings(labels, members) if not np.array_equal(new, labels))
+        permuted = (new for new in _all_labelings(units, blocks) if not np.array_equal(new, units))
     else:
-        permuted = _shuffled_labelings(labels, members, n_permutations, np.random.default_rng(seed))
+        permuted = _shuffled_labelings(units, blocks, n_permutations, np.random.default_rng(seed))
     observed = score(labels)
-    null = np.array([score(new) for new in permuted])
+    null = np.array([score(new[codes] if nested else new) for new in permuted])
     return observed, float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)), null
 
 
@@ -88,7 +102,7 @@ def silhouette(
     points: pd.DataFrame,
     labels: pd.Series,
     *,
-    blocks: np.ndarray | None = None,
+    donors: np.ndarray | None = None,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -96,19 +110,20 @@ def silhouette(
 
     Returns
     -------
-    ``value``, ``p``, ``n`` (samples) and ``smallest_p``, the p that the best of all labelings visited would have got.
+    ``value``, ``p``, ``n`` (samples), ``m`` (other labelings visited) and ``smallest_p``, the p that the best of the
+    labelings visited would have got.
     """
     table = points.to_numpy()
     observed, p, null = permutation_pvalue(
         lambda new: silhouette_score(table, new),
         labels.astype(str).to_numpy(),
-        blocks=blocks,
+        donors=donors,
         n_permutations=n_permutations,
         seed=seed,
     )
     visited = np.append(null, observed)
     smallest = float((visited >= visited.max() - 1e-12).mean())
-    return {"value": float(observed), "p": p, "n": len(table), "smallest_p": smallest}
+    return {"value": float(observed), "p": p, "n": len(table), "m": len(null), "smallest_p": smallest}
 
 
 def principal_planes(
@@ -126,14 +141,14 @@ def principal_planes(
     Returns
     -------
     A row a matrix (``matrix``, ``PC1``, ``PC1 + PC2`` as shares of the variance, ``silhouette``, ``p``,
-    ``smallest_p``), and the scores, samples x 2, by name.
+    ``m``, ``smallest_p``), and the scores, samples x 2, by name.
     """
     rows, planes = [], {}
     for name, table in tables.items():
         planes[name], shares = embedding.pca(table)
         apart = silhouette(planes[name], labels, **test)
         row = {"matrix": name, "PC1": shares[0], "PC1 + PC2": shares[:2].sum(), "silhouette": apart["value"]}
-        rows.append(row | {key: apart[key] for key in ("p", "smallest_p")})
+        rows.append(row | {key: apart[key] for key in ("p", "m", "smallest_p")})
     return pd.DataFrame(rows), planes
 
 

@@ -9,6 +9,8 @@ import pandas as pd
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.preprocessing import deseq2_norm_fit, deseq2_norm_transform
 
+from epigen_utils.errors import DataError
+
 
 def counts(adata: anndata.AnnData) -> pd.DataFrame:
     """The counts as a dense table, samples x genes."""
@@ -22,12 +24,14 @@ def size_factors(adata: anndata.AnnData) -> pd.Series:
 
     Raises
     ------
-    ValueError
+    DataError
         If no gene is detected in every sample, so that no ratio is defined.
     """
     table = counts(adata).to_numpy()
     if not (table > 0).all(axis=0).any():
-        raise ValueError("no gene is detected in every sample: median-of-ratios size factors are not defined")
+        raise DataError(
+            "size factors: no gene is detected in every sample, so that no ratio is defined; drop the shallowest samples"
+        )
     log_means, kept = deseq2_norm_fit(table)
     _, factors = deseq2_norm_transform(table, log_means, kept)
     return pd.Series(factors, index=adata.obs_names, name="size_factor")
@@ -56,7 +60,7 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
+    DataError
         As `size_factors`.
     """
     size_factors(adata)
@@ -105,7 +109,7 @@ def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
     Returns
     -------
     A row a gene: ``symbol`` (where symbols are not the ids), ``mean`` (counts), ``variance`` (counts squared, n - 1), ``share_of_variance``,
-    ``rank_by_mean``, ``rank_by_variance`` (1 = largest), in the order of the data set.
+    ``rank_by_mean``, ``rank_by_variance`` (1 = largest, ties share the mean of their places), in the order of the data set.
     """
     table = counts(adata)
     ranked = pd.DataFrame({"mean": table.mean(), "variance": table.var()})
@@ -113,8 +117,14 @@ def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
         ranked.insert(0, "symbol", adata.var["symbol"])
     ranked["share_of_variance"] = ranked["variance"] / ranked["variance"].sum()
     for key in ("mean", "variance"):
-        ranked[f"rank_by_{key}"] = ranked[key].rank(ascending=False, method="first").astype(int)
+        ranked[f"rank_by_{key}"] = ranked[key].rank(ascending=False)
     return ranked
+
+
+def scaled(table: pd.DataFrame) -> pd.DataFrame:
+    """Each gene centred and divided by its standard deviation over samples; genes that do not vary are left out."""
+    table = table.loc[:, table.std() > 0]
+    return (table - table.mean()) / table.std()
 
 
 def top_variable_genes(table: pd.DataFrame, n: int) -> pd.Index:

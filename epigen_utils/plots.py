@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import pdist
 
-from epigen_utils import style
+from epigen_utils import expression, style
 
 sns.set_theme(style="ticks")
 style.use()
@@ -159,7 +159,7 @@ def volcano(ax: Axes, results: pd.DataFrame, names: pd.Series, *, alpha: float, 
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
     ax.set_xlabel("log2 fold change")
     ax.set_ylabel("-log10 p")
-    ax.legend(loc="lower right", markerscale=2)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, markerscale=2)
     return ax
 
 
@@ -178,6 +178,8 @@ def mean_against_change(ax: Axes, results: pd.DataFrame, *, alpha: float) -> Axe
         )
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:,g}")
+    ax.xaxis.set_minor_formatter("")
     ax.set_xlabel("mean of normalised counts")
     ax.set_ylabel("log2 fold change")
     return ax
@@ -214,7 +216,7 @@ def intervals(ax: Axes, rows: pd.DataFrame) -> Axes:
 
 
 def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None = None, value: str) -> Figure:
-    """Genes x samples, both clustered by Ward linkage on Pearson distance (1 - r), each gene centred and scaled.
+    """Genes x samples, each gene centred and scaled, then both clustered by Ward linkage on Pearson distance (1 - r).
 
     Parameters
     ----------
@@ -232,10 +234,10 @@ def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None =
     ValueError
         If fewer than two genes vary.
     """
-    table = table.loc[:, table.std() > 0]
+    table = expression.scaled(table)
     if table.shape[1] < 2:
         raise ValueError("a heat map needs at least two genes that vary over samples")
-    scaled = ((table - table.mean()) / table.std()).T
+    scaled = table.T
     levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
     colour = style.colours(levels)
     if names is not None:
@@ -264,7 +266,9 @@ def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None =
     grid.ax_heatmap.set_ylabel("")
     grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)
     handles = [Patch(color=colour[level], label=level) for level in levels]
-    grid.ax_col_dendrogram.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+    grid.ax_col_dendrogram.legend(
+        title=str(labels.name or ""), handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8
+    )
     return grid.figure
 
 

@@ -46,6 +46,13 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads"
 
 
+def _without_folder(value: object) -> object:
+    """A path of the user's own machine as its file name alone; other values as they are."""
+    if isinstance(value, list):
+        return [_without_folder(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
 def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str, dict]) -> None:
     """Write the zip that runs a page again: notebook, parameters, helper package, registry, inputs or their hashes.
 
@@ -68,13 +75,13 @@ def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str,
         if name in registry.registry():
             files = registry.entry(name).files.values()
             shipped += [paths.DATA / spec.bundled for spec in files if spec.bundled]
-    keep = {key: value for key, value in parameters.items() if key != "results_dir"}
+    keep = {key: _without_folder(value) for key, value in parameters.items() if key != "results_dir"}
     command = f"papermill notebooks/{notebook}.ipynb out.ipynb -f parameters.yml"
     note = (
         f"Runs the page {notebook} again.\n\n"
         "  python3 -m venv .venv && .venv/bin/python -m pip install -r requirements.lock -e .\n"
         f"  .venv/bin/{command}\n\n"
-        "inputs.json names each input with its SHA-256; files of your own must be put where parameters.yml says.\n"
+        "inputs.json names each input with its SHA-256; files of your own must be put beside this one.\n"
     )
     texts = {
         "HOW_TO_RUN.txt": note,

@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import difflib
 import html
-import json
 import os
 import re
 import subprocess
@@ -83,7 +82,10 @@ class Entry:
 def closest(word: str, known) -> str:
     """The nearest known word, or all of them: the mend of a typo."""
     near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    names = sorted(known)
+    return f"known: {', '.join(names[:12])}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _build(cls, where: str, given: dict, **extra):
@@ -183,7 +185,7 @@ def _fetch(found: Entry, role: str) -> Path:
         spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(found, "series")))
     # Two files of a set may have one name in different folders of their package.
     target = paths.CACHE / found.name / role / spec.filename
-    expected = spec.sha256 or _seen().get(spec.url)
+    expected = spec.sha256 or _seen(target)
     if not (target.exists() and (expected is None or sha256(target) == expected)):
         target.parent.mkdir(parents=True, exist_ok=True)
         (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
@@ -223,7 +225,7 @@ def _from_mirror(spec: File) -> Path | None:
 def _from_url(spec: File, target: Path, expected: str | None) -> None:
     _download(spec.url, target, expected)
     if spec.sha256 is None:
-        _remember(spec.url, sha256(target))
+        write_atomically(_record(target), sha256(target))
 
 
 def _download(url: str, target: Path, expected: str | None) -> None:
@@ -247,15 +249,13 @@ def _download(url: str, target: Path, expected: str | None) -> None:
         ) from None
 
 
-def _seen() -> dict[str, str]:
-    """Hashes recorded when a file without a known one was first seen, by URL."""
-    record = paths.CACHE / "seen.json"
-    return json.loads(record.read_text()) if record.exists() else {}
+def _record(target: Path) -> Path:
+    return target.with_name(target.name + ".sha256")
 
 
-def _remember(url: str, digest: str) -> None:
-    record = paths.CACHE / "seen.json"
-    write_atomically(record, json.dumps(_seen() | {url: digest}, indent=1))
+def _seen(target: Path) -> str | None:
+    """The hash recorded when a file without a known one was first seen."""
+    return _record(target).read_text() if _record(target).exists() else None
 
 
 def _pip_setting(key: str, default: str) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import html
 import inspect
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from epigen_utils import claims, markup, notebooks, paths, provenance, registry
+from epigen_utils.errors import DataError
 from epigen_utils.files import sha256, write_atomically
 
 text = markup.text
@@ -60,7 +62,7 @@ _page: _Page | None = None
 
 
 def begin(notebook: str, *, results_dir: str, seed: int) -> None:
-    """Open the page of a run; what an earlier run left in its folder is cleared.
+    """Open the page of a run; figures and tables are cleared where an earlier run finished in the same folder.
 
     Parameters
     ----------
@@ -68,6 +70,11 @@ def begin(notebook: str, *, results_dir: str, seed: int) -> None:
         ``paper/NN_slug``.
     results_dir
         ``results/<profile>/<paper>/<NN_slug>/<run>``, or any folder for a notebook that is run alone.
+
+    Raises
+    ------
+    DataError
+        If papermill was given a parameter that the notebook does not have, which papermill itself lets pass.
     """
     global _page
     results = Path(results_dir)
@@ -75,9 +82,11 @@ def begin(notebook: str, *, results_dir: str, seed: int) -> None:
         results.resolve().relative_to(paths.RESULTS).parts if results.resolve().is_relative_to(paths.RESULTS) else ()
     )
     profile, run = (inside[0], inside[-1]) if len(inside) == 4 else ("alone", "alone")
+    ours = (results / "metrics.json").exists()
     for kind in ("figures", "tables"):
-        shutil.rmtree(results / kind, ignore_errors=True)
-        (results / kind).mkdir(parents=True)
+        if ours:
+            shutil.rmtree(results / kind, ignore_errors=True)
+        (results / kind).mkdir(parents=True, exist_ok=True)
     (results / "metrics.json").unlink(missing_ok=True)
     _page = _Page(notebook, results, seed, _parameters(notebook), profile, run)
 
@@ -88,7 +97,12 @@ def _parameters(notebook: str) -> dict:
     source = paths.NOTEBOOKS / f"{notebook}.ipynb"
     if shell is None or not source.exists():
         return {}
-    return {name: shell.user_ns[name] for name in notebooks.parameters(source) if name in shell.user_ns}
+    known = notebooks.parameters(source)
+    injected = next((cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")), "")
+    for name in re.findall(r"^(\w+) = ", injected, re.M):
+        if name not in known:
+            raise DataError(f"{notebook}: unknown parameter {name!r}; {registry.closest(name, known)}")
+    return {name: shell.user_ns[name] for name in known if name in shell.user_ns}
 
 
 def _open() -> _Page:
@@ -134,6 +148,11 @@ def value(
     more = {"low": low, "high": high, "n": n}
     _open().metrics[name] = {"value": number} | {key: float(x) for key, x in more.items() if x is not None}
     myst_nb.glue(name, number, display=False)
+
+
+def say(sentence: str) -> None:
+    """Show prose that depends on the data, as MyST; data in it goes through `text`."""
+    _show(sentence + "\n", f"<p>{html.escape(markup.plain(sentence))}</p>")
 
 
 def word(name: str, content: str) -> None:
@@ -291,5 +310,8 @@ def _claims(page: _Page, record: dict) -> None:
             "No claim of the papers is judged by this page.\n", "<p>No claim of the papers is judged by this page.</p>"
         )
         return
-    judged = claims.for_reading(claims.judge(own, {page.notebook: record, page.key: record}))
-    table("claims", judged, caption="Reported and reproduced.")
+    judged = claims.judge(own, {page.notebook: record, page.key: record})
+    if all(about["nature"] == "your own" for about in page.datasets.values()):
+        say("The claims that this chapter judges are about other data; they stand on the chapter's main page.")
+    else:
+        table("claims", claims.for_reading(judged), caption="Reported and reproduced.")

@@ -127,7 +127,7 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     path = paths.PROFILES / f"{profile}.yml"
     if not path.exists():
         raise DataError(f"{path}: no such profile; there are {', '.join(profiles())}")
-    listed = yaml.safe_load(path.read_text()) or {}
+    listed = _listed(path)
     found = [
         _run(path, profile, notebook, name, values)
         for notebook, named in listed.items()
@@ -142,6 +142,19 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     return found
 
 
+def _listed(path: Path) -> dict[str, dict]:
+    """What a profile lists: notebook -> run -> parameter values."""
+    try:
+        listed = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        raise DataError(f"{path}: not YAML{f', line {where.line + 1}' if where else ''}; mend it") from None
+    for notebook, named in listed.items():
+        if not isinstance(named, dict) or not all(isinstance(values, dict | None) for values in named.values()):
+            raise DataError(f"{path}: {notebook}: write the name of a run, and its parameters under it")
+    return listed
+
+
 def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None) -> Run:
     run = Run(profile, notebook, name, {})
     if not run.source.exists():
@@ -150,8 +163,12 @@ def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None
         raise DataError(f"{path}: {notebook}: run {name!r}; use letters, digits, - and _")
     values = dict(values or {})
     check_parameters(f"{path}: {notebook}: {name}", run.source, values)
-    results = str(run.results.relative_to(paths.ROOT))
-    return dataclasses.replace(run, parameters=values | {"results_dir": results})
+    run = dataclasses.replace(run, parameters=values | {"results_dir": str(run.results.relative_to(paths.ROOT))})
+    for dataset in run.datasets:
+        if dataset not in registry.registry() and not Path(dataset).is_file():
+            near = registry.closest(dataset, registry.registry())
+            raise DataError(f"{path}: {notebook}: {name}: {dataset}: no such data set or file; {near}")
+    return run
 
 
 def check_parameters(where: str, source: Path, values: dict) -> None:

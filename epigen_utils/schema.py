@@ -54,7 +54,7 @@ def check(adata: anndata.AnnData, *, task: str) -> list[Problem]:
     problems = [*_names(adata), *_values(adata, measure)]
     if task in ("groups", "donors"):
         problems += _groups(adata)
-    if task == "donors":
+    if task == "donors" or (task == "groups" and adata.uns["epigen"].get("donor")):
         problems += _donors(adata)
     return problems
 
@@ -83,12 +83,12 @@ def _values(adata: anndata.AnnData, measure: str) -> list[Problem]:
     if np.issubdtype(values.dtype, np.integer):
         fractional = np.zeros(0, bool)
     else:
-        missing = np.isnan(values)
+        missing = ~np.isfinite(values)
         if missing.any():
             return [
                 Problem(
                     _place(adata, matrix, missing),
-                    f"missing value (NaN), {int(missing.sum())} in all",
+                    f"missing or infinite value, {int(missing.sum())} in all",
                     "fill or drop it",
                 )
             ]
@@ -153,13 +153,9 @@ def _groups(adata: anndata.AnnData) -> list[Problem]:
 def _donors(adata: anndata.AnnData) -> list[Problem]:
     donor = adata.uns.get("epigen", {}).get("donor")
     if not donor or donor not in adata.obs:
-        return [
-            Problem(
-                "obs",
-                f"no donor column{f' {donor!r}' if donor else ''}",
-                "name the column that says who each sample is from",
-            )
-        ]
+        columns = ", ".join(map(str, adata.obs.columns)) or "none"
+        what = f"no donor column {donor!r}" if donor else "no donor column is named"
+        return [Problem("obs", what, f"name the column that says who each sample is from (columns: {columns})")]
     if (empty := pd.isna(adata.obs[donor])).any():
         return [Problem(f"obs[{donor!r}], sample {adata.obs_names[empty][0]!r}", "no donor", "fill it in")]
     return []
@@ -187,7 +183,7 @@ def summary(adata: anndata.AnnData) -> dict[str, object]:
 #: Fields that an analyst would ask for, and the names that sample tables give them.
 FIELDS = {
     "donor": ("donor", "patient", "individual", "subject", "animal", "mouse", "cell", "indiv"),
-    "batch": ("batch", "run", "experiment", "lane", "date", "type"),
+    "batch": ("batch", "experiment", "lane", "date", "type"),
     "sex": ("sex", "gender"),
     "age": ("age", "development_stage", "stage"),
     "tissue": ("tissue", "region", "organ", "source"),
@@ -203,6 +199,8 @@ def missing_metadata(adata: anndata.AnnData) -> dict[str, str]:
     for name, synonyms in FIELDS.items():
         named = about.get("donor") if name == "donor" else None
         column = named or next((columns[word] for word in synonyms if word in columns), None)
+        if name == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs:
+            column = None  # an accession of each sample is no batch
         empty = 0 if column is None else int(adata.obs[column].isna().sum())
         row[name] = "missing" if column is None else f"{column}, {empty} empty" if empty else str(column)
     return row

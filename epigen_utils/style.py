@@ -8,8 +8,7 @@ import matplotlib.pyplot as plt
 #: Okabe and Ito's palette, told apart by colour-blind readers; the reference group takes the first, grey.
 PALETTE = ("#7f7f7f", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
 MARKERS = "osD^vP*X"
-#: Expression, low to high; differences from a mean, below to above.
-SEQUENTIAL = "viridis"
+#: Differences from a mean, below to above.
 DIVERGING = "vlag"
 HIGHLIGHT = "#d55e00"
 MUTED = "#9aa0a6"

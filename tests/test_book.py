@@ -21,8 +21,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import paths
+from epigen_utils import paths, runs
 
+#: Rules of the runs of the demo profile.
+EVERY = {run.key.removeprefix("epilepsy/").replace("-", "_") for run in runs.plan("demo")}
 NASTY = "<img src=x onerror=alert(1)>"
 
 
@@ -146,7 +148,7 @@ def test_figures_are_numbered_captioned_and_described(site, pages):
     page = pages[site / "epilepsy" / "02_table_two.html"]
     text = page.path.read_text()
     assert re.findall(r'caption-number">Figure (\d\.\d)', text) == [f"2.{i}" for i in range(1, 6)]
-    assert len(re.findall(r'caption-number">Table \d', text)) == 3
+    assert len(re.findall(r'caption-number">Table \d', text)) == 4
     figures = [image for image in page.images if "_images" in image["src"]]
     assert len(figures) == 5
     assert all(len(image["alt"]) > 20 for image in figures)
@@ -181,6 +183,11 @@ def test_names_that_are_html_appear_as_text(site):
         assert shown in text
 
 
+def test_where_ones_file_lies_is_not_published(site, own_data):
+    for run in ("01_datasets--mine", "02_table_two--mine"):
+        assert str(own_data.parent) not in (site / "epilepsy" / f"{run}.html").read_text()
+
+
 def test_ten_claims_with_verdicts_of_this_build(site, checkout):
     text = (site / "claims.html").read_text()
     table = pd.read_csv(checkout / "results" / "demo" / "claims.csv").set_index("id")
@@ -212,7 +219,7 @@ def test_the_bundle_runs_the_page_again(checkout, tmp_path):
     ]
     done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    again = json.loads((tmp_path / "results" / "alone" / "metrics.json").read_text())
+    again = json.loads((tmp_path / "results" / "alone" / "epilepsy" / "02_table_two" / "metrics.json").read_text())
     first = json.loads((results / "metrics.json").read_text())
     assert again["metrics"] == first["metrics"]
     assert again["datasets"] == first["datasets"]
@@ -244,11 +251,14 @@ def test_nothing_is_done_twice(demo):
     ("changed", "expected"),
     [
         ("notebooks/epilepsy/02_table_two.ipynb", {"02_table_two", "02_table_two__airway"}),
-        ("epigen_utils/simulate.py", {"01_datasets"}),
+        (
+            "epigen_utils/simulate.py",
+            {"01_datasets", "03_differential_expression", "03_differential_expression__slc13a5_sim"},
+        ),
         ("epigen_utils/evaluation.py", {"02_table_two", "02_table_two__airway"}),
         ("epigen_utils/cli.py", set()),
         ("data/claims/epilepsy_02_table_two.csv", {"02_table_two", "02_table_two__airway"}),
-        ("epigen_utils/schema.py", {"01_datasets", "02_table_two", "02_table_two__airway"}),
+        ("epigen_utils/schema.py", EVERY),
     ],
 )
 def test_a_change_redoes_what_depends_on_it_and_no_more(demo, changed, expected):
@@ -268,11 +278,11 @@ def test_a_changed_parameter_redoes_its_run(demo):
     path = demo / "notebooks" / "profiles" / "demo.yml"
     before = path.read_text()
     try:
-        path.write_text(before.replace("dataset: airway", "dataset: airway\n    n_top: 20"))
+        path.write_text(before.replace("dataset: airway", "dataset: airway\n    n_top: 20", 1))
         assert planned_jobs(demo) & {"epilepsy_02_table_two", "epilepsy_02_table_two__airway"} == {
             "epilepsy_02_table_two__airway"
         }
-        path.write_text(before.replace("dataset: airway", "datset: airway"))
+        path.write_text(before.replace("dataset: airway", "datset: airway", 1))
         done = epigen(demo, "build")
         assert done.returncode == 1
         assert "unknown parameter 'datset'; did you mean 'dataset'?" in done.stderr
@@ -308,12 +318,16 @@ def test_a_failing_notebook_is_said_in_one_line_and_leaves_nothing_under_its_fin
 def test_a_killed_build_goes_on(tmp_path, whom):
     """SIGKILL in the middle: of the whole process group, or of the `make` that started it alone."""
     copy = copy_of_checkout(tmp_path)
-    (copy / "one.mk").write_text(f".PHONY: book\nbook:\n\t@{sys.executable} -m epigen_utils.cli build\n")
+    (copy / "one.mk").write_text(
+        f".PHONY: book\nbook:\n\t@{sys.executable} -m epigen_utils.cli build --profile small\n"
+    )
+    profile = "epilepsy/02_table_two: {main: {dataset: table-two}, airway: {dataset: airway}}\n"
+    (copy / "notebooks" / "profiles" / "small.yml").write_text(profile)
     command = ["make", "--no-print-directory", "-f", "one.mk", "book"]
     started = subprocess.Popen(
         command, cwd=copy, env=environment(copy), start_new_session=True, stderr=subprocess.DEVNULL
     )
-    wait_for(lambda: list(copy.glob("results/demo/*/*/*/notebook.failed.ipynb")), 60)
+    wait_for(lambda: list(copy.glob("results/small/*/*/*/notebook.failed.ipynb")), 60)
     if whom == "group":
         os.killpg(started.pid, signal.SIGKILL)
     else:

@@ -62,7 +62,8 @@ def test_counts_in_x_or_raw(small, tmp_path):
     [
         ("10,20", "10.5,20", "gene 'g3', sample 'a1': 10.5 is not an integer"),
         ("g2,1", "g2,-1", "gene 'g2', sample 'a1': negative value -1"),
-        ("1,0,3", "1,,3", "gene 'g2', sample 'a2': missing value"),
+        ("1,0,3", "1,,3", "gene 'g2', sample 'a2': missing or infinite value"),
+        ("1,0,3", "1,inf,3", "gene 'g2', sample 'a2': missing or infinite value"),
         ("1,0,3", "1,many,3", "gene 'g2', sample 'a2': 'many' is not a number"),
         ("g3", "g1", "gene 'g1': given more than once"),
         ("a2", "a1", "sample 'a1': given 2 times"),
@@ -92,6 +93,30 @@ def test_bad_sample_tables_are_refused_in_one_line(table_files, old, new, said):
     assert said in refused(counts, metadata=samples, group="condition")
 
 
+def test_a_table_as_r_writes_it(table_files):
+    """write.table leaves the first column without a name: the ids must not be lost for a sample's counts."""
+    counts, samples = table_files(counts=table_files.counts.replace("gene,", "", 1))
+    adata = datasets.load(counts, metadata=samples, group="condition")
+    assert list(adata.var_names) == ["g1", "g2", "g3"]
+    assert list(adata.obs_names) == ["a1", "a2", "b1", "b2"]
+    assert adata.layers["counts"][0].tolist() == [5, 1, 10]
+
+
+def test_a_named_donor_must_be_there(table_files):
+    counts, samples = table_files()
+    assert "no donor column 'animal'" in refused(counts, metadata=samples, group="condition", donor="animal")
+    assert "no donor column 'cel'" in refused("airway", donor="cel")
+
+
+def test_the_share_of_integers_is_that_of_the_file(small, tmp_path):
+    small.layers["counts"] = small.layers["counts"] + 1e-9
+    small.write_h5ad(tmp_path / "noise.h5ad")
+    adata = datasets.load(tmp_path / "noise.h5ad", group="condition")
+    assert adata.layers["counts"].dtype == np.int64
+    assert adata.uns["share_of_integers"] == 0
+    assert datasets.load("table-two").uns["share_of_integers"] == 1
+
+
 def test_other_mistakes(table_files, tmp_path):
     counts, samples = table_files()
     assert "no such file" in refused(tmp_path / "lost.h5ad")
@@ -102,8 +127,16 @@ def test_other_mistakes(table_files, tmp_path):
     assert "give .h5ad, .csv or .tsv" in refused(tmp_path / "counts.xlsx")
     (tmp_path / "bad.h5ad").write_text("not HDF5")
     assert "cannot be read as h5ad" in refused(tmp_path / "bad.h5ad")
+    assert "is a directory" in refused(tmp_path, group="condition")
+    assert "task 'group': did you mean 'groups'?" in refused("table-two", task="group")
+    (tmp_path / "semicolons.csv").write_text("gene;a;b\ng1;1;2\n")
+    assert "one column only" in refused(tmp_path / "semicolons.csv")
+    (tmp_path / "latin.csv").write_bytes("sample,note\na1,caf\xe9\n".encode("latin-1"))
+    assert "latin.csv: cannot be read as a table" in refused(counts, metadata=tmp_path / "latin.csv")
+    (tmp_path / "corrupt.csv.gz").write_bytes(b"\x1f\x8b\x08\x00" + bytes(range(60)))
+    assert "cannot be read" in refused(tmp_path / "corrupt.csv.gz")
     (tmp_path / "void.csv").write_text("")
-    assert "cannot be read as a table" in refused(tmp_path / "void.csv")
+    assert "empty, 0 samples x 0 genes" in refused(tmp_path / "void.csv")
 
 
 def test_duplicate_genes_in_h5ad(small, tmp_path):

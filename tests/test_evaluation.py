@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score, silhouette_score
 
 from epigen_utils import datasets, evaluation, expression
+from epigen_utils.errors import DataError
 
 
 def test_all_labelings_are_visited_where_they_are_few():
@@ -31,9 +32,23 @@ def test_blocks_keep_labels_within_donors():
     labels = np.array(["a", "b"] * 4)
     blocks = np.repeat(list("wxyz"), 2)
     seen = []
-    evaluation.permutation_pvalue(lambda new: seen.append(tuple(new)) or 0.0, labels, blocks=blocks)
+    evaluation.permutation_pvalue(lambda new: seen.append(tuple(new)) or 0.0, labels, donors=blocks)
     assert len(set(seen)) == 2**4
     assert all(sorted(pair) == ["a", "b"] for new in seen for pair in np.reshape(new, (4, 2)).tolist())
+
+
+def test_labels_go_with_whole_donors_where_a_donor_has_one():
+    labels = np.repeat(["a", "a", "a", "b", "b", "b"], 2)
+    donors = np.repeat(list("uvwxyz"), 2)
+    seen = []
+    evaluation.permutation_pvalue(lambda new: seen.append(tuple(new)) or 0.0, labels, donors=donors)
+    assert len(set(seen)) == 20, "3 of 6 donors"
+    assert all(first == second for new in seen for first, second in np.reshape(new, (6, 2)).tolist())
+
+
+def test_one_labeling_is_refused():
+    with pytest.raises(DataError, match="leave one labeling only"):
+        evaluation.permutation_pvalue(lambda new: 0.0, np.array(["a", "a"]), donors=np.array(["x", "y"]))
 
 
 def test_many_labelings_are_drawn_at_random_and_repeatably():

@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from epigen_utils import datasets, geo, paths, registry
+from epigen_utils import datasets, geo, paths
 from epigen_utils.errors import DataError
 
 # The layout of a series matrix as GEO writes it; the values are made up.
@@ -71,4 +71,5 @@ def test_a_series_from_a_server_to_counts(cache, serve, with_registry, series, m
     assert adata.obs["genotype"].tolist() == ["WT", "WT", "KO", "KO"]
     assert adata.var["symbol"].tolist() == ["Kcna1", "Gria1"]
     assert adata.layers["counts"].tolist() == [[5, 0], [6, 1], [7, 2], [8, 3]]
-    assert set(registry._seen()) == {f"{url}/matrix.txt.gz", f"{url}/suppl/GSE1_raw_counts.csv.gz"}
+    recorded = {path.name for path in cache.rglob("*.sha256")}
+    assert recorded == {"matrix.txt.gz.sha256", "GSE1_raw_counts.csv.gz.sha256"}

@@ -54,7 +54,7 @@ def test_parameters_are_typed_and_commented(source):
     assert len(tagged) == 1
     defaults = {}
     exec(tagged[0].source, defaults)
-    assert defaults["results_dir"] == "results/alone"
+    assert defaults["results_dir"] == f"results/alone/{source.parent.name}/{source.stem}"
 
 
 @EACH
@@ -113,7 +113,7 @@ def test_runs_alone_by_papermill_on_its_defaults(source, tmp_path):
         str(tmp_path / "results"),
     ]
     filters = "error,ignore:The set_bad function:PendingDeprecationWarning"
-    before = set(paths.ROOT.rglob("results/alone/*"))
+    before = set((paths.RESULTS / "alone").rglob("*"))
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"PYTHONWARNINGS": filters}, capture_output=True, text=True, check=False
     )
@@ -121,7 +121,7 @@ def test_runs_alone_by_papermill_on_its_defaults(source, tmp_path):
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert metrics["notebook"] == f"{source.parent.name}/{source.stem}"
     assert metrics["metrics"]
-    assert set(paths.ROOT.rglob("results/alone/*")) == before
+    assert set((paths.RESULTS / "alone").rglob("*")) == before
 
 
 def write(tmp_path, *lines, **metadata):

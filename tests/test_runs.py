@@ -35,6 +35,12 @@ def test_the_demo_plan():
         ("epilepsy/02_table_two: {main: {datset: airway}}", "unknown parameter 'datset'; did you mean 'dataset'?"),
         ("epilepsy/02_table_too: {main: {}}", "no notebook notebooks/epilepsy/02_table_too.ipynb"),
         ("epilepsy/02_table_two: {my run: {}}", "run 'my run'; use letters"),
+        (
+            "epilepsy/02_table_two: {main: {dataset: airwya}}",
+            "airwya: no such data set or file; did you mean 'airway'?",
+        ),
+        ("epilepsy/02_table_two: {dataset: airway}", "write the name of a run, and its parameters under it"),
+        ("epilepsy/02_table_two: {main: [", "not YAML, line 1"),
     ],
 )
 def test_mistakes_in_a_profile_are_one_line(profile, text, said):
@@ -71,15 +77,22 @@ def test_a_changed_registry_entry_makes_its_runs_stale(profile, monkeypatch):
     assert run.fingerprint != before
 
 
-def test_own_data_get_a_run_of_every_chapter_that_takes_them():
-    own = {"dataset": "/data/My set.v2.h5ad", "group": "condition", "reference": "", "metadata": "", "donor": ""}
+@pytest.fixture
+def own_file(tmp_path):
+    path = tmp_path / "My set.v2.h5ad"
+    path.touch()
+    return str(path)
+
+
+def test_own_data_get_a_run_of_every_chapter_that_takes_them(own_file):
+    own = {"dataset": own_file, "group": "condition", "reference": "", "metadata": "", "donor": ""}
     mine = [run for run in runs.plan("demo", own) if run.name == "My-set"]
-    assert [run.notebook for run in mine] == ["epilepsy/01_datasets", "epilepsy/02_table_two"]
-    assert mine[0].parameters["cohorts"] == ["/data/My set.v2.h5ad"]
-    assert mine[1].parameters["dataset"] == "/data/My set.v2.h5ad"
+    assert [run.notebook for run in mine] == [run.notebook for run in runs.plan("demo") if run.name == "main"]
+    assert mine[0].parameters["cohorts"] == [own_file]
+    assert mine[1].parameters["dataset"] == own_file
     assert mine[1].parameters["group"] == "condition"
     assert "reference" not in mine[1].parameters
-    assert any(str(path) == "/data/My set.v2.h5ad" for path in mine[1].inputs)
+    assert any(str(path) == own_file for path in mine[1].inputs)
 
 
 def test_a_run_survives_the_way_to_its_job():
@@ -109,14 +122,14 @@ def test_order_and_tools(profile, monkeypatch):
         runs.plan("mine")
 
 
-def test_contents_follow_from_the_plan():
-    planned = runs.plan("demo", {"dataset": "/data/my.h5ad", "group": "condition"})
-    toc = yaml.safe_load(book.contents(planned, "my"))
+def test_contents_follow_from_the_plan(own_file):
+    planned = runs.plan("demo", {"dataset": own_file, "group": "condition"})
+    toc = yaml.safe_load(book.contents(planned, "My-set"))
     mine, *others = toc["parts"]
-    assert mine["caption"] == "Your data: my"
-    assert [chapter["file"] for chapter in mine["chapters"]] == [
-        "epilepsy/01_datasets--my",
-        "epilepsy/02_table_two--my",
+    assert mine["caption"] == "Your data: My-set"
+    assert [chapter["file"] for chapter in mine["chapters"]][:2] == [
+        "epilepsy/01_datasets--My-set",
+        "epilepsy/02_table_two--My-set",
     ]
     chapters = {chapter["file"]: chapter for part in others for chapter in part["chapters"]}
     assert chapters["epilepsy/02_table_two"]["sections"] == [{"file": "epilepsy/02_table_two--airway"}]

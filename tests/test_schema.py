@@ -22,7 +22,12 @@ def test_a_good_set_has_no_problem(small):
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(-2, "negative value -2"), (np.nan, "missing value (NaN), 1 in all"), (9.5, "9.5 is not an integer")],
+    [
+        (-2, "negative value -2"),
+        (np.nan, "missing or infinite value, 1 in all"),
+        (np.inf, "missing or infinite value"),
+        (9.5, "9.5 is not an integer"),
+    ],
 )
 def test_a_bad_value_is_named_with_its_gene_and_sample(small, make, value, said):
     counts = small.layers["counts"].astype(float)
