@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import silhouette_score
+from scipy.cluster.hierarchy import fcluster
+from scipy.stats import false_discovery_control, hypergeom
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from epigen_utils import embedding
 from epigen_utils.errors import DataError
@@ -150,6 +152,54 @@ def principal_planes(
         row = {"matrix": name, "PC1": shares[0], "PC1 + PC2": shares[:2].sum(), "silhouette": apart["value"]}
         rows.append(row | {key: apart[key] for key in ("p", "m", "smallest_p")})
     return pd.DataFrame(rows), planes
+
+
+def cluster_agreement(
+    tree: np.ndarray, labels: pd.Series, *, donors: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0
+) -> dict[str, float]:
+    """Adjusted Rand index of a tree's clusters, as many as there are groups, with the groups; permutation p.
+
+    Parameters
+    ----------
+    tree
+        Linkage of the samples, SciPy's format.
+
+    Returns
+    -------
+    ``value`` (1 perfect, 0 chance), ``p``, ``n``.
+    """
+    clusters = fcluster(tree, labels.nunique(), "maxclust")
+    observed, p, _ = permutation_pvalue(
+        lambda new: adjusted_rand_score(new, clusters),
+        labels.astype(str).to_numpy(),
+        donors=donors,
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+    return {"value": float(observed), "p": p, "n": len(labels)}
+
+
+def overlaps(chosen: list[str], sets: dict[str, list[str]], universe: list[str]) -> pd.DataFrame:
+    """Over-representation of gene sets among chosen genes (hypergeometric test, one-sided).
+
+    Returns
+    -------
+    A row a set: ``set``, ``genes`` (of the set in the universe), ``chosen`` (of these among the chosen), ``expected``, ``p``
+    and ``padj`` (Benjamini-Hochberg over the sets).
+    """
+    everything, picked = set(universe), set(chosen)
+    rows = []
+    for name, members in sets.items():
+        inside = set(members) & everything
+        hits = len(inside & picked)
+        n = (len(everything), len(inside), len(picked))
+        expected = n[1] * n[2] / n[0]
+        rows.append(
+            {"set": name, "genes": n[1], "chosen": hits, "expected": expected, "p": float(hypergeom.sf(hits - 1, *n))}
+        )
+    table = pd.DataFrame(rows)
+    table["padj"] = false_discovery_control(table["p"])
+    return table
 
 
 def attainable_auc(n_positive: int, n_negative: int, *, ties: bool = False) -> np.ndarray:

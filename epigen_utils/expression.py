@@ -132,6 +132,31 @@ def top_variable_genes(table: pd.DataFrame, n: int) -> pd.Index:
     return table.var().sort_values(ascending=False, kind="stable").index[:n]
 
 
+def variance_ranks(tables: dict[str, pd.DataFrame], genes: list[str]) -> pd.DataFrame:
+    """Place of genes by their variance over samples in several matrices; 1 is the most variable, ties share a place."""
+    places = {name: table.var().rank(ascending=False)[genes] for name, table in tables.items()}
+    return pd.DataFrame(places)
+
+
+def set_scores(table: pd.DataFrame, sets: dict[str, list[str]]) -> pd.DataFrame:
+    """Mean of the scaled expression of each set's genes in every sample (a z-score averaged over genes).
+
+    Parameters
+    ----------
+    table
+        Samples x genes, on a log-like scale.
+    sets
+        Name -> gene ids; genes that are not there or do not vary are passed over.
+
+    Returns
+    -------
+    Samples x sets; NaN for a set without a gene that varies.
+    """
+    z = scaled(table)
+    found = {name: z[[gene for gene in ids if gene in z]].mean(axis=1) for name, ids in sets.items()}
+    return pd.DataFrame(found, index=table.index)
+
+
 def quality(adata: anndata.AnnData) -> pd.DataFrame:
     """Sequencing depth (counts a sample) and detection (genes with a count) of every sample."""
     table = counts(adata)

@@ -98,6 +98,14 @@ def orthologs(species: str) -> pd.DataFrame:
     return pairs
 
 
+def panels_in_data(adata: anndata.AnnData) -> dict[str, list[str]]:
+    """The panels as ids of a data set, through orthologs; a human gene with paralogs brings them all."""
+    found = in_data(adata, sorted({symbol for symbols in panels().values() for symbol in symbols})).dropna()
+    return {
+        name: list(dict.fromkeys(found.loc[found["human"].isin(symbols), "gene"])) for name, symbols in panels().items()
+    }
+
+
 #: Prefixes of Ensembl gene ids.
 PREFIXES = {
     "ENSG0": "homo_sapiens",

@@ -215,6 +215,22 @@ def intervals(ax: Axes, rows: pd.DataFrame) -> Axes:
     return ax
 
 
+def scores(ax: Axes, values: pd.Series, labels: pd.Series, *, title: str) -> Axes:
+    """A score of every sample by group, with the group's mean."""
+    levels = list(labels.cat.categories)
+    colour, marker = style.colours(levels), style.markers(levels)
+    for place, level in enumerate(levels):
+        inside = values[(labels == level).to_numpy()]
+        spread = place + np.linspace(-0.15, 0.15, len(inside)) if len(inside) > 1 else [place]
+        ax.scatter(spread, inside, color=colour[level], marker=marker[level], s=30, edgecolor="white")
+        ax.hlines(inside.mean(), place - 0.28, place + 0.28, color="black", linewidth=1.2)
+    ax.axhline(0, color=style.MUTED, linewidth=0.8, zorder=0)
+    ax.set_xticks(range(len(levels)), levels)
+    ax.set_ylabel("mean z over genes")
+    ax.set_title(title)
+    return ax
+
+
 def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None = None, value: str) -> Figure:
     """Genes x samples, each gene centred and scaled, then both clustered by Ward linkage on Pearson distance (1 - r).
 

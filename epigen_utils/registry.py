@@ -258,25 +258,25 @@ def _seen(target: Path) -> str | None:
     return _record(target).read_text() if _record(target).exists() else None
 
 
-def _pip_setting(key: str, default: str) -> str:
-    """A setting of pip's, as the user configured it: from the environment first, then from pip's files."""
-    if value := os.environ.get(f"PIP_{key.upper().replace('-', '_')}"):
-        return value
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
-    found = re.search(rf"^(?:global|download|install)\.{key}='(.*)'$", listed.stdout, re.M)
-    return found[1] if found else default
+def _pip(*arguments: str) -> str:
+    """What a question to pip prints, without the colours that a Jupyter kernel asks every program for."""
+    plain = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=plain)
+    return done.stdout
 
 
 @cache
 def _index() -> str:
-    """The package index pip uses; its built-in default is read from pip's own help."""
-    text = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    default = re.search(r"--index-url <url>.*?\(default\s+(\S+?)\)", text, re.S)[1]
-    return _pip_setting("index-url", default)
+    """The package index that pip uses: from the environment, from pip's files, else pip's own default."""
+    if value := os.environ.get("PIP_INDEX_URL"):
+        return value
+    if found := re.search(
+        r"^(?:global|download|install)\.index-url='(.*)'$", _pip("-m", "pip", "config", "list"), re.M
+    ):
+        return found[1]
+    if default := _pip("-c", "from pip._internal.models.index import PyPI; print(PyPI.simple_url)").strip():
+        return default
+    raise DataError("package index: pip does not tell its address; set PIP_INDEX_URL")
 
 
 def _archives(project: str, version: str) -> list[tuple[str, str, str]]:

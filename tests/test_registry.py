@@ -192,6 +192,19 @@ def test_package_mistakes_are_one_line_and_leave_nothing(cache, packages, with_r
     assert [path for path in (cache / "one").rglob("*") if path.is_file()] == []
 
 
+def test_the_index_is_found_where_a_kernel_asks_for_colours(monkeypatch):
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    registry._index.cache_clear()
+    assert registry._index().startswith("https://")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1/simple")
+    assert registry._index().startswith("https://"), "asked once"
+    registry._index.cache_clear()
+    assert registry._index() == "http://127.0.0.1/simple"
+    registry._index.cache_clear()
+
+
 def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "DATA", tmp_path)
     (tmp_path / "table_two.csv").write_text("gene,WT1\n")
