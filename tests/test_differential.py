@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import datasets, differential, expression, paths
+from epigen_utils import datasets, differential, expression, paths, registry
 from epigen_utils.errors import DataError
 
 REFERENCE = paths.ROOT / "tests" / "reference"
@@ -141,3 +141,60 @@ def test_tpm(small):
     np.testing.assert_allclose(found.iloc[0], row / row.sum() * 1e6)
     with pytest.raises(ValueError, match="none of the 4 genes has a length"):
         expression.tpm(small, pd.Series({"ENSG1": 1}))
+
+
+def test_contrasts_come_from_the_caller_the_table_or_the_groups(small):
+    fish = datasets.load("slc13a5-sim")
+    design, found = differential.contrasts_of(fish)
+    assert design == "~batch + genotype"
+    assert found == {name: ("genotype", name, "WT") for name in ("DM", "5a1", "5b1")}
+    design, found = differential.contrasts_of(fish, contrast="genotype,DM,5a1")
+    assert design == "~genotype"
+    assert found == {"DM against 5a1": ("genotype", "DM", "5a1")}
+    small.obs["condition"] = small.obs["condition"].astype("category")
+    design, found = differential.contrasts_of(small)
+    assert design == "~donor + condition"
+    assert found == {"b against a": ("condition", "b", "a")}
+
+
+def test_every_row_of_the_contrasts_is_of_a_known_data_set():
+    table = pd.read_csv(paths.CONTRASTS, dtype=str, keep_default_na=False)
+    assert list(table.columns) == ["id", "variable", "reference", "target", "blocking"]
+    assert table["id"].is_unique
+    for name in table["id"].str.partition(":")[0]:
+        registry.entry(name)
+
+
+def test_table_one_keeps_paralogs_apart_and_says_what_is_not_there():
+    fish = datasets.load("slc13a5-sim")[:, ["gria1a", "gria1b", "fosb"]].copy()
+    results = {
+        "DM": pd.DataFrame(
+            {"baseMean": 9.0, "log2FoldChange": [1.0, -2.0, 0.5], "lfcSE": 0.1, "padj": [0.01, 0.01, 0.5]},
+            index=fish.var_names,
+        )
+    }
+    rows = differential.table_one(fish, results, pd.Series({"GRIA1": 1.5, "FOSB": 1.2, "SST": -0.8}), alpha=0.05)
+    assert rows["gene"].tolist() == ["gria1a", "gria1b", "fosb", "not in the data"]
+    assert rows["same sign"].tolist()[:3] == ["yes", "no", "not called"]
+    np.testing.assert_allclose(rows.loc[0, ["low", "high"]].astype(float), [1 - 0.196, 1 + 0.196])
+    assert rows["reported"].tolist() == [1.5, 1.5, 1.2, -0.8]
+
+
+def test_false_discoveries_and_power_by_hand():
+    results = pd.DataFrame({"baseMean": 5.0, "padj": [0.01, 0.01, 0.01, 0.5, 0.5, np.nan]})
+    truth = pd.Series([0.0, 1.5, -1.5, 1.5, 0.0, 0.0])
+    rate, low, high = differential.false_discovery_rate(results, truth, alpha=0.05)
+    assert rate == pytest.approx(1 / 3)
+    assert low == pytest.approx(0.0084, abs=1e-4)
+    assert high == pytest.approx(0.9057, abs=1e-4)
+    power = differential.against_truth(results, truth, alpha=0.05, edges=(0, 1, 2))
+    assert power["genes"].tolist() == [3, 0, 3]
+    assert power["found"].iloc[[0, 2]].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert np.isnan(differential.false_discovery_rate(results.assign(padj=1.0), truth, alpha=0.05)[0])
+
+
+def test_summary_counts(ours):
+    row = differential.summary({"treated": ours}, alpha=0.05).iloc[0]
+    called = ours["padj"] < 0.05
+    assert row["up"] + row["down"] == called.sum()
+    assert row["genes with counts"] == (ours["baseMean"] > 0).sum()

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score, silhouette_score
 
-from epigen_utils import datasets, evaluation, expression
+from epigen_utils import datasets, evaluation, expression, plots
 from epigen_utils.errors import DataError
 
 
@@ -110,3 +110,27 @@ def test_an_auc_of_090_cannot_be_had_of_3_against_9():
     assert abs(evaluation.nearest(evaluation.attainable_auc(12, 12), 0.90) - 0.90) < 0.005
     lattices = evaluation.auc_lattices([(3, 9), (12, 12)])
     assert list(lattices["classes"].unique()) == ["3 v 9", "3 v 9, ties", "12 v 12"]
+
+
+def test_overlaps_against_fishers_exact_test():
+    universe = [f"g{i}" for i in range(200)]
+    chosen = universe[:50]
+    sets = {"over": universe[:8] + universe[100:104] + ["elsewhere"], "even": universe[40:80]}
+    table = evaluation.overlaps(chosen, sets, universe).set_index("set")
+    assert table.loc["over", ["genes", "chosen"]].tolist() == [12, 8]
+    assert table.loc["over", "expected"] == pytest.approx(3)
+    for name, hits, size in (("over", 8, 12), ("even", 10, 40)):
+        counts = [[hits, size - hits], [50 - hits, 200 - 50 - size + hits]]
+        assert table.loc[name, "p"] == pytest.approx(stats.fisher_exact(counts, alternative="greater").pvalue)
+    assert table["padj"].tolist() == pytest.approx(stats.false_discovery_control(table["p"]).tolist())
+
+
+def test_cluster_agreement():
+    rng = np.random.default_rng(0)
+    labels = pd.Series(pd.Categorical(["a"] * 6 + ["b"] * 6))
+    apart = pd.DataFrame(rng.normal(size=(12, 20))) + np.where(labels == "a", 0, 1)[:, None] * rng.normal(0, 9, 20)
+    found = evaluation.cluster_agreement(plots.ward_on_pearson(expression.scaled(apart)), labels)
+    assert found["value"] == 1
+    assert found["p"] == pytest.approx(2 / 924), "the labels and their mirror image"
+    mixed = evaluation.cluster_agreement(plots.ward_on_pearson(pd.DataFrame(rng.normal(size=(12, 20)))), labels)
+    assert mixed["p"] > 0.05

@@ -50,3 +50,16 @@ def test_quality(small):
     quality = expression.quality(small)
     assert quality["depth"].tolist() == small.layers["counts"].sum(axis=1).tolist()
     assert quality["detected"].tolist() == [3, 4, 3, 4, 4, 4]
+
+
+def test_variance_ranks_and_set_scores_by_hand():
+    table = pd.DataFrame({"x": [0.0, 4.0], "y": [0.0, 2.0], "z": [1.0, 1.0]}, index=["s", "t"])
+    ranks = expression.variance_ranks({"m": table, "n": -table[["y", "x", "z"]]}, ["y", "z"])
+    assert ranks.loc["y"].tolist() == [2, 2]
+    assert ranks.loc["z"].tolist() == [3, 3]
+    scores = expression.set_scores(table, {"both": ["x", "y"], "flat": ["z"], "none": ["q"]})
+    half = 1 / np.sqrt(2)
+    np.testing.assert_allclose(scores["both"], [-half, half])
+    assert scores["flat"].isna().all()
+    assert scores["none"].isna().all()
+    assert list(expression.scaled(table).columns) == ["x", "y"]

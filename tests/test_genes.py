@@ -89,3 +89,21 @@ def test_zebrafish_coverage(mirror):
     covered = genes.coverage(datasets.load("zebrafish-mecp2"))
     assert 0.3 < covered["with a human ortholog"] / covered["genes"] < 0.8
     assert covered["one2many"] > 1000
+
+
+def test_panels_in_a_data_set_bring_paralogs():
+    fish = datasets.load("slc13a5-sim")
+    panels = genes.panels_in_data(fish)
+    assert {"gria1a", "gria1b"} <= set(panels["Glutamatergic"])
+    assert set(panels) == set(genes.panels())
+
+
+def test_species_from_the_ids_or_symbols_without_case(small):
+    assert genes.species_of(datasets.load("airway")) == "homo_sapiens"
+    small.uns["epigen"]["species"] = "not stated"
+    small.var["symbol"] = ["Gria1", "GFAP", "sst", "x"]
+    assert genes.species_of(small) == ""
+    rows = genes.in_data(small, ["GRIA1", "SST", "PVALB"]).set_index("human")
+    assert rows.loc["GRIA1", "gene"] == "g1"
+    assert rows.loc["SST", "symbol"] == "sst"
+    assert rows.loc["PVALB"].isna().all()

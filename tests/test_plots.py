@@ -65,3 +65,48 @@ def test_groups_differ_by_colour_and_marker():
     levels = [f"g{i}" for i in range(8)]
     assert len(set(style.colours(levels).values())) == 8
     assert len(set(style.markers(levels).values())) == 8
+
+
+RESULTS = pd.DataFrame(
+    {
+        "baseMean": [10.0, 100, 0.5],
+        "log2FoldChange": [2.0, -1, 0],
+        "pvalue": [1e-9, 0.5, np.nan],
+        "padj": [1e-8, 0.6, np.nan],
+    },
+    index=["g1", "g2", "g3"],
+)
+
+
+def test_volcano_counts_and_names_what_is_called():
+    ax = plots.volcano(plt.figure().subplots(), RESULTS, pd.Series({"g1": "Gria1", "g2": "x", "g3": "y"}), alpha=0.05)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["not called (1)", "called (1)"]
+    assert [text.get_text() for text in ax.texts] == ["Gria1"]
+
+
+def test_mean_against_change_and_pvalues():
+    ax = plots.mean_against_change(plt.figure().subplots(), RESULTS, alpha=0.05)
+    assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 3
+    ax.figure.canvas.draw()
+    assert not any("mathdefault" in text.get_text() for text in ax.get_xticklabels())
+    ax = plots.pvalues(plt.figure().subplots(), RESULTS)
+    assert sum(patch.get_height() for patch in ax.patches) == 2
+
+
+def test_intervals_and_scores():
+    rows = pd.DataFrame(
+        {
+            "human": ["SST"],
+            "gene": ["Sst"],
+            "contrast": ["KO"],
+            "log2FoldChange": [0.2],
+            "low": [-1],
+            "high": [1.4],
+            "reported": [-0.8],
+        }
+    )
+    ax = plots.intervals(plt.figure().subplots(), rows)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["SST: Sst, KO"]
+    assert ax.lines[1].get_xdata().tolist() == [-0.8]
+    ax = plots.scores(plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, title="t")
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["b", "a"]
