@@ -7,13 +7,18 @@
 import json
 import sys
 
-from epigen_utils import book, paths, runs
+from epigen_utils import paths, runs
 
 PROFILE = config.get("profile", "demo")
 OWN = config.get("own")
 PLAN = runs.without_missing_tools(runs.plan(PROFILE, OWN))
 CLAIMS = paths.RESULTS / PROFILE / "claims.csv"
 CLAIMS_TABLE = paths.GENERATED / "claims.md"
+HAND_WRITTEN = sorted(
+    path
+    for path in paths.BOOK.rglob("*.*")
+    if path.suffix in (".md", ".bib", ".css", ".js", ".svg", ".png") and paths.GENERATED not in path.parents
+)
 
 
 rule all:
@@ -52,8 +57,9 @@ rule site:
         CLAIMS_TABLE,
         paths.TOC,
         paths.ROOT / "_config.yml",
+        paths.ROOT / "CONTRIBUTING.md",
         paths.PACKAGE / "book.py",
-        sorted(path for path in paths.BOOK.rglob("*") if path.is_file() and path.suffix in (".md", ".bib", ".css", ".js", ".svg", ".png") and paths.GENERATED not in path.parents),
+        HAND_WRITTEN,
     output:
         paths.SITE / "index.html",
     params:

@@ -17,6 +17,11 @@ sns.set_theme(style="ticks")
 style.use()
 
 
+def _levels(labels: pd.Series) -> list[str]:
+    """Groups in the order that colours are given: the reference first."""
+    return list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+
+
 def _short(value: float, _position: int) -> str:
     """Tick labels that fit: 250000 as 250k."""
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
@@ -26,7 +31,7 @@ def embedding(
     ax: Axes, points: pd.DataFrame, labels: pd.Series, *, shares: np.ndarray | None = None, title: str = ""
 ) -> Axes:
     """Samples in two dimensions, coloured and marked by group; ``shares`` are the variances that the axes explain."""
-    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    levels = _levels(labels)
     colour, marker = style.colours(levels), style.markers(levels)
     for level in levels:
         chosen = points[(labels == level).to_numpy()]
@@ -83,7 +88,7 @@ def shares(ax: Axes, values: pd.Series, *, label: str) -> Axes:
 
 def bars(ax: Axes, values: pd.Series, labels: pd.Series, *, ylabel: str) -> Axes:
     """A bar a sample, coloured by group, in the order of the groups."""
-    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    levels = _levels(labels)
     order = np.argsort([levels.index(label) for label in labels], kind="stable")
     colour = style.colours(levels)
     ax.bar(np.arange(len(values)), values.to_numpy()[order], color=[colour[labels.iloc[i]] for i in order], width=0.85)
@@ -96,7 +101,7 @@ def bars(ax: Axes, values: pd.Series, labels: pd.Series, *, ylabel: str) -> Axes
 
 def group_legend(ax: Axes, labels: pd.Series, **where) -> Axes:
     """A legend of the groups for axes that were coloured by group."""
-    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    levels = _levels(labels)
     sizes = labels.value_counts()
     ax.legend(
         handles=[
@@ -217,7 +222,7 @@ def intervals(ax: Axes, rows: pd.DataFrame) -> Axes:
 
 def scores(ax: Axes, values: pd.Series, labels: pd.Series, *, title: str) -> Axes:
     """A score of every sample by group, with the group's mean."""
-    levels = list(labels.cat.categories)
+    levels = _levels(labels)
     colour, marker = style.colours(levels), style.markers(levels)
     for place, level in enumerate(levels):
         inside = values[(labels == level).to_numpy()]
@@ -254,7 +259,7 @@ def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None =
     if table.shape[1] < 2:
         raise ValueError("a heat map needs at least two genes that vary over samples")
     scaled = table.T
-    levels = list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
+    levels = _levels(labels)
     colour = style.colours(levels)
     if names is not None:
         scaled.index = [str(names.get(gene, gene)) for gene in scaled.index]

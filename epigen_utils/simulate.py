@@ -7,6 +7,11 @@ import pandas as pd
 from epigen_utils import datasets, genes
 
 
+def _check_reference(reference: str, groups: dict[str, int]) -> None:
+    if reference not in groups:
+        raise ValueError(f"reference {reference!r} is not one of the groups {', '.join(groups)}")
+
+
 def negative_binomial_cohort(
     *,
     groups: dict[str, int],
@@ -40,8 +45,7 @@ def negative_binomial_cohort(
     ValueError
         If the reference is not one of the groups.
     """
-    if reference not in groups:
-        raise ValueError(f"reference {reference!r} is not one of the groups {', '.join(groups)}")
+    _check_reference(reference, groups)
     rng = np.random.default_rng(seed)
     mean = rng.lognormal(mean=4, sigma=1.5, size=n_genes)
     truth = pd.DataFrame(0.0, index=[f"SIM{i:05d}" for i in range(n_genes)], columns=list(groups))
@@ -106,8 +110,7 @@ def thinned_cohort(
     ValueError
         If the reference is not one of the groups.
     """
-    if reference not in groups:
-        raise ValueError(f"reference {reference!r} is not one of the groups {', '.join(groups)}")
+    _check_reference(reference, groups)
     rng = np.random.default_rng(seed)
     source = genes.named(datasets.load(base))
     counts, symbols = _as_species(source, species, rng)
