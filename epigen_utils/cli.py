@@ -187,7 +187,8 @@ def claims(
         shown = ledger.for_reading(judged).reindex(columns=columns, fill_value="")
         kinds = judged["verdict"].str.partition(":")[0].value_counts()
         _print_table("Claims", shown.to_numpy().tolist(), columns)
-        console.print(", ".join(f"{kind} {n}" for kind, n in kinds.items()), f"(page: {paths.SITE / 'claims.html'})")
+        counted = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
+        console.print(f"{counted} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True)
 
 
 @app.command(hidden=True)
