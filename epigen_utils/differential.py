@@ -4,6 +4,8 @@ The engine is PyDESeq2 (Muzellec et al. 2023); what it does differently from R i
 tests/test_differential.py against values of R DESeq2 1.38.3.
 """
 
+import dataclasses
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -12,9 +14,8 @@ from formulaic.errors import FormulaicError
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
-from scipy.stats import binomtest
 
-from epigen_utils import expression, genes, paths
+from epigen_utils import expression, paths
 from epigen_utils.errors import DataError
 
 COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
@@ -35,17 +36,102 @@ def parse_contrast(text: str) -> tuple[str, str, str]:
     return parts
 
 
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A design fitted to a data set: size factors, dispersions and coefficients, from which contrasts are tested."""
+
+    adata: anndata.AnnData
+    design: str
+    dds: DeseqDataSet
+    inference: DefaultInference
+
+    def results(
+        self,
+        contrast: tuple[str, str, str],
+        *,
+        alpha: float = 0.05,
+        independent_filter: bool = True,
+        cooks_filter: bool = True,
+        shrink: bool = False,
+    ) -> pd.DataFrame:
+        """Test one contrast; parameters, columns and errors as of `deseq`."""
+        _check_contrast(self.adata, contrast)
+        stats = DeseqStats(
+            self.dds,
+            contrast=self._vector(contrast),
+            alpha=alpha,
+            cooks_filter=cooks_filter,
+            independent_filter=independent_filter,
+            inference=self.inference,
+            quiet=True,
+        )
+        with expression.quiet_pydeseq2():
+            stats.summary()
+            if shrink:
+                stats.lfc_shrink(coeff=self._coefficient(stats, contrast), adapt=True)
+        return stats.results_df[COLUMNS].reindex(self.adata.var_names)
+
+    @property
+    def dispersions(self) -> pd.DataFrame:
+        """Dispersions of the genes with counts.
+
+        Returns
+        -------
+        A row a gene: ``baseMean`` (counts), ``genewise`` (by the gene's own counts), ``trend``, ``final`` (the one that is
+        tested with), ``outlier`` (kept at its own estimate, being far above the trend).
+        """
+        names = {"_normed_means": "baseMean", "genewise_dispersions": "genewise", "fitted_dispersions": "trend"}
+        names |= {"dispersions": "final", "_outlier_genes": "outlier"}
+        found = self.dds.var.loc[self.dds.var["non_zero"], list(names)].rename(columns=names)
+        return found.astype({"outlier": bool})
+
+    def _vector(self, contrast: tuple[str, str, str]) -> np.ndarray:
+        """Weights of the coefficients; pooled levels count the same each."""
+        variable, target, reference = contrast
+        levels = _levels(self.adata, variable, target)
+        return np.mean(
+            [self.dds.contrast(column=variable, baseline=reference, group_to_compare=x) for x in levels], axis=0
+        )
+
+    def _coefficient(self, stats: DeseqStats, contrast: tuple[str, str, str]) -> str:
+        variable, target, reference = contrast
+        name = f"{variable}[T.{target}]"
+        vector = stats.contrast_vector
+        if name not in stats.LFC or vector[stats.LFC.columns.get_loc(name)] != 1 or np.count_nonzero(vector) != 1:
+            raise DataError(
+                f"shrinkage: {target!r} against {reference!r} is not one coefficient of {self.design!r}; compare with the "
+                "design's reference level, or leave it unshrunk"
+            )
+        return name
+
+
+def fit(adata: anndata.AnnData, *, design: str, engine: str = "pydeseq2", threads: int = 1) -> Fit:
+    """Fit a design once, to test several contrasts of it; parameters and errors as of `deseq`."""
+    if engine not in ENGINES:
+        raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
+    _check_design(adata, design)
+    expression.size_factors(adata)  # says in one line where there are none
+    inference = DefaultInference(n_cpus=threads)
+    with expression.quiet_pydeseq2():
+        dds = DeseqDataSet(
+            counts=expression.counts(adata),
+            metadata=_covariates(adata.obs),
+            design=design,
+            inference=inference,
+            quiet=True,
+        )
+        dds.deseq2()
+    return Fit(adata, design, dds, inference)
+
+
 def deseq(
     adata: anndata.AnnData,
     *,
     design: str,
     contrast: tuple[str, str, str],
     engine: str = "pydeseq2",
-    alpha: float = 0.05,
-    independent_filter: bool = True,
-    cooks_filter: bool = True,
-    shrink: bool = False,
     threads: int = 1,
+    **options,
 ) -> pd.DataFrame:
     """Differential expression of one contrast (Love, Huber and Anders 2014).
 
@@ -56,11 +142,12 @@ def deseq(
     design
         A formula over columns of ``obs``, e.g. ``~batch + condition``.
     contrast
-        (variable, target, reference): a positive log2 fold change is higher in the target.
-    alpha
-        Level that independent filtering is tuned for.
-    shrink
-        Whether ``log2FoldChange`` and ``lfcSE`` are shrunk (apeglm's prior, Zhu et al. 2019); p-values are not touched.
+        (variable, target, reference): a positive log2 fold change is higher in the target. A target ``a+b`` pools two
+        levels: the mean of their log2 fold changes is tested.
+    options
+        Of `Fit.results`: ``alpha``, the level that independent filtering is tuned for; ``independent_filter`` and
+        ``cooks_filter``, on as in R; ``shrink``, whether ``log2FoldChange`` and ``lfcSE`` are shrunk (apeglm's prior, Zhu et
+        al. 2019), p-values untouched.
 
     Returns
     -------
@@ -71,55 +158,10 @@ def deseq(
     Raises
     ------
     DataError
-        Naming a column, level or term: not there, too few samples, or confounded with another.
+        Naming a column, level or term: not there, empty, too few samples, or confounded with another.
     """
-    return deseq_contrasts(
-        adata,
-        design=design,
-        contrasts={"only": contrast},
-        engine=engine,
-        alpha=alpha,
-        independent_filter=independent_filter,
-        cooks_filter=cooks_filter,
-        shrink=shrink,
-        threads=threads,
-    )["only"]
-
-
-def deseq_contrasts(
-    adata: anndata.AnnData,
-    *,
-    design: str,
-    contrasts: dict[str, tuple[str, str, str]],
-    engine: str = "pydeseq2",
-    alpha: float = 0.05,
-    independent_filter: bool = True,
-    cooks_filter: bool = True,
-    shrink: bool = False,
-    threads: int = 1,
-) -> dict[str, pd.DataFrame]:
-    """Several contrasts of one fitted design; otherwise as `deseq`."""
-    if engine not in ENGINES:
-        raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
-    _check(adata, design, contrasts)
-    dds = _fit(adata, design, threads)
-    found = {}
-    for name, (variable, target, reference) in contrasts.items():
-        with expression.quiet_pydeseq2():
-            stats = DeseqStats(
-                dds,
-                contrast=[variable, target, reference],
-                alpha=alpha,
-                cooks_filter=cooks_filter,
-                independent_filter=independent_filter,
-                inference=DefaultInference(n_cpus=threads),
-                quiet=True,
-            )
-            stats.summary()
-            if shrink:
-                stats.lfc_shrink(coeff=f"{variable}[T.{target}]", adapt=True)
-        found[name] = stats.results_df[COLUMNS].reindex(adata.var_names)
-    return found
+    _check_contrast(adata, contrast)
+    return fit(adata, design=design, engine=engine, threads=threads).results(contrast, **options)
 
 
 def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = "") -> tuple[str, dict[str, tuple]]:
@@ -153,140 +195,35 @@ def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = ""
     }
 
 
-def summary(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
-    """A row a contrast: genes tested, up and down at the level, left out by Cook's distance and by filtering."""
-    rows = []
-    for name, table in results.items():
-        called = table["padj"] < alpha
-        rows.append(
-            {
-                "contrast": name,
-                "genes with counts": int((table["baseMean"] > 0).sum()),
-                "up": int((called & (table["log2FoldChange"] > 0)).sum()),
-                "down": int((called & (table["log2FoldChange"] < 0)).sum()),
-                "outliers (Cook)": int((table["pvalue"].isna() & (table["baseMean"] > 0)).sum()),
-                "filtered (low counts)": int((table["padj"].isna() & table["pvalue"].notna()).sum()),
-            }
-        )
-    return pd.DataFrame(rows)
+def _levels(adata: anndata.AnnData, variable: str, target: str) -> list[str]:
+    """The level, or the levels that a target such as ``a+b`` pools."""
+    there = set(adata.obs[variable].astype(str))
+    parts = [part.strip() for part in target.split("+")]
+    return parts if target not in there and len(parts) > 1 else [target]
 
 
-def table_one(
-    adata: anndata.AnnData, results: dict[str, pd.DataFrame], reported: pd.Series, *, alpha: float
-) -> pd.DataFrame:
-    """What each contrast says of the genes that a paper reports, paralogs in rows of their own.
-
-    Parameters
-    ----------
-    reported
-        Human symbol -> log2 fold change in the paper.
-
-    Returns
-    -------
-    Columns ``human``, ``gene`` (its symbol here), ``contrast``, ``baseMean``, ``log2FoldChange``, ``low``, ``high`` (95%
-    Wald interval), ``padj``, ``reported``, ``same sign`` (yes, no, or not called); a gene without an ortholog in the data
-    has one row with nothing but its name.
-    """
-    rows = []
-    for gene in genes.in_data(adata, list(reported.index)).itertuples():
-        row = {"human": gene.human, "reported": reported[gene.human]}
-        if pd.isna(gene.gene):
-            rows.append(row | {"gene": "not in the data"})
-            continue
-        for name, table in results.items():
-            found = table.loc[gene.gene]
-            change, half = found["log2FoldChange"], 1.96 * found["lfcSE"]
-            same = "yes" if change * row["reported"] > 0 else "no"
-            row |= {"gene": gene.symbol, "contrast": name, "baseMean": found["baseMean"], "log2FoldChange": change}
-            row |= {"low": change - half, "high": change + half, "padj": found["padj"]}
-            rows.append(row | {"same sign": same if found["padj"] < alpha else "not called"})
-    columns = [
-        "human",
-        "gene",
-        "contrast",
-        "baseMean",
-        "log2FoldChange",
-        "low",
-        "high",
-        "padj",
-        "reported",
-        "same sign",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+def _check_contrast(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> None:
+    variable, target, reference = contrast
+    if variable not in adata.obs:
+        raise DataError(f"contrast: no column {variable!r} in obs (columns: {', '.join(map(str, adata.obs))})")
+    sizes = adata.obs[variable].astype(str).value_counts()
+    targets = _levels(adata, variable, target)
+    for level in (*targets, reference):
+        if level not in sizes:
+            levels = ", ".join(sorted(sizes.index))
+            raise DataError(f"contrast: {variable!r} has no level {level!r} (levels: {levels})")
+        if sizes[level] < 2:
+            raise DataError(f"contrast: {level!r} of {variable!r} has one sample; a comparison needs replicates")
+    if reference in targets:
+        raise DataError(f"contrast: {reference!r} is compared with itself; name two levels")
 
 
-def against_truth(results: pd.DataFrame, truth: pd.Series, *, alpha: float, edges: tuple[float, ...]) -> pd.DataFrame:
-    r"""Power by the size of the planted effect, and the false discoveries, of one contrast of a simulated cohort.
-
-    Parameters
-    ----------
-    truth
-        Planted log2 fold change of each gene.
-    edges
-        Limits of the sizes, ascending.
-
-    Returns
-    -------
-    A row a bin of \|log2 fold change\|: ``size``, ``genes``, ``found`` (share with adjusted p below the level); the first
-    row, size 0, gives the genes without an effect, and ``found`` there is the share of them that was called.
-    """
-    called = results["padj"] < alpha
-    tested = results["baseMean"] > 0
-    size = truth.abs()
-    bins = [("0 (none planted)", size == 0)]
-    bins += [
-        (f"{low:g} to {high:g}", (size > low) & (size <= high)) for low, high in zip(edges, edges[1:], strict=False)
-    ]
-    rows = [
-        {"size": name, "genes": int((inside & tested).sum()), "found": float(called[inside & tested].mean())}
-        for name, inside in bins
-    ]
-    return pd.DataFrame(rows)
-
-
-def false_discovery_rate(results: pd.DataFrame, truth: pd.Series, *, alpha: float) -> tuple[float, float, float]:
-    """Share of the called genes that have no planted effect, with its 95% interval (Clopper and Pearson 1934).
-
-    Returns
-    -------
-    Share, low, high; NaN where nothing is called.
-    """
-    called = results["padj"] < alpha
-    if not called.any():
-        return np.nan, np.nan, np.nan
-    wrong, n = int((truth[called] == 0).sum()), int(called.sum())
-    low, high = binomtest(wrong, n).proportion_ci(method="exact")
-    return wrong / n, float(low), float(high)
-
-
-def _fit(adata: anndata.AnnData, design: str, threads: int) -> DeseqDataSet:
-    with expression.quiet_pydeseq2():
-        dds = DeseqDataSet(
-            counts=expression.counts(adata),
-            metadata=adata.obs,
-            design=design,
-            inference=DefaultInference(n_cpus=threads),
-            quiet=True,
-        )
-        dds.deseq2()
-    return dds
-
-
-def _check(adata: anndata.AnnData, design: str, contrasts: dict[str, tuple[str, str, str]]) -> None:
-    """Say in one line what a design or a contrast cannot be."""
-    for variable, target, reference in contrasts.values():
-        if variable not in adata.obs:
-            raise DataError(f"contrast: no column {variable!r} in obs (columns: {', '.join(map(str, adata.obs))})")
-        sizes = adata.obs[variable].astype(str).value_counts()
-        for level in (target, reference):
-            if level not in sizes:
-                levels = ", ".join(sorted(sizes.index))
-                raise DataError(f"contrast: {variable!r} has no level {level!r} (levels: {levels})")
-            if sizes[level] < 2:
-                raise DataError(f"contrast: {level!r} of {variable!r} has one sample; a comparison needs replicates")
-        if target == reference:
-            raise DataError(f"contrast: {target!r} is compared with itself; name two levels")
+def _check_design(adata: anndata.AnnData, design: str) -> None:
+    """Say in one line what a design cannot be."""
     matrix = design_matrix(adata, design)
+    if len(matrix) < adata.n_obs:
+        lost = adata.obs_names.difference(matrix.index, sort=False)[0]
+        raise DataError(f"design {design!r}: sample {lost!r} lacks a value; fill it in, or drop the sample")
     rank = np.linalg.matrix_rank(matrix.to_numpy())
     if rank < matrix.shape[1]:
         raise DataError(f"design {design!r}: {_dependent(matrix)} cannot be told apart in these samples; drop a term")
@@ -300,16 +237,28 @@ def _check(adata: anndata.AnnData, design: str, contrasts: dict[str, tuple[str, 
 def design_matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
     """The model matrix of a formula over ``obs``, samples x coefficients.
 
+    A column of text is a factor, unless it holds numbers, more different ones than half of the samples: age or RIN.
+
     Raises
     ------
     DataError
         If the formula cannot be read or names a column that is not there.
     """
     try:
-        return pd.DataFrame(model_matrix(design, adata.obs))
+        return pd.DataFrame(model_matrix(design, _covariates(adata.obs)))
     except FormulaicError as error:
         columns = ", ".join(map(str, adata.obs))
         raise DataError(f"design {design!r}: {str(error).splitlines()[0]} (columns: {columns})") from None
+
+
+def _covariates(obs: pd.DataFrame) -> pd.DataFrame:
+    """The sample table with numbers as numbers where, as levels, they would leave too few samples to a level."""
+    obs = obs.copy()
+    for column in obs:
+        if not pd.api.types.is_numeric_dtype(obs[column]) and obs[column].nunique() > len(obs) / 2:
+            numbers = pd.to_numeric(obs[column].astype(object), errors="coerce")
+            obs[column] = numbers if (numbers.notna() == obs[column].notna()).all() else obs[column]
+    return obs
 
 
 def _dependent(matrix: pd.DataFrame) -> str:

@@ -98,11 +98,17 @@ def orthologs(species: str) -> pd.DataFrame:
     return pairs
 
 
-def panels_in_data(adata: anndata.AnnData) -> dict[str, list[str]]:
-    """The panels as ids of a data set, through orthologs; a human gene with paralogs brings them all."""
-    found = in_data(adata, sorted({symbol for symbols in panels().values() for symbol in symbols})).dropna()
+def one_to_one(species: str) -> pd.Series:
+    """Symbol of a species -> human symbol, for genes with one ortholog on both sides."""
+    pairs = orthologs(species)
+    return pairs[pairs["kind"] == "one2one"].set_index("symbol")["human"]
+
+
+def sets_in_data(adata: anndata.AnnData, sets: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Sets of human symbols as ids of a data set, through orthologs; a human gene with paralogs brings them all."""
+    found = in_data(adata, sorted({symbol for symbols in sets.values() for symbol in symbols})).dropna()
     return {
-        name: list(dict.fromkeys(found.loc[found["human"].isin(symbols), "gene"])) for name, symbols in panels().items()
+        name: list(dict.fromkeys(found.loc[found["human"].isin(symbols), "gene"])) for name, symbols in sets.items()
     }
 
 

@@ -200,13 +200,82 @@ def pvalues(ax: Axes, results: pd.DataFrame) -> Axes:
     return ax
 
 
+def dispersions(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Dispersion against mean: each gene's own estimate, the trend, and the one that is tested with.
+
+    Parameters
+    ----------
+    table
+        As `differential.Fit.dispersions` gives it.
+    """
+    rows = table.dropna(subset=["genewise", "final"]).sort_values("baseMean")
+    dots = {"s": 5, "edgecolor": "none", "rasterized": True}
+    ax.scatter(rows["baseMean"], rows["genewise"], color=style.MUTED, label="gene's own", **dots)
+    ax.scatter(rows["baseMean"], rows["final"], color=style.PALETTE[2], label="tested with", **dots)
+    ax.plot(rows["baseMean"], rows["trend"], color=style.HIGHLIGHT, linewidth=2, label="trend")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:,g}")
+        axis.set_minor_formatter("")
+    ax.set_xlabel("mean of normalised counts")
+    ax.set_ylabel("dispersion")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=2)
+    return ax
+
+
+def upset(sets: dict[str, set], *, n_shown: int = 15) -> Figure:
+    """Sizes of the exclusive intersections of sets, largest first, and which sets each is of (Lex et al. 2014)."""
+    names = list(sets)
+    member = pd.DataFrame({name: pd.Series(True, index=sorted(sets[name])) for name in names}).notna()
+    sizes = member.value_counts().head(n_shown) if len(member) else pd.Series(dtype=int)
+    figure, (above, below) = plt.subplots(
+        2,
+        1,
+        sharex=True,
+        figsize=(1.8 + 0.5 * max(len(sizes), 5), 2.6 + 0.34 * len(names)),
+        height_ratios=[2.4, 0.34 * len(names)],
+    )
+    above.bar(range(len(sizes)), sizes, color=style.PALETTE[2])
+    for place, size in enumerate(sizes):
+        above.text(place, size, f"{size:,}", ha="center", va="bottom", fontsize=8)
+    above.set_ylabel("genes called")
+    above.margins(y=0.12)
+    for place, inside in enumerate(sizes.index):
+        rows = np.flatnonzero(inside)
+        below.scatter([place] * len(names), range(len(names)), color="#dddddd", s=42)
+        below.scatter([place] * len(rows), rows, color="black", s=42)
+        below.plot([place, place], [rows.min(), rows.max()], color="black")
+    below.set_yticks(range(len(names)), [f"{name} ({len(sets[name]):,})" for name in names])
+    below.set_ylim(len(names) - 0.5, -0.5)
+    for ax in (above, below):
+        ax.tick_params(axis="x", length=0, labelbottom=False)
+    below.spines[["left", "bottom"]].set_visible(False)
+    below.tick_params(axis="y", length=0)
+    return figure
+
+
+def enrichment(ax: Axes, table: pd.DataFrame, *, alpha: float) -> Axes:
+    """Normalised enrichment scores, a bar a set; those below the false discovery rate in colour."""
+    rows = table.sort_values("NES")
+    sure = rows["FDR"] < alpha
+    ax.barh(np.arange(len(rows)), rows["NES"], color=np.where(sure, style.HIGHLIGHT, style.MUTED), height=0.72)
+    ax.set_yticks(np.arange(len(rows)), rows["set"], fontsize=8)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_xlabel("normalised enrichment score")
+    ax.margins(y=0.01)
+    handles = [Patch(color=style.HIGHLIGHT, label=f"FDR < {alpha:g}"), Patch(color=style.MUTED, label="not")]
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return ax
+
+
 def intervals(ax: Axes, rows: pd.DataFrame) -> Axes:
     """Log2 fold changes with their 95% intervals, a row each; the paper's value as a diamond on the same line.
 
     Parameters
     ----------
     rows
-        As `differential.table_one` gives them, without the genes that are not in the data.
+        As `effects.table_one` gives them, without the genes that are not in the data.
     """
     place = np.arange(len(rows))
     ax.hlines(place, rows["low"], rows["high"], color=style.PALETTE[2])

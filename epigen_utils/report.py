@@ -123,6 +123,8 @@ def banner(adata: anndata.AnnData) -> None:
     facts = f"{adata.n_obs:,} samples, {adata.n_vars:,} genes; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
     if about["nature"] == "simulated":
         facts += " Nothing on this page is evidence about biology or about a paper's claim."
+    if said := about.get("genes_in"):
+        facts += f" Genes were taken from {said} (parameter genes_in)."
     cited = f" Source: {about['citation']}." if about["citation"] else ""
     style = {"real": "note", "simulated": "warning"}.get(about["nature"], "tip")
     title = f"{kind}: {about['title']}"
@@ -191,6 +193,33 @@ def download(name: str, frame: pd.DataFrame, *, text: str) -> None:
     path = page.results / "tables" / f"{name}.csv"
     write_atomically(path, frame.to_csv(index=False))
     _show(f"{{download}}`{text} <{page.link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
+
+
+def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
+    """Offer a long table as one that can be searched and sorted in the page, also from ``file://``, and as CSV.
+
+    The rows lie in a script beside the page, which is loaded when the reader asks for them (``book/_static/search.js``).
+
+    Parameters
+    ----------
+    frame
+        Numbers are cut to three significant digits in the page; the CSV has them whole.
+    """
+    page = _open()
+    path = page.results / "tables" / f"{name}.csv"
+    write_atomically(path, frame.to_csv(index=False))
+    short = frame.copy()
+    for column in short.select_dtypes("float"):
+        short[column] = [None if pd.isna(cell) else float(f"{cell:.3g}") for cell in frame[column]]
+    short = short.astype(object).where(short.notna(), None)
+    content = json.dumps({"columns": list(short), "rows": short.to_numpy().tolist()}, separators=(",", ":"))
+    script = path.with_suffix(".js")
+    write_atomically(script, f"epigenRows({content});\n")
+    _show(
+        f"::::{{div}} epigen-search\n{{download}}`{text} <{page.link(script)}>`\n\n"
+        f"{{download}}`The same as CSV <{page.link(path)}>`\n::::\n",
+        f"<p>{html.escape(text)}: {path}</p>",
+    )
 
 
 def figure(

@@ -2,7 +2,7 @@ import anndata
 import numpy as np
 import pytest
 
-from epigen_utils import datasets, registry
+from epigen_utils import datasets, readers, registry
 from epigen_utils.errors import DataError
 
 
@@ -178,7 +178,7 @@ def test_real_sets_have_the_shapes_and_groups_that_are_published(mirror, name):
 def test_every_expression_entry_names_a_reader():
     for entry in registry.registry().values():
         if entry.kind in ("bulk", "cells") and not any(spec.simulated for spec in entry.files.values()):
-            assert entry.read in datasets.READERS, entry.name
+            assert entry.read in readers.READERS, entry.name
 
 
 def test_load_does_not_change_the_file(small, tmp_path):
@@ -188,3 +188,49 @@ def test_load_does_not_change_the_file(small, tmp_path):
     datasets.load(path, group="condition")
     assert path.read_bytes() == before
     assert anndata.read_h5ad(path).uns["epigen"]["name"] == "small"
+
+
+GENES = ["ENSMUSG00000000001", "ENSMUSG00000000002", "ENSMUSG00000000003"]
+
+
+def written(path, index, columns):
+    sep = "," if path.suffix == ".csv" else "\t"
+    rows = [sep.join(["id", *columns])]
+    rows += [sep.join([name, *(str(10 * i + j) for j in range(len(columns)))]) for i, name in enumerate(index, start=1)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def test_genes_in_rows_or_columns_are_found_out_and_said(tmp_path):
+    samples = tmp_path / "samples.csv"
+    samples.write_text("sample,condition\n" + "".join(f"s{i},{'ab'[i % 2]}\n" for i in range(4)))
+    names = [f"s{i}" for i in range(4)]
+    by_rows = datasets.load(written(tmp_path / "rows.csv", ["g1", "g2"], names), metadata=samples)
+    by_columns = datasets.load(written(tmp_path / "columns.tsv", names, ["g1", "g2"]), metadata=samples)
+    assert by_rows.shape == by_columns.shape == (4, 2)
+    assert by_rows.uns["epigen"]["genes_in"] == "rows: the others are the sample table's ids"
+    assert by_columns.uns["epigen"]["genes_in"] == "columns: the others are the sample table's ids"
+    by_ids = datasets.load(written(tmp_path / "ids.csv", names, GENES))
+    assert list(by_ids.var_names) == GENES
+    assert by_ids.uns["epigen"]["genes_in"] == "columns: they have Ensembl's ids"
+    by_shape = datasets.load(written(tmp_path / "shape.csv", ["x", "y"], [f"gene{i}" for i in range(9)]))
+    assert by_shape.shape == (2, 9)
+    asked = datasets.load(tmp_path / "shape.csv", genes_in="rows")
+    assert asked.shape == (9, 2)
+    assert asked.uns["epigen"]["genes_in"] == "rows, as asked"
+    assert "genes_in 'sideways': write rows or columns" in refused(tmp_path / "shape.csv", genes_in="sideways")
+
+
+def test_an_h5ad_with_genes_in_rows_is_turned_round(tmp_path):
+    adata = anndata.AnnData(
+        X=np.arange(1, 13).reshape(3, 4).astype(float), obs={"obs_names": GENES}, var={"var_names": list("wxyz")}
+    )
+    adata.write_h5ad(tmp_path / "turned.h5ad")
+    assert list(datasets.load(tmp_path / "turned.h5ad").var_names) == GENES
+    assert datasets.load(tmp_path / "turned.h5ad", genes_in="columns").shape == (3, 4)
+
+
+def test_a_bad_cell_is_named_the_right_way_round(tmp_path):
+    path = tmp_path / "columns.csv"
+    path.write_text("id," + ",".join(GENES) + "\ns1,1,2,3\ns2,4,many,6\n")
+    assert f"sample 's2', gene '{GENES[1]}': 'many' is not a number" in refused(path)

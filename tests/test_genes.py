@@ -93,7 +93,7 @@ def test_zebrafish_coverage(mirror):
 
 def test_panels_in_a_data_set_bring_paralogs():
     fish = datasets.load("slc13a5-sim")
-    panels = genes.panels_in_data(fish)
+    panels = genes.sets_in_data(fish, genes.panels())
     assert {"gria1a", "gria1b"} <= set(panels["Glutamatergic"])
     assert set(panels) == set(genes.panels())
 
