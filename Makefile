@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 QUIET := $(if $(CI),--quiet)
 TOOLS := fastqc fastp rna-star samtools subread multiqc
 
-.PHONY: book test lint lock cards tools venv clean
+.PHONY: book test lint lock cards sweeps tools venv clean
 
 book: $(VENV)/.ready
 	@$(BIN)/epigen build --profile $(PROFILE)
@@ -36,6 +36,10 @@ lock:
 
 cards: $(VENV)/.ready
 	$(BIN)/epigen data cards > data/README.md.part && mv data/README.md.part data/README.md
+
+# What is too large for the book; its numbers go to data/recorded/.
+sweeps: $(VENV)/.ready
+	@$(BIN)/epigen sweep
 
 # The read-processing tools are the one thing that pip cannot bring.
 tools:

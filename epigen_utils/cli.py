@@ -28,6 +28,7 @@ Reference = Annotated[str, typer.Option(help="Group that the others are compared
 Donor = Annotated[str, typer.Option(help="Column that says which donor each sample is from.")]
 Metadata = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
 Species = Annotated[str, typer.Option(help="Such as mus_musculus; for orthologs, where the gene ids do not tell.")]
+GenesIn = Annotated[str, typer.Option(help="rows or columns of your file; found out where it is not given.")]
 Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at which size.")]
 
 
@@ -38,17 +39,21 @@ def check(
     group: Group = "",
     reference: Reference = "",
     donor: Donor = "",
+    genes_in: GenesIn = "",
     task: str = "",
 ) -> None:
     """Say what is wrong with a data set before anything runs on it."""
     from epigen_utils import datasets
 
-    adata = datasets.load(dataset, metadata=metadata, group=group, reference=reference, donor=donor, task=task)
+    own = {"group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
+    adata = datasets.load(dataset, metadata=metadata, **own, task=task)
     about = adata.uns["epigen"]
     line = f"{dataset}: good, {adata.n_obs:,} samples x {adata.n_vars:,} genes"
     if about.get("group"):
         sizes = adata.obs[about["group"]].value_counts(sort=False)
         line += f"; {about['group']}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+    if said := about.get("genes_in"):
+        line += f"; genes in {said}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -63,6 +68,7 @@ def build(
     reference: Reference = "",
     donor: Donor = "",
     species: Species = "",
+    genes_in: GenesIn = "",
     only: Annotated[
         str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")
     ] = "",
@@ -76,9 +82,10 @@ def build(
         own = {"dataset": dataset if known else str(Path(dataset).resolve())}
         own |= {"metadata": metadata and str(Path(metadata).resolve())}
         own |= {"group": group, "reference": reference, "donor": donor, "species": species}
-        check(own["dataset"], own["metadata"], group, reference, donor, "groups")
-    elif any((metadata, group, reference, donor)):
-        raise DataError("epigen build: --metadata, --group, --reference and --donor go with --dataset; give it")
+        own |= {"genes_in": genes_in}
+        check(own["dataset"], own["metadata"], group, reference, donor, genes_in, "groups")
+    elif any((metadata, group, reference, donor, species, genes_in)):
+        raise DataError("epigen build: options about a data set go with --dataset; give it")
     planned = runs.plan(profile, own or None)
     _bring_tools(planned)
     targets = [str(paths.SITE / "index.html")]
@@ -89,6 +96,21 @@ def build(
         targets = [str(chosen[0].metrics)]
     _snakemake(profile, own, targets, cores, executor)
     done = chosen[0].results if only else paths.SITE / "index.html"
+    console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def sweep(
+    profile: Profile = "sweeps",
+    device: Annotated[str, typer.Option(help="What it runs on, as the recorded file names it.")] = "cpu",
+    cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
+) -> None:
+    """Run a profile that is too large for the book, and keep its numbers under data/recorded/."""
+    from epigen_utils import recorded
+
+    planned = runs.plan(profile)
+    _snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "")
+    done = recorded.write(profile, device)
     console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -251,6 +251,19 @@ def design_matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
         raise DataError(f"design {design!r}: {str(error).splitlines()[0]} (columns: {columns})") from None
 
 
+def blocks(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray | None:
+    """Samples that a shuffle may exchange labels among: of one donor, or of one level of what the design blocks on.
+
+    Returns
+    -------
+    A word a sample, or None where any two may be exchanged.
+    """
+    donor = adata.uns["epigen"].get("donor")
+    terms = {term.strip() for term in design.lstrip("~ ").replace("*", "+").split("+")}
+    columns = [donor] if donor else [term for term in adata.obs if term in terms and term != contrast[0]]
+    return adata.obs[columns].astype(str).agg("/".join, axis=1).to_numpy() if columns else None
+
+
 def _covariates(obs: pd.DataFrame) -> pd.DataFrame:
     """The sample table with numbers as numbers where, as levels, they would leave too few samples to a level."""
     obs = obs.copy()

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,28 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from epigen_utils import embedding
 from epigen_utils.errors import DataError
+
+
+def labelings(
+    labels: np.ndarray, *, donors: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """Permuted labels, as `permutation_pvalue` visits them; parameters and errors as there."""
+    labels = np.asarray(labels)
+    codes = np.zeros(len(labels), int) if donors is None else np.unique(donors, return_inverse=True)[1]
+    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    nested = donors is not None and all(len(set(labels[index])) == 1 for index in members)
+    units = np.array([labels[index[0]] for index in members]) if nested else labels
+    blocks = [np.arange(len(units))] if nested else members
+    n_labelings = math.prod(_n_arrangements(units[index]) for index in blocks)
+    if n_labelings == 1:
+        raise DataError(
+            "permutation test: donors and groups leave one labeling only; give more donors, or leave donor out"
+        )
+    if n_labelings <= n_permutations + 1:
+        permuted = (new for new in _all_labelings(units, blocks) if not np.array_equal(new, units))
+    else:
+        permuted = _shuffled_labelings(units, blocks, n_permutations, np.random.default_rng(seed))
+    yield from (new[codes] if nested else new for new in permuted)
 
 
 def permutation_pvalue(
@@ -46,23 +68,8 @@ def permutation_pvalue(
     DataError
         If the design leaves only the observed labeling, so that nothing can be tested.
     """
-    labels = np.asarray(labels)
-    codes = np.zeros(len(labels), int) if donors is None else np.unique(donors, return_inverse=True)[1]
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    nested = donors is not None and all(len(set(labels[index])) == 1 for index in members)
-    units = np.array([labels[index[0]] for index in members]) if nested else labels
-    blocks = [np.arange(len(units))] if nested else members
-    n_labelings = math.prod(_n_arrangements(units[index]) for index in blocks)
-    if n_labelings == 1:
-        raise DataError(
-            "permutation test: donors and groups leave one labeling only; give more donors, or leave donor out"
-        )
-    if n_labelings <= n_permutations + 1:
-        permuted = (new for new in _all_labelings(units, blocks) if not np.array_equal(new, units))
-    else:
-        permuted = _shuffled_labelings(units, blocks, n_permutations, np.random.default_rng(seed))
-    observed = score(labels)
-    null = np.array([score(new[codes] if nested else new) for new in permuted])
+    observed = score(np.asarray(labels))
+    null = np.array([score(new) for new in labelings(labels, donors=donors, n_permutations=n_permutations, seed=seed)])
     return observed, float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)), null
 
 

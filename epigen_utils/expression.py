@@ -74,6 +74,42 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     return pd.DataFrame(values, adata.obs_names, adata.var_names)
 
 
+def normalised(adata: anndata.AnnData, *, design: str, lengths: pd.Series | None = None) -> dict[str, pd.DataFrame]:
+    """The same samples in every matrix that the papers or the field name; samples x genes, by name.
+
+    Parameters
+    ----------
+    design
+        Of the VST that is not blind (`vst`).
+    lengths
+        Gene id -> length in bases, for TPM; without them there is none.
+    """
+    found = {**matrices(adata), "VST, blind": vst(adata), "VST, design": vst(adata, design=design)}
+    if lengths is not None and len(lengths):
+        found["log2 TPM"] = np.log2(tpm(adata, lengths) + 1)
+    return found
+
+
+def compare(tables: dict[str, pd.DataFrame], *, n_top: int) -> pd.DataFrame:
+    """What a normalisation does to the variances that heat maps and PCA go by.
+
+    Returns
+    -------
+    A row a matrix: ``matrix``, ``Spearman`` (of a gene's standard deviation with its mean, over genes that vary; 0 where
+    the variance is stable), ``largest share`` (of the summed variance, held by one gene), ``top shared`` (of the first
+    matrix's ``n_top`` most variable genes, how many are among this one's).
+    """
+    first = top_variable_genes(next(iter(tables.values())), n_top)
+    rows = []
+    for name, table in tables.items():
+        spread, mean = table.std(), table.mean()
+        varies = spread > 0
+        row = {"matrix": name, "Spearman": spread[varies].corr(mean[varies], method="spearman")}
+        row["largest share"] = (spread**2).max() / (spread**2).sum()
+        rows.append(row | {"top shared": len(first.intersection(top_variable_genes(table, n_top)))})
+    return pd.DataFrame(rows)
+
+
 def tpm(adata: anndata.AnnData, lengths: pd.Series) -> pd.DataFrame:
     """Transcripts per million: counts over gene length, scaled to a sum of one million in each sample.
 

@@ -159,6 +159,17 @@ def named(adata: anndata.AnnData) -> anndata.AnnData:
     return adata
 
 
+def lengths(adata: anndata.AnnData) -> pd.Series:
+    """Length in bases (merged exons) of the data set's genes, by their ids; empty where the species has no table."""
+    if not (species := species_of(adata)):
+        return pd.Series(dtype=float)
+    known = table(species)
+    by = "ensembl_id" if "ensembl_id" in adata.var else "symbol"
+    known = known.drop_duplicates(by).set_index(by)["length"]
+    found = known.reindex(adata.var[by].to_numpy()).set_axis(adata.var_names)
+    return found.dropna()
+
+
 def coverage(adata: anndata.AnnData) -> dict[str, object]:
     """How many genes of a data set have human orthologs, by kind; shares of genes and of counts."""
     pairs = orthologs(species_of(adata) or "not stated")

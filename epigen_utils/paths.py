@@ -15,6 +15,8 @@ DATA = ROOT / "data"
 REGISTRY = DATA / "registry.yml"
 CLAIMS = DATA / "claims"
 CONTRASTS = DATA / "contrasts.csv"
+#: Numbers of runs too large for the profile that shows them: <profile>-<device>.json.
+RECORDED = DATA / "recorded"
 
 #: Source notebooks, without outputs, and the runs of each.
 NOTEBOOKS = ROOT / "notebooks"

@@ -1,4 +1,4 @@
-"""Figures. Each function takes an axes, draws on it and gives it back; `heatmap` needs a figure of its own."""
+"""Plots. Each function takes an axes, draws on it and gives it back; `figures` has those that lay out their own."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,16 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import pdist
 
-from epigen_utils import expression, style
+from epigen_utils import style
 
 sns.set_theme(style="ticks")
 style.use()
 
 
-def _levels(labels: pd.Series) -> list[str]:
+def in_order(labels: pd.Series) -> list[str]:
     """Groups in the order that colours are given: the reference first."""
     return list(labels.cat.categories) if hasattr(labels, "cat") else sorted(labels.unique())
 
@@ -31,7 +29,7 @@ def embedding(
     ax: Axes, points: pd.DataFrame, labels: pd.Series, *, shares: np.ndarray | None = None, title: str = ""
 ) -> Axes:
     """Samples in two dimensions, coloured and marked by group; ``shares`` are the variances that the axes explain."""
-    levels = _levels(labels)
+    levels = in_order(labels)
     colour, marker = style.colours(levels), style.markers(levels)
     for level in levels:
         chosen = points[(labels == level).to_numpy()]
@@ -88,7 +86,7 @@ def shares(ax: Axes, values: pd.Series, *, label: str) -> Axes:
 
 def bars(ax: Axes, values: pd.Series, labels: pd.Series, *, ylabel: str) -> Axes:
     """A bar a sample, coloured by group, in the order of the groups."""
-    levels = _levels(labels)
+    levels = in_order(labels)
     order = np.argsort([levels.index(label) for label in labels], kind="stable")
     colour = style.colours(levels)
     ax.bar(np.arange(len(values)), values.to_numpy()[order], color=[colour[labels.iloc[i]] for i in order], width=0.85)
@@ -101,7 +99,7 @@ def bars(ax: Axes, values: pd.Series, labels: pd.Series, *, ylabel: str) -> Axes
 
 def group_legend(ax: Axes, labels: pd.Series, **where) -> Axes:
     """A legend of the groups for axes that were coloured by group."""
-    levels = _levels(labels)
+    levels = in_order(labels)
     sizes = labels.value_counts()
     ax.legend(
         handles=[
@@ -153,7 +151,13 @@ def volcano(ax: Axes, results: pd.DataFrame, names: pd.Series, *, alpha: float, 
             label=label,
             rasterized=True,
         )
-    for gene in height[called].nlargest(n_labels).index:
+    named = []
+    for gene in height[called].nlargest(3 * n_labels).index:
+        here = np.array([tested.loc[gene, "log2FoldChange"] / 8, height[gene] / height.max()])
+        # A name that would lie on another is left out.
+        if len(named) == n_labels or any((np.abs(here - there) < (0.2, 0.04)).all() for there in named):
+            continue
+        named.append(here)
         ax.annotate(
             str(names[gene]),
             (tested.loc[gene, "log2FoldChange"], height[gene]),
@@ -200,8 +204,79 @@ def pvalues(ax: Axes, results: pd.DataFrame) -> Axes:
     return ax
 
 
+def spread_against_mean(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
+    """Standard deviation of each gene against the rank of its mean, with the running median; flat where it is stable."""
+    table = table.loc[:, table.std() > 0]
+    rank, spread = table.mean().rank(), table.std()
+    few = len(rank) < 100
+    ax.scatter(rank, spread, s=30 if few else 3, color=style.MUTED, edgecolor="none", rasterized=True)
+    bins = pd.qcut(rank, min(25, len(rank) // 4 or 1), duplicates="drop")
+    middle = pd.DataFrame({"rank": rank, "spread": spread}).groupby(bins, observed=True).median()
+    ax.plot(middle["rank"], middle["spread"], color=style.HIGHLIGHT, linewidth=2, label="running median")
+    if spread.max() > 50:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:,g}")
+        ax.yaxis.set_minor_formatter("")
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.xaxis.set_major_formatter(_short)
+    ax.set_xlabel("genes by mean, lowest first")
+    ax.set_ylabel("standard deviation")
+    ax.set_title(title)
+    return ax
+
+
+def components_and_metadata(ax: Axes, found: pd.DataFrame, *, alpha: float) -> Axes:
+    """Share of each principal component that a column of the sample table explains; a star where padj < ``alpha``.
+
+    Parameters
+    ----------
+    found
+        As `samples.components_and_metadata` gives it.
+    """
+    components, columns = list(dict.fromkeys(found["component"])), list(dict.fromkeys(found["column"]))
+    cells = found.pivot(index="column", columns="component", values="R2").loc[columns, components]
+    sure = found.pivot(index="column", columns="component", values="padj").loc[columns, components] < alpha
+    notes = cells.map("{:.2f}".format) + sure.map({True: "*", False: ""}.get)
+    shares = found.drop_duplicates("component").set_index("component")["variance"]
+    sns.heatmap(
+        cells, ax=ax, annot=notes, fmt="", cmap="rocket_r", vmin=0, vmax=1, linewidths=0.5, cbar_kws={"label": "R²"}
+    )
+    ax.set_xticks(np.arange(len(components)) + 0.5, [f"{name}\n{shares[name]:.0%}" for name in components], rotation=0)
+    ax.set_yticklabels(columns, rotation=0)
+    ax.set_xlabel("component, and the share of variance it explains")
+    ax.set_ylabel("")
+    ax.tick_params(length=0)
+    return ax
+
+
+def outliers(ax: Axes, found: pd.DataFrame, *, limit: float) -> Axes:
+    """Each sample's median correlation with the others, in deviations from the median sample.
+
+    Parameters
+    ----------
+    found
+        As `samples.outliers` gives it.
+    """
+    levels = list(dict.fromkeys(found["group"]))
+    colour, marker = style.colours(levels), style.markers(levels)
+    place = pd.Series(range(len(found)), found.index)
+    for level in levels:
+        inside = found["group"] == level
+        ax.scatter(
+            place[inside], found["deviation"][inside], color=colour[level], marker=marker[level], s=36, label=level
+        )
+    ax.axhline(limit, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
+    few = len(found) <= 40
+    ax.set_xticks(place if few else [], found["sample"] if few else [], rotation=90, fontsize=8)
+    ax.set_ylabel("deviation (scaled MAD)")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(levels), 4))
+    return ax
+
+
 def dispersions(ax: Axes, table: pd.DataFrame) -> Axes:
     """Dispersion against mean: each gene's own estimate, the trend, and the one that is tested with.
+
+    Estimates far below the trend, most of them zero but for a numerical floor, are drawn at the lower edge.
 
     Parameters
     ----------
@@ -210,7 +285,8 @@ def dispersions(ax: Axes, table: pd.DataFrame) -> Axes:
     """
     rows = table.dropna(subset=["genewise", "final"]).sort_values("baseMean")
     dots = {"s": 5, "edgecolor": "none", "rasterized": True}
-    ax.scatter(rows["baseMean"], rows["genewise"], color=style.MUTED, label="gene's own", **dots)
+    edge = rows["trend"].min() / 300
+    ax.scatter(rows["baseMean"], rows["genewise"].clip(lower=edge), color=style.MUTED, label="gene's own", **dots)
     ax.scatter(rows["baseMean"], rows["final"], color=style.PALETTE[2], label="tested with", **dots)
     ax.plot(rows["baseMean"], rows["trend"], color=style.HIGHLIGHT, linewidth=2, label="trend")
     ax.set_xscale("log")
@@ -222,37 +298,6 @@ def dispersions(ax: Axes, table: pd.DataFrame) -> Axes:
     ax.set_ylabel("dispersion")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=2)
     return ax
-
-
-def upset(sets: dict[str, set], *, n_shown: int = 15) -> Figure:
-    """Sizes of the exclusive intersections of sets, largest first, and which sets each is of (Lex et al. 2014)."""
-    names = list(sets)
-    member = pd.DataFrame({name: pd.Series(True, index=sorted(sets[name])) for name in names}).notna()
-    sizes = member.value_counts().head(n_shown) if len(member) else pd.Series(dtype=int)
-    figure, (above, below) = plt.subplots(
-        2,
-        1,
-        sharex=True,
-        figsize=(1.8 + 0.5 * max(len(sizes), 5), 2.6 + 0.34 * len(names)),
-        height_ratios=[2.4, 0.34 * len(names)],
-    )
-    above.bar(range(len(sizes)), sizes, color=style.PALETTE[2])
-    for place, size in enumerate(sizes):
-        above.text(place, size, f"{size:,}", ha="center", va="bottom", fontsize=8)
-    above.set_ylabel("genes called")
-    above.margins(y=0.12)
-    for place, inside in enumerate(sizes.index):
-        rows = np.flatnonzero(inside)
-        below.scatter([place] * len(names), range(len(names)), color="#dddddd", s=42)
-        below.scatter([place] * len(rows), rows, color="black", s=42)
-        below.plot([place, place], [rows.min(), rows.max()], color="black")
-    below.set_yticks(range(len(names)), [f"{name} ({len(sets[name]):,})" for name in names])
-    below.set_ylim(len(names) - 0.5, -0.5)
-    for ax in (above, below):
-        ax.tick_params(axis="x", length=0, labelbottom=False)
-    below.spines[["left", "bottom"]].set_visible(False)
-    below.tick_params(axis="y", length=0)
-    return figure
 
 
 def enrichment(ax: Axes, table: pd.DataFrame, *, alpha: float) -> Axes:
@@ -291,7 +336,7 @@ def intervals(ax: Axes, rows: pd.DataFrame) -> Axes:
 
 def scores(ax: Axes, values: pd.Series, labels: pd.Series, *, title: str) -> Axes:
     """A score of every sample by group, with the group's mean."""
-    levels = _levels(labels)
+    levels = in_order(labels)
     colour, marker = style.colours(levels), style.markers(levels)
     for place, level in enumerate(levels):
         inside = values[(labels == level).to_numpy()]
@@ -305,63 +350,31 @@ def scores(ax: Axes, values: pd.Series, labels: pd.Series, *, title: str) -> Axe
     return ax
 
 
-def heatmap(table: pd.DataFrame, labels: pd.Series, *, names: pd.Series | None = None, value: str) -> Figure:
-    """Genes x samples, each gene centred and scaled, then both clustered by Ward linkage on Pearson distance (1 - r).
-
-    Parameters
-    ----------
-    table
-        Samples x genes; a gene that is constant over samples has no correlation and is left out.
-    labels
-        Group of each sample, shown as a colour bar.
-    names
-        Gene id -> the name to show.
-    value
-        What the colours mean before scaling, for the colour bar's label.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two genes vary.
-    """
-    table = expression.scaled(table)
-    if table.shape[1] < 2:
-        raise ValueError("a heat map needs at least two genes that vary over samples")
-    scaled = table.T
-    levels = _levels(labels)
-    colour = style.colours(levels)
-    if names is not None:
-        scaled.index = [str(names.get(gene, gene)) for gene in scaled.index]
-    few = len(labels) <= 40
-    # clustermap lays its axes out itself.
-    with plt.rc_context({"figure.constrained_layout.use": False}):
-        grid = sns.clustermap(
-            scaled,
-            row_linkage=ward_on_pearson(table.T),
-            col_linkage=ward_on_pearson(table),
-            col_colors=[colour[label] for label in labels],
-            cmap=style.DIVERGING,
-            center=0,
-            figsize=(7.5, 2.6 + 0.2 * len(scaled)),
-            dendrogram_ratio=(0.14, 0.12 if len(scaled) > 30 else 0.2),
-            colors_ratio=0.025,
-            cbar_pos=(0.01, 0.88, 0.02, 0.1),
-            cbar_kws={"label": f"{value}\n(z by gene)"},
-            xticklabels=few,
-            yticklabels=True,
-        )
-    grid.ax_cbar.tick_params(labelsize=7)
-    grid.ax_cbar.yaxis.label.set_size(7)
-    grid.ax_heatmap.set_xlabel("" if few else f"{len(labels)} samples")
-    grid.ax_heatmap.set_ylabel("")
-    grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)
-    handles = [Patch(color=colour[level], label=level) for level in levels]
-    grid.ax_col_dendrogram.legend(
-        title=str(labels.name or ""), handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8
-    )
-    return grid.figure
+def by_seed(ax: Axes, table: pd.DataFrame, *, level: float | None = None, ylabel: str) -> Axes:
+    """A point a row in each column, with the column's mean as a bar; ``level`` is what was asked for."""
+    for place, name in enumerate(table):
+        values = table[name].dropna()
+        ax.scatter(place + np.linspace(-0.2, 0.2, len(values)), values, color=style.MUTED, s=14, edgecolor="none")
+        ax.hlines(values.mean(), place - 0.3, place + 0.3, color="black", linewidth=1.5)
+    if level is not None:
+        ax.axhline(level, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
+    ax.set_xticks(range(table.shape[1]), [name.replace(" to ", "\nto ") for name in table], fontsize=8)
+    ax.set_xlim(-0.6, table.shape[1] - 0.4)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel(ylabel)
+    return ax
 
 
-def ward_on_pearson(table: pd.DataFrame) -> np.ndarray:
-    """Ward linkage of the rows on Pearson distance 1 - r, as paper A's section III.C names it; SciPy's format."""
-    return linkage(np.clip(pdist(table.to_numpy(dtype=float), "correlation"), 0, None), method="ward")
+def shuffles(ax: Axes, values: pd.Series, *, level: float | None = None, xlabel: str) -> Axes:
+    """A value of the observed labels, the first, among those of shuffled ones."""
+    null = np.sort(values.to_numpy()[1:])
+    ax.plot(null, np.arange(len(null)), "o", color=style.MUTED, label="shuffled")
+    ax.axvline(values.iloc[0], color=style.HIGHLIGHT, label="observed")
+    if level is not None:
+        ax.axvline(level, color="black", linestyle="--", linewidth=1, label="level")
+    ax.set_yticks([])
+    ax.set_ylabel("labelings")
+    ax.set_xlim(left=0)
+    ax.set_xlabel(xlabel)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
+    return ax

@@ -70,7 +70,7 @@ def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str,
     source = paths.NOTEBOOKS / f"{notebook}.ipynb"
     shipped = [source, *sorted(paths.PACKAGE.glob("*.py")), *sorted(paths.PACKAGE.glob("*.mplstyle"))]
     shipped += [paths.ROOT / name for name in ("pyproject.toml", "requirements.lock", "LICENSE", "README.md")]
-    shipped += [paths.REGISTRY, *sorted(paths.CLAIMS.glob("*.csv"))]
+    shipped += [*sorted(paths.DATA.glob("*.*")), *sorted(paths.CLAIMS.glob("*.csv"))]
     for name in datasets:
         if name in registry.registry():
             files = registry.entry(name).files.values()
@@ -92,7 +92,7 @@ def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str,
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in shipped:
             if path.exists():
-                texts[str(path.relative_to(paths.ROOT))] = path.read_text()
+                texts[str(path.resolve().relative_to(paths.ROOT))] = path.read_bytes()
         for name, content in texts.items():
             archive.writestr(zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
     part.replace(target)

@@ -134,12 +134,12 @@ def banner(adata: anndata.AnnData) -> None:
     )
 
 
-def uses(name: str) -> Path:
-    """Take the first file of a data set that is no expression matrix, and record it among the page's inputs."""
+def uses(name: str, role: str = "") -> Path:
+    """Take a file, by default the first, of a data set that is no expression matrix; it is named among the page's inputs."""
     entry, files = registry.entry(name), registry.fetch(name)
     hashes = {role: sha256(path) for role, path in files.items()}
     _open().datasets[name] = {"name": name, "nature": entry.nature, "sha256": hashes}
-    return next(iter(files.values()))
+    return files[role] if role else next(iter(files.values()))
 
 
 def value(

@@ -160,7 +160,7 @@ def test_under_each_figure_its_data_code_and_hash(site, checkout):
     for table in sorted(folder.glob("*.csv")):
         assert re.search(rf'href="\.\./_downloads/\w+/{table.name}"', text), table.name
     assert text.count("Data, code and hash") == 5
-    assert "epigen_utils.plots.heatmap" in text
+    assert "epigen_utils.figures.heatmap" in text
 
 
 def test_banner_values_provenance_and_bundle(site):

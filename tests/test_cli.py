@@ -22,7 +22,9 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
     counts, samples = table_files()
     code, out, _ = epigen("check", counts, "--metadata", samples, "--group", "condition")
     assert code == 0
-    assert out.strip() == f"{counts}: good, 4 samples x 3 genes; condition: a 2, b 2"
+    assert out.strip() == (
+        f"{counts}: good, 4 samples x 3 genes; condition: a 2, b 2; genes in rows: the others are the sample table's ids"
+    )
     code, out, err = epigen("check", counts, "--metadata", samples, "--group", "tissue")
     assert code == 1
     assert err == f"epigen: {counts}: obs: no group column 'tissue'; name one that is there (columns: condition)\n"

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score, silhouette_score
 
-from epigen_utils import datasets, evaluation, expression, plots
+from epigen_utils import datasets, evaluation, expression, figures
 from epigen_utils.errors import DataError
 
 
@@ -129,8 +129,8 @@ def test_cluster_agreement():
     rng = np.random.default_rng(0)
     labels = pd.Series(pd.Categorical(["a"] * 6 + ["b"] * 6))
     apart = pd.DataFrame(rng.normal(size=(12, 20))) + np.where(labels == "a", 0, 1)[:, None] * rng.normal(0, 9, 20)
-    found = evaluation.cluster_agreement(plots.ward_on_pearson(expression.scaled(apart)), labels)
+    found = evaluation.cluster_agreement(figures.ward_on_pearson(expression.scaled(apart)), labels)
     assert found["value"] == 1
     assert found["p"] == pytest.approx(2 / 924), "the labels and their mirror image"
-    mixed = evaluation.cluster_agreement(plots.ward_on_pearson(pd.DataFrame(rng.normal(size=(12, 20)))), labels)
+    mixed = evaluation.cluster_agreement(figures.ward_on_pearson(pd.DataFrame(rng.normal(size=(12, 20)))), labels)
     assert mixed["p"] > 0.05

@@ -61,7 +61,8 @@ def test_parameters_are_typed_and_commented(source):
 def test_cells_are_short_and_hold_no_logic(source):
     for cell in code_of(source):
         lines = [line for line in cell.source.splitlines() if line.strip()]
-        assert len(lines) <= 12, cell.source
+        declared = "parameters" in cell.metadata.get("tags", [])
+        assert len(lines) <= 12 or declared, cell.source
         tree = ast.parse(cell.source)
         assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.walk(tree)), cell.source
         assert not re.search(r"^\s*[!%]|sys\.path|filterwarnings|import \*", cell.source, re.M)
@@ -95,7 +96,7 @@ def test_numbers_glued_into_the_prose_are_made_on_the_page(source):
 def test_is_in_the_table_of_contents_and_in_every_profile(source):
     key = f"{source.parent.name}/{source.stem}"
     assert f"file: {key}" in paths.TOC.read_text()
-    for profile in runs.profiles():
+    for profile in set(runs.profiles()) - {"sweeps"}:
         assert any(run.notebook == key and run.name == "main" for run in runs.plan(profile)), profile
 
 

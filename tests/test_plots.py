@@ -1,11 +1,10 @@
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 
-from epigen_utils import plots, style
+from epigen_utils import plots, samples, style
 
 
 @pytest.fixture(autouse=True)
@@ -35,25 +34,6 @@ def test_bars_are_in_the_order_of_the_groups():
     ax = plots.bars(plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, ylabel="depth")
     assert [text.get_text() for text in ax.get_xticklabels()] == ["s3", "s4", "s5", "s0", "s1", "s2"]
     assert [patch.get_height() for patch in ax.patches] == [3, 4, 5, 0, 1, 2]
-
-
-def test_ward_on_pearson_against_numpy():
-    table = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 9)))
-    distance = 1 - np.corrcoef(table)
-    np.fill_diagonal(distance, 0)
-    np.testing.assert_allclose(plots.ward_on_pearson(table), linkage(squareform(distance, checks=False), "ward"))
-
-
-def test_heatmap_leaves_constant_genes_out_and_shows_names_as_text():
-    table = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 4)), LABELS.index, list("wxyz"))
-    table["w"] = 1.0
-    figure = plots.heatmap(table, LABELS, names=pd.Series({"x": "<b>$x$</b>"}), value="log2 count")
-    figure.canvas.draw()
-    names = {text.get_text() for ax in figure.axes for text in ax.get_yticklabels()}
-    assert "<b>$x$</b>" in names
-    assert "w" not in names
-    with pytest.raises(ValueError, match="at least two genes"):
-        plots.heatmap(table[["w", "x"]], LABELS, value="v")
 
 
 def test_panels():
@@ -110,3 +90,43 @@ def test_intervals_and_scores():
     assert ax.lines[1].get_xdata().tolist() == [-0.8]
     ax = plots.scores(plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, title="t")
     assert [text.get_text() for text in ax.get_xticklabels()] == ["b", "a"]
+
+
+def test_dispersions_far_below_the_trend_are_drawn_at_the_edge():
+    table = pd.DataFrame({"baseMean": [1.0, 10, 100], "genewise": [1e-8, 0.5, 0.1], "trend": 0.3, "final": 0.2})
+    ax = plots.dispersions(plt.figure().subplots(), table)
+    assert sorted(ax.collections[0].get_offsets()[:, 1]) == pytest.approx([0.001, 0.1, 0.5])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["gene's own", "tested with", "trend"]
+
+
+def test_enrichment_colours_what_is_below_the_rate():
+    table = pd.DataFrame({"set": ["up", "down"], "NES": [2.0, -1.0], "FDR": [0.01, 0.4]})
+    ax = plots.enrichment(plt.figure().subplots(), table, alpha=0.05)
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["down", "up"]
+    assert [patch.get_width() for patch in ax.patches[:2]] == [-1, 2]
+    assert matplotlib.colors.to_hex(ax.patches[1].get_facecolor()) == style.HIGHLIGHT
+
+
+def test_components_and_metadata_mark_what_is_found():
+    found = pd.DataFrame(
+        {
+            "column": ["batch", "batch", "sex", "sex"],
+            "component": ["PC1", "PC2"] * 2,
+            "variance": [0.6, 0.2] * 2,
+            "R2": [0.9, 0.1, 0.2, 0.3],
+            "padj": [0.01, 0.5, 0.5, 0.5],
+        }
+    )
+    ax = plots.components_and_metadata(plt.figure().subplots(), found, alpha=0.05)
+    assert [text.get_text() for text in ax.texts] == ["0.90*", "0.10", "0.20", "0.30"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["PC1\n60%", "PC2\n20%"]
+
+
+def test_spread_and_outliers_show_every_gene_and_sample():
+    table = pd.DataFrame(np.random.default_rng(0).poisson(5, size=(6, 200)), LABELS.index)
+    table[0] = 1
+    ax = plots.spread_against_mean(plt.figure().subplots(), table, title="t")
+    assert len(ax.collections[0].get_offsets()) == 199, "a constant gene has no spread"
+    found = samples.outliers(table, LABELS)
+    ax = plots.outliers(plt.figure().subplots(), found, limit=-5)
+    assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 6

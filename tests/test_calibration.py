@@ -1,0 +1,78 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from epigen_utils import calibration, datasets, differential, simulate
+
+
+def results(**columns):
+    base = {"baseMean": 100.0, "log2FoldChange": 0.0, "lfcSE": 0.1, "stat": 0.0, "pvalue": 0.5, "padj": 0.5}
+    return pd.DataFrame(base | columns, index=["a", "b", "c", "d"])
+
+
+def test_differences_and_calls_by_hand():
+    theirs = results(padj=[0.01, 0.06, 0.01, np.nan], baseMean=[100, 100, 100, 1.0])
+    ours = results(padj=[0.01, 0.04, 0.2, 0.3], baseMean=[101, 100, 100, 1.0])
+    found = calibration.against_reference(ours, theirs, min_mean=10).set_index("column")
+    assert found.loc["baseMean", "largest"] == pytest.approx(0.01)
+    assert found.loc["baseMean", "genes"] == 4
+    assert found.loc["padj", "genes"] == 3
+    assert found.loc["padj", "largest"] == pytest.approx(0.19)
+    calls = calibration.calls_that_differ(ours, theirs, alpha=0.05)
+    assert calls[["gene", "called by"]].to_numpy().tolist() == [["b", "ours"], ["c", "theirs"]]
+    assert calls["padj, theirs"].tolist() == [0.06, 0.01]
+
+
+def test_tables_are_compared_entry_by_entry():
+    theirs = pd.DataFrame([[1.0, 2], [3, 4]], ["x", "y"], ["g", "h"])
+    found = calibration.between_tables(pd.DataFrame([[3.0, 4.5], [1, 2]], ["y", "x"], ["g", "h"]), theirs)
+    assert found["largest"] == 0.5
+    assert found["median"] == 0
+
+
+def test_simulated_cohorts_have_few_false_discoveries_and_much_power():
+    runs = calibration.simulated(
+        range(3), groups={"c": 6, "m": 6}, n_genes=300, n_changed=40, alpha=0.05, edges=(0, 1, 10)
+    )
+    assert list(runs["seed"]) == [0, 1, 2]
+    summary = calibration.over_seeds(runs).set_index("quantity")
+    assert summary.loc["1 to 10", "mean"] > 0.8
+    assert summary.loc["false discoveries", "mean"] < 0.2
+    assert 0.01 < summary.loc["rejected, null", "mean"] < 0.1
+    assert summary.loc["rejected, null", "seeds"] == 3
+
+
+def test_over_seeds_is_students_interval():
+    found = calibration.over_seeds(pd.DataFrame({"seed": [1, 2, 3], "x": [1.0, 2.0, 3.0], "y": [np.nan, 1.0, 1.0]}))
+    assert found["mean"].tolist() == [2, 1]
+    assert found["high"][0] - 2 == pytest.approx(4.302653 / np.sqrt(3))
+    assert found["seeds"].tolist() == [3, 2]
+
+
+def test_shuffles_stay_within_donors_and_lose_the_difference():
+    adata = simulate.negative_binomial_cohort(
+        groups={"c": 4, "m": 4}, reference="c", n_genes=200, n_changed=80, dispersion=0.02, seed=1
+    )
+    adata.obs["donor"] = list("wxyz") * 2
+    found = calibration.shuffled(
+        adata,
+        design="~donor + group",
+        contrast=("group", "m", "c"),
+        donors=adata.obs["donor"].to_numpy(),
+        n_shuffles=99,
+        alpha=0.05,
+        seed=0,
+    )
+    assert found["labels"].tolist() == ["observed"] + ["shuffled"] * 7, "2^4 labelings, each with its mirror image"
+    assert found["agree"].tolist()[0] == 1
+    assert set(found["agree"][1:]) == {0.5, 0.75}
+    assert found["called"][0] > 2 * found["called"][1:].max()
+
+
+def test_blocks_are_donors_or_what_the_design_blocks_on():
+    airway = datasets.load("airway")
+    assert list(differential.blocks(airway, "~cell + dex", ("dex", "trt", "untrt"))) == list(airway.obs["cell"])
+    sim = datasets.load("kcna1-sim")
+    blocked = differential.blocks(sim, "~batch + genotype", ("genotype", "KO", "WT"))
+    assert list(blocked) == list(sim.obs["batch"])
+    assert differential.blocks(sim, "~genotype", ("genotype", "KO", "WT")) is None
