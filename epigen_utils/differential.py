@@ -5,17 +5,21 @@ tests/test_differential.py against values of R DESeq2 1.38.3.
 """
 
 import dataclasses
+import itertools
 
 import anndata
 import numpy as np
 import pandas as pd
 from formulaic import model_matrix
 from formulaic.errors import FormulaicError
+from formulaic_contrasts import FormulaicContrasts
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
+from scipy.stats import false_discovery_control
+from scipy.stats import t as student
 
-from epigen_utils import expression, paths
+from epigen_utils import evaluation, expression, paths
 from epigen_utils.errors import DataError
 
 COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
@@ -58,7 +62,7 @@ class Fit:
         _check_contrast(self.adata, contrast)
         stats = DeseqStats(
             self.dds,
-            contrast=self._vector(contrast),
+            contrast=contrast_vector(self.adata, self.design, contrast),
             alpha=alpha,
             cooks_filter=cooks_filter,
             independent_filter=independent_filter,
@@ -84,14 +88,6 @@ class Fit:
         names |= {"dispersions": "final", "_outlier_genes": "outlier"}
         found = self.dds.var.loc[self.dds.var["non_zero"], list(names)].rename(columns=names)
         return found.astype({"outlier": bool})
-
-    def _vector(self, contrast: tuple[str, str, str]) -> np.ndarray:
-        """Weights of the coefficients; pooled levels count the same each."""
-        variable, target, reference = contrast
-        levels = _levels(self.adata, variable, target)
-        return np.mean(
-            [self.dds.contrast(column=variable, baseline=reference, group_to_compare=x) for x in levels], axis=0
-        )
 
     def _coefficient(self, stats: DeseqStats, contrast: tuple[str, str, str]) -> str:
         variable, target, reference = contrast
@@ -162,6 +158,72 @@ def deseq(
     """
     _check_contrast(adata, contrast)
     return fit(adata, design=design, engine=engine, threads=threads).results(contrast, **options)
+
+
+def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray:
+    """Weights of the design's coefficients in a contrast; pooled levels count the same each."""
+    variable, target, reference = contrast
+    model = FormulaicContrasts(_covariates(adata.obs), design)
+    levels = _levels(adata, variable, target)
+    return np.mean([model.contrast(column=variable, baseline=reference, group_to_compare=x) for x in levels], axis=0)
+
+
+def linear(
+    adata: anndata.AnnData, table: pd.DataFrame, *, design: str, contrasts: dict[str, tuple[str, str, str]]
+) -> pd.DataFrame:
+    """Contrasts of values that are no counts, such as scores or log intensities, by ordinary least squares.
+
+    With one factor this is Student's t test; with the donor in the design, the paired one.
+
+    Parameters
+    ----------
+    table
+        Samples x features, in the order of the data set.
+
+    Returns
+    -------
+    A row a contrast and feature: ``contrast``, ``feature``, ``mean`` (of all samples), ``difference``, ``low``, ``high`` (95%
+    interval), ``df``, ``p`` and ``padj`` (Benjamini-Hochberg over the features of the contrast).
+
+    Raises
+    ------
+    DataError
+        As of `deseq`.
+    """
+    _check_design(adata, design)
+    x, y = design_matrix(adata, design).to_numpy(dtype=float), table.to_numpy(dtype=float)
+    coefficients = np.linalg.lstsq(x, y, rcond=None)[0]
+    df = len(x) - x.shape[1]
+    variance = np.square(y - x @ coefficients).sum(axis=0) / df
+    inverse = np.linalg.inv(x.T @ x)
+    found = []
+    for name, contrast in contrasts.items():
+        _check_contrast(adata, contrast)
+        vector = contrast_vector(adata, design, contrast)
+        rows = pd.DataFrame({"contrast": name, "feature": table.columns, "mean": y.mean(axis=0)})
+        error = np.sqrt(variance * (vector @ inverse @ vector))
+        difference = vector @ coefficients
+        half = student.ppf(0.975, df) * error
+        rows["difference"], rows["low"], rows["high"], rows["df"] = difference, difference - half, difference + half, df
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rows["p"] = np.where(error > 0, 2 * student.sf(np.abs(difference / error), df), np.nan)
+        rows["padj"] = false_discovery_control(rows["p"].fillna(1)) if len(rows) else []
+        found.append(rows)
+    return pd.concat(found, ignore_index=True)
+
+
+def called_under_shuffles(
+    adata: anndata.AnnData, table: pd.DataFrame, *, alpha: float, n_permutations: int, seed: int
+) -> np.ndarray:
+    """How many features `linear` calls between two groups under each of a number of shuffled labelings."""
+    group = adata.uns["epigen"]["group"]
+    design, contrasts = contrasts_of(adata)
+    shuffled, counts = adata.copy(), []
+    new = evaluation.labelings(adata.obs[group].astype(str).to_numpy(), n_permutations=n_permutations, seed=seed)
+    for labels in itertools.islice(new, n_permutations):
+        shuffled.obs[group] = pd.Categorical(labels, adata.obs[group].cat.categories)
+        counts.append(int((linear(shuffled, table, design=design, contrasts=contrasts)["padj"] < alpha).sum()))
+    return np.array(counts)
 
 
 def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = "") -> tuple[str, dict[str, tuple]]:

@@ -42,6 +42,14 @@ def log2_normalised(adata: anndata.AnnData) -> pd.DataFrame:
     return np.log2(counts(adata).div(size_factors(adata), axis=0) + 1)
 
 
+def on_log_scale(adata: anndata.AnnData) -> pd.DataFrame:
+    """Values for scores: the blind `vst` of counts, the log2 of array intensities (plus one); samples x genes."""
+    if adata.uns["epigen"]["measure"] == "counts":
+        return vst(adata[:, counts(adata).sum().to_numpy() > 0].copy())
+    values = np.asarray(adata.layers["intensity"], dtype=float)
+    return pd.DataFrame(np.log2(values + 1), adata.obs_names, adata.var_names)
+
+
 def matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
     """The same samples as raw counts, their log2, and log2 after size factors; samples x genes, by name."""
     table = counts(adata)
@@ -186,10 +194,13 @@ def set_scores(table: pd.DataFrame, sets: dict[str, list[str]]) -> pd.DataFrame:
 
     Returns
     -------
-    Samples x sets; NaN for a set without a gene that varies.
+    Samples x sets; NaN for a set without a gene that varies. Where there are sets ``Glutamatergic`` and ``GABAergic``,
+    ``E/I index`` is the first less the second.
     """
     z = scaled(table)
     found = {name: z[[gene for gene in ids if gene in z]].mean(axis=1) for name, ids in sets.items()}
+    if {"Glutamatergic", "GABAergic"} <= set(found):
+        found["E/I index"] = found["Glutamatergic"] - found["GABAergic"]
     return pd.DataFrame(found, index=table.index)
 
 

@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import anndata
+import numpy as np
 import pandas as pd
 
 from epigen_utils import paths, registry
@@ -157,6 +158,30 @@ def named(adata: anndata.AnnData) -> anndata.AnnData:
     symbols = table(species).set_index("ensembl_id")["symbol"]
     adata.var["symbol"] = symbols.reindex(adata.var_names).fillna(adata.var_names.to_series()).to_numpy()
     return adata
+
+
+def of_probes(adata: anndata.AnnData, symbols: pd.Series) -> anndata.AnnData:
+    """Genes in the place of an array's probes; of several probes of a gene, the one with the highest mean intensity.
+
+    Parameters
+    ----------
+    symbols
+        Probe -> gene symbol (`geo.platform`).
+
+    Raises
+    ------
+    DataError
+        If none of the probes has a symbol.
+    """
+    named = symbols.reindex(adata.var_names).dropna()
+    if named.empty:
+        raise DataError(f"none of the {adata.n_vars} probes has a gene symbol; is it the annotation of this array?")
+    mean = pd.Series(np.asarray(adata.layers["intensity"]).mean(axis=0), adata.var_names)[named.index]
+    best = mean.groupby(named.to_numpy()).idxmax()
+    found = adata[:, best.to_numpy()].copy()
+    found.var["probe"], found.var["symbol"] = best.to_numpy(), best.index.to_numpy()
+    found.var_names = best.index
+    return found
 
 
 def lengths(adata: anndata.AnnData) -> pd.Series:

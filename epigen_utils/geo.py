@@ -70,3 +70,24 @@ def counts_url(series_matrix: Path) -> str:
     raise DataError(
         f"{series_matrix}: no supplementary table of counts (files: {listed}); download it and give its path"
     )
+
+
+def platform(annotation: Path) -> pd.Series:
+    """Probe -> gene symbol, from a platform's annotation table (``GPLnnn.annot``); probes of no gene or of several are left out.
+
+    Raises
+    ------
+    DataError
+        If the file has no platform table, or the table no column of symbols.
+    """
+    opener = gzip.open if annotation.suffix == ".gz" else open
+    with opener(annotation, "rt", encoding="utf-8", errors="replace", newline="") as stream:
+        lines = iter(stream)
+        if not any(line.startswith("!platform_table_begin") for line in lines):
+            raise DataError(f"{annotation}: no !platform_table_begin line; is it a platform's annotation?")
+        rows = [line.rstrip("\r\n").split("\t") for line in lines if not line.startswith("!platform_table_end")]
+    table = pd.DataFrame(rows[1:], columns=rows[0])
+    if not {"ID", "Gene symbol"} <= set(table):
+        raise DataError(f"{annotation}: no columns ID and Gene symbol (columns: {', '.join(map(str, table))})")
+    symbols = table.set_index("ID")["Gene symbol"].str.strip()
+    return symbols[(symbols != "") & ~symbols.str.contains("///", regex=False)]

@@ -378,3 +378,47 @@ def shuffles(ax: Axes, values: pd.Series, *, level: float | None = None, xlabel:
     ax.set_xlabel(xlabel)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
     return ax
+
+
+def sample_sizes(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Samples a group against the share of a difference that a treatment takes back, or that still counts as none.
+
+    Parameters
+    ----------
+    table
+        As `power.restoration` gives it.
+    """
+    for column, colour, mark, label in (
+        ("interaction", style.PALETTE[2], "o", "to see it: genotype x treatment, each of four groups"),
+        ("equivalence", style.HIGHLIGHT, "s", "to call it restored: equivalence, each of two groups"),
+    ):
+        shown = table[np.isfinite(table[column])]
+        ax.plot(shown["share"], shown[column], marker=mark, color=colour, label=label)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:,g}")
+    ax.yaxis.set_minor_formatter("")
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.set_xlabel("share of the difference between mutants and wild types")
+    ax.set_ylabel("samples a group, power 80%")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax
+
+
+def differences(ax: Axes, found: pd.DataFrame) -> Axes:
+    """Differences with their 95% intervals, a row a contrast and feature.
+
+    Parameters
+    ----------
+    found
+        As `differential.linear` gives it.
+    """
+    place = np.arange(len(found))
+    ax.hlines(place, found["low"], found["high"], color=style.PALETTE[2])
+    ax.plot(found["difference"], place, "o", color=style.PALETTE[2])
+    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    several = found["contrast"].nunique() > 1
+    names = [f"{row.feature}, {row.contrast}" if several else row.feature for row in found.itertuples()]
+    ax.set_yticks(place, [name.replace("_", " ") for name in names], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlabel("difference (z), 95% interval")
+    return ax

@@ -22,6 +22,9 @@ import yaml
 from epigen_utils import notebooks, paths, registry
 from epigen_utils.errors import DataError
 
+#: Parameters that name a data set; a run is stale when the registry's entry of one changes.
+DATASETS = ("dataset", "published", "gene_sets", "diet", "probes")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -67,10 +70,9 @@ class Run:
 
     @property
     def datasets(self) -> list[str]:
-        """Names or paths that its parameters ``dataset`` and ``cohorts`` give."""
-        given = self.parameters.get("cohorts", [])
-        one = self.parameters.get("dataset")
-        return [*([one] if one else []), *given]
+        """Names or paths that its parameters give: ``cohorts`` as a list, each of `DATASETS` as one."""
+        single = [self.parameters.get(name) for name in DATASETS]
+        return [*filter(None, single), *self.parameters.get("cohorts", [])]
 
     @property
     def simulated(self) -> bool:

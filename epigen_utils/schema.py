@@ -188,19 +188,32 @@ FIELDS = {
     "age": ("age", "development_stage", "stage"),
     "tissue": ("tissue", "region", "organ", "source"),
     "RIN": ("rin", "rna_integrity"),
+    "treatment": ("treatment", "diet", "drug"),
 }
+
+
+def _column(adata: anndata.AnnData, field: str) -> str | None:
+    """The column of the sample table that has one of `FIELDS`; the group is none of them."""
+    about = adata.uns["epigen"]
+    if field == "donor" and about.get("donor"):
+        return about["donor"]
+    columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
+    column = next((columns[word] for word in FIELDS[field] if word in columns), None)
+    # An accession of each sample is no batch.
+    return None if field == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs else column
+
+
+def with_field(adata: anndata.AnnData, field: str) -> int:
+    """How many samples have a value of one of `FIELDS`; 0 where no column has it."""
+    column = _column(adata, field)
+    return 0 if column is None else int(adata.obs[column].notna().sum())
 
 
 def missing_metadata(adata: anndata.AnnData) -> dict[str, str]:
     """For each of `FIELDS`: the column that has it, how many samples lack it, or that it is missing."""
-    about = adata.uns["epigen"]
-    columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
-    row = {"cohort": about["name"]}
-    for name, synonyms in FIELDS.items():
-        named = about.get("donor") if name == "donor" else None
-        column = named or next((columns[word] for word in synonyms if word in columns), None)
-        if name == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs:
-            column = None  # an accession of each sample is no batch
-        empty = 0 if column is None else int(adata.obs[column].isna().sum())
-        row[name] = "missing" if column is None else f"{column}, {empty} empty" if empty else str(column)
+    row = {"cohort": adata.uns["epigen"]["name"]}
+    for field in FIELDS:
+        column = _column(adata, field)
+        empty = adata.n_obs - with_field(adata, field)
+        row[field] = "missing" if column is None else f"{column}, {empty} empty" if empty else str(column)
     return row
