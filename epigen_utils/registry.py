@@ -23,7 +23,7 @@ import pooch
 import requests
 import yaml
 
-from epigen_utils import geo, paths
+from epigen_utils import download, geo, paths
 from epigen_utils.errors import DataError
 from epigen_utils.files import sha256, write_atomically
 
@@ -229,14 +229,14 @@ def _from_url(spec: File, target: Path, expected: str | None) -> None:
 
 
 def _download(url: str, target: Path, expected: str | None) -> None:
-    """Fetch beside the target, check, rename: pooch does all three."""
+    """Fetch beside the target, check, rename: pooch does all three; a broken download goes on at the next call."""
     try:
         pooch.retrieve(
             url,
             known_hash=expected and f"sha256:{expected}",
             fname=target.name,
             path=target.parent,
-            downloader=pooch.HTTPDownloader(progressbar="ipykernel" not in sys.modules, timeout=60),
+            downloader=download.Resumed(target.with_name(target.name + ".part")),
         )
     except ValueError as error:
         got = re.search(r"but got '?([0-9a-f]{64})", str(error))
@@ -244,9 +244,8 @@ def _download(url: str, target: Path, expected: str | None) -> None:
             f"{url}: wrong hash, SHA-256 is {got[1] if got else 'another'}, expected {expected}; retry, or mend the registry"
         ) from None
     except requests.RequestException as error:
-        raise DataError(
-            f"{url}: cannot be downloaded ({type(error).__name__}); check the connection and retry"
-        ) from None
+        mend = "check the address" if isinstance(error, requests.HTTPError) else "retry: it goes on where it broke off"
+        raise DataError(f"{url}: cannot be downloaded ({type(error).__name__}); {mend}") from None
 
 
 def _record(target: Path) -> Path:

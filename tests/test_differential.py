@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ttest_ind, ttest_rel
 
 from epigen_utils import datasets, differential, effects, expression, paths, registry, simulate
 from epigen_utils.errors import DataError
@@ -154,7 +155,8 @@ def test_contrasts_come_from_the_caller_the_table_or_the_groups(small):
     fish = datasets.load("slc13a5-sim")
     design, found = differential.contrasts_of(fish)
     assert design == "~batch + genotype"
-    assert found == {name: ("genotype", name, "WT") for name in ("DM", "5a1", "5b1")}
+    singles = {name: ("genotype", name, "WT") for name in ("DM", "5a1", "5b1")}
+    assert found == singles | {"mutants": ("genotype", "DM+5a1+5b1", "WT")}
     design, found = differential.contrasts_of(fish, contrast="genotype,DM,5a1")
     assert design == "~genotype"
     assert found == {"DM against 5a1": ("genotype", "DM", "5a1")}
@@ -204,6 +206,37 @@ def test_dispersions_beside_r(pasilla):
         ratio = np.log2(ours.loc[seen, column] / theirs.loc[seen, theirs_column])
         assert abs(ratio.median()) < 0.5, column
     assert np.corrcoef(np.log(ours.loc[seen, "final"]), np.log(theirs.loc[seen, "dispersion"]))[0, 1] > 0.95
+
+
+def test_linear_is_students_t_and_with_donors_the_paired_one(small):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(6, 3)), small.obs_names, list("xyz"))
+    pairs = {"b": ("condition", "b", "a")}
+    found = differential.linear(small, table, design="~condition", contrasts=pairs).set_index("feature")
+    a, b = table[:3], table[3:]
+    np.testing.assert_allclose(found["p"], ttest_ind(b, a).pvalue)
+    interval = ttest_ind(b, a).confidence_interval()
+    np.testing.assert_allclose(found[["low", "high"]].T, [interval.low, interval.high])
+    paired = differential.linear(small, table, design="~donor + condition", contrasts=pairs)
+    np.testing.assert_allclose(paired["p"], ttest_rel(b, a).pvalue)
+    np.testing.assert_allclose(paired["difference"], b.mean().to_numpy() - a.mean().to_numpy())
+    assert differential.linear(small, table * 0, design="~condition", contrasts=pairs)["p"].isna().all()
+    with pytest.raises(DataError, match="no level 'c'"):
+        differential.linear(small, table, design="~condition", contrasts={"c": ("condition", "c", "a")})
+
+
+def test_shuffles_call_little_where_the_groups_differ_in_all():
+    adata = simulate.negative_binomial_cohort(groups={"c": 5, "m": 5}, reference="c", n_genes=150, n_changed=0)
+    adata.obs["group"] = pd.Categorical(adata.obs["group"], ["c", "m"])
+    adata.uns["epigen"] = {"name": "n", "group": "group", "measure": "counts"}
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(10, 150)), adata.obs_names)
+    table.iloc[5:, :20] += 6
+    design, contrasts = differential.contrasts_of(adata)
+    observed = (differential.linear(adata, table, design=design, contrasts=contrasts)["padj"] < 0.05).sum()
+    null = differential.called_under_shuffles(adata, table, alpha=0.05, n_permutations=30, seed=0)
+    assert 20 <= observed <= 25
+    assert len(null) == 30
+    assert np.median(null) == 0
 
 
 def test_numbers_are_covariates_where_levels_would_be_too_many(small):

@@ -63,3 +63,35 @@ def test_variance_ranks_and_set_scores_by_hand():
     assert scores["flat"].isna().all()
     assert scores["none"].isna().all()
     assert list(expression.scaled(table).columns) == ["x", "y"]
+
+
+def test_matrices_side_by_side():
+    adata = datasets.load("negative-binomial-sim")
+    lengths = pd.Series(1000.0, adata.var_names[:50])
+    tables = expression.normalised(adata, design="~group", lengths=lengths)
+    assert list(tables) == ["raw counts", "log2 counts", "log2, size factors", "VST, blind", "VST, design", "log2 TPM"]
+    assert tables["log2 TPM"].shape == (12, 50)
+    del tables["log2 TPM"]
+    found = expression.compare(tables, n_top=20).set_index("matrix")
+    assert found.loc["raw counts", "top shared"] == 20
+    assert found.loc["raw counts", "Spearman"] > 0.8, "the spread of counts grows with their mean"
+    assert abs(found.loc["VST, blind", "Spearman"]) < 0.5
+    assert found["largest share"].idxmax() == "raw counts"
+    assert "log2 TPM" not in expression.normalised(adata, design="~group")
+
+
+def test_scores_have_an_index_of_excitation_and_inhibition():
+    table = pd.DataFrame({"e": [1.0, 2, 3], "i": [3.0, 2, 1], "x": [1.0, 1, 1]})
+    scores = expression.set_scores(table, {"Glutamatergic": ["e"], "GABAergic": ["i"], "none": ["x"]})
+    assert scores["E/I index"].tolist() == [-2, 0, 2]
+    assert scores["none"].isna().all()
+    assert "E/I index" not in expression.set_scores(table, {"Glutamatergic": ["e"]})
+
+
+def test_log_scale_of_counts_is_the_vst_and_of_intensities_the_log(small):
+    small.uns["epigen"]["measure"] = "intensity"
+    small.layers["intensity"] = np.full((6, 4), 7.0)
+    assert (expression.on_log_scale(small) == 3).all().all()
+    adata = datasets.load("negative-binomial-sim")
+    adata.layers["counts"][:, 0] = 0
+    assert expression.on_log_scale(adata).shape == (12, 1999), "a gene without counts has no value"

@@ -1,8 +1,11 @@
 import gzip
 
+import anndata
+import numpy as np
+import pandas as pd
 import pytest
 
-from epigen_utils import datasets, geo, paths
+from epigen_utils import datasets, genes, geo, paths
 from epigen_utils.errors import DataError
 
 # The layout of a series matrix as GEO writes it; the values are made up.
@@ -73,3 +76,47 @@ def test_a_series_from_a_server_to_counts(cache, serve, with_registry, series, m
     assert adata.layers["counts"].tolist() == [[5, 0], [6, 1], [7, 2], [8, 3]]
     recorded = {path.name for path in cache.rglob("*.sha256")}
     assert recorded == {"matrix.txt.gz.sha256", "GSE1_raw_counts.csv.gz.sha256"}
+
+
+ANNOTATION = "\n".join(
+    [
+        "^Annotation",
+        "!Annotation_platform = GPL341",
+        "#ID = ID from Platform data table",
+        "!platform_table_begin",
+        "ID\tGene title\tGene symbol\tGene ID",
+        "p1_at\tglial fibrillary acidic protein\tGfap\t24387",
+        "p2_at\ttwo genes\tAqp4///Vim\t1///2",
+        "p3_at\tno gene\t\t",
+        "p4_at\tglial fibrillary acidic protein\tGfap\t24387",
+        "!platform_table_end",
+    ]
+)
+
+
+def test_a_platforms_annotation_names_genes_of_probes(tmp_path):
+    path = tmp_path / "GPL341.annot.gz"
+    with gzip.open(path, "wt") as stream:
+        stream.write(ANNOTATION)
+    symbols = geo.platform(path)
+    assert symbols.to_dict() == {"p1_at": "Gfap", "p4_at": "Gfap"}
+    values = np.array([[1.0, 5, 5, 9], [2, 5, 5, 9]])
+    array = anndata.AnnData(
+        obs=pd.DataFrame(index=["a", "b"]),
+        var=pd.DataFrame({"symbol": ["p1_at", "p2_at", "p3_at", "p4_at"]}, index=["p1_at", "p2_at", "p3_at", "p4_at"]),
+        layers={"intensity": values},
+    )
+    named = genes.of_probes(array, symbols)
+    assert list(named.var_names) == ["Gfap"]
+    assert named.var["probe"].tolist() == ["p4_at"], "the probe with the higher mean"
+    with pytest.raises(DataError, match="none of the 4 probes"):
+        genes.of_probes(array, pd.Series({"q": "Gfap"}))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("ID\n", "no !platform_table_begin"), ("!platform_table_begin\nA\tB\n", "no columns ID")]
+)
+def test_what_is_no_annotation_is_one_line(tmp_path, content, said):
+    (tmp_path / "x.annot").write_text(content)
+    with pytest.raises(DataError, match=said):
+        geo.platform(tmp_path / "x.annot")

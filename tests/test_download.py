@@ -1,0 +1,107 @@
+import http.server
+import threading
+
+import pytest
+import requests
+
+from epigen_utils import download, paths, registry
+from epigen_utils.errors import DataError
+
+CONTENT = bytes(range(256)) * 4000
+
+
+class Broken(http.server.BaseHTTPRequestHandler):
+    """Sends half of what is asked for until ``whole`` is set; understands ranges unless told not to."""
+
+    whole, ranges, etag = False, True, '"one"'
+    asked: list = []
+
+    def do_GET(self):
+        self.asked.append(self.headers.get("Range"))
+        start = 0
+        wanted = self.headers.get("Range")
+        if wanted and self.ranges and self.headers.get("If-Range") == self.etag:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(CONTENT):
+                self.send_error(416)
+                return
+            self.send_response(206)
+        else:
+            self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        if self.etag:
+            self.send_header("ETag", self.etag)
+        self.end_headers()
+        rest = CONTENT[start:]
+        self.wfile.write(rest if self.whole else rest[: len(rest) // 2])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    handler = type("Handler", (Broken,), {"asked": []})
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield handler, f"http://127.0.0.1:{running.server_port}/counts.txt"
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture
+def fetch(cache, with_registry, server):
+    entry = (
+        "x: {title: t, species: s, kind: reads, real: true, licence: l, citation: c, card: k, files: {a: {url: '%s'}}}"
+    )
+    with_registry(entry % server[1])
+    return lambda: registry.fetch("x")["a"]
+
+
+def folder():
+    return sorted(path.name for path in (paths.CACHE / "x" / "a").glob("*"))
+
+
+def test_a_broken_download_is_one_line_and_goes_on(fetch, server):
+    handler, _ = server
+    with pytest.raises(DataError, match="cannot be downloaded .*it goes on where it broke off"):
+        fetch()
+    assert folder() == ["counts.txt.part", "counts.txt.part.version"]
+    handler.whole = True
+    assert fetch().read_bytes() == CONTENT
+    first, second = handler.asked
+    assert first is None
+    came = int(second.removeprefix("bytes=").removesuffix("-"))
+    assert len(CONTENT) // 2 - download.CHUNK < came <= len(CONTENT) // 2, "all but the last chunk is kept"
+    assert folder() == ["counts.txt", "counts.txt.sha256"]
+
+
+@pytest.mark.parametrize("change", [{"etag": '"two"'}, {"ranges": False}])
+def test_a_changed_file_or_a_server_without_ranges_starts_again(fetch, server, change):
+    handler, _ = server
+    with pytest.raises(DataError):
+        fetch()
+    for name, value in change.items():
+        setattr(handler, name, value)
+    handler.whole = True
+    assert fetch().read_bytes() == CONTENT
+
+
+def test_without_a_version_nothing_is_joined(fetch, server):
+    handler, _ = server
+    handler.etag = ""
+    with pytest.raises(DataError):
+        fetch()
+    handler.whole = True
+    assert fetch().read_bytes() == CONTENT
+    assert handler.asked == [None, None]
+
+
+def test_a_part_that_is_already_whole_is_asked_for_again(fetch, server):
+    handler, url = server
+    handler.whole = True
+    (paths.CACHE / "x" / "a").mkdir(parents=True)
+    (paths.CACHE / "x" / "a" / "counts.txt.part").write_bytes(CONTENT)
+    (paths.CACHE / "x" / "a" / "counts.txt.part.version").write_text('"one"')
+    assert fetch().read_bytes() == CONTENT
+    assert requests.get(url, timeout=5).content == CONTENT
