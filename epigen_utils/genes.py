@@ -65,7 +65,8 @@ def orthologs(species: str) -> pd.DataFrame:
     Returns
     -------
     Columns ``symbol``, ``human`` and ``kind`` (one2one, one2many, many2one, many2many; read from the pairs themselves).
-    Mouse: Ensembl BioMart. Zebrafish: ZFIN. Rat: HomoloGene. Human: itself.
+    Mouse: Ensembl BioMart. Zebrafish: ZFIN. Rat: HomoloGene, from the mirror or from NCBI; where neither can be had, genes
+    of the same name but for case, of kind ``same name``. Human: itself.
 
     Raises
     ------
@@ -82,7 +83,9 @@ def orthologs(species: str) -> pd.DataFrame:
         raw = pd.read_csv(registry.fetch("orthologs-zebrafish")["evidence"], sep="\t", dtype=str)
         pairs = raw.rename(columns={"ZFIN Symbol": "symbol", "Human Symbol": "human"})
     elif species == "rattus_norvegicus":
-        raw = pd.read_csv(registry.fetch("orthologs-homologene")["groups"], sep="\t")
+        raw = _homologene()
+        if raw is None:
+            return _same_names(species)
         sides = {name: raw[raw["Taxonomy"] == taxon] for name, taxon in TAXA.items()}
         pairs = sides[species].merge(sides["homo_sapiens"], on="HID", suffixes=("", "_human"))
         pairs = pairs.rename(columns={"Gene.Symbol": "symbol", "Gene.Symbol_human": "human"})
@@ -97,6 +100,27 @@ def orthologs(species: str) -> pd.DataFrame:
         {"one2one": "one2one", "many2one": "one2many", "one2many": "many2one", "many2many": "many2many"}
     )
     return pairs
+
+
+def _homologene() -> pd.DataFrame | None:
+    """HomoloGene's groups (``HID``, ``Taxonomy``, ``Gene.Symbol``), or None where no source of them can be reached."""
+    if registry.at_hand("orthologs-homologene"):
+        return pd.read_csv(registry.fetch("orthologs-homologene")["groups"], sep="\t")
+    try:
+        path = registry.fetch("homologene-ncbi")["groups"]
+    except DataError:
+        return None  # the caller has a way without, and says so in the kind of each pair
+    return pd.read_csv(path, sep="\t", usecols=[0, 1, 3], names=["HID", "Taxonomy", "Gene.Symbol"], dtype={3: str})
+
+
+def _same_names(species: str) -> pd.DataFrame:
+    human = table("homo_sapiens")["symbol"].drop_duplicates()
+    human = human[human != ""]
+    own = pd.DataFrame({"symbol": table(species)["symbol"].drop_duplicates()})
+    pairs = own.merge(
+        pd.DataFrame({"human": human, "upper": human.str.upper()}), left_on=own["symbol"].str.upper(), right_on="upper"
+    )
+    return pairs[["symbol", "human"]].assign(kind="same name")
 
 
 def one_to_one(species: str) -> pd.Series:

@@ -169,6 +169,17 @@ def fetch(name: str) -> dict[str, Path]:
     return {role: _fetch(found, role) for role, spec in found.files.items() if spec.source != "simulated"}
 
 
+def at_hand(name: str) -> bool:
+    """Whether every file of a data set is in the mirror, in the cache or in the checkout, so that nothing is downloaded."""
+    found = entry(name)
+    return all(
+        spec.source in ("bundled", "simulated")
+        or _from_mirror(spec) is not None
+        or (paths.CACHE / name / role / spec.filename).exists()
+        for role, spec in found.files.items()
+    )
+
+
 def _fetch(found: Entry, role: str) -> Path:
     spec = found.files[role]
     if spec.source == "bundled":

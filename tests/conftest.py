@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import paths, registry
+from epigen_utils import genes, paths, registry
 
 MIRROR = paths.ROOT.parent / "shared" / "data"
 
@@ -23,7 +23,9 @@ def mirror(monkeypatch):
     if not MIRROR.exists():
         pytest.skip(f"no mirror at {MIRROR}")
     monkeypatch.setattr(paths, "MIRROR", str(MIRROR))
-    return MIRROR
+    genes.orthologs.cache_clear()
+    yield MIRROR
+    genes.orthologs.cache_clear()
 
 
 @pytest.fixture

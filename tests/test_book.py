@@ -378,7 +378,9 @@ def browser():
 
 
 @pytest.mark.parametrize("width", [1366, 390])
-@pytest.mark.parametrize("name", ["epilepsy/02_table_two", "epilepsy/02_table_two--mine", "claims"])
+@pytest.mark.parametrize(
+    "name", ["epilepsy/02_table_two", "epilepsy/02_table_two--mine", "epilepsy/03a_calibration", "claims"]
+)
 def test_in_a_browser(browser, address, name, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
     errors = []
@@ -402,6 +404,35 @@ def test_in_a_browser(browser, address, name, width):
             "[...document.querySelectorAll('img.epigen-figure')].map(x => getComputedStyle(x).filter)"
         )
         assert set(filters) <= {"none"}
+    page.close()
+
+
+def test_the_gene_table_is_searched_and_sorted_from_a_file(browser, site):
+    """No server: the rows come by a script, and only when they are asked for."""
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((site / "epilepsy" / "03_differential_expression.html").as_uri())
+    box = page.locator(".epigen-search").first
+    assert box.locator("tbody tr").count() == 0
+    box.locator(".epigen-search-open").click()
+    box.locator("tbody tr").first.wait_for()
+    assert box.locator("tbody tr").count() == 15
+    box.locator("input").fill("gria1")
+    box.get_by_text("1 to 1 of 1 rows").wait_for()
+    assert "Gria1" in box.locator("tbody tr").inner_text()
+    box.locator("input").fill("no such gene at all")
+    box.get_by_text("no such gene", exact=True).wait_for()
+    box.locator("input").fill("")
+    box.get_by_role("button", name="baseMean").click()
+    heads = box.locator("thead th")
+    column = [heads.nth(i).inner_text() for i in range(heads.count())].index("baseMean")
+    lowest = [float(x) for x in box.locator(f"tbody td:nth-child({column + 1})").all_inner_texts()]
+    assert lowest == sorted(lowest)
+    box.get_by_role("button", name="Next").click()
+    box.get_by_text("16 to 30 of").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert errors == []
     page.close()
 
 

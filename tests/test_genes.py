@@ -1,6 +1,9 @@
+import dataclasses
+
+import pandas as pd
 import pytest
 
-from epigen_utils import datasets, genes
+from epigen_utils import datasets, genes, registry
 from epigen_utils.errors import DataError
 
 
@@ -74,7 +77,7 @@ def test_panels_have_sources_and_known_symbols():
         name, source, *symbols = line.split("\t")
         assert len(source) > 20, name
         assert set(symbols) <= known, (name, set(symbols) - known)
-        assert len(symbols) == len(set(symbols)) >= 10
+        assert len(symbols) == len(set(symbols)) >= 4
 
 
 def test_gmt_of_the_registry():
@@ -107,3 +110,44 @@ def test_species_from_the_ids_or_symbols_without_case(small):
     assert rows.loc["GRIA1", "gene"] == "g1"
     assert rows.loc["SST", "symbol"] == "sst"
     assert rows.loc["PVALB"].isna().all()
+
+
+def test_rats_without_any_table_of_orthologs_go_by_name(cache, monkeypatch):
+    """No mirror, and a server that is not there: symbols stand for themselves, and the kind says so."""
+    entry = registry.entry("homologene-ncbi")
+    groups = dataclasses.replace(entry.files["groups"], url="http://127.0.0.1:9/homologene.data")
+    lost = dict(registry.registry()) | {"homologene-ncbi": dataclasses.replace(entry, files={"groups": groups})}
+    monkeypatch.setattr(registry, "registry", lambda: lost)
+    symbols = pd.DataFrame({"symbol": ["Gria1", "Sst", "LOC1"]})
+    human = pd.DataFrame({"symbol": ["GRIA1", "SST", ""]})
+    monkeypatch.setattr(genes, "table", {"rattus_norvegicus": symbols, "homo_sapiens": human}.get)
+    genes.orthologs.cache_clear()
+    pairs = genes.orthologs("rattus_norvegicus")
+    genes.orthologs.cache_clear()
+    assert pairs.to_dict("list") == {"symbol": ["Gria1", "Sst"], "human": ["GRIA1", "SST"], "kind": ["same name"] * 2}
+
+
+def test_homologene_as_ncbi_writes_it(cache, serve, monkeypatch):
+    url, folder, _ = serve
+    rows = ["7\t9606\t2890\tGRIA1\t1\tNP_1", "7\t10116\t50592\tGria1\t2\tNP_2", "7\t10090\t14799\tGria1\t3\tNP_3"]
+    (folder / "homologene.data").write_text("\n".join(rows) + "\n")
+    entry = registry.entry("homologene-ncbi")
+    groups = dataclasses.replace(entry.files["groups"], url=f"{url}/homologene.data")
+    local = dict(registry.registry()) | {"homologene-ncbi": dataclasses.replace(entry, files={"groups": groups})}
+    monkeypatch.setattr(registry, "registry", lambda: local)
+    genes.orthologs.cache_clear()
+    pairs = genes.orthologs("rattus_norvegicus")
+    genes.orthologs.cache_clear()
+    assert pairs.to_dict("list") == {"symbol": ["Gria1"], "human": ["GRIA1"], "kind": ["one2one"]}
+
+
+def test_lengths_by_ensembl_id_or_symbol(small):
+    airway = datasets.load("airway")
+    found = genes.lengths(airway)
+    assert found.index.isin(airway.var_names).all()
+    assert found["ENSG00000155511"] > 1000, "GRIA1"
+    small.uns["epigen"]["species"] = "mus_musculus"
+    small.var["symbol"] = ["Gria1", "Sst", "Sst", "nothing"]
+    assert list(genes.lengths(small).index) == ["g1", "g2", "g3"]
+    small.uns["epigen"]["species"] = "not stated"
+    assert genes.lengths(small).empty
