@@ -329,6 +329,9 @@ def intervals(ax: Axes, rows: pd.DataFrame) -> Axes:
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
     ax.set_yticks(place, [f"{row.human}: {row.gene}, {row.contrast}" for row in rows.itertuples()], fontsize=8)
     ax.invert_yaxis()
+    # A gene of a count or two has an interval as wide as the page.
+    reach = 1.3 * max(rows[["log2FoldChange", "reported"]].abs().max().max(), 1) if len(rows) else 1
+    ax.set_xlim(-reach, reach)
     ax.set_xlabel("log2 fold change")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14 - 0.6 / max(len(rows), 4)), ncols=2)
     return ax
@@ -380,25 +383,27 @@ def shuffles(ax: Axes, values: pd.Series, *, level: float | None = None, xlabel:
     return ax
 
 
-def sample_sizes(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Samples a group against the share of a difference that a treatment takes back, or that still counts as none.
+def sample_sizes(ax: Axes, table: pd.DataFrame, *, seen: float) -> Axes:
+    """Samples a group against the difference that a treatment takes back, or that still counts as none.
 
     Parameters
     ----------
     table
         As `power.restoration` gives it.
+    seen
+        A difference of this cohort, in standard deviations, marked on the axis.
     """
     for column, colour, mark, label in (
         ("interaction", style.PALETTE[2], "o", "to see it: genotype x treatment, each of four groups"),
         ("equivalence", style.HIGHLIGHT, "s", "to call it restored: equivalence, each of two groups"),
     ):
         shown = table[np.isfinite(table[column])]
-        ax.plot(shown["share"], shown[column], marker=mark, color=colour, label=label)
+        ax.plot(shown["effect"], shown[column], marker=mark, color=colour, label=label)
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:,g}")
     ax.yaxis.set_minor_formatter("")
-    ax.xaxis.set_major_formatter("{x:.0%}")
-    ax.set_xlabel("share of the difference between mutants and wild types")
+    ax.axvline(seen, color=style.MUTED, linestyle="--", linewidth=1, label=f"this cohort's difference ({seen:.2f})")
+    ax.set_xlabel("difference, in standard deviations within groups")
     ax.set_ylabel("samples a group, power 80%")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return ax

@@ -1,5 +1,6 @@
 """How many samples a claim needs: that a treatment brings a mutant back, or that it leaves no difference."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -52,28 +53,24 @@ def smallest_n(power: Callable[[int], float], *, wanted: float = 0.8, most: int 
     return float(high)
 
 
-def restoration(difference: float, sd: float, shares: tuple[float, ...], *, wanted: float = 0.8) -> pd.DataFrame:
-    """Samples that a claim of restoration needs, for shares of a difference that a treatment takes back.
+def restoration(effects: tuple[float, ...], *, wanted: float = 0.8) -> pd.DataFrame:
+    """Samples that a claim of restoration needs.
 
     Parameters
     ----------
-    difference
-        Of untreated mutants from wild types.
-    sd
-        Standard deviation within groups, in the same unit.
-    shares
-        Of the difference; for equivalence, the share that is still counted as none.
+    effects
+        In standard deviations within groups: what a treatment takes back of the mutants' difference; for equivalence, the
+        largest difference from wild types that still counts as none.
 
     Returns
     -------
-    A row a share: ``share``, ``effect`` (in the score's unit), ``interaction`` and ``equivalence`` (samples in each of four, and
-    in each of two groups, for the wanted power).
+    A row an effect: ``effect``, ``interaction`` and ``equivalence`` (samples in each of four, and in each of two groups, for
+    the wanted power).
     """
-    rows = []
-    for share in shares:
-        effect = abs(difference) * share
-        row = {"share": share, "effect": effect}
-        for test in (interaction, equivalence):
-            row[test.__name__] = smallest_n(lambda n, test=test, effect=effect: test(effect, sd, n), wanted=wanted)
-        rows.append(row)
+    tests = (interaction, equivalence)
+    rows = [
+        {"effect": effect}
+        | {test.__name__: smallest_n(functools.partial(test, effect, 1.0), wanted=wanted) for test in tests}
+        for effect in effects
+    ]
     return pd.DataFrame(rows)

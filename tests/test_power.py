@@ -39,8 +39,8 @@ def test_smallest_n_is_the_smallest():
     assert power.smallest_n(lambda n: 0.5) == np.inf
 
 
-def test_a_smaller_share_needs_more_samples():
-    table = power.restoration(-1.0, 0.8, (0.5, 1.0))
+def test_a_smaller_effect_needs_more_samples():
+    table = power.restoration((0.5, 1.0))
     assert table["effect"].tolist() == [0.5, 1.0]
     assert table["interaction"].is_monotonic_decreasing
     assert table["equivalence"].is_monotonic_decreasing

@@ -4,6 +4,7 @@ import zipfile
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -60,6 +61,16 @@ def test_table_keeps_full_precision_and_escapes(page, shown):
     assert "the gene" in myst
     assert ":name: epilepsy-02_table_two--alone-tab-t" in myst
     assert pd.read_csv(page / "tables" / "t.csv").loc[0, "p"] == 0.123456789
+
+
+def test_searchable_rows_are_a_script_and_a_csv(page, shown):
+    frame = pd.DataFrame({"gene": ["a", "</script>"], "p": [0.123456, np.nan], "n": [1, 2]})
+    report.searchable("all", frame, text="Search")
+    script = (page / "tables" / "all.js").read_text()
+    rows = json.loads(script.removeprefix("epigenRows(").removesuffix(");\n"))
+    assert rows == {"columns": ["gene", "p", "n"], "rows": [["a", 0.123, 1], ["</script>", None, 2]]}
+    assert pd.read_csv(page / "tables" / "all.csv")["p"][0] == 0.123456
+    assert "::::{div} epigen-search" in shown[0][-1]["text/markdown"]
 
 
 def test_figure_has_alt_text_data_code_and_hash(page, shown):
