@@ -57,13 +57,7 @@ def negative_binomial_cohort(
     depth = 2 ** rng.uniform(-0.5, 0.5, len(labels))
     mu = depth[:, None] * mean * 2 ** truth[labels].to_numpy().T
     counts = rng.poisson(rng.gamma(1 / dispersion, dispersion * mu)).astype(np.int64)
-    names = [f"{label}_{i + 1}" for label, size in groups.items() for i in range(size)]
-    return anndata.AnnData(
-        obs=pd.DataFrame({"group": labels}, index=names),
-        var=pd.DataFrame({"symbol": truth.index}, index=truth.index),
-        layers={"counts": counts},
-        varm={"log2_fold_change": truth},
-    )
+    return _cohort(counts, truth, {"group": labels})
 
 
 def thinned_cohort(
@@ -131,12 +125,18 @@ def thinned_cohort(
             changed = rng.choice(able, min(n_changed, len(able)), replace=False)
             truth.iloc[changed, truth.columns.get_loc(group)] = rng.normal(0, effect_sd, len(changed))
     keep = 2 ** (truth[labels].to_numpy().T - truth.to_numpy().max(axis=1))
-    names = [f"{label}_{labels[: i + 1].count(label)}" for i, label in enumerate(labels)]
     obs = {"genotype": labels, "batch": source.obs[batch].astype(str).to_numpy()[libraries]}
+    return _cohort(rng.binomial(split, keep), truth, obs | {"library": source.obs_names[libraries]})
+
+
+def _cohort(counts: np.ndarray, truth: pd.DataFrame, obs: dict) -> anndata.AnnData:
+    """Samples named by the first column of ``obs`` and their number in it, with the truth kept beside the counts."""
+    labels = pd.Series(next(iter(obs.values())))
+    number = labels.groupby(labels).cumcount() + 1
     return anndata.AnnData(
-        obs=pd.DataFrame(obs | {"library": source.obs_names[libraries]}, index=names),
-        var=pd.DataFrame({"symbol": symbols}, index=symbols),
-        layers={"counts": rng.binomial(split, keep)},
+        obs=pd.DataFrame(obs, index=(labels + "_" + number.astype(str)).to_numpy()),
+        var=pd.DataFrame({"symbol": truth.index}, index=truth.index),
+        layers={"counts": counts},
         varm={"log2_fold_change": truth},
     )
 
