@@ -218,3 +218,13 @@ def test_every_mirrored_file_is_the_one_registered(mirror):
             if spec.source == "mirror":
                 assert registry.fetch(name)
                 break
+
+
+def test_at_hand_is_what_needs_no_download(cache, serve, with_registry):
+    url, folder, asked = serve
+    (folder / "genes.tsv").write_bytes(BYTES)
+    with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
+    assert not registry.at_hand("one")
+    registry.fetch("one")
+    assert registry.at_hand("one")
+    assert len(asked) == 1

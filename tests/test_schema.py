@@ -115,3 +115,12 @@ def test_summary_and_missing_metadata(small):
     assert missing["donor"] == "donor"
     assert missing["sex"] == "Sex, 1 empty"
     assert missing["age"] == "missing"
+
+
+def test_samples_with_a_field(small):
+    small.obs["diet"] = ["ketogenic", None, "control", "control", None, "control"]
+    assert schema.with_field(small, "treatment") == 4
+    assert schema.with_field(small, "donor") == 6
+    assert schema.with_field(small, "sex") == 0
+    small.uns["epigen"]["group"] = "diet"
+    assert schema.with_field(small, "treatment") == 0, "the group is no description of itself"
