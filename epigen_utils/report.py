@@ -163,7 +163,7 @@ def word(name: str, content: str) -> None:
 
 
 def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, str] | None = None) -> None:
-    """Show a numbered table and keep it as CSV.
+    """Show a numbered table and keep it as CSV; without rows it says so, so that what refers to it still does.
 
     Parameters
     ----------
@@ -180,6 +180,8 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
         form = (formats or {}).get(column, "{:,.3g}" if pd.api.types.is_float_dtype(shown[column]) else "{}")
         shown[column] = ["" if pd.isna(cell) else form.format(cell) for cell in frame[column]]
     shown.columns = [str(column).replace("_", " ") for column in shown.columns]
+    if shown.empty:
+        shown = pd.DataFrame({"rows": ["none in this run"]})
     myst = markup.myst_table(shown, caption=caption, label=page.label("tab", name))
     _show(
         f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",

@@ -63,6 +63,14 @@ def test_table_keeps_full_precision_and_escapes(page, shown):
     assert pd.read_csv(page / "tables" / "t.csv").loc[0, "p"] == 0.123456789
 
 
+@pytest.mark.parametrize("frame", [pd.DataFrame(), pd.DataFrame({"gene": [], "p": []})])
+def test_a_table_without_rows_is_still_a_table(page, shown, frame):
+    report.table("t", frame, caption="A table.", formats={"p": "{:.1f}"})
+    myst = shown[0][-1]["text/markdown"]
+    assert "none in this run" in myst
+    assert myst.count("|\n") == 3
+
+
 def test_searchable_rows_are_a_script_and_a_csv(page, shown):
     frame = pd.DataFrame({"gene": ["a", "</script>"], "p": [0.123456, np.nan], "n": [1, 2]})
     report.searchable("all", frame, text="Search")
