@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from epigen_utils import differential, effects, evaluation, simulate
+from epigen_utils import designs, differential, effects, evaluation, simulate
 
 COMPARED = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
 
@@ -137,30 +137,40 @@ def shuffled(
 ) -> pd.DataFrame:
     """Differential expression of real data under its own labels, and under shuffled ones.
 
-    Only samples of the two groups are used. Labels are shuffled as `evaluation.labelings` does; of a labeling and its mirror
+    Only samples of the two groups are used; pooled levels become one group. Labels are shuffled as `evaluation.labelings` does; of a labeling and its mirror
     image one is tested. Counts of genes are correlated, so that the number called swings widely from shuffle to shuffle.
 
     Returns
     -------
     A row a labeling, the observed one first: ``labels`` (observed or shuffled), ``agree`` (share of the samples that keep
     their label or, if more, get the other), ``called``, ``rejected`` (share of p-values below ``alpha``).
+
+    Raises
+    ------
+    DataError
+        As of `differential.deseq`, if the observed labels cannot be tested.
     """
     variable, target, reference = contrast
-    kept = adata.obs[variable].astype(str).isin([target, reference]).to_numpy()
-    observed = adata.obs[variable].astype(str).to_numpy()[kept]
+    designs.check_contrast(adata, contrast)
+    words = adata.obs[variable].astype(str)
+    targets = words.isin(designs.levels(adata, variable, target)).to_numpy()
+    kept = targets | (words == reference).to_numpy()
+    observed = np.where(targets, target, reference)[kept]
     chosen = None if donors is None else np.asarray(donors)[kept]
+    new = list(evaluation.labelings(observed, donors=chosen, n_permutations=4 * n_shuffles, seed=seed))
+    # Where they are few they come in alphabetical order, of which the first are all alike.
+    order = np.random.default_rng(seed).permutation(len(new))
     seen, rows = set(), []
-    for labels in [observed, *evaluation.labelings(observed, donors=chosen, n_permutations=4 * n_shuffles, seed=seed)]:
+    for labels in [observed, *(new[place] for place in order)]:
         key = tuple(labels == labels[0])
         if key in seen or len(rows) > n_shuffles:
             continue
         seen.add(key)
-        new = adata[kept].copy()
-        new.obs[variable] = pd.Categorical(labels, [reference, target])
-        matrix = differential.design_matrix(new, design).to_numpy()
-        if np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+        cohort = adata[kept].copy()
+        cohort.obs[variable] = pd.Categorical(labels, [reference, target])
+        if rows and not designs.is_full_rank(designs.matrix(cohort, design)):
             continue  # the shuffle made the groups one with another term
-        found = differential.deseq(new, design=design, contrast=contrast, alpha=alpha)
+        found = differential.deseq(cohort, design=design, contrast=(variable, target, reference), alpha=alpha)
         same = (labels == observed).mean()
         row = {"labels": "shuffled" if rows else "observed", "agree": max(same, 1 - same)}
         rows.append(

@@ -107,7 +107,9 @@ def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
     """Set each claim beside the number of the run it names.
 
     A claim is decided only by the data set (and model) in its ``needs``, real; any other run gives *needs data*, and
-    its number stands in ``method_check``.
+    its number stands in ``method_check``. A number that says what it was computed ``of`` stands for that data set alone. A
+    number that is NaN was looked for and is not there, such as the adjusted p of a gene that is too low to be tested:
+    the claim does not hold.
 
     Parameters
     ----------
@@ -129,8 +131,8 @@ def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
         value = metric.get("value", math.nan)
         wanted = {part.strip() for part in claim["needs"].split(";")}
         data = run.get("datasets", {})
-        real = {name for name, about in data.items() if about["nature"] == "real"}
-        decided = wanted <= real | {run.get("model", "")} and not math.isnan(value)
+        real = {name for name, about in data.items() if about["nature"] == "real" and metric.get("of", name) == name}
+        decided = wanted <= real | {run.get("model", "")} and bool(metric)
         if decided:
             verdict = REPRODUCED if agrees(claim["reported"], claim["tolerance"], value) else claim["otherwise"]
         else:

@@ -80,6 +80,9 @@ def load(
         levels = adata.obs[group].astype(str)
         first = [about["reference"]] if about.get("reference") else []
         adata.obs[group] = pd.Categorical(levels, [*first, *(x for x in dict.fromkeys(levels) if x not in first)])
+    if (donor := about.get("donor")) in adata.obs:
+        # A donor's number is a name.
+        adata.obs[donor] = pd.Categorical(adata.obs[donor].astype(object).map(str, na_action="ignore"))
     return adata
 
 
@@ -151,7 +154,8 @@ def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData
     ensembl = adata.var_names.str.match(readers.ENSEMBL)
     if "ensembl_id" not in adata.var and ensembl.sum() > 0.5 * len(ensembl):
         # Some old annotations add a few ids of other kinds (LRG_1).
-        adata.var["ensembl_id"] = adata.var_names.where(ensembl, "")
+        ids = adata.var_names.str.replace(r"\.\d+$", "", regex=True)  # the version, as GENCODE writes it
+        adata.var["ensembl_id"] = ids.where(ensembl, "")
     return adata
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from epigen_utils import genes
+from epigen_utils import designs, genes
 
 
 def summary(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
@@ -69,6 +69,19 @@ def table_one(
         "same sign",
     ]
     return pd.DataFrame(rows, columns=columns)
+
+
+def planted(truth: pd.DataFrame, adata: anndata.AnnData, contrast: tuple[str, str, str]) -> pd.Series:
+    """The planted log2 fold change of every gene in a contrast; pooled levels count the same each.
+
+    Parameters
+    ----------
+    truth
+        Genes x levels of the group, against one level that has no column.
+    """
+    variable, target, reference = contrast
+    change = truth[designs.levels(adata, variable, target)].mean(axis=1)
+    return change - truth[reference] if reference in truth else change
 
 
 def against_truth(results: pd.DataFrame, truth: pd.Series, *, alpha: float, edges: tuple[float, ...]) -> pd.DataFrame:

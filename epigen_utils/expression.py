@@ -9,6 +9,7 @@ import pandas as pd
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.preprocessing import deseq2_norm_fit, deseq2_norm_transform
 
+from epigen_utils import designs
 from epigen_utils.errors import DataError
 
 
@@ -17,6 +18,31 @@ def counts(adata: anndata.AnnData) -> pd.DataFrame:
     values = adata.layers["counts"]
     values = values.toarray() if hasattr(values, "toarray") else values
     return pd.DataFrame(values, index=adata.obs_names, columns=adata.var_names)
+
+
+def by_donor(adata: anndata.AnnData) -> anndata.AnnData:
+    """The counts of a donor's samples summed, where each donor is in one group; otherwise the data set as it is.
+
+    Two samples of one animal are no two animals: tested as if they were, they make any difference between animals look
+    like one between groups. Where a donor is in several groups it is a block instead (`designs.contrasts_of`).
+
+    Returns
+    -------
+    Donors x genes, named by donor; of ``obs`` the columns that are the same in all samples of every donor.
+    """
+    about = adata.uns["epigen"]
+    if not designs.donors_are_nested(adata) or not adata.obs[about["donor"]].duplicated().any():
+        return adata
+    donor = adata.obs[about["donor"]]
+    codes, donors = pd.factorize(donor)
+    sums = np.zeros((len(donors), adata.n_vars), np.int64)
+    np.add.at(sums, codes, counts(adata).to_numpy())
+    first = adata.obs.groupby(codes, sort=False)
+    same = [column for column in adata.obs if (first[column].nunique(dropna=False) == 1).all()]
+    obs = adata.obs.loc[~donor.duplicated(), same].set_axis(donors.astype(str))
+    found = anndata.AnnData(obs=obs, var=adata.var.copy(), layers={"counts": sums}, uns=adata.uns.copy())
+    found.uns["samples_of_donors"] = adata.n_obs
+    return found
 
 
 def size_factors(adata: anndata.AnnData) -> pd.Series:
@@ -69,10 +95,13 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     Raises
     ------
     DataError
-        As `size_factors`.
+        As `size_factors`, and as `designs.check`.
     """
     size_factors(adata)
-    dds = DeseqDataSet(counts=counts(adata), metadata=adata.obs, design=design or "~1", quiet=True)
+    if design:
+        designs.check(adata, design)
+    metadata = designs.covariates(adata.obs)
+    dds = DeseqDataSet(counts=counts(adata), metadata=metadata, design=design or "~1", quiet=True)
     with quiet_pydeseq2():
         dds.fit_size_factors()
         if design:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from epigen_utils import paths, registry
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, Unreachable
 
 #: Names that the papers print, and the genes they mean.
 ALIASES = {"PVLAB": "PVALB"}
@@ -108,7 +108,7 @@ def _homologene() -> pd.DataFrame | None:
         return pd.read_csv(registry.fetch("orthologs-homologene")["groups"], sep="\t")
     try:
         path = registry.fetch("homologene-ncbi")["groups"]
-    except DataError:
+    except Unreachable:
         return None  # the caller has a way without, and says so in the kind of each pair
     return pd.read_csv(path, sep="\t", usecols=[0, 1, 3], names=["HID", "Taxonomy", "Gene.Symbol"], dtype={3: str})
 
@@ -179,8 +179,8 @@ def named(adata: anndata.AnnData) -> anndata.AnnData:
     species = species_of(adata)
     if not (adata.var["symbol"] == adata.var_names).all() or "ensembl_id" not in adata.var or not species:
         return adata
-    symbols = table(species).set_index("ensembl_id")["symbol"]
-    adata.var["symbol"] = symbols.reindex(adata.var_names).fillna(adata.var_names.to_series()).to_numpy()
+    symbols = table(species).set_index("ensembl_id")["symbol"].reindex(adata.var["ensembl_id"])
+    adata.var["symbol"] = np.where(symbols.isna(), adata.var_names, symbols)
     return adata
 
 
@@ -219,15 +219,19 @@ def lengths(adata: anndata.AnnData) -> pd.Series:
     return found.dropna()
 
 
+#: Kinds of pairs of orthologs, read from human to the species; the last stands in where there is no table of them.
+KINDS = ("one2one", "one2many", "many2one", "many2many", "same name")
+
+
 def coverage(adata: anndata.AnnData) -> dict[str, object]:
     """How many genes of a data set have human orthologs, by kind; shares of genes and of counts."""
     pairs = orthologs(species_of(adata) or "not stated")
     kinds = pairs.drop_duplicates("symbol").set_index("symbol")["kind"]
     kind = kinds.reindex(adata.var["symbol"]).to_numpy()
-    counts = adata.layers["counts"].sum(axis=0)
+    counts = np.asarray(adata.layers["counts"].sum(axis=0)).ravel()
     has = ~pd.isna(kind)
     row = {"genes": adata.n_vars, "with a human ortholog": int(has.sum())}
     row["share of counts"] = float(counts[has].sum() / counts.sum())
-    for name in ("one2one", "one2many", "many2one", "many2many"):
+    for name in KINDS:
         row[name] = int((kind == name).sum())
     return row

@@ -24,8 +24,8 @@ import requests
 import yaml
 
 from epigen_utils import download, geo, paths
-from epigen_utils.errors import DataError
-from epigen_utils.files import sha256, write_atomically
+from epigen_utils.errors import DataError, Unreachable
+from epigen_utils.files import locked, sha256, write_atomically
 
 KINDS = ("bulk", "cells", "annotation", "model", "reads")
 SOURCES = ("bundled", "package", "url", "geo", "mirror", "simulated")
@@ -196,10 +196,10 @@ def _fetch(found: Entry, role: str) -> Path:
         spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(found, "series")))
     # Two files of a set may have one name in different folders of their package.
     target = paths.CACHE / found.name / role / spec.filename
-    expected = spec.sha256 or _seen(target)
-    if not (target.exists() and (expected is None or sha256(target) == expected)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
+    with locked(target.parent):
+        expected = spec.sha256 or _seen(target)
+        if not (target.exists() and (expected is None or sha256(target) == expected)):
+            (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
     return target
 
 
@@ -256,7 +256,7 @@ def _download(url: str, target: Path, expected: str | None) -> None:
         ) from None
     except requests.RequestException as error:
         mend = "check the address" if isinstance(error, requests.HTTPError) else "retry: it goes on where it broke off"
-        raise DataError(f"{url}: cannot be downloaded ({type(error).__name__}); {mend}") from None
+        raise Unreachable(f"{url}: cannot be downloaded ({type(error).__name__}); {mend}") from None
 
 
 def _record(target: Path) -> Path:

@@ -143,12 +143,25 @@ def uses(name: str, role: str = "") -> Path:
 
 
 def value(
-    name: str, number: float, *, low: float | None = None, high: float | None = None, n: int | None = None
+    name: str,
+    number: float,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+    of: str = "",
 ) -> None:
-    """Keep a number for the prose (``{glue:text}``) and for ``metrics.json``, with its interval and n where it has them."""
+    """Keep a number for the prose (``{glue:text}``) and for ``metrics.json``, with its interval and n where it has them.
+
+    Parameters
+    ----------
+    of
+        The data set that it was computed from, where the page has several and a claim could take it for another's.
+    """
     number = float(number)
     more = {"low": low, "high": high, "n": n}
-    _open().metrics[name] = {"value": number} | {key: float(x) for key, x in more.items() if x is not None}
+    kept = {"value": number} | {key: float(x) for key, x in more.items() if x is not None}
+    _open().metrics[name] = kept | ({"of": of} if of else {})
     myst_nb.glue(name, number, display=False)
 
 
@@ -187,14 +200,6 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
         f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",
         markup.html_table(shown, caption=markup.plain(caption)),
     )
-
-
-def download(name: str, frame: pd.DataFrame, *, text: str) -> None:
-    """Offer a table that is too long to show, as CSV."""
-    page = _open()
-    path = page.results / "tables" / f"{name}.csv"
-    write_atomically(path, frame.to_csv(index=False))
-    _show(f"{{download}}`{text} <{page.link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
 
 
 def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
@@ -342,7 +347,7 @@ def _claims(page: _Page, record: dict) -> None:
         )
         return
     judged = claims.judge(own, {page.notebook: record, page.key: record})
-    if all(about["nature"] == "your own" for about in page.datasets.values()):
+    if any(about["nature"] == "your own" for about in page.datasets.values()):
         say("The claims that this chapter judges are about other data; they stand on the chapter's main page.")
     else:
         table("claims", claims.for_reading(judged), caption="Reported and reproduced.")

@@ -6,7 +6,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import f as f_distribution
 from scipy.stats import false_discovery_control, median_abs_deviation
 
-from epigen_utils import embedding
+from epigen_utils import designs, embedding
 
 #: Median absolute deviations below the median correlation at which a sample is called unlike the others.
 OUTLIER = -5.0
@@ -41,7 +41,7 @@ def components_and_metadata(table: pd.DataFrame, obs: pd.DataFrame, *, n_compone
     table
         Samples x genes, on a log-like scale.
     obs
-        The sample table. Numbers are a slope, words are levels; a column that is constant, has missing values, or leaves
+        The sample table, read as by `designs.covariates`: numbers are a slope, words are levels. A column that is constant, has missing values, or leaves
         no sample over is passed over.
 
     Returns
@@ -49,6 +49,7 @@ def components_and_metadata(table: pd.DataFrame, obs: pd.DataFrame, *, n_compone
     A row a column and component: ``column``, ``component``, ``variance`` (share that the component explains), ``R2``, ``p``
     (F test) and ``padj`` (Benjamini-Hochberg over all rows).
     """
+    obs = designs.covariates(obs)
     points, shares = embedding.pca(table, n_components=min(n_components, len(table) - 1))
     rows = []
     for column in obs:

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import calibration, datasets, differential, simulate
+from epigen_utils import calibration, simulate
+from epigen_utils.errors import DataError
 
 
 def results(**columns):
@@ -69,10 +70,20 @@ def test_shuffles_stay_within_donors_and_lose_the_difference():
     assert found["called"][0] > 2 * found["called"][1:].max()
 
 
-def test_blocks_are_donors_or_what_the_design_blocks_on():
-    airway = datasets.load("airway")
-    assert list(differential.blocks(airway, "~cell + dex", ("dex", "trt", "untrt"))) == list(airway.obs["cell"])
-    sim = datasets.load("kcna1-sim")
-    blocked = differential.blocks(sim, "~batch + genotype", ("genotype", "KO", "WT"))
-    assert list(blocked) == list(sim.obs["batch"])
-    assert differential.blocks(sim, "~genotype", ("genotype", "KO", "WT")) is None
+def test_observed_labels_that_cannot_be_tested_are_never_taken_for_shuffled_ones():
+    adata = simulate.negative_binomial_cohort(groups={"c": 3, "m": 3}, reference="c", n_genes=60, n_changed=0)
+    adata.obs["batch"] = list("xxxyyy")
+    chosen = {"design": "~batch + group", "contrast": ("group", "m", "c"), "donors": None}
+    with pytest.raises(DataError, match="cannot be told apart"):
+        calibration.shuffled(adata, **chosen, n_shuffles=3, alpha=0.05, seed=0)
+
+
+def test_shuffles_are_drawn_from_all_labelings_and_pooled_levels_are_one_group():
+    adata = simulate.negative_binomial_cohort(
+        groups={"c": 4, "m": 2, "n": 2}, reference="c", n_genes=60, n_changed=0, seed=2
+    )
+    found = calibration.shuffled(
+        adata, design="~group", contrast=("group", "m+n", "c"), donors=None, n_shuffles=12, alpha=0.05, seed=0
+    )
+    assert len(found) == 13
+    assert (found["agree"][1:] == 0.5).sum() > 3, "the first labelings in alphabetical order keep most labels"

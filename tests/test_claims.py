@@ -79,6 +79,21 @@ def test_the_model_is_part_of_what_is_needed():
     assert judge(run(0.90, model="gpt2-xl"), needs=needs)["verdict"] == claims.REPRODUCED
 
 
+def test_a_number_of_another_data_set_of_the_page_never_decides():
+    pages = {"table-two": {"nature": "real"}, "other": {"nature": "real"}}
+    metric = {"auc": {"value": 0.9, "of": "other"}}
+    row = judge({"datasets": pages, "model": "", "metrics": metric})
+    assert row["verdict"] == "needs data: table-two"
+    assert row["method_check"] == 0.9
+    metric["auc"]["of"] = "table-two"
+    assert judge({"datasets": pages, "model": "", "metrics": metric})["verdict"] == claims.REPRODUCED
+
+
+def test_a_p_value_that_filtering_took_out_is_no_call():
+    row = judge(run(math.nan), reported="<0.05")
+    assert row["verdict"] == claims.NOT_REPRODUCED
+
+
 def test_a_metric_that_was_not_computed_needs_data():
     row = judge(REAL | {"metrics": {}})
     assert row["verdict"] == "needs data: table-two"

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_ind, ttest_rel
 
-from epigen_utils import datasets, differential, effects, expression, paths, registry, simulate
+from epigen_utils import datasets, designs, differential, effects, expression, paths, simulate
 from epigen_utils.errors import DataError
 
 REFERENCE = paths.ROOT / "tests" / "reference"
@@ -122,13 +122,6 @@ def test_mistakes_are_one_line(small):
         differential.deseq(small, design="~condition", contrast=ok, engine="r")
 
 
-def test_contrast_as_text():
-    assert differential.parse_contrast("condition, ko,wt") == ("condition", "ko", "wt")
-    for text in ("condition,ko", "a,b,c,d", "a,,b"):
-        with pytest.raises(DataError, match="variable,target,reference"):
-            differential.parse_contrast(text)
-
-
 def test_vst_against_its_namesakes_in_r(pasilla):
     """The transformation is R's up to the trend's asymptote, which shifts low counts most; stated, not hidden."""
     for name, design, largest, at_large in (("vst_blind", "", 0.3, 0.05), ("vst_design", DESIGN, 0.55, 0.12)):
@@ -149,29 +142,6 @@ def test_tpm(small):
     np.testing.assert_allclose(found.iloc[0], row / row.sum() * 1e6)
     with pytest.raises(ValueError, match="none of the 4 genes has a length"):
         expression.tpm(small, pd.Series({"ENSG1": 1}))
-
-
-def test_contrasts_come_from_the_caller_the_table_or_the_groups(small):
-    fish = datasets.load("slc13a5-sim")
-    design, found = differential.contrasts_of(fish)
-    assert design == "~batch + genotype"
-    singles = {name: ("genotype", name, "WT") for name in ("DM", "5a1", "5b1")}
-    assert found == singles | {"mutants": ("genotype", "DM+5a1+5b1", "WT")}
-    design, found = differential.contrasts_of(fish, contrast="genotype,DM,5a1")
-    assert design == "~genotype"
-    assert found == {"DM against 5a1": ("genotype", "DM", "5a1")}
-    small.obs["condition"] = small.obs["condition"].astype("category")
-    design, found = differential.contrasts_of(small)
-    assert design == "~donor + condition"
-    assert found == {"b against a": ("condition", "b", "a")}
-
-
-def test_every_row_of_the_contrasts_is_of_a_known_data_set():
-    table = pd.read_csv(paths.CONTRASTS, dtype=str, keep_default_na=False)
-    assert list(table.columns) == ["id", "variable", "reference", "target", "blocking"]
-    assert table["id"].is_unique
-    for name in table["id"].str.partition(":")[0]:
-        registry.entry(name)
 
 
 def test_several_contrasts_of_one_fit_and_pooled_levels():
@@ -231,19 +201,12 @@ def test_shuffles_call_little_where_the_groups_differ_in_all():
     adata.uns["epigen"] = {"name": "n", "group": "group", "measure": "counts"}
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(10, 150)), adata.obs_names)
     table.iloc[5:, :20] += 6
-    design, contrasts = differential.contrasts_of(adata)
+    design, contrasts = designs.contrasts_of(adata)
     observed = (differential.linear(adata, table, design=design, contrasts=contrasts)["padj"] < 0.05).sum()
     null = differential.called_under_shuffles(adata, table, alpha=0.05, n_permutations=30, seed=0)
     assert 20 <= observed <= 25
     assert len(null) == 30
     assert np.median(null) == 0
-
-
-def test_numbers_are_covariates_where_levels_would_be_too_many(small):
-    small.obs["age"] = ["31", "42", "29", "55", "61", "38"]
-    assert list(differential.design_matrix(small, "~age + condition")) == ["Intercept", "age", "condition[T.b]"]
-    small.obs["batch"] = list("121212")
-    assert "batch[T.2]" in differential.design_matrix(small, "~batch + condition")
 
 
 def test_summary_counts(ours):

@@ -33,6 +33,15 @@ def test_false_discoveries_and_power_by_hand():
     assert np.isnan(effects.false_discovery_rate(results.assign(padj=1.0), truth, alpha=0.05)[0])
 
 
+def test_planted_changes_of_pooled_levels_and_of_another_reference():
+    fish = datasets.load("slc13a5-sim")
+    truth = fish.varm["log2_fold_change"]
+    pooled = effects.planted(truth, fish, ("genotype", "DM+5a1", "WT"))
+    np.testing.assert_allclose(pooled, (truth["DM"] + truth["5a1"]) / 2)
+    between = effects.planted(truth, fish, ("genotype", "DM", "5a1"))
+    np.testing.assert_allclose(between, truth["DM"] - truth["5a1"])
+
+
 @pytest.fixture
 def ranked():
     rng = np.random.default_rng(0)

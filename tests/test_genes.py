@@ -1,7 +1,10 @@
 import dataclasses
 
+import anndata
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from epigen_utils import datasets, genes, registry
 from epigen_utils.errors import DataError
@@ -151,3 +154,18 @@ def test_lengths_by_ensembl_id_or_symbol(small):
     assert list(genes.lengths(small).index) == ["g1", "g2", "g3"]
     small.uns["epigen"]["species"] = "not stated"
     assert genes.lengths(small).empty
+
+
+def test_sparse_counts_and_ids_with_versions():
+    human = genes.table("homo_sapiens").query("symbol in ['SST', 'GFAP', 'GRIA1']")
+    adata = anndata.AnnData(
+        var=pd.DataFrame(index=[f"{name}.{place}" for place, name in enumerate(human["ensembl_id"])]),
+        X=sparse.csr_matrix(np.arange(6).reshape(2, 3)),
+        obs=pd.DataFrame(index=["a", "b"]),
+    )
+    adata = datasets._finish(adata, "counts", "own")
+    adata.uns["epigen"] = {"name": "own", "species": "not stated", "measure": "counts"}
+    assert set(genes.named(adata).var["symbol"]) == {"SST", "GFAP", "GRIA1"}
+    assert genes.lengths(adata).notna().all()
+    assert len(genes.lengths(adata)) == 3
+    assert genes.coverage(adata)["share of counts"] == 1

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from epigen_utils import datasets, differential, genes, simulate
+from epigen_utils import datasets, designs, differential, genes, simulate
 
 
 def test_counts_have_the_model_s_mean_and_variance():
@@ -42,7 +42,7 @@ def test_a_thinned_cohort_has_the_wanted_design(fish):
     assert fish.obs.groupby("library", observed=True)["genotype"].nunique().eq(2).all(), "parts go to different groups"
     assert fish.obs.groupby("genotype", observed=True)["batch"].nunique().eq(2).all()
     assert {"gria1a", "gria1b"} <= set(fish.var_names)
-    assert np.linalg.matrix_rank(differential.design_matrix(fish, "~batch + genotype")) == 5
+    assert np.linalg.matrix_rank(designs.matrix(fish, "~batch + genotype")) == 5
 
 
 def test_thinning_only_takes_away_and_parts_add_up_to_less_than_the_library(fish):
