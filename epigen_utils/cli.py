@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from epigen_utils import paths, progress, registry, runs
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, closest
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data = typer.Typer(help="Data sets of the registry.", no_args_is_help=True)
@@ -92,7 +92,7 @@ def build(
     if only:
         chosen = [run for run in planned if run.key == only]
         if not chosen:
-            raise DataError(f"--only {only}: no such run; {registry.closest(only, [run.key for run in planned])}")
+            raise DataError(f"--only {only}: no such run; {closest(only, [run.key for run in planned])}")
         targets = [str(chosen[0].metrics)]
     _snakemake(profile, own, targets, cores, executor)
     done = chosen[0].results if only else paths.SITE / "index.html"
@@ -230,7 +230,7 @@ def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(re
     """List the data sets of the registry."""
     chosen = [entry for entry in registry.registry().values() if kind in ("", entry.kind)]
     if not chosen:
-        raise DataError(f"--kind {kind}: no such kind; {registry.closest(kind, registry.KINDS)}")
+        raise DataError(f"--kind {kind}: no such kind; {closest(kind, registry.KINDS)}")
     rows = [
         [e.name, e.kind, e.nature, e.species, ", ".join(sorted({f.source for f in e.files.values()})), e.title]
         for e in chosen

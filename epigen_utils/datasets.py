@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 
 from epigen_utils import readers, registry, schema
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, closest
 from epigen_utils.files import sha256
 
 #: Above this many values a matrix is kept sparse.
@@ -70,7 +70,7 @@ def load(
     about |= {key: value for key, value in given.items() if value}
     adata.uns["epigen"] = about
     if task and task not in schema.TASKS:
-        raise DataError(f"task {task!r}: {registry.closest(task, schema.TASKS)}")
+        raise DataError(f"task {task!r}: {closest(task, schema.TASKS)}")
     if not task:
         task = "intensity" if about["measure"] == "intensity" else "groups" if about.get("group") else "counts"
     if problems := schema.check(adata, task=task):
@@ -95,7 +95,7 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
         from epigen_utils import simulate
 
         adata = getattr(simulate, simulated[0].simulated)(**simulated[0].args)
-        hashes = {"simulated": hashlib.sha256(np.ascontiguousarray(adata.layers["counts"]).tobytes()).hexdigest()}
+        hashes = {"simulated": _sha256_of(adata.layers["counts"])}
     else:
         found = registry.fetch(name)
         adata = _finish(readers.READERS[entry.read](found, **entry.options), entry.measure, name)
@@ -110,6 +110,13 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
     }
     about |= {"licence": entry.licence, "citation": entry.citation, "sha256": hashes}
     return adata, about | {key: value for key, value in keep.items() if value}
+
+
+def _sha256_of(values: np.ndarray | sparse.csr_matrix) -> str:
+    digest = hashlib.sha256()
+    for part in (values.indptr, values.indices, values.data) if sparse.issparse(values) else (values,):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def _load_own(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata.AnnData, dict]:

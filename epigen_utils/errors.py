@@ -1,4 +1,6 @@
-"""The errors that are meant for the user's eyes."""
+"""The errors that are meant for the user's eyes, and how they name what was meant."""
+
+import difflib
 
 
 class DataError(ValueError):
@@ -7,3 +9,12 @@ class DataError(ValueError):
 
 class Unreachable(DataError):
     """A file that is on another machine, which does not answer."""
+
+
+def closest(word: str, known) -> str:
+    """The nearest known word, or all of them: the mend of a typo."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    names = sorted(known)
+    return f"known: {', '.join(names[:12])}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from epigen_utils import paths, registry
 from epigen_utils.errors import DataError, Unreachable
@@ -235,3 +236,50 @@ def coverage(adata: anndata.AnnData) -> dict[str, object]:
     for name in KINDS:
         row[name] = int((kind == name).sum())
     return row
+
+
+def humanised(adata: anndata.AnnData) -> anndata.AnnData:
+    """Counts under human Ensembl ids, for what knows human genes only: through orthologs, or through symbols.
+
+    Paralogs of one human gene are summed; a gene with several human orthologs is left out, since its counts are of none of them
+    alone. What was lost is in ``uns["humanised"]``: genes and share of counts that have a place.
+
+    Returns
+    -------
+    Samples or cells x human genes, depth over all genes in ``obs["n_counts"]``; a human data set that has Ensembl ids is given
+    back as it is.
+
+    Raises
+    ------
+    DataError
+        If the species is not known, or none of its genes has a place.
+    """
+    species = species_of(adata)
+    if species == "homo_sapiens" and "ensembl_id" in adata.var:
+        return adata
+    if not species:
+        raise DataError(f"{adata.uns['epigen']['name']}: species not stated; name it to read its genes as human ones")
+    ids = table("homo_sapiens").query("symbol != ''").drop_duplicates("symbol").set_index("symbol")["ensembl_id"]
+    if species == "homo_sapiens":
+        place = ids.reindex([repair(symbol) for symbol in adata.var["symbol"]])
+    else:
+        pairs = orthologs(species)
+        pairs = pairs[pairs["kind"].isin(["one2one", "one2many", "same name"])]
+        human = pairs.assign(ensembl_id=pairs["human"].map(ids)).dropna().drop_duplicates("symbol")
+        place = human.set_index("symbol")["ensembl_id"].reindex(named(adata).var["symbol"])
+    codes, names = pd.factorize(place)
+    if not len(names):
+        raise DataError(f"{adata.uns['epigen']['name']}: none of its genes has a human id; is it {species}?")
+    inside = np.flatnonzero(codes >= 0)
+    deal = sparse.csr_matrix((np.ones(len(inside), np.int64), (inside, codes[inside])), (adata.n_vars, len(names)))
+    counts = sparse.csr_matrix(adata.layers["counts"]) @ deal
+    symbols = pd.Series(ids.index, ids.to_numpy())
+    var = pd.DataFrame(
+        {"symbol": symbols[~symbols.index.duplicated()].reindex(names).to_numpy(), "ensembl_id": names}, names
+    )
+    found = anndata.AnnData(obs=adata.obs.copy(), var=var, layers={"counts": counts.tocsr()}, uns=adata.uns.copy())
+    share = float(counts.sum() / adata.layers["counts"].sum())
+    found.uns["humanised"] = {"species": species, "genes": len(inside), "of": adata.n_vars, "share of counts": share}
+    # The depth of a cell is over all its genes, also those without a place.
+    found.obs["n_counts"] = np.asarray(adata.layers["counts"].sum(axis=1)).ravel()
+    return found

@@ -6,7 +6,6 @@ user's cache, then from its source, and is never used before its SHA-256 agrees.
 
 import csv
 import dataclasses
-import difflib
 import html
 import os
 import re
@@ -24,7 +23,7 @@ import requests
 import yaml
 
 from epigen_utils import download, geo, paths
-from epigen_utils.errors import DataError, Unreachable
+from epigen_utils.errors import DataError, Unreachable, closest
 from epigen_utils.files import locked, sha256, write_atomically
 
 KINDS = ("bulk", "cells", "annotation", "model", "reads")
@@ -77,15 +76,6 @@ class Entry:
     @property
     def nature(self) -> str:
         return "real" if self.real else "simulated"
-
-
-def closest(word: str, known) -> str:
-    """The nearest known word, or all of them: the mend of a typo."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    names = sorted(known)
-    return f"known: {', '.join(names[:12])}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _build(cls, where: str, given: dict, **extra):

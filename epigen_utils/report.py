@@ -25,7 +25,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from epigen_utils import claims, markup, notebooks, paths, provenance, registry
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, closest
 from epigen_utils.files import sha256, write_atomically
 
 text = markup.text
@@ -101,7 +101,7 @@ def _parameters(notebook: str) -> dict:
     injected = next((cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")), "")
     for name in re.findall(r"^(\w+) = ", injected, re.M):
         if name not in known:
-            raise DataError(f"{notebook}: unknown parameter {name!r}; {registry.closest(name, known)}")
+            raise DataError(f"{notebook}: unknown parameter {name!r}; {closest(name, known)}")
     return {name: shell.user_ns[name] for name in known if name in shell.user_ns}
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from epigen_utils import notebooks, paths, registry
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, closest
 
 #: Parameters that name a data set; a run is stale when the registry's entry of one changes.
 DATASETS = ("dataset", "published", "gene_sets", "diet", "probes")
@@ -168,7 +168,7 @@ def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None
     run = dataclasses.replace(run, parameters=values | {"results_dir": str(run.results.relative_to(paths.ROOT))})
     for dataset in run.datasets:
         if dataset not in registry.registry() and not Path(dataset).is_file():
-            near = registry.closest(dataset, registry.registry())
+            near = closest(dataset, registry.registry())
             raise DataError(f"{path}: {notebook}: {name}: {dataset}: no such data set or file; {near}")
     return run
 
@@ -178,7 +178,7 @@ def check_parameters(where: str, source: Path, values: dict) -> None:
     known = notebooks.parameters(source)
     for name in values:
         if name not in known:
-            raise DataError(f"{where}: unknown parameter {name!r}; {registry.closest(name, known)}")
+            raise DataError(f"{where}: unknown parameter {name!r}; {closest(name, known)}")
 
 
 def _own_runs(found: list[Run], profile: str, own: dict) -> list[Run]:

@@ -3,6 +3,7 @@
 import anndata
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from epigen_utils import datasets, genes
 
@@ -169,3 +170,100 @@ def _deal(batches: np.ndarray, groups: dict[str, int], rng: np.random.Generator)
     rows = [library for level in levels for _ in range(parts) for library in by_batch if batches[library] == level]
     cycle = [group for i in range(max(groups.values())) for group, size in groups.items() if i < size]
     return np.array(rows[:wanted]), cycle
+
+
+#: Quantiles of the number of genes in a cell of Genecorpus-30M (paper B, Figure 5; facts of its authors' notebook).
+GENECORPUS_LENGTHS = {0.0: 7, 0.25: 74, 0.5: 234, 0.75: 897, 0.93: 2048, 1.0: 4000}
+
+
+def cell_corpus(
+    *,
+    n_cells: int = 2000,
+    n_genes: int = 6000,
+    n_types: int = 6,
+    n_donors: int = 12,
+    n_regulators: int = 60,
+    n_targets: int = 25,
+    n_housekeeping: int = 200,
+    lengths: dict[float, float] | None = None,
+    seed: int = 0,
+) -> anndata.AnnData:
+    """Single cells in which regulators set the expression of their targets, with the network kept beside the counts.
+
+    A cell's regulators have activities: what its type gives them, what its donor's disease adds to a few of them, and noise of
+    the cell's own. The log rate of a regulator and of each of its targets goes up with the activity (the target's by a
+    weight, some of them negative); donors have small effects of their own; housekeeping genes are high and follow nothing.
+    Counts are Poisson draws at a depth that gives the wanted number of detected genes.
+
+    Parameters
+    ----------
+    n_donors
+        Half of them have the disease ``disease``, the others are ``normal``.
+    n_targets
+        Of each regulator; a gene can have several regulators.
+    lengths
+        Quantile -> number of genes detected in a cell; Genecorpus-30M's by default.
+
+    Returns
+    -------
+    AnnData, cells x genes with human Ensembl ids (protein-coding): ``obs`` has ``cell_type``, ``donor`` and ``disease``,
+    ``var`` has ``symbol``, ``regulator`` and ``housekeeping``, ``varm["regulon"]`` the weights, genes x regulators.
+    """
+    rng = np.random.default_rng(seed)
+    coding = genes.table("homo_sapiens").query("biotype == 'protein_coding' and symbol != ''")
+    coding = coding.drop_duplicates("symbol").sample(n_genes, random_state=seed).sort_values("ensembl_id")
+    roles = rng.permutation(n_genes)
+    housekeeping, regulators = roles[:n_housekeeping], roles[n_housekeeping : n_housekeeping + n_regulators]
+    others = np.setdiff1d(np.arange(n_genes), housekeeping)
+    weights = np.zeros((n_genes, n_regulators))
+    for k, regulator in enumerate(regulators):
+        targets = rng.choice(np.setdiff1d(others, [regulator]), n_targets, replace=False)
+        weights[targets, k] = rng.choice([1.0, 1.0, 1.0, -1.0], n_targets) * rng.uniform(0.6, 1.2, n_targets)
+    baseline = rng.normal(0, 1.3, n_genes)
+    baseline[housekeeping] = rng.normal(4, 0.6, n_housekeeping)
+    baseline[regulators] = rng.normal(0.5, 0.5, n_regulators)
+    follows = weights.copy()
+    follows[regulators, np.arange(n_regulators)] = 1.0
+
+    types = rng.integers(n_types, size=n_cells)
+    donors = rng.integers(n_donors, size=n_cells)
+    ill = np.arange(n_donors) % 2 == 1
+    of_type = np.where(rng.random((n_types, n_regulators)) < 0.25, 2.0, -0.5)
+    of_disease = np.where(rng.random(n_regulators) < 0.15, 1.0, 0.0) * rng.choice([-1, 1], n_regulators)
+    activity = of_type[types] + ill[donors][:, None] * of_disease + rng.normal(0, 0.5, (n_cells, n_regulators))
+    of_donor = rng.normal(0, 0.15, (n_donors, n_genes))
+    of_donor[:, housekeeping] = 0
+
+    wanted = np.interp(rng.random(n_cells), *zip(*sorted((lengths or GENECORPUS_LENGTHS).items()), strict=True))
+    counts = []
+    for first in range(0, n_cells, 500):
+        rows = slice(first, first + 500)
+        rate = np.exp(baseline + activity[rows] @ follows.T + of_donor[donors[rows]])
+        share = rate / rate.sum(axis=1, keepdims=True)
+        counts.append(sparse.csr_matrix(rng.poisson(share * _depth(share, wanted[rows])[:, None]).astype(np.int32)))
+    names = coding["ensembl_id"].to_numpy()
+    var = pd.DataFrame({"symbol": coding["symbol"].to_numpy(), "ensembl_id": names}, index=names)
+    var["regulator"], var["housekeeping"] = False, False
+    var.iloc[regulators, 2], var.iloc[housekeeping, 3] = True, True
+    obs = pd.DataFrame({"cell_type": types, "donor": donors}, index=[f"cell_{i}" for i in range(n_cells)])
+    obs["cell_type"], obs["disease"] = (
+        "type " + obs["cell_type"].astype(str),
+        np.where(ill[donors], "disease", "normal"),
+    )
+    obs["donor"] = "donor " + obs["donor"].astype(str)
+    regulon = pd.DataFrame(weights, names, names[regulators])
+    adata = anndata.AnnData(
+        obs=obs, var=var, layers={"counts": sparse.vstack(counts, format="csr")}, varm={"regulon": regulon}
+    )
+    detected = np.diff(adata.layers["counts"].indptr) >= min((lengths or GENECORPUS_LENGTHS).values())
+    return adata[detected].copy()
+
+
+def _depth(share: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Depth at which a cell is expected to show the wanted number of genes, by bisection on a log scale."""
+    low, high = np.full(len(wanted), 0.0), np.full(len(wanted), 18.0)
+    for _ in range(25):
+        middle = (low + high) / 2
+        too_few = (1 - np.exp(-np.exp(middle)[:, None] * share)).sum(axis=1) < wanted
+        low, high = np.where(too_few, middle, low), np.where(too_few, high, middle)
+    return np.exp(high)

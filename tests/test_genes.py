@@ -169,3 +169,30 @@ def test_sparse_counts_and_ids_with_versions():
     assert genes.lengths(adata).notna().all()
     assert len(genes.lengths(adata)) == 3
     assert genes.coverage(adata)["share of counts"] == 1
+
+
+def test_counts_under_human_ids():
+    fish = datasets.load("slc13a5-sim")
+    found = genes.humanised(fish)
+    ids = genes.table("homo_sapiens").drop_duplicates("symbol").set_index("symbol")["ensembl_id"]
+    both = fish[:, ["gria1a", "gria1b"]].layers["counts"].sum(axis=1)
+    np.testing.assert_array_equal(found[:, ids["GRIA1"]].layers["counts"].toarray().ravel(), both)
+    assert found.var.loc[ids["GRIA1"], "symbol"] == "GRIA1"
+    assert found.var_names.str.startswith("ENSG").all()
+    assert not found.var_names.has_duplicates
+    lost = found.uns["humanised"]
+    assert 0.9 < lost["share of counts"] <= 1
+    assert lost["genes"] <= lost["of"] == fish.n_vars
+    np.testing.assert_array_equal(found.obs["n_counts"], fish.layers["counts"].sum(axis=1))
+    airway = datasets.load("airway")
+    assert genes.humanised(airway) is airway
+    human = airway[:, :2000].copy()
+    named = genes.named(human).var["symbol"].to_numpy()
+    human.var = pd.DataFrame({"symbol": named}, index=named)
+    human = human[:, ~human.var_names.duplicated()].copy()
+    by_symbol = genes.humanised(human)
+    assert by_symbol.uns["humanised"]["share of counts"] > 0.9
+    assert (by_symbol.var_names == by_symbol.var["ensembl_id"]).all()
+    fish.uns["epigen"]["species"] = "not stated"
+    with pytest.raises(DataError, match="species not stated"):
+        genes.humanised(fish)

@@ -1,0 +1,129 @@
+"""Models of the papers by name, as Hugging Face configurations and classes."""
+
+from types import MethodType
+
+import torch
+from torch import nn
+from transformers import AutoConfig, BertConfig, BertForMaskedLM, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import MaskedLMOutput
+
+from epigen_utils.errors import closest
+
+#: Published sizes. Geneformer-V1-10M: its config.json. Students: paper B's configs/config.yaml; all have four layers and four
+#: heads, and the activation and dropout that BertConfig has by default. Theirs is a vocabulary of 25,426.
+PRESETS = {
+    "geneformer-10m": {
+        "hidden_size": 256,
+        "num_hidden_layers": 6,
+        "intermediate_size": 512,
+        "hidden_act": "relu",
+        "hidden_dropout_prob": 0.02,
+        "attention_probs_dropout_prob": 0.02,
+    },
+    "student-4.3m": {"hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 512},
+    "student-3m": {"hidden_size": 96, "num_hidden_layers": 4, "intermediate_size": 384},
+    "student-2m": {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 256},
+    # Without dropout of attention, for which the CPU has no fast kernel.
+    "bert-tiny": {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "hidden_act": "relu",
+        "hidden_dropout_prob": 0.02,
+        "attention_probs_dropout_prob": 0.0,
+    },
+}
+#: Tokens of Geneformer-V1.
+V1_TOKENS = 25_426
+#: Label of a position that is not to be predicted.
+IGNORED = -100
+
+
+def preset(name: str, **changes) -> PretrainedConfig:
+    """The configuration of a named model.
+
+    Parameters
+    ----------
+    changes
+        Of the configuration, such as ``vocab_size`` for a vocabulary of one's own.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"model {name!r}: {closest(name, PRESETS)}")
+    shared = {"vocab_size": V1_TOKENS, "num_attention_heads": 4, "max_position_embeddings": 2048, "pad_token_id": 0}
+    return BertConfig(**(shared | PRESETS[name] | changes))
+
+
+def build(config: PretrainedConfig, head: str, *, seed: int = 0) -> PreTrainedModel:
+    """A model with fresh weights.
+
+    Parameters
+    ----------
+    head
+        ``masked-lm``: logits only where a label asks for them (`masked_positions_only`).
+    seed
+        Of the weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no such head.
+    """
+    if head not in HEADS:
+        raise ValueError(f"head {head!r}: {closest(head, HEADS)}")
+    torch.manual_seed(seed)
+    return HEADS[head](config)
+
+
+def load(folder: str, head: str = "masked-lm") -> PreTrainedModel:
+    """A published or a saved checkpoint, from a folder, without asking a model hub."""
+    model = CLASSES[head].from_pretrained(folder, config=AutoConfig.from_pretrained(folder), local_files_only=True)
+    return masked_positions_only(model) if head == "masked-lm" else model
+
+
+def n_parameters(model: nn.Module) -> int:
+    """Weights of a model, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def masked_positions_only(model: BertForMaskedLM) -> BertForMaskedLM:
+    """Make a masked language model project to the vocabulary only the positions that have a label.
+
+    The projection is most of the cost of a small model with a large vocabulary, and 85% of it is thrown away otherwise. Loss
+    and gradients are those of the plain model (tests/test_models.py); without labels the output is the plain one as well.
+    """
+    model.forward = MethodType(_forward_where_asked, model)
+    return model
+
+
+def _forward_where_asked(
+    self: BertForMaskedLM,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    labels: torch.Tensor | None = None,
+    **options,
+) -> MaskedLMOutput:
+    """As `BertForMaskedLM.forward`; with labels, ``logits`` are of the labelled positions only, labelled x vocabulary.
+
+    The Trainer says by ``num_items_in_batch`` how many labels there are over all devices and accumulated parts.
+    """
+    if labels is None:
+        return BertForMaskedLM.forward(self, input_ids, attention_mask, **options)
+    whole = options.pop("num_items_in_batch", None)
+    hidden = self.bert(input_ids, attention_mask=attention_mask, **options).last_hidden_state
+    asked = labels != IGNORED
+    logits = self.cls(hidden[asked])
+    # A batch of very short cells can be without a masked gene: no loss, and no gradient.
+    loss = (
+        nn.functional.cross_entropy(logits.float(), labels[asked], reduction="sum") if len(logits) else hidden.sum() * 0
+    )
+    loss = loss / (whole if whole is not None else max(len(logits), 1))
+    return MaskedLMOutput(loss=loss, logits=logits)
+
+
+CLASSES = {"masked-lm": BertForMaskedLM}
+HEADS = {"masked-lm": lambda config: masked_positions_only(BertForMaskedLM(config))}

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+
+from epigen_utils import batching, vocabularies
+from epigen_utils.models import IGNORED
+
+VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(500)}, name="v", special=True)
+
+
+def rows(n, length, seed=0):
+    rng = np.random.default_rng(seed)
+    return [{"input_ids": np.r_[2, rng.permutation(500)[:length] + 4, 3], "row": i} for i in range(n)]
+
+
+def test_shares_of_masks():
+    cells = rows(200, 400)
+    batch = batching.MaskedGenes(VOCABULARY)(cells)
+    ids = batching.pad([cell["input_ids"] for cell in cells], 0)
+    chosen = batch["labels"] != IGNORED
+    assert chosen.sum() / (200 * 400) == pytest.approx(0.15, abs=0.005)
+    assert (batch["labels"][chosen] == ids[chosen]).all()
+    assert (batch["input_ids"][~chosen] == ids[~chosen]).all()
+    became = batch["input_ids"][chosen]
+    assert (became == 1).float().mean() == pytest.approx(0.8, abs=0.01)
+    assert (became == ids[chosen]).float().mean() == pytest.approx(0.1, abs=0.01)
+    assert became.min() >= 1
+    assert not ((became == 0) | (became == 2) | (became == 3)).any(), "no special token takes a gene's place"
+
+
+def test_special_tokens_and_padding_are_never_asked_for():
+    cells = [*rows(1, 30), *rows(1, 5)]
+    for seed in range(30):
+        batch = batching.MaskedGenes(VOCABULARY, seed=seed)(cells)
+        assert batch["input_ids"].shape == (2, 32)
+        assert (batch["labels"][:, 0] == IGNORED).all()
+        assert (batch["labels"][1, 6:] == IGNORED).all()
+        assert batch["attention_mask"].sum(axis=1).tolist() == [32, 7]
+
+
+def test_fixed_masks_follow_the_cell_not_the_batch():
+    cells = rows(6, 40)
+    collate = batching.MaskedGenes(VOCABULARY, seed=5)
+    together, alone = collate(cells), collate([cells[4]])
+    for name in ("input_ids", "labels"):
+        torch.testing.assert_close(together[name][4], alone[name][0])
+    assert (collate(cells)["labels"] == together["labels"]).all()
+    assert (batching.MaskedGenes(VOCABULARY, seed=6)(cells)["labels"] != together["labels"]).any()
+    later = [cell | {"epoch": 1} for cell in cells]
+    assert (collate(later)["labels"] != together["labels"]).any()
+
+
+def test_padded_to_a_length():
+    assert batching.MaskedGenes(VOCABULARY, pad_to=64)(rows(2, 10))["input_ids"].shape == (2, 64)
+
+
+def test_padding_by_hand():
+    lengths = np.array([10, 10, 2, 2])
+    mixed = batching.padding(lengths, [np.array([0, 2]), np.array([1, 3])])
+    assert mixed == pytest.approx({"share": 16 / 40, "linear": 40 / 24, "quadratic": 400 / 208})
+    grouped = batching.padding(lengths, [np.array([0, 1]), np.array([2, 3])])
+    assert grouped == pytest.approx({"share": 0, "linear": 1, "quadratic": 1})
+    assert batching.padding(lengths, [np.arange(4)], pad_to=20)["share"] == pytest.approx(1 - 24 / 80)

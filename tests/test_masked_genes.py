@@ -1,0 +1,71 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from epigen_utils import batching, masked_genes, models, vocabularies
+
+VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(60)}, name="v")
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(0)
+    return {"input_ids": [rng.permutation(60)[: rng.integers(8, 50)] + 2 for _ in range(80)]}
+
+
+def test_predictions_do_not_depend_on_the_batch(cells):
+    model = models.build(models.preset("bert-tiny", vocab_size=62), "masked-lm")
+    one, many = (masked_genes.predict(model, cells, VOCABULARY, seed=1, batch_size=size) for size in (1, 16))
+    pd.testing.assert_frame_equal(one, many, rtol=1e-3)
+    asked = batching.MaskedGenes(VOCABULARY, seed=1)([{"input_ids": cells["input_ids"][7], "row": 7}])["labels"][0]
+    expected = torch.where(asked != models.IGNORED)[0].tolist()
+    assert one.loc[one["cell"] == 7, "rank"].tolist() == expected
+
+
+def test_rivals_by_hand():
+    train = {"input_ids": [[2, 3, 4], [2, 3, 5], [2, 6, 3]]}
+    counts = masked_genes.Unigram(train, VOCABULARY).counts[0]
+    assert counts[[0, 1]].tolist() == [0, 0], "no special token is ever guessed"
+    assert counts[[2, 3, 4, 61]].tolist() == [4, 4, 2, 1]
+    rng = np.random.default_rng(0)
+    valid = {"input_ids": [np.r_[2, 3, rng.permutation(50)[:30] + 7] for _ in range(40)]}
+    found = masked_genes.Unigram(train, VOCABULARY).predict(valid, VOCABULARY, seed=0)
+    two = found[found["token"] == 2]
+    assert two["nll"].unique() == pytest.approx([-np.log(4 / counts.sum())])
+    assert two["correct"].all()
+    unseen = masked_genes.Unigram(train, VOCABULARY, without_seen=True).predict(valid, VOCABULARY, seed=0)
+    assert (unseen["nll"] < found["nll"]).all(), "what the cell shows is ruled out"
+    assert list(unseen["token"]) == list(found["token"])
+
+
+def test_by_rank_knows_where_genes_stand():
+    train = {"input_ids": [np.r_[np.arange(2, 32), np.arange(32, 62)]] * 20}
+    found = masked_genes.Unigram(train, VOCABULARY, by_rank=True).predict(train, VOCABULARY, seed=0)
+    plain = masked_genes.Unigram(train, VOCABULARY).predict(train, VOCABULARY, seed=0)
+    assert found["nll"].mean() < plain["nll"].mean()
+
+
+def test_three_ways_to_average_by_hand():
+    found = pd.DataFrame({"cell": [0, 0, 0, 1], "nll": [1.0, 1.0, 1.0, 3.0], "correct": [True, True, False, False]})
+    table = masked_genes.summary(found, batch_size=1).set_index("over")
+    assert table.loc["token", "accuracy"] == pytest.approx(0.5)
+    assert table.loc["token", "perplexity"] == pytest.approx(np.exp(1.5))
+    assert table.loc["cell", "accuracy"] == pytest.approx(1 / 3)
+    assert table.loc["cell", "perplexity"] == pytest.approx((np.e + np.e**3) / 2)
+    assert table.loc["batch", "accuracy"] == pytest.approx(1 / 3)
+    assert table["n"].tolist() == [4, 2, 2]
+
+
+def test_intervals_hold_the_value_and_donors_are_drawn_whole():
+    rng = np.random.default_rng(0)
+    found = pd.DataFrame({"cell": np.repeat(np.arange(60), 20), "nll": rng.gamma(2, 1, 1200)})
+    found["correct"] = rng.random(1200) < 0.3
+    donors = np.arange(60) // 10
+    found.loc[found["cell"] < 10, "correct"] = True
+    by_cell, by_donor = masked_genes.summary(found), masked_genes.summary(found, donors=donors)
+    for table in (by_cell, by_donor):
+        for name in ("accuracy", "perplexity"):
+            assert ((table[f"{name} low"] < table[name]) & (table[name] < table[f"{name} high"])).all()
+    width = by_donor["accuracy high"] - by_donor["accuracy low"]
+    assert (width > 1.5 * (by_cell["accuracy high"] - by_cell["accuracy low"])).all()

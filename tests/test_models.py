@@ -1,0 +1,84 @@
+import json
+
+import pytest
+import torch
+from transformers import BertForMaskedLM
+
+from epigen_utils import models, registry
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("geneformer-10m", 10_288_722), ("student-4.3m", 4_352_466), ("student-3m", 3_120_178), ("student-2m", 1_988_242)],
+)
+def test_published_sizes(name, parameters):
+    """Parameters of the published checkpoints (facts/papers_audit.md, 1.1), which the papers round."""
+    assert models.n_parameters(models.build(models.preset(name), "masked-lm")) == parameters
+
+
+def test_the_teacher_is_the_published_configuration(mirror):
+    published = json.loads(registry.fetch("geneformer-published")["config"].read_text())
+    ours = models.preset("geneformer-10m").to_dict()
+    same = {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "vocab_size"}
+    same |= {"hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range"}
+    same |= {"max_position_embeddings", "type_vocab_size", "pad_token_id"}
+    assert {key: ours[key] for key in same} == {key: published[key] for key in same}
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="did you mean 'student-3m'"):
+        models.preset("student3m")
+    with pytest.raises(ValueError, match="masked-lm"):
+        models.build(models.preset("bert-tiny"), "masked_lm")
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    ids = torch.randint(2, 50, (3, 12))
+    ids[1, 9:] = 0
+    labels = torch.where(torch.rand(3, 12) < 0.3, ids, models.IGNORED)
+    labels[1, 9:] = models.IGNORED
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
+def test_masked_positions_only_gives_the_plain_loss_and_gradients(batch):
+    config = models.preset("bert-tiny", vocab_size=50, hidden_dropout_prob=0.0)
+    plain = BertForMaskedLM(config)
+    ours = models.masked_positions_only(BertForMaskedLM(config))
+    ours.load_state_dict(plain.state_dict())
+    a, b = plain(**batch), ours(**batch)
+    torch.testing.assert_close(a.loss, b.loss)
+    torch.testing.assert_close(a.logits[batch["labels"] != models.IGNORED], b.logits)
+    a.loss.backward()
+    b.loss.backward()
+    for (name, one), (_, two) in zip(plain.named_parameters(), ours.named_parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, msg=name)
+    n = int((batch["labels"] != models.IGNORED).sum())
+    torch.testing.assert_close(ours(**batch, num_items_in_batch=2 * n).loss, a.loss / 2)
+    unlabelled = {name: values for name, values in batch.items() if name != "labels"}
+    torch.testing.assert_close(plain(**unlabelled).logits, ours(**unlabelled).logits)
+
+
+def test_a_batch_without_a_masked_gene_has_no_loss_and_no_gradient(batch):
+    model = models.build(models.preset("bert-tiny", vocab_size=50), "masked-lm")
+    loss = model(**batch | {"labels": torch.full((3, 12), models.IGNORED)}).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_saved_as_hugging_face_has_it_and_read_again(tmp_path, batch):
+    model = models.build(models.preset("bert-tiny", vocab_size=50), "masked-lm", seed=3).eval()
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+    assert (tmp_path / "model.safetensors").exists()
+    again = models.load(str(tmp_path)).eval()
+    torch.testing.assert_close(model(**batch).loss, again(**batch).loss)
+
+
+def test_official_checkpoints_load(mirror):
+    folder = mirror / "reference/geneformer_official/checkpoint_v1_small"
+    model = models.load(str(folder))
+    assert model.config.vocab_size == models.V1_TOKENS
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight

@@ -1,0 +1,149 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from epigen_utils import masked_genes, models, paths, training, vocabularies
+
+VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(40)}, name="v")
+
+
+class Cells(torch.utils.data.Dataset):
+    """Cells whose genes come in pairs, so that there is something to learn."""
+
+    def __init__(self, n, seed=0):
+        rng = np.random.default_rng(seed)
+        pairs = [rng.permutation(20)[: rng.integers(3, 12)] for _ in range(n)]
+        self.ids = [np.stack([2 * pair, 2 * pair + 1], axis=1).ravel() + 2 for pair in pairs]
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, key):
+        if key in ("input_ids", "length"):
+            return self.ids if key == "input_ids" else [len(ids) for ids in self.ids]
+        return {"input_ids": self.ids[key], "length": len(self.ids[key])}
+
+
+def setup(**changes):
+    model = models.build(models.preset("bert-tiny", vocab_size=42), "masked-lm", seed=1)
+    settings = training.Settings(
+        **{"learning_rate": 3e-3, "warmup_steps": 5, "batch_size": 8, "evaluate_every": 20, "save_every": 13} | changes
+    )
+    return model, settings
+
+
+def fit(folder, model, settings, **more):
+    objective = masked_genes.Objective(VOCABULARY)
+    return training.fit(
+        model,
+        Cells(160),
+        Cells(40, 1),
+        objective=objective,
+        output_dir=folder,
+        settings=settings,
+        progress=False,
+        **more,
+    )
+
+
+def weights(model):
+    return torch.cat([parameter.detach().ravel() for parameter in model.parameters()])
+
+
+def test_it_learns_and_leaves_a_model_and_a_history(tmp_path):
+    model, settings = setup(epochs=6)
+    history = fit(tmp_path, model, settings)
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.3
+    assert history["step"].tolist() == [20, 40, 60, 80, 100, 120]
+    assert history["tokens"].is_monotonic_increasing
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "model", "settings.json"]
+    again, _ = setup(epochs=6)
+    pd.testing.assert_frame_equal(fit(tmp_path, again, settings), history)
+    torch.testing.assert_close(weights(again), weights(model))
+
+
+class Stopped(Exception):
+    """What a broken off run raises."""
+
+
+@pytest.mark.parametrize("at", [30, 47])
+def test_a_run_that_was_broken_off_ends_in_the_same_weights(tmp_path, monkeypatch, at):
+    """Checkpoints are at every 13th step, epochs are 20 steps: both are in the middle of one."""
+    model, settings = setup(epochs=4)
+    fit(tmp_path / "whole", model, settings)
+    step = training._Trainer.training_step
+    broken, _ = setup(epochs=4)
+
+    def breaks(self, *arguments, **options):
+        if self.state.global_step == at:
+            raise Stopped
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(training._Trainer, "training_step", breaks)
+    with pytest.raises(Stopped):
+        fit(tmp_path / "broken", broken, settings)
+    monkeypatch.undo()
+    resumed, _ = setup(epochs=4)
+    fit(tmp_path / "broken", resumed, settings)
+    torch.testing.assert_close(weights(resumed), weights(model), rtol=0, atol=0)
+
+
+def test_another_setting_starts_afresh(tmp_path):
+    model, settings = setup(steps=20)
+    fit(tmp_path, model, settings)
+    other, changed = setup(steps=20, learning_rate=1e-3)
+    fit(tmp_path, other, changed)
+    assert not torch.equal(weights(other), weights(model))
+    seeded, _ = setup(steps=20)
+    fit(tmp_path, seeded, settings, seed=2)
+    assert not torch.equal(weights(seeded), weights(model))
+
+
+def test_bf16_learns_too_and_fp8_says_why_not(tmp_path):
+    model, settings = setup(steps=60)
+    history = fit(tmp_path, model, settings, precision="bf16")
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    with pytest.raises(ValueError, match="fp8"):
+        fit(tmp_path / "other", model, settings, precision="fp8")
+
+
+TWO = """
+import sys, torch
+sys.path.insert(0, "tests")
+import test_training as t
+from epigen_utils import masked_genes, training
+torch.set_num_threads(1)
+processes = int(sys.argv[2])
+model, settings = t.setup(steps=6, accumulate=2 // processes, warmup_steps=0, save_every=100, evaluate_every=3, grouped=False)
+model.config.hidden_dropout_prob = 0.0
+for module in model.modules():
+    if isinstance(module, torch.nn.Dropout):
+        module.p = 0.0
+objective = masked_genes.Objective(t.VOCABULARY)
+training.fit(model, t.Cells(160), t.Cells(40, 1), objective=objective, output_dir=sys.argv[1], settings=settings, progress=False)
+"""
+
+
+def test_two_processes_give_the_loss_of_one(tmp_path):
+    """The same cells in each step: eight in two processes, or twice eight accumulated in one."""
+    (tmp_path / "two.py").write_text(TWO)
+    found = {}
+    for n in (1, 2):
+        folder = tmp_path / str(n)
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if n == 2 else []
+        done = subprocess.run(
+            [sys.executable, *launch, tmp_path / "two.py", folder, str(n)],
+            cwd=paths.ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(paths.ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found[n] = pd.read_csv(folder / "history.csv")
+    np.testing.assert_allclose(found[1]["loss"], found[2]["loss"], rtol=2e-4)
