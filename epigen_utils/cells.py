@@ -18,6 +18,7 @@ from scipy import sparse
 
 from epigen_utils import readers
 from epigen_utils.errors import DataError
+from epigen_utils.files import sha256
 
 #: Columns of var that hold Ensembl ids, where they are not the index.
 ENSEMBL_COLUMNS = ("ensembl_id", "gene_ids", "feature_id", "gene_id")
@@ -65,17 +66,33 @@ class Source:
         Name and Ensembl id, without version, of each column.
     obs
         The sample table, a row a cell.
+    uns
+        What the data set says of itself, as in an AnnData of `epigen_utils.datasets`.
     """
 
     def __init__(
-        self, where: str, matrix: object, var: pd.DataFrame, obs: pd.DataFrame, keep: np.ndarray | None = None
+        self,
+        where: str,
+        matrix: object,
+        var: pd.DataFrame,
+        obs: pd.DataFrame,
+        uns: dict,
+        keep: np.ndarray | None = None,
     ):
-        self.where, self.matrix, self.obs = where, matrix, obs
+        self.where, self.matrix, self.obs, self.uns = where, matrix, obs, uns
         self.genes = var.index.astype(str)
         self.ensembl_ids = _ensembl_ids(where, var)
         keep = np.arange(len(obs)) if keep is None else np.asarray(keep)
         self.rows = np.flatnonzero(keep) if keep.dtype == bool else np.sort(keep)
         self.table = _plain(obs)
+
+    @property
+    def n_obs(self) -> int:
+        return len(self.rows)
+
+    @property
+    def n_vars(self) -> int:
+        return len(self.genes)
 
     @property
     def schema(self) -> pa.Schema:
@@ -97,7 +114,7 @@ class InMemory(Source):
         where = adata.uns.get("epigen", {}).get("name", "data")
         if "counts" not in adata.layers:
             raise DataError(f"{where}: no layers['counts']; put the raw counts there")
-        super().__init__(where, sparse.csr_matrix(adata.layers["counts"]), adata.var, adata.obs, keep)
+        super().__init__(where, sparse.csr_matrix(adata.layers["counts"]), adata.var, adata.obs, dict(adata.uns), keep)
 
 
 class CountsFile(Source):
@@ -123,7 +140,7 @@ class CountsFile(Source):
                 place = _counts_in(path, self.file)
                 table = "raw/var" if place.startswith("raw") else "var"
                 parts = read_elem(self.file[table]), read_elem(self.file["obs"])
-            super().__init__(str(path), _matrix(self.file[place]), *parts, keep)
+            super().__init__(str(path), _matrix(self.file[place]), *parts, {"epigen": _own(path)}, keep)
         except (OSError, KeyError) as error:
             self.file.close()
             raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
@@ -136,6 +153,18 @@ class CountsFile(Source):
 
     def __exit__(self, *_exception: object) -> None:
         self.file.close()
+
+
+def _own(path: Path) -> dict[str, object]:
+    """What a file of the user's says of itself."""
+    about = {
+        "name": path.name,
+        "title": path.name,
+        "nature": "your own",
+        "species": "homo_sapiens",
+        "measure": "counts",
+    }
+    return about | {"licence": "yours", "citation": "", "sha256": {path.name: sha256(path)}}
 
 
 def _counts_in(path: Path, file: h5py.File) -> str:

@@ -4,6 +4,7 @@ Paper B, section 1.2 (Genecorpus-30M's filters) and equation 1; Theodoris et al.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from crick import TDigest
 from scipy import sparse
 
-from epigen_utils import cells, genes
+from epigen_utils import cells, datasets, genes
 from epigen_utils.encoding import TARGET_SUM
 from epigen_utils.errors import DataError
 
@@ -35,6 +36,25 @@ STEPS = {
     "depth": "total counts more than 3 SD from the data set's mean",
     "genes": "fewer than 7 protein-coding or miRNA genes",
 }
+
+
+def sources(names: Iterable[str]) -> dict[str, cells.Source]:
+    """Data sets by name, of the registry, or by the path of an h5ad, which is read a part at a time.
+
+    Genes of the registry's sets are read as human ones (`genes.humanised`); an h5ad needs human Ensembl ids.
+
+    Raises
+    ------
+    DataError
+        As `datasets.load`, `genes.humanised` and `cells.CountsFile`.
+    """
+    found = {}
+    for name in names:
+        if str(name).endswith(".h5ad"):
+            found[Path(name).name] = cells.CountsFile(name)
+        else:
+            found[name] = cells.InMemory(genes.humanised(datasets.load(name, task="counts")))
+    return found
 
 
 def measure(source: cells.Source, *, species: str = "homo_sapiens") -> pd.DataFrame:
@@ -130,6 +150,33 @@ def flow(curated: pd.DataFrame) -> pd.DataFrame:
             removed = int((table["removed"] == step).sum())
             left -= removed
             rows.append({"dataset": name, "step": step, "what": what, "removed": removed, "left": left})
+    return pd.DataFrame(rows)
+
+
+def example(sources: dict[str, cells.Source], curated: pd.DataFrame, *, n_genes: int = 2) -> pd.DataFrame:
+    """A few entries of the corpus as the paper's Figure 1 shows them: genes of some cells with what the filters go by.
+
+    Of each data set the first cell of each fate (staying, or removed by a step) is shown with its most abundant genes, and its
+    most abundant mitochondrial one.
+
+    Returns
+    -------
+    A row a gene and cell: ``gene id``, ``name``, ``data set``, ``cell``, ``count``, ``mitochondrial`` (counts of the cell),
+    ``type`` (biotype) and ``kept``.
+    """
+    known = genes.table("homo_sapiens").drop_duplicates("ensembl_id").set_index("ensembl_id")
+    rows = []
+    for cell in curated[curated["total"] > 0].drop_duplicates(["dataset", "removed"]).itertuples():
+        source = sources[cell.dataset]
+        counts = source.matrix[cell.position : cell.position + 1].toarray().ravel()
+        table = known.reindex(source.ensembl_ids).assign(count=counts)
+        mitochondrial = table["symbol"].fillna("").str.upper().str.startswith("MT-")
+        best = table.nlargest(n_genes, "count")
+        shown = pd.concat([best, table[mitochondrial].nlargest(1, "count")])
+        for gene in shown[~shown.index.duplicated()].itertuples():
+            row = {"gene id": gene.Index, "name": gene.symbol, "data set": cell.dataset, "cell": cell.cell_id}
+            row |= {"count": int(gene.count), "mitochondrial": int(table.loc[mitochondrial, "count"].sum())}
+            rows.append(row | {"type": gene.biotype, "kept": f"no: {cell.removed}" if cell.removed else "yes"})
     return pd.DataFrame(rows)
 
 

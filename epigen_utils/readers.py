@@ -5,6 +5,7 @@ import gzip
 import re
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import anndata
@@ -60,12 +61,13 @@ def _mostly_ensembl(names: pd.Index) -> bool:
 
 def _numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene", "sample")) -> pd.DataFrame:
     """The frame as numbers; the first cell that is not one is named."""
-    for column in frame.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]]:
+    words = [not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    for column in frame.columns[words]:
         bad = pd.to_numeric(frame[column], errors="coerce").isna() & frame[column].notna()
         if bad.any():
             where = f"{sides[0]} {frame.index[bad][0]!r}, {sides[1]} {column!r}"
             raise DataError(f"{path}: {where}: {frame.loc[bad, column].iloc[0]!r} is not a number; mend the cell")
-    return frame.apply(pd.to_numeric)
+    return frame.apply(pd.to_numeric) if any(words) else frame
 
 
 def read_table(
@@ -156,7 +158,7 @@ def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> p
         )
     except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
-    if names and (twice := [name for name in dict.fromkeys(names[1:]) if names[1:].count(name) > 1]):
+    if names and (twice := [name for name, times in Counter(names[1:]).items() if times > 1]):
         raise DataError(f"{path}: sample {twice[0]!r}: given {names.count(twice[0])} times; keep one, or rename")
     if names:
         frame.columns = names

@@ -1,0 +1,146 @@
+"""Plots of cells, corpora and encodings; each takes an axes and gives it back."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from epigen_utils import style
+
+
+def flow(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Cells of each data set: those that stay, and those that each step removes; `curation.flow`."""
+    names = list(dict.fromkeys(table["dataset"]))
+    stay = table.groupby("dataset", sort=False)["left"].last()
+    start = stay + table.groupby("dataset", sort=False)["removed"].sum()
+    left = np.zeros(len(names))
+    parts = {"stays": stay} | {
+        step: part.set_index("dataset")["removed"] for step, part in table.groupby("step", sort=False)
+    }
+    for (step, cells), colour in zip(parts.items(), style.PALETTE, strict=False):
+        share = (cells / start)[names].to_numpy()
+        ax.barh(names, share, left=left, color=colour, height=0.65, label=step)
+        left += share
+    for place, name in enumerate(names):
+        ax.text(1.01, place, f"{stay[name]:,} of {start[name]:,} stay", va="center", fontsize=8)
+    ax.set_xlim(0, 1)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.invert_yaxis()
+    ax.set_xlabel("share of the data set's cells")
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
+    return ax
+
+
+def depth_and_mitochondria(ax: Axes, cells: pd.DataFrame, *, title: str) -> Axes:
+    """Mitochondrial share against total counts of each cell, by what removed it; `curation.curate`."""
+    colour = dict(zip(["", "metadata", "empty", "mitochondrial", "depth", "genes"], style.PALETTE, strict=False))
+    for step, some in cells[cells["total"] > 0].groupby("removed", sort=True):
+        ax.scatter(
+            some["total"],
+            some["mitochondrial"],
+            s=8 if step else 4,
+            color=colour[step],
+            edgecolor="none",
+            label=f"{step or 'stays'} ({len(some):,})",
+            rasterized=True,
+        )
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlabel("counts in the cell")
+    ax.set_ylabel("mitochondrial share")
+    ax.set_title(title)
+    ax.legend(fontsize=7, markerscale=2)
+    return ax
+
+
+def agreement(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
+    """How far approximate medians are from the exact ones, in per cent, against the number that they are."""
+    off = 100 * (approximate / exact - 1)
+    ax.scatter(exact, off, s=5, color=style.MUTED, edgecolor="none", rasterized=True)
+    ax.axhline(0, color="black", linewidth=0.8)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:,g}")
+    ax.set_xlabel("exact non-zero median, counts in 10,000")
+    ax.set_ylabel("t-digest less exact (%)")
+    return ax
+
+
+def lengths(ax: Axes, tokens: np.ndarray, *, marks: dict[str, float], label: str = "genes in a cell") -> Axes:
+    """Histogram of the lengths of cells, with named lengths marked."""
+    ax.hist(tokens, bins=50, color=style.PALETTE[2], edgecolor="white", linewidth=0.3)
+    top = ax.get_ylim()[1]
+    for place, (name, at) in enumerate(marks.items()):
+        ax.axvline(at, color=style.HIGHLIGHT, linewidth=1.2, linestyle="--")
+        right = at > 0.7 * ax.get_xlim()[1]
+        ax.annotate(
+            f"{name} {at:,.0f}",
+            (at, top * (0.97 - 0.09 * place)),
+            xytext=(-4 if right else 4, 0),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            va="top",
+            fontsize=8,
+        )
+    ax.set_xlabel(label)
+    ax.set_ylabel("cells")
+    return ax
+
+
+def places(ax: Axes, rows: pd.DataFrame) -> Axes:
+    """AUC of each class of genes by encoding, with intervals; right of one half, the class stands in front.
+
+    Parameters
+    ----------
+    rows
+        ``class``, ``encoding``, ``mean``, ``low``, ``high``.
+    """
+    classes = list(dict.fromkeys(rows["class"]))
+    encodings = list(dict.fromkeys(rows["encoding"]))
+    for shift, (name, colour) in enumerate(zip(encodings, (style.PALETTE[2], style.HIGHLIGHT), strict=False)):
+        some = rows[rows["encoding"] == name].set_index("class").reindex(classes)
+        y = np.arange(len(classes)) + 0.24 * (shift - (len(encodings) - 1) / 2)
+        error = [some["mean"] - some["low"], some["high"] - some["mean"]]
+        ax.errorbar(some["mean"], y, xerr=error, fmt="os"[shift], color=colour, label=name, markersize=5)
+    ax.axvline(0.5, color=style.MUTED, linewidth=0.8)
+    ax.set_yticks(range(len(classes)), classes)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("probability of standing before another gene (AUC)")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return ax
+
+
+def thinning(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Medians over cells, with the middle half, of what is left of an encoding against the share of counts kept."""
+    names = {"kept": "genes still detected", "top": "first genes still first", "spearman": "Spearman of the ranks"}
+    for (column, name), colour, marker in zip(names.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        quarters = table.groupby("share")[column].quantile([0.25, 0.5, 0.75]).unstack()
+        ax.fill_between(quarters.index, quarters[0.25], quarters[0.75], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(quarters.index, quarters[0.5], color=colour, marker=marker, label=name)
+    ax.set_xscale("log")
+    ax.set_xticks(sorted(table["share"].unique()))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.xaxis.set_minor_formatter("")
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel("share of the counts that is kept")
+    ax.set_ylabel("of the full encoding")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def composition(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Share of cells by kind (rows) in each data set (columns), as stacked bars."""
+    left = np.zeros(table.shape[1])
+    for place, (kind, cells) in enumerate(table.iterrows()):
+        share = (cells / table.sum()).to_numpy()
+        ax.barh(
+            list(table.columns), share, left=left, color=style.PALETTE[place % 8], label=str(kind), edgecolor="white"
+        )
+        left += share
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_xlim(0, 1)
+    ax.invert_yaxis()
+    ax.set_xlabel("share of the cells")
+    ax.legend(ncols=2, loc="upper left", bbox_to_anchor=(0, -0.3), fontsize=8)
+    return ax

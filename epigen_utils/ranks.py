@@ -1,0 +1,164 @@
+"""What rank value encoding brings to the front, what it keeps when a cell is read less deeply, and what it loses."""
+
+import anndata
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.stats import spearmanr
+
+from epigen_utils.encoding import RankValueEncoder
+from epigen_utils.vocabularies import of_medians
+
+
+def plain(encoder: RankValueEncoder) -> RankValueEncoder:
+    """The same encoder with all medians one: ranks by expression alone, which the medians are meant to mend."""
+    flat = of_medians(dict.fromkeys(encoder.vocabulary.genes, 1.0), name="by counts", special=encoder.special)
+    return RankValueEncoder.of(flat, max_length=encoder.max_length, least_coverage=encoder.least_coverage)
+
+
+def places(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
+    """How far to the front of its cell each class of genes stands.
+
+    Parameters
+    ----------
+    encoded
+        Cells, something whose ``["input_ids"]`` are token ids.
+    classes
+        Name -> Ensembl ids.
+
+    Returns
+    -------
+    A row a cell and class with a gene on both sides: ``cell`` (position), ``class``, ``genes``, ``place`` (mean relative rank, 0
+    the first, 1 the last) and ``auc`` (probability that a gene of the class stands before one that is not; 0.5 by chance).
+    """
+    tokens = encoder.vocabulary.tokens
+    inside = {name: np.zeros(max(tokens.values()) + 1, bool) for name in classes}
+    for name, members in classes.items():
+        inside[name][[tokens[gene] for gene in members if gene in tokens]] = True
+    genes = np.zeros(max(tokens.values()) + 1, bool)
+    genes[[tokens[gene] for gene in encoder.vocabulary.genes]] = True
+    rows = []
+    for cell, ids in enumerate(encoded["input_ids"]):
+        ids = np.asarray(ids)
+        ids = ids[genes[ids]]
+        rank = np.arange(len(ids))
+        for name, member in inside.items():
+            of_class = member[ids]
+            n, rest = int(of_class.sum()), int((~of_class).sum())
+            if n and rest:
+                auc = 1 - (rank[of_class].sum() - n * (n - 1) / 2) / (n * rest)
+                place = rank[of_class].mean() / max(len(ids) - 1, 1)
+                rows.append({"cell": cell, "class": name, "genes": n, "place": place, "auc": auc})
+    return pd.DataFrame(rows, columns=["cell", "class", "genes", "place", "auc"])
+
+
+def over_units(
+    found: pd.DataFrame,
+    units: np.ndarray,
+    *,
+    value: str = "auc",
+    by: str = "class",
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean over cells with a 95% bootstrap interval in which whole units (donors, or cells) are drawn.
+
+    Parameters
+    ----------
+    found
+        With ``cell``, ``by`` and ``value``.
+    units
+        Who each cell is from, by position.
+
+    Returns
+    -------
+    A row a level of ``by``: the level, ``mean``, ``low``, ``high``, ``cells`` and ``units``.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for level, table in found.groupby(by, sort=False):
+        codes, names = pd.factorize(np.asarray(units)[table["cell"]])
+        sums, n = np.bincount(codes, table[value]), np.bincount(codes)
+        drawn = rng.integers(len(names), size=(n_bootstrap, len(names)))
+        low, high = np.quantile(sums[drawn].sum(axis=1) / n[drawn].sum(axis=1), [0.025, 0.975])
+        row = {by: level, "mean": table[value].mean(), "low": low, "high": high}
+        rows.append(row | {"cells": len(table), "units": len(names)})
+    return pd.DataFrame(rows)
+
+
+def after_thinning(
+    adata: anndata.AnnData, encoder: RankValueEncoder, *, shares: tuple[float, ...], n_top: int = 100, seed: int = 0
+) -> pd.DataFrame:
+    """Encode the same cells again with fewer of their counts, as if they had been sequenced less deeply.
+
+    Parameters
+    ----------
+    shares
+        Of the counts that are kept, by binomial draws.
+    n_top
+        Genes at the front that are compared.
+
+    Returns
+    -------
+    A row a cell and share: ``cell``, ``share``, ``kept`` (share of its genes that are still detected), ``top`` (share of
+    its first ``n_top`` that are still among the first) and ``spearman`` (of the ranks of genes in both).
+    """
+    rng = np.random.default_rng(seed)
+    counts = sparse.csr_matrix(adata.layers["counts"])
+    full = [np.asarray(ids) for ids in encoder.encode(adata)["input_ids"]]
+    rows = []
+    for share in shares:
+        thin = counts.copy()
+        thin.data = rng.binomial(thin.data.astype(np.int64), share)
+        thin.eliminate_zeros()
+        left = np.flatnonzero(np.asarray(thin.sum(axis=1)).ravel() > 0)
+        some = anndata.AnnData(
+            var=adata.var, obs=adata.obs[[]].iloc[left], layers={"counts": thin[left]}, uns=adata.uns
+        )
+        again = encoder.encode(some)["input_ids"]
+        for cell, ids in zip(left, again, strict=True):
+            before, after = full[cell], np.asarray(ids)
+            both, i, j = np.intersect1d(before, after, return_indices=True)
+            n = min(n_top, len(before))
+            top = len(np.intersect1d(before[:n], after[:n])) / n
+            row = {"cell": int(cell), "share": share, "kept": len(both) / len(before), "top": top}
+            rows.append(row | {"spearman": spearmanr(i, j).statistic if len(both) > 2 else np.nan})
+    return pd.DataFrame(rows)
+
+
+def magnitude(adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
+    """How well expression can be told from ranks: one line of log expression on log rank over all cells, residuals by class.
+
+    Expression is counts over depth, times 10,000. The line is fitted twice: on the rank alone, and with the gene's own mean
+    taken out on both sides, which says how much of a gene's change between cells its rank still tells.
+
+    Returns
+    -------
+    A row a class, and one for all genes: ``class``, ``pairs`` (cell and gene), ``off`` (root mean square residual in log2
+    units) and ``within`` (squared correlation of a gene's log expression with its log rank between cells).
+    """
+    encoded = encoder.encode(adata)
+    names = encoder.vocabulary.genes
+    place = {encoder.vocabulary.tokens[gene]: i for i, gene in enumerate(names)}
+    ids = adata.var["ensembl_id"] if "ensembl_id" in adata.var else adata.var_names.to_series()
+    column = {gene: i for i, gene in enumerate(ids)}
+    counts = sparse.csr_matrix(adata.layers["counts"])
+    depth = adata.obs["n_counts"].to_numpy() if "n_counts" in adata.obs else np.asarray(counts.sum(axis=1)).ravel()
+    rows = []
+    for cell, tokens in enumerate(encoded["input_ids"]):
+        gene = np.array([place[token] for token in tokens if token in place])
+        value = counts[cell].toarray().ravel()[[column[names[i]] for i in gene]] / depth[cell] * 1e4
+        rows.append(pd.DataFrame({"gene": gene, "rank": np.log2(np.arange(len(gene)) + 1), "value": np.log2(value)}))
+    pairs = pd.concat(rows, ignore_index=True)
+    slope, start = np.polyfit(pairs["rank"], pairs["value"], 1)
+    pairs["residual"] = pairs["value"] - (start + slope * pairs["rank"])
+    centred = pairs[["rank", "value"]] - pairs.groupby("gene")[["rank", "value"]].transform("mean")
+    pairs[["rank", "value"]] = centred
+    found = []
+    for name, members in {"all genes": set(names), **classes}.items():
+        some = pairs[np.isin(pairs["gene"], [i for i, gene in enumerate(names) if gene in members])]
+        if len(some):
+            off = float(np.sqrt(np.square(some["residual"]).mean()))
+            within = float(np.square(some["rank"].corr(some["value"])))
+            found.append({"class": name, "pairs": len(some), "off": off, "within": within})
+    return pd.DataFrame(found)
