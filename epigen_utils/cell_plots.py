@@ -1,5 +1,6 @@
 """Plots of cells, corpora and encodings; each takes an axes and gives it back."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -47,6 +48,7 @@ def depth_and_mitochondria(ax: Axes, cells: pd.DataFrame, *, title: str) -> Axes
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_ylim(0, max(cells["mitochondrial"].max() * 1.05, 0.01))
     ax.set_xlabel("counts in the cell")
     ax.set_ylabel("mitochondrial share")
     ax.set_title(title)
@@ -132,10 +134,16 @@ def thinning(ax: Axes, table: pd.DataFrame) -> Axes:
 def composition(ax: Axes, table: pd.DataFrame) -> Axes:
     """Share of cells by kind (rows) in each data set (columns), as stacked bars."""
     left = np.zeros(table.shape[1])
+    colours = style.PALETTE if len(table) <= len(style.PALETTE) else plt.get_cmap("tab20").colors
     for place, (kind, cells) in enumerate(table.iterrows()):
         share = (cells / table.sum()).to_numpy()
         ax.barh(
-            list(table.columns), share, left=left, color=style.PALETTE[place % 8], label=str(kind), edgecolor="white"
+            list(table.columns),
+            share,
+            left=left,
+            color=colours[place % len(colours)],
+            label=str(kind),
+            edgecolor="white",
         )
         left += share
     ax.xaxis.set_major_formatter(PercentFormatter(1))

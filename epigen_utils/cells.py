@@ -18,7 +18,6 @@ from scipy import sparse
 
 from epigen_utils import readers
 from epigen_utils.errors import DataError
-from epigen_utils.files import sha256
 
 #: Columns of var that hold Ensembl ids, where they are not the index.
 ENSEMBL_COLUMNS = ("ensembl_id", "gene_ids", "feature_id", "gene_id")
@@ -85,6 +84,8 @@ class Source:
         keep = np.arange(len(obs)) if keep is None else np.asarray(keep)
         self.rows = np.flatnonzero(keep) if keep.dtype == bool else np.sort(keep)
         self.table = _plain(obs)
+        #: Of the columns of the sample table, which Arrow holds as words, numbers, or yes and no.
+        self.schema = pa.Schema.from_pandas(self.table, preserve_index=False).remove_metadata()
 
     @property
     def n_obs(self) -> int:
@@ -93,11 +94,6 @@ class Source:
     @property
     def n_vars(self) -> int:
         return len(self.genes)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the columns of the sample table that Arrow can hold as words, numbers or yes and no."""
-        return pa.Schema.from_pandas(self.table, preserve_index=False).remove_metadata()
 
     def parts(self, size: int) -> Iterator[Part]:
         """The cells that are kept, in the file's order, at most ``size`` at a time."""
@@ -164,7 +160,7 @@ def _own(path: Path) -> dict[str, object]:
         "species": "homo_sapiens",
         "measure": "counts",
     }
-    return about | {"licence": "yours", "citation": "", "sha256": {path.name: sha256(path)}}
+    return about | {"licence": "yours", "citation": "", "sha256": {}}
 
 
 def _counts_in(path: Path, file: h5py.File) -> str:

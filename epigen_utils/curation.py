@@ -15,6 +15,7 @@ from scipy import sparse
 from epigen_utils import cells, datasets, genes
 from epigen_utils.encoding import TARGET_SUM
 from epigen_utils.errors import DataError
+from epigen_utils.files import sha256
 
 #: Standard deviations from the mean of its data set at which a cell goes (paper B, section 1.2).
 MOST_DEVIATIONS = 3.0
@@ -51,7 +52,9 @@ def sources(names: Iterable[str]) -> dict[str, cells.Source]:
     found = {}
     for name in names:
         if str(name).endswith(".h5ad"):
-            found[Path(name).name] = cells.CountsFile(name)
+            source = cells.CountsFile(name)
+            source.uns["epigen"]["sha256"] = {"counts": sha256(Path(name))}
+            found[Path(name).name] = source
         else:
             found[name] = cells.InMemory(genes.humanised(datasets.load(name, task="counts")))
     return found

@@ -127,6 +127,13 @@ class RankValueEncoder:
         with cells.CountsFile(path, keep=keep) as source:
             return cells.write_arrow(Path(folder), self._batches(source, threads), self._schema(source), self.card)
 
+    def lengths(self, adata: anndata.AnnData) -> np.ndarray:
+        """Genes of the vocabulary that each cell shows, before anything is cut off."""
+        whole = RankValueEncoder.of(
+            self.vocabulary, max_length=len(self.vocabulary.tokens), least_coverage=self.least_coverage
+        )
+        return np.array(whole.encode(adata)["length"]) - 2 * self.special
+
     @property
     def card(self) -> dict[str, object]:
         """What encoded cells must say of themselves: vocabulary, its SHA-256, and the longest cell."""

@@ -6,7 +6,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.stats import spearmanr
 
-from epigen_utils.encoding import RankValueEncoder
+from epigen_utils.encoding import TARGET_SUM, RankValueEncoder
 from epigen_utils.vocabularies import of_medians
 
 
@@ -14,6 +14,21 @@ def plain(encoder: RankValueEncoder) -> RankValueEncoder:
     """The same encoder with all medians one: ranks by expression alone, which the medians are meant to mend."""
     flat = of_medians(dict.fromkeys(encoder.vocabulary.genes, 1.0), name="by counts", special=encoder.special)
     return RankValueEncoder.of(flat, max_length=encoder.max_length, least_coverage=encoder.least_coverage)
+
+
+def first_genes(adata: anndata.AnnData, encoder: RankValueEncoder, cell: int, *, n: int) -> pd.DataFrame:
+    """The first genes of a cell, with what they are ranked by: ``rank``, ``gene``, ``symbol``, ``count``, ``median``, ``value``."""
+    one = adata[[cell]]
+    ids = one.var["ensembl_id"] if "ensembl_id" in one.var else one.var_names.to_series()
+    column = {gene: place for place, gene in enumerate(ids)}
+    counts = sparse.csr_matrix(one.layers["counts"]).toarray().ravel()
+    depth = one.obs["n_counts"].iloc[0] if "n_counts" in one.obs else counts.sum()
+    rows = []
+    for rank, gene in enumerate(encoder.decode(encoder.encode(one.copy())["input_ids"][0])[:n]):
+        count, median = counts[column[gene]], encoder.vocabulary.medians[gene]
+        row = {"rank": rank, "gene": gene, "symbol": one.var["symbol"].iloc[column[gene]], "count": int(count)}
+        rows.append(row | {"median": median, "value": count / depth * TARGET_SUM / median})
+    return pd.DataFrame(rows)
 
 
 def places(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
@@ -147,7 +162,7 @@ def magnitude(adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[s
     rows = []
     for cell, tokens in enumerate(encoded["input_ids"]):
         gene = np.array([place[token] for token in tokens if token in place])
-        value = counts[cell].toarray().ravel()[[column[names[i]] for i in gene]] / depth[cell] * 1e4
+        value = counts[cell].toarray().ravel()[[column[names[i]] for i in gene]] / depth[cell] * TARGET_SUM
         rows.append(pd.DataFrame({"gene": gene, "rank": np.log2(np.arange(len(gene)) + 1), "value": np.log2(value)}))
     pairs = pd.concat(rows, ignore_index=True)
     slope, start = np.polyfit(pairs["rank"], pairs["value"], 1)
@@ -162,3 +177,26 @@ def magnitude(adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[s
             within = float(np.square(some["rank"].corr(some["value"])))
             found.append({"class": name, "pairs": len(some), "off": off, "within": within})
     return pd.DataFrame(found)
+
+
+def gene_classes(genes: pd.DataFrame, factors: list[str]) -> dict[str, set[str]]:
+    """Classes of genes that paper B speaks of, as Ensembl ids.
+
+    Parameters
+    ----------
+    genes
+        ``symbol`` by Ensembl id; with columns ``regulator`` and ``housekeeping`` where they were planted, as in a simulated corpus.
+    factors
+        Symbols of transcription factors; may be empty.
+
+    Returns
+    -------
+    ``housekeeping`` (planted, else ribosomal proteins by their symbols, RPL and RPS, which every cell makes) and ``transcription
+    factors`` (planted regulators, else those listed); without what is not known.
+    """
+    if "housekeeping" in genes:
+        found = {"housekeeping": genes["housekeeping"], "transcription factors": genes["regulator"]}
+    else:
+        ribosomal = genes["symbol"].fillna("").str.fullmatch(r"RP[LS]\d+[AXYL]?\d*")
+        found = {"housekeeping": ribosomal, "transcription factors": genes["symbol"].isin(factors)}
+    return {name: set(genes.index[member]) for name, member in found.items() if member.any()}

@@ -65,3 +65,13 @@ def test_magnitude_is_exact_where_rank_tells_all(encoder):
     found = ranks.magnitude(adata, encoder, {})
     assert found["pairs"].item() == 12
     assert found["within"].item() > 0.9
+
+
+def test_classes_are_planted_or_by_symbol():
+    genes = pd.DataFrame(
+        {"symbol": ["RPL3", "RPS4X", "RPL13A", "RPS6KA1", "MRPL3", "SOX2", None]}, index=list("abcdefg")
+    )
+    assert ranks.gene_classes(genes, ["SOX2"]) == {"housekeeping": set("abc"), "transcription factors": {"f"}}
+    assert ranks.gene_classes(genes, []) == {"housekeeping": set("abc")}
+    planted = genes.assign(housekeeping=[True] + [False] * 6, regulator=[False] * 6 + [True])
+    assert ranks.gene_classes(planted, ["SOX2"]) == {"housekeeping": {"a"}, "transcription factors": {"g"}}
