@@ -102,11 +102,11 @@ def places(ax: Axes, rows: pd.DataFrame) -> Axes:
     for shift, (name, colour) in enumerate(zip(encodings, (style.PALETTE[2], style.HIGHLIGHT), strict=False)):
         some = rows[rows["encoding"] == name].set_index("class").reindex(classes)
         y = np.arange(len(classes)) + 0.24 * (shift - (len(encodings) - 1) / 2)
-        error = [some["mean"] - some["low"], some["high"] - some["mean"]]
-        ax.errorbar(some["mean"], y, xerr=error, fmt="os"[shift], color=colour, label=name, markersize=5)
+        error = [(some["mean"] - some["low"]).to_numpy(), (some["high"] - some["mean"]).to_numpy()]
+        ax.errorbar(some["mean"].to_numpy(), y, xerr=error, fmt="os"[shift], color=colour, label=name, markersize=5)
     ax.axvline(0.5, color=style.MUTED, linewidth=0.8)
     ax.set_yticks(range(len(classes)), classes)
-    ax.invert_yaxis()
+    ax.set_ylim(len(classes) - 0.4, -0.6)
     ax.set_xlim(0, 1)
     ax.set_xlabel("probability of standing before another gene (AUC)")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
@@ -128,6 +128,38 @@ def thinning(ax: Axes, table: pd.DataFrame) -> Axes:
     ax.set_xlabel("share of the counts that is kept")
     ax.set_ylabel("of the full encoding")
     ax.legend(fontsize=8)
+    return ax
+
+
+def learning(ax: Axes, history: pd.DataFrame, rivals: dict[str, float]) -> Axes:
+    """Loss on held-out cells against the tokens seen, with the losses of rivals that read no cell as lines."""
+    ax.plot(
+        history["tokens"] / 1e6, history["loss"], color=style.PALETTE[2], marker="o", markersize=3, label="held out"
+    )
+    seen = history[history["train_loss"] > 0]
+    ax.plot(
+        seen["tokens"] / 1e6, seen["train_loss"], color=style.PALETTE[6], label="training, mean since the last point"
+    )
+    for (name, loss), dash in zip(rivals.items(), ("--", "-.", ":", (0, (1, 3))), strict=False):
+        ax.axhline(loss, color=style.HIGHLIGHT, linestyle=dash, linewidth=1.2, label=name)
+    ax.set_xlabel("tokens seen (millions)")
+    ax.set_ylabel("loss (nats a masked gene)")
+    ax.legend(fontsize=7)
+    return ax
+
+
+def by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
+    """Mean of a column of predictions by where in the cell the masked gene stands, one line a model."""
+    for (name, table), colour, marker in zip(predictions.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        edges = np.unique(np.r_[0, 2 ** np.arange(2, 12)])
+        bins = np.searchsorted(edges, table["rank"], side="right") - 1
+        mean = table.groupby(bins)[value].mean()
+        ax.plot(edges[mean.index] + 1, mean, color=colour, marker=marker, markersize=4, label=name)
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.set_xlabel("rank of the masked gene in its cell")
+    ax.set_ylabel(label)
+    ax.legend(fontsize=7)
     return ax
 
 

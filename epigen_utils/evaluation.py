@@ -107,6 +107,23 @@ def _shuffled_labelings(labels: np.ndarray, members: list[np.ndarray], n: int, r
         yield new
 
 
+def hold_out(groups: np.ndarray, *, share: float, seed: int) -> np.ndarray:
+    """Rows to hold out: whole groups (donors), drawn until they are a share of the rows; True where held out.
+
+    Raises
+    ------
+    DataError
+        If fewer than two groups are there, so that nothing would be left.
+    """
+    codes, names = pd.factorize(np.asarray(groups))
+    if len(names) < 2:
+        raise DataError(f"hold-out: all {len(codes)} rows are of one group; name donors, or give more of them")
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.bincount(codes)[order]
+    enough = 1 + int(np.searchsorted(np.cumsum(sizes), share * len(codes)))
+    return np.isin(codes, order[: min(enough, len(names) - 1)])
+
+
 def silhouette(
     points: pd.DataFrame,
     labels: pd.Series,

@@ -176,6 +176,25 @@ def summary(
     return pd.DataFrame(rows)
 
 
+def difference(
+    one: pd.DataFrame, other: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
+) -> dict[str, float]:
+    """How many nats a masked gene the first saves against the second, over the same masks, mean over cells.
+
+    Returns
+    -------
+    ``difference`` (positive where the first is better) with ``low`` and ``high`` (95% bootstrap over donors, or cells) and
+    ``units``.
+    """
+    saved = (other["nll"] - one["nll"]).groupby(one["cell"]).mean()
+    units = saved.index.to_numpy() if donors is None else np.asarray(donors)[saved.index]
+    codes, names = pd.factorize(units)
+    sums, n = np.bincount(codes, saved), np.bincount(codes)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(n_bootstrap, len(names)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / n[drawn].sum(axis=1), [0.025, 0.975])
+    return {"difference": float(saved.mean()), "low": float(low), "high": float(high), "units": len(names)}
+
+
 def _over_tokens(cells: pd.DataFrame) -> tuple[float, float]:
     n = (cells["n"] * cells["w"]).sum()
     return (cells["correct"] * cells["w"]).sum() / n, np.exp((cells["nll"] * cells["w"]).sum() / n)

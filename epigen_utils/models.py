@@ -1,7 +1,10 @@
 """Models of the papers by name, as Hugging Face configurations and classes."""
 
+import json
+from pathlib import Path
 from types import MethodType
 
+import pandas as pd
 import torch
 from torch import nn
 from transformers import AutoConfig, BertConfig, BertForMaskedLM, PretrainedConfig, PreTrainedModel
@@ -23,7 +26,8 @@ PRESETS = {
     "student-4.3m": {"hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 512},
     "student-3m": {"hidden_size": 96, "num_hidden_layers": 4, "intermediate_size": 384},
     "student-2m": {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 256},
-    # Without dropout of attention, for which the CPU has no fast kernel.
+    # For the demo: without dropout of attention, for which the CPU has no fast kernel, and with weights so large at the start
+    # that attention has something to say within hundreds of steps, not tens of thousands.
     "bert-tiny": {
         "hidden_size": 64,
         "num_hidden_layers": 2,
@@ -31,8 +35,25 @@ PRESETS = {
         "hidden_act": "relu",
         "hidden_dropout_prob": 0.02,
         "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.2,
     },
 }
+#: Keys of a configuration that shape a model.
+SHAPE = (
+    "vocab_size",
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+    "initializer_range",
+    "type_vocab_size",
+    "pad_token_id",
+)
 #: Tokens of Geneformer-V1.
 V1_TOKENS = 25_426
 #: Label of a position that is not to be predicted.
@@ -90,6 +111,31 @@ def n_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def sizes() -> list[dict[str, object]]:
+    """The papers' models: ``model``, ``layers``, ``heads``, ``width``, ``feed-forward`` and ``parameters``, V1's vocabulary."""
+    rows = []
+    for name in PRESETS:
+        config = preset(name)
+        with torch.device("meta"):
+            parameters = n_parameters(BertForMaskedLM(config))
+        row = {"model": name, "layers": config.num_hidden_layers, "heads": config.num_attention_heads}
+        row |= {"width": config.hidden_size, "feed-forward": config.intermediate_size}
+        rows.append(row | {"parameters": parameters})
+    return rows
+
+
+def published(path: Path) -> dict[str, object]:
+    """A published ``config.json``."""
+    return json.loads(path.read_text())
+
+
+def compared(config: PretrainedConfig, other: dict[str, object]) -> pd.DataFrame:
+    """Each key that both configurations give and that shapes the model: ``key``, ``ours``, ``published``."""
+    ours = config.to_dict()
+    keys = [key for key in SHAPE if key in other]
+    return pd.DataFrame([{"key": key, "ours": str(ours[key]), "published": str(other[key])} for key in keys])
+
+
 def masked_positions_only(model: BertForMaskedLM) -> BertForMaskedLM:
     """Make a masked language model project to the vocabulary only the positions that have a label.
 
@@ -121,7 +167,8 @@ def _forward_where_asked(
     loss = (
         nn.functional.cross_entropy(logits.float(), labels[asked], reduction="sum") if len(logits) else hidden.sum() * 0
     )
-    loss = loss / (whole if whole is not None else max(len(logits), 1))
+    n = len(logits) if whole is None else whole
+    loss = loss / max(int(n), 1)
     return MaskedLMOutput(loss=loss, logits=logits)
 
 

@@ -173,19 +173,21 @@ def _deal(batches: np.ndarray, groups: dict[str, int], rng: np.random.Generator)
 
 
 #: Quantiles of the number of genes in a cell of Genecorpus-30M (paper B, Figure 5; facts of its authors' notebook).
-GENECORPUS_LENGTHS = {0.0: 7, 0.25: 74, 0.5: 234, 0.75: 897, 0.93: 2048, 1.0: 4000}
+GENECORPUS_LENGTHS = {0.0: 7, 0.25: 74, 0.5: 234, 0.75: 897, 0.93: 2048, 1.0: 2500}
 
 
 def cell_corpus(
     *,
     n_cells: int = 2000,
-    n_genes: int = 6000,
+    n_genes: int = 3000,
     n_types: int = 6,
     n_donors: int = 12,
     n_regulators: int = 60,
-    n_targets: int = 25,
+    n_targets: int = 60,
     n_housekeeping: int = 200,
     lengths: dict[float, float] | None = None,
+    spread: float = 3.0,
+    effect: float = 4.0,
     seed: int = 0,
 ) -> anndata.AnnData:
     """Single cells in which regulators set the expression of their targets, with the network kept beside the counts.
@@ -203,6 +205,8 @@ def cell_corpus(
         Of each regulator; a gene can have several regulators.
     lengths
         Quantile -> number of genes detected in a cell; Genecorpus-30M's by default.
+    spread, effect
+        Standard deviation of the genes' log rates; activity of a regulator in a type that has it, in log units.
 
     Returns
     -------
@@ -219,7 +223,7 @@ def cell_corpus(
     for k, regulator in enumerate(regulators):
         targets = rng.choice(np.setdiff1d(others, [regulator]), n_targets, replace=False)
         weights[targets, k] = rng.choice([1.0, 1.0, 1.0, -1.0], n_targets) * rng.uniform(0.6, 1.2, n_targets)
-    baseline = rng.normal(0, 1.3, n_genes)
+    baseline = rng.normal(0, spread, n_genes)
     baseline[housekeeping] = rng.normal(4, 0.6, n_housekeeping)
     baseline[regulators] = rng.normal(0.5, 0.5, n_regulators)
     follows = weights.copy()
@@ -228,7 +232,7 @@ def cell_corpus(
     types = rng.integers(n_types, size=n_cells)
     donors = rng.integers(n_donors, size=n_cells)
     ill = np.arange(n_donors) % 2 == 1
-    of_type = np.where(rng.random((n_types, n_regulators)) < 0.25, 2.0, -0.5)
+    of_type = np.where(rng.random((n_types, n_regulators)) < 0.25, effect, -0.5)
     of_disease = np.where(rng.random(n_regulators) < 0.15, 1.0, 0.0) * rng.choice([-1, 1], n_regulators)
     activity = of_type[types] + ill[donors][:, None] * of_disease + rng.normal(0, 0.5, (n_cells, n_regulators))
     of_donor = rng.normal(0, 0.15, (n_donors, n_genes))

@@ -4,13 +4,14 @@ import hashlib
 import io
 import json
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from epigen_utils.errors import DataError
+from epigen_utils.files import write_atomically
 
 #: Names that official Geneformer gives its files, by part of the vocabulary.
 PICKLES = {"v1": "gc30M", "v2": "gc104M"}
@@ -80,6 +81,28 @@ def of_medians(medians: dict[str, float], *, name: str, special: bool = False) -
     """
     names = [PAD, MASK, *([CLS, EOS] if special else []), *sorted(medians)]
     return Vocabulary({gene: token for token, gene in enumerate(names)}, dict(medians), name=name)
+
+
+def save(vocabulary: Vocabulary, path: Path) -> None:
+    """Write a vocabulary as JSON, beside a model that was trained on it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(asdict(vocabulary)))
+
+
+def load(path: str | Path) -> Vocabulary:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is no vocabulary.
+    """
+    try:
+        return Vocabulary(**json.loads(Path(path).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}: no vocabulary ({str(error).splitlines()[0]}); give the one beside the model"
+        ) from None
 
 
 def official(version: str, path: str | Path | None = None) -> Vocabulary:

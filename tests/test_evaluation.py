@@ -134,3 +134,14 @@ def test_cluster_agreement():
     assert found["p"] == pytest.approx(2 / 924), "the labels and their mirror image"
     mixed = evaluation.cluster_agreement(figures.ward_on_pearson(pd.DataFrame(rng.normal(size=(12, 20)))), labels)
     assert mixed["p"] > 0.05
+
+
+def test_whole_donors_are_held_out():
+    donors = np.repeat(list("abcdefgh"), [5, 10, 15, 5, 10, 20, 5, 30])
+    held = evaluation.hold_out(donors, share=0.2, seed=1)
+    assert 0.2 <= held.mean() < 0.6
+    assert not set(donors[held]) & set(donors[~held])
+    assert (evaluation.hold_out(donors, share=0.2, seed=1) == held).all()
+    assert evaluation.hold_out(np.array(list("ab")), share=0.9, seed=0).sum() == 1
+    with pytest.raises(DataError, match="all 3 rows are of one group"):
+        evaluation.hold_out(np.array(list("aaa")), share=0.2, seed=0)

@@ -69,3 +69,12 @@ def test_intervals_hold_the_value_and_donors_are_drawn_whole():
             assert ((table[f"{name} low"] < table[name]) & (table[name] < table[f"{name} high"])).all()
     width = by_donor["accuracy high"] - by_donor["accuracy low"]
     assert (width > 1.5 * (by_cell["accuracy high"] - by_cell["accuracy low"])).all()
+
+
+def test_difference_is_paired_by_mask():
+    one = pd.DataFrame({"cell": [0, 0, 1], "nll": [1.0, 2.0, 3.0]})
+    found = masked_genes.difference(one, one.assign(nll=one["nll"] + [1, 1, 3]))
+    assert found["difference"] == pytest.approx(2)
+    assert (found["low"], found["high"], found["units"]) == (1, 3, 2)
+    whole = masked_genes.difference(one, one.assign(nll=one["nll"] + 1), donors=np.array(["a", "a"]))
+    assert whole == pytest.approx({"difference": 1, "low": 1, "high": 1, "units": 1})

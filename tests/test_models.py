@@ -82,3 +82,16 @@ def test_official_checkpoints_load(mirror):
     model = models.load(str(folder))
     assert model.config.vocab_size == models.V1_TOKENS
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_the_table_of_sizes_is_of_the_presets():
+    rows = {row["model"]: row for row in models.sizes()}
+    assert rows["geneformer-10m"]["parameters"] == 10_288_722
+    assert (rows["student-3m"]["layers"], rows["student-3m"]["width"]) == (4, 96)
+
+
+def test_compared_shows_both_sides():
+    config = models.preset("geneformer-10m")
+    table = models.compared(config, {"hidden_size": 256, "hidden_act": "gelu", "vocab": 1}).set_index("key")
+    assert table.loc["hidden_size"].tolist() == ["256", "256"]
+    assert table.loc["hidden_act"].tolist() == ["relu", "gelu"]

@@ -94,3 +94,13 @@ def test_own_vocabulary_of_medians():
     found = vocabularies.of_medians({"ENSG2": 1.0, "ENSG1": 2.0}, name="corpus", special=True)
     assert list(found.tokens) == ["<pad>", "<mask>", "<cls>", "<eos>", "ENSG1", "ENSG2"]
     assert found.genes == ["ENSG1", "ENSG2"]
+
+
+def test_saved_and_read_again(tmp_path):
+    found = vocabularies.of_medians({"ENSG2": 1.5, "ENSG1": 2.0}, name="corpus")
+    vocabularies.save(found, tmp_path / "model" / "vocabulary.json")
+    assert vocabularies.load(tmp_path / "model" / "vocabulary.json") == found
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("other.json", "none.json"):
+        with pytest.raises(DataError, match="no vocabulary"):
+            vocabularies.load(tmp_path / name)
