@@ -1,0 +1,150 @@
+"""Ways of making batches of cells of unlike length, and how many real tokens a second a training step gets through with each.
+
+Paper B, section 2.4.1 and Figure 5. A token is real if it is no padding.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from epigen_utils.batching import MaskedGenes
+from epigen_utils.models import IGNORED
+
+#: How cells come into batches.
+STRATEGIES = ("random", "grouped", "sorted")
+
+
+def batches(lengths: np.ndarray, strategy: str, *, batch_size: int, seed: int = 0) -> list[np.ndarray]:
+    """Positions of the cells of each batch.
+
+    Parameters
+    ----------
+    strategy
+        ``random``; ``grouped``, the Hugging Face sampler (random mega-batches of at most 50 batches, each sorted by length);
+        ``sorted``, all cells by length, which leaves the least padding and no randomness.
+
+    Raises
+    ------
+    ValueError
+        If there is no such strategy.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
+    drawn = torch.Generator().manual_seed(seed)
+    if strategy == "random":
+        order = torch.randperm(len(lengths), generator=drawn).numpy()
+    elif strategy == "grouped":
+        order = np.array(get_length_grouped_indices(list(lengths), batch_size, generator=drawn))
+    else:
+        order = np.argsort(-np.asarray(lengths), kind="stable")
+    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+
+
+def packed(lengths: np.ndarray, *, room: int) -> list[np.ndarray]:
+    """Cells laid end to end in rows of at most ``room`` tokens, longest first into the first row that has room for it."""
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for cell in np.argsort(-np.asarray(lengths), kind="stable"):
+        place = next((row for row, free in enumerate(left) if free >= lengths[cell]), None)
+        if place is None:
+            rows.append([])
+            left.append(room)
+            place = len(rows) - 1
+        rows[place].append(int(cell))
+        left[place] -= int(lengths[cell])
+    return [np.array(row) for row in rows]
+
+
+def packed_batch(collate: MaskedGenes, rows: list[dict]) -> dict[str, torch.Tensor]:
+    """Cells end to end in one row, each attending to itself alone, positions counted from each cell's own start."""
+    one = collate(rows)
+    real = one["attention_mask"].bool()
+    cell = torch.where(real)[0]
+    ids, labels = one["input_ids"][real][None], one["labels"][real][None]
+    place = torch.cat([torch.arange(int(n)) for n in real.sum(axis=1)])[None]
+    return {
+        "input_ids": ids,
+        "labels": labels,
+        "position_ids": place,
+        "attention_mask": (cell[:, None] == cell[None, :])[None, None],
+    }
+
+
+def step(
+    model: PreTrainedModel,
+    batch: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    bf16: bool,
+    all_logits: bool,
+) -> float:
+    """One training step; the loss.
+
+    Parameters
+    ----------
+    all_logits
+        Whether every position is projected to the vocabulary, as `BertForMaskedLM` does of itself.
+    """
+    device = next(model.parameters()).device.type
+    mixed = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    with mixed:
+        if all_logits:
+            inputs = {name: values for name, values in batch.items() if name != "labels"}
+            logits = type(model).forward(model, **inputs).logits
+            loss = nn.functional.cross_entropy(
+                logits.view(-1, logits.shape[-1]).float(), batch["labels"].view(-1), ignore_index=IGNORED
+            )
+        else:
+            loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(loss.detach())
+
+
+def measure(
+    model: PreTrainedModel,
+    made: list[Callable[[], dict[str, torch.Tensor]]],
+    *,
+    bf16: bool = False,
+    all_logits: bool = False,
+) -> dict[str, float]:
+    """Train for one pass over batches, and count.
+
+    Parameters
+    ----------
+    made
+        Makes each batch, which is part of the time.
+
+    Returns
+    -------
+    ``tokens`` (real), ``seconds``, ``tokens a second``, ``padding`` (share of the positions) and ``loss`` (mean over batches).
+    """
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    tokens = positions = 0
+    losses = []
+    start = time.perf_counter()
+    for make in made:
+        batch = make()
+        mask = batch["attention_mask"]
+        tokens += int(mask.sum()) if mask.ndim == 2 else batch["input_ids"].numel()
+        positions += batch["input_ids"].numel()
+        on_device = {name: values.to(model.device) for name, values in batch.items()}
+        losses.append(step(model, on_device, optimizer, bf16=bf16, all_logits=all_logits))
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    return {
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens a second": tokens / seconds,
+        "padding": 1 - tokens / positions,
+        "loss": float(np.mean(losses)),
+    }
