@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from epigen_utils import style
 
@@ -160,6 +160,65 @@ def by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, label
     ax.set_xlabel("rank of the masked gene in its cell")
     ax.set_ylabel(label)
     ax.legend(fontsize=7)
+    return ax
+
+
+def ladder(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Real tokens a second of each way of making a step, with how many times the plain one that is."""
+    ax.barh(table["step"], table["tokens a second"], color=style.PALETTE[2], height=0.65)
+    for place, row in enumerate(table.itertuples()):
+        ax.text(row._2, place, f" {row.times:.1f} x", va="center", fontsize=8)
+    ax.set_xlim(0, table["tokens a second"].max() * 1.15)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.invert_yaxis()
+    ax.set_xlabel("real tokens a second")
+    return ax
+
+
+def by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
+    """A number of each head by layer, mean over cells, one colour a model, with the mean over heads as a line."""
+    for (name, table), colour, marker in zip(tables.items(), (style.PALETTE[2], style.PALETTE[0]), "os", strict=False):
+        heads = table.groupby(["layer", "head"])[value].mean()
+        ax.scatter(heads.index.get_level_values("layer"), heads, color=colour, marker=marker, s=18, alpha=0.7)
+        ax.plot(heads.groupby("layer").mean(), color=colour, marker=marker, label=name)
+    ax.axhline(1, color=style.MUTED, linewidth=0.8)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("layer")
+    ax.set_ylabel(label)
+    ax.legend(fontsize=8)
+    return ax
+
+
+def head_preferences(ax: Axes, found: pd.DataFrame, *, alpha: float) -> Axes:
+    """How much more each head looks at a class than at genes of like rank; filled where the difference is called."""
+    groups = list(found.groupby(["class", "model"], sort=False))
+    for place, ((_kind, model), heads) in enumerate(groups):
+        colour = style.PALETTE[2] if model != "fresh weights" else style.PALETTE[0]
+        called = heads["padj"] < alpha
+        spread = np.linspace(-0.25, 0.25, len(heads))
+        for chosen, fill in ((called, colour), (~called, "none")):
+            ax.scatter(heads["difference"][chosen], place + spread[chosen], facecolor=fill, edgecolor=colour, s=26)
+    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    ax.set_yticks(range(len(groups)), [f"{kind}, {model}" for (kind, model), _ in groups])
+    ax.set_ylim(len(groups) - 0.5, -0.5)
+    ax.set_xlabel("log attention over that to genes of like rank")
+    return ax
+
+
+def edges(ax: Axes, found: pd.DataFrame, *, rival: float) -> Axes:
+    """AUC of each head for planted links by layer, one colour a model, with a rival as a dashed line."""
+    for (name, heads), colour, marker in zip(
+        found.groupby("model", sort=False), (style.PALETTE[2], style.PALETTE[0]), "os", strict=False
+    ):
+        shift = 0.08 * (-1 if marker == "o" else 1)
+        ax.scatter(heads["layer"] + shift, heads["auc"], color=colour, marker=marker, label=name)
+    ax.axhline(0.5, color=style.MUTED, linewidth=0.8)
+    ax.axhline(rival, color=style.HIGHLIGHT, linestyle="--", label="correlation of expression")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("layer")
+    ax.set_ylabel("AUC of planted links")
+    ax.legend(fontsize=8)
     return ax
 
 

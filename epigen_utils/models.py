@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from types import MethodType
 
-import pandas as pd
 import torch
 from torch import nn
 from transformers import AutoConfig, BertConfig, BertForMaskedLM, PretrainedConfig, PreTrainedModel
@@ -129,11 +128,11 @@ def published(path: Path) -> dict[str, object]:
     return json.loads(path.read_text())
 
 
-def compared(config: PretrainedConfig, other: dict[str, object]) -> pd.DataFrame:
+def compared(config: PretrainedConfig, other: dict[str, object]) -> list[dict[str, str]]:
     """Each key that both configurations give and that shapes the model: ``key``, ``ours``, ``published``."""
     ours = config.to_dict()
     keys = [key for key in SHAPE if key in other]
-    return pd.DataFrame([{"key": key, "ours": str(ours[key]), "published": str(other[key])} for key in keys])
+    return [{"key": key, "ours": str(ours[key]), "published": str(other[key])} for key in keys]
 
 
 def masked_positions_only(model: BertForMaskedLM) -> BertForMaskedLM:

@@ -16,6 +16,7 @@ REGISTRY = DATA / "registry.yml"
 CLAIMS = DATA / "claims"
 CONTRASTS = DATA / "contrasts.csv"
 #: Numbers of runs too large for the profile that shows them: <profile>-<device>.json.
+BENCHMARKS = ROOT / "benchmarks"
 RECORDED = DATA / "recorded"
 
 #: Source notebooks, without outputs, and the runs of each.

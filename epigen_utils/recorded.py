@@ -61,6 +61,12 @@ def of_notebook(notebook: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def benchmark(name: str) -> dict | None:
+    """What a script of ``benchmarks/`` left; None where it was not run."""
+    path = paths.BENCHMARKS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 def beside(summary: pd.DataFrame, notebook: str) -> pd.DataFrame:
     """A page's own table with a column for each recorded run that has the same metrics, as text with its interval.
 

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from epigen_utils import batching
 from epigen_utils.batching import MaskedGenes
-from epigen_utils.models import IGNORED
+from epigen_utils.models import IGNORED, build
+from epigen_utils.vocabularies import Vocabulary
 
 #: How cells come into batches.
 STRATEGIES = ("random", "grouped", "sorted")
@@ -74,6 +76,92 @@ def packed_batch(collate: MaskedGenes, rows: list[dict]) -> dict[str, torch.Tens
         "position_ids": place,
         "attention_mask": (cell[:, None] == cell[None, :])[None, None],
     }
+
+
+def compared(lengths: np.ndarray, *, batch_size: int, full: int, seed: int = 0) -> list[dict]:
+    """Padding by the way batches are made.
+
+    Returns
+    -------
+    A row a way: ``batches``, ``pad tokens``, ``padding`` (share of the positions), ``linear`` and ``quadratic`` (positions,
+    and pairs within rows, over what the cells alone need), ``faster, linear`` and ``faster, quadratic`` (than rows of the full
+    length).
+    """
+    made = {name: batches(lengths, name, batch_size=batch_size, seed=seed) for name in STRATEGIES}
+    costs = {"full length": batching.padding(lengths, made["random"], pad_to=full)}
+    costs |= {name: batching.padding(lengths, groups) for name, groups in made.items()}
+    rows = packed(lengths, room=full)
+    # Pairs of a packed row are those within its cells, where attention knows of the blocks.
+    costs["packed"] = {"share": 1 - lengths.sum() / (len(rows) * full), "linear": len(rows) * full / lengths.sum()}
+    costs["packed"]["quadratic"] = 1.0
+    first = costs["full length"]
+    table = []
+    for name, cost in costs.items():
+        row = {"batches": name, "pad tokens": round(lengths.sum() * (cost["linear"] - 1)), "padding": cost["share"]}
+        row |= {"linear": cost["linear"], "quadratic": cost["quadratic"]}
+        row |= {f"faster, {by}": first[by] / cost[by] for by in ("linear", "quadratic")}
+        table.append(row)
+    return table
+
+
+def spread(encoded: object, n: int) -> list[dict]:
+    """Cells with evenly spread quantiles of length, as rows, so that few of them stand for all."""
+    order = np.argsort(np.asarray(encoded["length"]), kind="stable")
+    chosen = order[((np.arange(n) + 0.5) / n * len(order)).astype(int)]
+    return [{"input_ids": np.asarray(encoded[int(cell)]["input_ids"]), "row": int(cell)} for cell in chosen]
+
+
+def ladder(
+    config: PretrainedConfig,
+    rows: list[dict],
+    vocabulary: Vocabulary,
+    *,
+    batch_size: int,
+    full: int,
+    seed: int = 0,
+    repeats: int = 1,
+    device: str = "cpu",
+) -> list[dict]:
+    """Time training steps on the same cells with the same masks, each rung with one more change than the last.
+
+    Returns
+    -------
+    A row a rung: ``step``, ``tokens a second`` (real ones, the best of the repeats), ``times`` (over the plain step),
+    ``padding`` and ``loss``. The rung ``grouped, bf16`` is what the Hugging Face Trainer does with
+    ``train_sampling_strategy="group_by_length"``.
+    """
+    lengths = np.array([len(row["input_ids"]) for row in rows])
+
+    def made(strategy: str, pad_to: int | None) -> list[Callable]:
+        collate = MaskedGenes(vocabulary, pad_to=pad_to, seed=seed)
+        groups = batches(lengths, strategy, batch_size=batch_size, seed=seed)
+        return [lambda group=group: collate([rows[cell] for cell in group]) for group in groups]
+
+    collate = MaskedGenes(vocabulary, seed=seed)
+    rooms = packed(lengths, room=full)
+    pack = [lambda row=row: packed_batch(collate, [rows[cell] for cell in row]) for row in rooms]
+    grouped = made("grouped", None)
+    rungs = {
+        "plain": (made("random", full), False, True),
+        "random": (made("random", None), False, True),
+        "grouped": (grouped, False, True),
+        "grouped, masked logits": (grouped, False, False),
+        "grouped, masked logits, bf16": (grouped, True, False),
+        "packed, masked logits, bf16": (pack, True, False),
+        "grouped, bf16": (grouped, True, True),
+    }
+    found: dict[str, list[dict]] = {name: [] for name in rungs}
+    for _ in range(repeats):  # in turn, so that a noisy neighbour meets all of them
+        for name, (making, bf16, all_logits) in rungs.items():
+            model = build(config, "masked-lm", seed=seed).to(device)
+            measure(model, making[-1:], bf16=bf16, all_logits=all_logits)
+            found[name].append(measure(model, making, bf16=bf16, all_logits=all_logits))
+    table = []
+    for name, runs in found.items():
+        best = max(run["tokens a second"] for run in runs)
+        row = {"step": name, "tokens a second": best, "padding": runs[0]["padding"], "loss": runs[0]["loss"]}
+        table.append(row | {"times": best / table[0]["tokens a second"] if table else 1.0})
+    return table
 
 
 def step(

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
@@ -141,6 +140,8 @@ def official(version: str, path: str | Path | None = None) -> Vocabulary:
 
 def _table(path: Path) -> dict:
     """The first two columns of a table, first -> second."""
+    import pandas as pd  # not needed where a model is trained
+
     frame = pd.read_csv(path, sep="\t", keep_default_na=False)
     return dict(zip(frame.iloc[:, 0], frame.iloc[:, 1], strict=True))
 

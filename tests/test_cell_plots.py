@@ -69,3 +69,24 @@ def test_by_rank_averages_within_doubling_bins(ax):
     table = pd.DataFrame({"rank": [0, 1, 5, 6], "correct": [1.0, 0.0, 1.0, 1.0]})
     cell_plots.by_rank(ax, {"model": table}, value="correct", label="accuracy")
     assert ax.lines[0].get_ydata().tolist() == [0.5, 1.0]
+
+
+def test_layers_heads_and_edges(ax):
+    table = pd.DataFrame({"layer": [1, 1, 2, 2], "head": [1, 2, 1, 2], "width": [0.2, 0.4, 0.6, 0.8]})
+    cell_plots.by_layer(ax, {"pretrained": table}, value="width", label="width")
+    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.7])
+    ax.clear()
+    found = pd.DataFrame({"class": "tf", "model": "pretrained", "difference": [0.5, 0.1], "padj": [0.01, 0.5]})
+    cell_plots.head_preferences(ax, found, alpha=0.05)
+    called, other = ax.collections
+    assert (len(called.get_offsets()), len(other.get_offsets())) == (1, 1)
+    ax.clear()
+    heads = pd.DataFrame({"model": ["a", "b"], "layer": [1, 1], "auc": [0.6, 0.5]})
+    cell_plots.edges(ax, heads, rival=0.7)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "correlation of expression"]
+
+
+def test_ladder_says_how_many_times(ax):
+    table = pd.DataFrame({"step": ["plain", "ours"], "tokens a second": [100.0, 4000.0], "times": [1.0, 40.0]})
+    cell_plots.ladder(ax, table)
+    assert [text.get_text() for text in ax.texts] == [" 1.0 x", " 40.0 x"]
