@@ -82,6 +82,12 @@ def matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
     return {"raw counts": table, "log2 counts": np.log2(table + 1), "log2, size factors": log2_normalised(adata)}
 
 
+def log_proportions(adata: anndata.AnnData) -> np.ndarray:
+    """Log of one plus counts at a depth of 10,000, cells x genes: the usual scale of single cells."""
+    values = counts(adata).to_numpy(dtype=float)
+    return np.log1p(values / np.maximum(values.sum(axis=1, keepdims=True), 1) * 1e4)
+
+
 def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     """Variance stabilising transformation of DESeq2, on the log2 scale for large counts; samples x genes.
 

@@ -61,7 +61,7 @@ class _Page:
 _page: _Page | None = None
 
 
-def begin(notebook: str, *, results_dir: str, seed: int) -> None:
+def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> None:
     """Open the page of a run; figures and tables are cleared where an earlier run finished in the same folder.
 
     Parameters
@@ -70,6 +70,8 @@ def begin(notebook: str, *, results_dir: str, seed: int) -> None:
         ``paper/NN_slug``.
     results_dir
         ``results/<profile>/<paper>/<NN_slug>/<run>``, or any folder for a notebook that is run alone.
+    model
+        What a claim that is about a model must name.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def begin(notebook: str, *, results_dir: str, seed: int) -> None:
             shutil.rmtree(results / kind, ignore_errors=True)
         (results / kind).mkdir(parents=True, exist_ok=True)
     (results / "metrics.json").unlink(missing_ok=True)
-    _page = _Page(notebook, results, seed, _parameters(notebook), profile, run)
+    _page = _Page(notebook, results, seed, _parameters(notebook), profile, run, model=model)
 
 
 def _parameters(notebook: str) -> dict:

@@ -23,7 +23,7 @@ from epigen_utils import notebooks, paths, registry
 from epigen_utils.errors import DataError, closest
 
 #: Parameters that name a data set; a run is stale when the registry's entry of one changes.
-DATASETS = ("dataset", "published", "gene_sets", "diet", "probes")
+DATASETS = ("dataset", "published", "gene_sets", "diet", "probes", "factors", "tokenised", "configuration")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Run:
 
     @property
     def datasets(self) -> list[str]:
-        """Names or paths that its parameters give: ``cohorts`` as a list, each of `DATASETS` as one."""
+        """Names or paths that its parameters give: ``cohorts`` and ``corpora`` as lists, each of `DATASETS` as one."""
         single = [self.parameters.get(name) for name in DATASETS]
-        return [*filter(None, single), *self.parameters.get("cohorts", [])]
+        return [*filter(None, single), *self.parameters.get("cohorts", []), *self.parameters.get("corpora", [])]
 
     @property
     def simulated(self) -> bool:

@@ -1,3 +1,4 @@
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,3 +96,9 @@ def test_log_scale_of_counts_is_the_vst_and_of_intensities_the_log(small):
     adata = datasets.load("negative-binomial-sim")
     adata.layers["counts"][:, 0] = 0
     assert expression.on_log_scale(adata).shape == (12, 1999), "a gene without counts has no value"
+
+
+def test_log_proportions_have_one_depth():
+    adata = anndata.AnnData(layers={"counts": np.array([[1, 3], [10, 30], [0, 0]])})
+    found = np.expm1(expression.log_proportions(adata))
+    np.testing.assert_allclose(found, [[2500, 7500], [2500, 7500], [0, 0]])
