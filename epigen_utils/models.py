@@ -135,6 +135,18 @@ def compared(config: PretrainedConfig, other: dict[str, object]) -> list[dict[st
     return [{"key": key, "ours": str(ours[key]), "published": str(other[key])} for key in keys]
 
 
+def without_attention_dropout(model: PreTrainedModel) -> PreTrainedModel:
+    """Leave out the dropout of attention weights, in place; the rest of the model's dropout stays.
+
+    Fused attention cannot drop weights on a CPU: with any dropout PyTorch writes the whole matrix of weights out, which for long
+    cells is most of a step's time.
+    """
+    for module in model.modules():
+        if hasattr(module, "query") and hasattr(module, "dropout"):
+            module.dropout.p = 0.0
+    return model
+
+
 def masked_positions_only(model: BertForMaskedLM) -> BertForMaskedLM:
     """Make a masked language model project to the vocabulary only the positions that have a label.
 

@@ -96,3 +96,10 @@ def test_compared_shows_both_sides():
         {"key": "hidden_size", "ours": "256", "published": "256"},
         {"key": "hidden_act", "ours": "relu", "published": "gelu"},
     ]
+
+
+def test_without_attention_dropout_the_rest_of_it_stays():
+    model = models.without_attention_dropout(models.build(models.preset("student-2m", vocab_size=50), "masked-lm"))
+    left = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    assert left.count(0.0) == 4, "one a layer"
+    assert left.count(0.1) == 9, "embeddings, and two a layer"
