@@ -5,7 +5,8 @@
 The cells are random genes in the lengths of Genecorpus-30M (paper B, Figure 5), the vocabulary has 25,426 tokens, and the model is
 Geneformer's published one. `throughput.ladder` times each rung on the same cells with the same masks: the plain step (random batches
 padded to 2,048, logits at every position, fp32), which is made of straw; the length-grouped sampler; logits where a gene is masked and
-nowhere else; bf16; fused attention, for which the dropout of attention weights (0.02) is left out; and the second peer, what the Trainer does of itself with ``train_sampling_strategy="group_by_length"`` in the
+nowhere else; bf16; attention by plain matrix products, for which the
+dropout of attention weights (0.02) is left out; and the second peer, what the Trainer does of itself with ``train_sampling_strategy="group_by_length"`` in the
 same precision. Real tokens are counted, padding is not. The losses are the same but for rounding, which says that the training is.
 """
 
@@ -54,7 +55,7 @@ def main() -> None:
     options["padded_every"] = 4
     steps = throughput.ladder(config, rows, vocabulary, **options)
     speed = {row["step"]: row["tokens a second"] for row in steps}
-    ours, trainer = speed["ours: and fused attention"], speed["the Trainer's: grouped, bf16"]
+    ours, trainer = speed["ours: and attention by matmul"], speed["the Trainer's: grouped, bf16"]
     result = {
         "what": "real tokens a second of a pretraining step",
         "model": given.model,

@@ -30,7 +30,7 @@ class Cells(torch.utils.data.Dataset):
 
 
 def setup(**changes):
-    model = models.build(models.preset("bert-tiny", vocab_size=42), "masked-lm", seed=1)
+    model = models.build(models.preset("bert-tiny", vocab_size=42, initializer_range=0.02), "masked-lm", seed=1)
     settings = training.Settings(
         **{"learning_rate": 3e-3, "warmup_steps": 5, "batch_size": 8, "evaluate_every": 20, "save_every": 13} | changes
     )
