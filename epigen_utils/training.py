@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
 
 from epigen_utils import models
 from epigen_utils import precision as precisions
@@ -156,15 +157,15 @@ def fit(
     )
     by_matmul = precision == "bf16" and not settings.attention_dropout and not torch.cuda.is_available()
     attending = models.attending_by_matmul(model) if by_matmul else contextlib.nullcontext()
-    # The Trainer prints every log as a dictionary.
-    with attending, contextlib.redirect_stdout(None):
+    with attending, _quiet():
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
     history = pd.DataFrame(trainer.state.log_history)
     history = history[history["measured"].notna()] if "measured" in history else history.iloc[:0]
     history = history.drop(columns=["measured"], errors="ignore").drop_duplicates("step", keep="last")
     if trainer.is_world_process_zero():
         history.to_csv(output_dir / "history.csv", index=False)
-        model.save_pretrained(output_dir / ".model.part")
+        with _quiet():
+            model.save_pretrained(output_dir / ".model.part")
         (output_dir / ".model.part").rename(output_dir / "model")
         for checkpoint in output_dir.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
@@ -181,6 +182,19 @@ def _forget_others(output_dir: Path, wanted: dict) -> None:
             shutil.rmtree(output_dir / name, ignore_errors=True)
     shutil.rmtree(output_dir / ".model.part", ignore_errors=True)
     note.write_text(text)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the Trainer's logs, which it prints as dictionaries, and a bar for each file that is saved."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class _Rows(Dataset):
