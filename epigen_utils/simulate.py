@@ -194,7 +194,7 @@ def cell_corpus(
 
     A cell's regulators have activities: what its type gives them, what its donor's disease adds to a few of them, and noise of
     the cell's own. The log rate of a regulator and of each of its targets goes up with the activity (the target's by a
-    weight, some of them negative); donors have small effects of their own; housekeeping genes are high and follow nothing.
+    weight, some of them negative); donors have small effects of their own; housekeeping genes follow nothing.
     Counts are Poisson draws at a depth that gives the wanted number of detected genes.
 
     Parameters

@@ -34,7 +34,8 @@ def test_intervals_draw_whole_units():
 
 
 def test_housekeeping_goes_back_by_medians_and_stays_in_front_without():
-    corpus = simulate.cell_corpus(n_cells=200, n_genes=600, n_housekeeping=40, lengths={0: 100, 1: 300})
+    few = {"n_cells": 200, "n_genes": 600, "n_targets": 25, "n_housekeeping": 40, "lengths": {0: 100, 1: 300}}
+    corpus = simulate.cell_corpus(**few, spread=1.3, effect=2.0)
     vocabulary = vocabularies.of_medians(curation.exact_medians([corpus]), name="v")
     encoder = encoding.RankValueEncoder.of(vocabulary)
     classes = {"housekeeping": set(corpus.var_names[corpus.var["housekeeping"]])}
