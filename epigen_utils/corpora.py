@@ -62,7 +62,7 @@ def load(
     DataError
         As `datasets.load`, `genes.humanised`, `evaluation.hold_out` and `encoding.RankValueEncoder.encode`.
     """
-    adata = genes.humanised(datasets.load(dataset, donor=donor, species=species, task="counts"))
+    adata = genes.named(genes.humanised(datasets.load(dataset, donor=donor, species=species, task="counts")))
     by = adata.uns["epigen"].get("donor")
     if by and by not in adata.obs:
         columns = ", ".join(map(str, adata.obs)) or "none"
