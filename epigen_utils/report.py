@@ -127,6 +127,13 @@ def banner(adata: anndata.AnnData) -> None:
         facts += " Nothing on this page is evidence about biology or about a paper's claim."
     if said := about.get("genes_in"):
         facts += f" Genes were taken from {said} (parameter genes_in)."
+    if donors := adata.uns.get("samples_of_donors"):
+        facts += f" They are donors: the counts of {donors:,} samples, summed."
+    if human := adata.uns.get("humanised"):
+        facts += (
+            f" Its genes are read as human ones: {human['genes']:,} of {human['of']:,} have a place, with "
+            f"{human['share of counts']:.1%} of the counts."
+        )
     cited = f" Source: {about['citation']}." if about["citation"] else ""
     style = {"real": "note", "simulated": "warning"}.get(about["nature"], "tip")
     title = f"{kind}: {about['title']}"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import datasets, notebooks, paths, plots, provenance, report
+from epigen_utils import datasets, genes, notebooks, paths, plots, provenance, report
 
 
 @pytest.fixture
@@ -101,6 +101,16 @@ def test_simulated_data_are_announced_as_such(page, shown):
     myst = shown[0][-1]["text/markdown"]
     assert "Simulated data" in myst
     assert ":class: warning" in myst
+
+
+def test_the_banner_says_what_was_summed_and_what_was_lost(page, shown):
+    adata = genes.humanised(datasets.load("slc13a5-sim"))
+    adata.uns["samples_of_donors"] = 99
+    report.banner(adata)
+    myst = shown[0][-1]["text/markdown"].replace("\\", "")
+    lost = adata.uns["humanised"]
+    assert f"{lost['genes']:,} of {lost['of']:,} have a place, with {lost['share of counts']:.1%}" in myst
+    assert "the counts of 99 samples, summed" in myst
 
 
 def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(tmp_path):
