@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import false_discovery_control
 from transformers import PreTrainedModel
 
+from epigen_utils import evaluation, models
 from epigen_utils.batching import pad
 from epigen_utils.vocabularies import PAD, Vocabulary
 
@@ -27,10 +28,8 @@ def matrices(
 
     Fused attention gives no weights, so the model is asked in its plain form, which is set back afterwards.
     """
-    used = model.config._attn_implementation
-    model.set_attn_implementation("eager")
     model.eval()
-    try:
+    with models.attending(model, "eager"):
         ids = [np.asarray(cell) for cell in cells["input_ids"]]
         order = np.argsort([-len(cell) for cell in ids], kind="stable")
         for first in range(0, len(order), batch_size):
@@ -41,8 +40,6 @@ def matrices(
             weights = torch.stack(layers, dim=1).float().cpu().numpy()
             for row, cell in enumerate(some):
                 yield cell, weights[row, :, :, : len(cell), : len(cell)]
-    finally:
-        model.set_attn_implementation(used)
 
 
 def widths(model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, front: float = 0.1) -> pd.DataFrame:
@@ -165,11 +162,11 @@ def regulators_found(
     Returns
     -------
     A row a head: ``layer``, ``head``, ``auc`` (of linked pairs above the others), ``null`` (its mean under permutation), ``p``
-    and ``pairs``; and ``found``, the mean attention by pair, in ``attrs``.
+    and ``pairs``.
     """
     genes = [gene for gene in regulon.index if gene in vocabulary.tokens]
     names = [gene for gene in regulon.columns if gene in vocabulary.tokens]
-    row = np.full(max(vocabulary.tokens.values()) + 1, -1)
+    row = np.full(vocabulary.size, -1)
     column = row.copy()
     row[[vocabulary.tokens[gene] for gene in genes]] = np.arange(len(genes))
     column[[vocabulary.tokens[gene] for gene in names]] = np.arange(len(names))
@@ -189,8 +186,8 @@ def regulators_found(
     rows = []
     for layer, head in np.ndindex(sums.shape[:2]):
         score = np.divide(sums[layer, head], n, out=np.zeros_like(n), where=n > 0)[seen]
-        auc = _auc(score, linked[seen])
-        null = np.array([_auc(score, linked[:, order][seen]) for order in orders])
+        auc = evaluation.auc(score, linked[seen])
+        null = np.array([evaluation.auc(score, linked[:, order][seen]) for order in orders])
         rank = {"layer": layer + 1, "head": head + 1, "auc": auc, "null": null.mean()}
         rows.append(rank | {"p": ((null >= auc).sum() + 1) / (n_permutations + 1), "pairs": int(seen.sum())})
     return pd.DataFrame(rows)
@@ -212,11 +209,4 @@ def coexpression(values: np.ndarray, genes: list[str], regulon: pd.DataFrame) ->
     scaled = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-12)
     r = scaled[:, [place[g] for g in rows]].T @ scaled[:, [place[g] for g in columns]] / len(values)
     other = np.array(rows)[:, None] != np.array(columns)[None]
-    return _auc(np.abs(r)[other], (regulon.loc[rows, columns].to_numpy() != 0)[other])
-
-
-def _auc(score: np.ndarray, positive: np.ndarray) -> float:
-    n = int(positive.sum())
-    if n in (0, len(positive)):
-        return np.nan
-    return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * (len(positive) - n)))
+    return evaluation.auc(np.abs(r)[other], (regulon.loc[rows, columns].to_numpy() != 0)[other])

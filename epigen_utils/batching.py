@@ -38,7 +38,7 @@ class MaskedGenes:
         """Look up the ids of genes and special tokens once."""
         tokens = self.vocabulary.tokens
         self.pad, self.mask = tokens[PAD], tokens[MASK]
-        self.genes = torch.tensor([tokens[gene] for gene in self.vocabulary.genes])
+        self.genes = torch.from_numpy(self.vocabulary.gene_tokens)
         self.special = torch.tensor([tokens[token] for token in tokens if token.startswith("<")])
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:

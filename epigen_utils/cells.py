@@ -16,13 +16,11 @@ import pyarrow as pa
 from anndata.io import read_elem, sparse_dataset
 from scipy import sparse
 
-from epigen_utils import readers
+from epigen_utils import readers, schema
 from epigen_utils.errors import DataError
 
 #: Columns of var that hold Ensembl ids, where they are not the index.
 ENSEMBL_COLUMNS = ("ensembl_id", "gene_ids", "feature_id", "gene_id")
-#: Column of obs with a cell's depth over all genes, also those that a file leaves out; official Geneformer's name.
-DEPTH = "n_counts"
 
 
 @dataclass
@@ -41,11 +39,12 @@ class Part:
     def obs(self) -> pd.DataFrame:
         return self.source.table.iloc[self.rows]
 
-    @property
-    def depth(self) -> np.ndarray | None:
-        """Depth of each cell as the sample table states it; None where it does not."""
+    def depth(self, counts: sparse.csr_matrix) -> np.ndarray:
+        """Depth of each cell as the sample table states it (`schema.DEPTH`), else the sum of its counts."""
         obs = self.source.obs
-        return obs[DEPTH].to_numpy(np.float64)[self.rows] if DEPTH in obs else None
+        if schema.DEPTH in obs:
+            return obs[schema.DEPTH].to_numpy(np.float64)[self.rows]
+        return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
     def counts(self) -> sparse.csr_matrix:
         """Cells x genes, as many rows as there are names."""
@@ -126,41 +125,28 @@ class CountsFile(Source):
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path}: no such file; check the path")
+        self.file = None
         try:
             self.file = h5py.File(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
-        try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".* names are not unique")
                 place = _counts_in(path, self.file)
                 table = "raw/var" if place.startswith("raw") else "var"
                 parts = read_elem(self.file[table]), read_elem(self.file["obs"])
-            super().__init__(str(path), _matrix(self.file[place]), *parts, {"epigen": _own(path)}, keep)
-        except (OSError, KeyError) as error:
-            self.file.close()
+            about = {"epigen": readers.about_own(path) | {"species": "homo_sapiens"}}
+            super().__init__(str(path), _matrix(self.file[place]), *parts, about, keep)
+        except (OSError, KeyError, DataError) as error:
+            if self.file:
+                self.file.close()
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
-        except DataError:
-            self.file.close()
-            raise
 
     def __enter__(self) -> "CountsFile":
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.file.close()
-
-
-def _own(path: Path) -> dict[str, object]:
-    """What a file of the user's says of itself."""
-    about = {
-        "name": path.name,
-        "title": path.name,
-        "nature": "your own",
-        "species": "homo_sapiens",
-        "measure": "counts",
-    }
-    return about | {"licence": "yours", "citation": "", "sha256": {}}
 
 
 def _counts_in(path: Path, file: h5py.File) -> str:
@@ -185,9 +171,8 @@ def _matrix(element: h5py.Group | h5py.Dataset) -> object:
 def _ensembl_ids(where: str, var: pd.DataFrame) -> np.ndarray:
     names = [var[column] for column in ENSEMBL_COLUMNS if column in var] + [var.index.to_series()]
     for ids in names:
-        ids = ids.astype(str)
-        if ids.str.match(readers.ENSEMBL).mean() > 0.5:
-            return ids.str.replace(r"\.\d+$", "", regex=True).to_numpy()
+        if readers.mostly_ensembl(ids):
+            return readers.without_version(ids).to_numpy()
     raise DataError(
         f"{where}: no Ensembl ids, {var.index[0]!r} for one; put them in var['ensembl_id'] (genes.table has them by symbol)"
     )
@@ -236,11 +221,10 @@ def write_arrow(
         }
         (part / "state.json").write_text(json.dumps(state, indent=1))
         (part / "vocabulary.json").write_text(json.dumps(card, indent=1))
-    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
         shutil.rmtree(part, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
     return load_arrow(folder)
 
 

@@ -3,7 +3,7 @@
 Paper B, section 1.2 (Genecorpus-30M's filters) and equation 1; Theodoris et al. 2023, Methods.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import anndata
@@ -188,7 +188,7 @@ def kept(curated: pd.DataFrame, dataset: str) -> np.ndarray:
     return curated.loc[(curated["dataset"] == dataset) & (curated["removed"] == ""), "position"].to_numpy()
 
 
-def medians(sources: Iterable[cells.Source], *, compression: float = 100.0) -> dict[str, float]:
+def medians(sources: Iterable[cells.Source | anndata.AnnData], *, compression: float = 100.0) -> dict[str, float]:
     """Non-zero median of each gene over all cells, in one pass, by a t-digest for each gene (Dunning 2019).
 
     Values are counts over the cell's depth, times 10,000 (equation 1). Memory grows with the genes, not with the cells.
@@ -203,32 +203,28 @@ def medians(sources: Iterable[cells.Source], *, compression: float = 100.0) -> d
     Ensembl id -> median, for genes with a count.
     """
     digests: dict[str, TDigest] = {}
-    for source in sources:
-        for part in source.parts(CHUNK):
-            values = _normalised(part.counts(), part.depth).tocsc()
-            for column in np.flatnonzero(np.diff(values.indptr)):
-                digest = digests.setdefault(source.ensembl_ids[column], TDigest(compression))
-                digest.update(values.data[values.indptr[column] : values.indptr[column + 1]])
+    for gene, values in _expressed(sources):
+        digests.setdefault(gene, TDigest(compression)).update(values)
     return {gene: float(digest.quantile(0.5)) for gene, digest in sorted(digests.items())}
 
 
 def exact_medians(sources: Iterable[cells.Source | anndata.AnnData]) -> dict[str, float]:
     """The same with all values in memory, exactly."""
     values: dict[str, list[np.ndarray]] = {}
-    for source in sources:
-        source = cells.InMemory(source) if isinstance(source, anndata.AnnData) else source
-        for part in source.parts(CHUNK):
-            table = _normalised(part.counts(), part.depth).tocsc()
-            for column in np.flatnonzero(np.diff(table.indptr)):
-                some = table.data[table.indptr[column] : table.indptr[column + 1]]
-                values.setdefault(source.ensembl_ids[column], []).append(some)
+    for gene, some in _expressed(sources):
+        values.setdefault(gene, []).append(some)
     return {gene: float(np.median(np.concatenate(some))) for gene, some in sorted(values.items())}
 
 
-def _normalised(counts: sparse.csr_matrix, depth: np.ndarray | None) -> sparse.csr_matrix:
-    """Counts to a depth of 10,000, zeros left out; cells without counts stay without."""
-    counts = counts.astype(np.float64)
-    counts.eliminate_zeros()
-    depth = np.asarray(counts.sum(axis=1)).ravel() if depth is None else depth
-    scale = np.divide(TARGET_SUM, depth, out=np.zeros(len(depth)), where=depth > 0)
-    return sparse.csr_matrix(sparse.diags(scale) @ counts)
+def _expressed(sources: Iterable[cells.Source | anndata.AnnData]) -> Iterator[tuple[str, np.ndarray]]:
+    """Genes with their non-zero values in a part of the cells, counts scaled to a depth of 10,000."""
+    for source in sources:
+        source = cells.InMemory(source) if isinstance(source, anndata.AnnData) else source
+        for part in source.parts(CHUNK):
+            counts = part.counts().astype(np.float64)
+            counts.eliminate_zeros()
+            depth = part.depth(counts)
+            scale = np.divide(TARGET_SUM, depth, out=np.zeros(len(depth)), where=depth > 0)
+            table = sparse.csc_matrix(sparse.diags(scale) @ counts)
+            for column in np.flatnonzero(np.diff(table.indptr)):
+                yield source.ensembl_ids[column], table.data[table.indptr[column] : table.indptr[column + 1]]

@@ -137,10 +137,10 @@ def _load_own(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata
         adata = readers.read_table(found, genes_in=genes_in)
     else:
         raise DataError(f"{path}: {suffix or 'no'} suffix; give .h5ad, .csv or .tsv (also .gz)")
-    about = {"name": path.name, "title": path.name, "nature": "your own", "species": "not stated", "measure": "counts"}
+    about = readers.about_own(path)
     about["genes_in"] = adata.uns.pop("genes_in", "columns, as an h5ad has them")
-    hashes = {part.name: sha256(part) for part in filter(None, (path, metadata))}
-    return _finish(adata, "counts", str(path)), about | {"licence": "yours", "citation": "", "sha256": hashes}
+    about["sha256"] = {part.name: sha256(part) for part in filter(None, (path, metadata))}
+    return _finish(adata, "counts", str(path)), about
 
 
 def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData:
@@ -158,11 +158,9 @@ def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData
     if "symbol" not in adata.var:
         named = next((column for column in ("gene_symbol", "gene_name", "gene_symbols") if column in adata.var), None)
         adata.var["symbol"] = adata.var[named].astype(str) if named else adata.var_names.astype(str)
-    ensembl = adata.var_names.str.match(readers.ENSEMBL)
-    if "ensembl_id" not in adata.var and ensembl.sum() > 0.5 * len(ensembl):
-        # Some old annotations add a few ids of other kinds (LRG_1).
-        ids = adata.var_names.str.replace(r"\.\d+$", "", regex=True)  # the version, as GENCODE writes it
-        adata.var["ensembl_id"] = ids.where(ensembl, "")
+    if "ensembl_id" not in adata.var and readers.mostly_ensembl(adata.var_names):
+        known = adata.var_names.str.match(readers.ENSEMBL)
+        adata.var["ensembl_id"] = readers.without_version(adata.var_names).where(known, "")
     return adata
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
-from epigen_utils import cells, vocabularies
+from epigen_utils import cells, genes, vocabularies
 from epigen_utils.errors import DataError
 from epigen_utils.vocabularies import CLS, EOS, Vocabulary
 
@@ -151,7 +151,7 @@ class RankValueEncoder:
     @property
     def dtype(self) -> np.dtype:
         """Of token ids: 16 bits, unless the vocabulary needs more."""
-        return np.dtype(np.uint16 if max(self.vocabulary.tokens.values()) < 2**16 else np.uint32)
+        return np.dtype(np.uint16 if self.vocabulary.size <= 2**16 else np.uint32)
 
     def _schema(self, source: cells.Source) -> pa.Schema:
         ids = [pa.field("input_ids", pa.list_(pa.from_numpy_dtype(self.dtype))), pa.field("length", pa.int32())]
@@ -181,7 +181,7 @@ class RankValueEncoder:
             )
 
     def _part(self, columns: "_Columns", part: cells.Part) -> tuple:
-        counts, totals = part.counts(), part.depth
+        counts = part.counts()
         where = _check(counts.indptr, counts.data)
         if where >= 0:
             row = int(np.searchsorted(counts.indptr, where, side="right")) - 1
@@ -190,7 +190,7 @@ class RankValueEncoder:
                 f"{part.source.where}: cell {part.names[row]!r}, gene {gene!r}: {value:g} is no count; give raw counts"
             )
         sums = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-        totals = sums if totals is None else totals
+        totals = part.depth(counts)
         if (empty := np.flatnonzero(~(sums > 0))).size:
             raise DataError(
                 f"{part.source.where}: cell {part.names[empty[0]]!r} has no counts ({empty.size} such cells here); "
@@ -249,10 +249,7 @@ class _Columns:
             if not vocabulary.mapping:
                 gene = known.dropna()[twice].iloc[0]
                 raise DataError(f"{source.where}: gene {gene!r}: given more than once; keep one column, or sum them")
-            codes, known = pd.factorize(known)
-            inside = np.flatnonzero(codes >= 0)
-            shape = (len(ids), len(known))
-            sums = sparse.csr_matrix((np.ones(len(inside), np.float32), (inside, codes[inside])), shape)
+            sums, known = genes.summing(known)
             known = pd.Series(known)
         token = known.map(vocabulary.tokens).fillna(-1).to_numpy(np.int32)
         return cls(token, known.map(vocabulary.medians).to_numpy(np.float64), sums)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster
-from scipy.stats import false_discovery_control, hypergeom
+from scipy.stats import false_discovery_control, hypergeom, rankdata
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from epigen_utils import embedding
@@ -122,6 +122,35 @@ def hold_out(groups: np.ndarray, *, share: float, seed: int) -> np.ndarray:
     sizes = np.bincount(codes)[order]
     enough = 1 + int(np.searchsorted(np.cumsum(sizes), share * len(codes)))
     return np.isin(codes, order[: min(enough, len(names) - 1)])
+
+
+def mean_over_units(
+    values: np.ndarray, units: np.ndarray, *, n_bootstrap: int, rng: np.random.Generator
+) -> tuple[float, float, float, int]:
+    """Mean of values with a 95% bootstrap interval in which whole units (donors, or cells) are drawn.
+
+    Parameters
+    ----------
+    units
+        Who each value is from.
+
+    Returns
+    -------
+    Mean, low, high, and the number of units.
+    """
+    codes, names = pd.factorize(np.asarray(units))
+    sums, n = np.bincount(codes, values), np.bincount(codes)
+    drawn = rng.integers(len(names), size=(n_bootstrap, len(names)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / n[drawn].sum(axis=1), [0.025, 0.975])
+    return float(np.mean(values)), float(low), float(high), len(names)
+
+
+def auc(score: np.ndarray, positive: np.ndarray) -> float:
+    """Probability that a positive scores above a negative, ties half (Mann-Whitney); NaN where there is one kind only."""
+    n = int(positive.sum())
+    if n in (0, len(positive)):
+        return np.nan
+    return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * (len(positive) - n)))
 
 
 def silhouette(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from epigen_utils import paths, registry
+from epigen_utils import paths, registry, schema
 from epigen_utils.errors import DataError, Unreachable
 
 #: Names that the papers print, and the genes they mean.
@@ -267,11 +267,9 @@ def humanised(adata: anndata.AnnData) -> anndata.AnnData:
         pairs = pairs[pairs["kind"].isin(["one2one", "one2many", "same name"])]
         human = pairs.assign(ensembl_id=pairs["human"].map(ids)).dropna().drop_duplicates("symbol")
         place = human.set_index("symbol")["ensembl_id"].reindex(named(adata).var["symbol"])
-    codes, names = pd.factorize(place)
+    deal, names = summing(place)
     if not len(names):
         raise DataError(f"{adata.uns['epigen']['name']}: none of its genes has a human id; is it {species}?")
-    inside = np.flatnonzero(codes >= 0)
-    deal = sparse.csr_matrix((np.ones(len(inside), np.int64), (inside, codes[inside])), (adata.n_vars, len(names)))
     counts = sparse.csr_matrix(adata.layers["counts"]) @ deal
     symbols = pd.Series(ids.index, ids.to_numpy())
     var = pd.DataFrame(
@@ -279,7 +277,20 @@ def humanised(adata: anndata.AnnData) -> anndata.AnnData:
     )
     found = anndata.AnnData(obs=adata.obs.copy(), var=var, layers={"counts": counts.tocsr()}, uns=adata.uns.copy())
     share = float(counts.sum() / adata.layers["counts"].sum())
-    found.uns["humanised"] = {"species": species, "genes": len(inside), "of": adata.n_vars, "share of counts": share}
+    found.uns["humanised"] = {"species": species, "genes": deal.nnz, "of": adata.n_vars, "share of counts": share}
     # The depth of a cell is over all its genes, also those without a place.
-    found.obs["n_counts"] = np.asarray(adata.layers["counts"].sum(axis=1)).ravel()
+    found.obs[schema.DEPTH] = np.asarray(adata.layers["counts"].sum(axis=1)).ravel()
     return found
+
+
+def summing(names: pd.Series) -> tuple[sparse.csr_matrix, pd.Index]:
+    """What counts are multiplied by so that columns of one name become one, and those without a name none.
+
+    Returns
+    -------
+    Zeros and ones, columns x names, and the names in the order in which they first come.
+    """
+    codes, found = pd.factorize(names)
+    inside = np.flatnonzero(codes >= 0)
+    ones = np.ones(len(inside), np.int32)
+    return sparse.csr_matrix((ones, (inside, codes[inside])), (len(names), len(found))), pd.Index(found)

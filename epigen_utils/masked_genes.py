@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from epigen_utils import evaluation
 from epigen_utils.batching import MaskedGenes
 from epigen_utils.models import IGNORED
 from epigen_utils.vocabularies import Vocabulary
@@ -98,9 +99,8 @@ class Unigram:
     def __init__(self, train: object, vocabulary: Vocabulary, *, by_rank: bool = False, without_seen: bool = False):
         self.edges = np.array(RANKS if by_rank else (0,))
         self.without_seen = without_seen
-        size = max(vocabulary.tokens.values()) + 1
-        genes = np.array([vocabulary.tokens[gene] for gene in vocabulary.genes])
-        self.counts = np.zeros((len(self.edges), size))
+        genes = vocabulary.gene_tokens
+        self.counts = np.zeros((len(self.edges), vocabulary.size))
         self.counts[:, genes] = 1.0  # a gene that was never seen is possible
         for ids in train["input_ids"]:
             ids = np.asarray(ids)
@@ -188,11 +188,9 @@ def difference(
     """
     saved = (other["nll"] - one["nll"]).groupby(one["cell"]).mean()
     units = saved.index.to_numpy() if donors is None else np.asarray(donors)[saved.index]
-    codes, names = pd.factorize(units)
-    sums, n = np.bincount(codes, saved), np.bincount(codes)
-    drawn = np.random.default_rng(seed).integers(len(names), size=(n_bootstrap, len(names)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / n[drawn].sum(axis=1), [0.025, 0.975])
-    return {"difference": float(saved.mean()), "low": float(low), "high": float(high), "units": len(names)}
+    rng = np.random.default_rng(seed)
+    mean, low, high, n = evaluation.mean_over_units(saved, units, n_bootstrap=n_bootstrap, rng=rng)
+    return {"difference": mean, "low": low, "high": high, "units": n}
 
 
 def _over_tokens(cells: pd.DataFrame) -> tuple[float, float]:

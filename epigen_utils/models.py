@@ -65,6 +65,8 @@ SHAPE = (
 )
 #: Tokens of Geneformer-V1.
 V1_TOKENS = 25_426
+#: What a model can be asked for, and the class that answers.
+HEADS = {"masked-lm": BertForMaskedLM}
 #: Label of a position that is not to be predicted.
 IGNORED = -100
 
@@ -103,16 +105,25 @@ def build(config: PretrainedConfig, head: str, *, seed: int = 0) -> PreTrainedMo
     ValueError
         If there is no such head.
     """
-    if head not in HEADS:
-        raise ValueError(f"head {head!r}: {closest(head, HEADS)}")
+    kind = _head(head)
     torch.manual_seed(seed)
-    return HEADS[head](config)
+    return _asked_only(kind(config))
 
 
 def load(folder: str, head: str = "masked-lm") -> PreTrainedModel:
     """A published or a saved checkpoint, from a folder, without asking a model hub."""
-    model = CLASSES[head].from_pretrained(folder, config=AutoConfig.from_pretrained(folder), local_files_only=True)
-    return masked_positions_only(model) if head == "masked-lm" else model
+    config = AutoConfig.from_pretrained(folder)
+    return _asked_only(_head(head).from_pretrained(folder, config=config, local_files_only=True))
+
+
+def _head(name: str) -> type[PreTrainedModel]:
+    if name not in HEADS:
+        raise ValueError(f"head {name!r}: {closest(name, HEADS)}")
+    return HEADS[name]
+
+
+def _asked_only(model: PreTrainedModel) -> PreTrainedModel:
+    return masked_positions_only(model) if isinstance(model, BertForMaskedLM) else model
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -158,15 +169,16 @@ def without_attention_dropout(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @contextlib.contextmanager
-def attending_by_matmul(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
-    """Attend by two matrix products and a softmax, all in the products' precision, as long as the context lasts.
+def attending(model: PreTrainedModel, how: str) -> Iterator[PreTrainedModel]:
+    """Attend in another way as long as the context lasts.
 
+    ``eager`` is the one that gives the weights. ``matmul`` is two matrix products and a softmax, all in the products' precision.
     In bf16 on a CPU the products run at many times the speed of PyTorch's fused kernel, which more than makes up for writing
     the weights out; it takes memory for them, length squared for each head. For training without dropout of attention
     (`without_attention_dropout`); gradients are those of the fused kernel but for rounding (tests/test_models.py).
     """
     used = model.config._attn_implementation
-    model.set_attn_implementation("matmul")
+    model.set_attn_implementation(how)
     try:
         yield model
     finally:
@@ -254,7 +266,3 @@ def _forward_where_asked(
     n = len(logits) if whole is None else whole
     loss = loss / max(int(n), 1)
     return MaskedLMOutput(loss=loss, logits=logits)
-
-
-CLASSES = {"masked-lm": BertForMaskedLM}
-HEADS = {"masked-lm": lambda config: masked_positions_only(BertForMaskedLM(config))}

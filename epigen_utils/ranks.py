@@ -6,6 +6,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.stats import spearmanr
 
+from epigen_utils import cells, evaluation
 from epigen_utils.encoding import TARGET_SUM, RankValueEncoder
 from epigen_utils.vocabularies import of_medians
 
@@ -18,13 +19,13 @@ def plain(encoder: RankValueEncoder) -> RankValueEncoder:
 
 def first_genes(adata: anndata.AnnData, encoder: RankValueEncoder, cell: int, *, n: int) -> pd.DataFrame:
     """The first genes of a cell, with what they are ranked by: ``rank``, ``gene``, ``symbol``, ``count``, ``median``, ``value``."""
-    one = adata[[cell]]
-    ids = one.var["ensembl_id"] if "ensembl_id" in one.var else one.var_names.to_series()
-    column = {gene: place for place, gene in enumerate(ids)}
-    counts = sparse.csr_matrix(one.layers["counts"]).toarray().ravel()
-    depth = one.obs["n_counts"].iloc[0] if "n_counts" in one.obs else counts.sum()
+    one = adata[[cell]].copy()
+    source = cells.InMemory(one)
+    column = {gene: place for place, gene in enumerate(source.ensembl_ids)}
+    (part,) = source.parts(1)
+    counts, depth = part.counts().toarray().ravel(), part.depth(part.counts())[0]
     rows = []
-    for rank, gene in enumerate(encoder.decode(encoder.encode(one.copy())["input_ids"][0])[:n]):
+    for rank, gene in enumerate(encoder.decode(encoder.encode(one)["input_ids"][0])[:n]):
         count, median = counts[column[gene]], encoder.vocabulary.medians[gene]
         row = {"rank": rank, "gene": gene, "symbol": one.var["symbol"].iloc[column[gene]], "count": int(count)}
         rows.append(row | {"median": median, "value": count / depth * TARGET_SUM / median})
@@ -46,12 +47,12 @@ def places(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[st
     A row a cell and class with a gene on both sides: ``cell`` (position), ``class``, ``genes``, ``place`` (mean relative rank, 0
     the first, 1 the last) and ``auc`` (probability that a gene of the class stands before one that is not; 0.5 by chance).
     """
-    tokens = encoder.vocabulary.tokens
-    inside = {name: np.zeros(max(tokens.values()) + 1, bool) for name in classes}
+    vocabulary, tokens = encoder.vocabulary, encoder.vocabulary.tokens
+    inside = {name: np.zeros(vocabulary.size, bool) for name in classes}
     for name, members in classes.items():
         inside[name][[tokens[gene] for gene in members if gene in tokens]] = True
-    genes = np.zeros(max(tokens.values()) + 1, bool)
-    genes[[tokens[gene] for gene in encoder.vocabulary.genes]] = True
+    genes = np.zeros(vocabulary.size, bool)
+    genes[vocabulary.gene_tokens] = True
     rows = []
     for cell, ids in enumerate(encoded["input_ids"]):
         ids = np.asarray(ids)
@@ -59,9 +60,9 @@ def places(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[st
         rank = np.arange(len(ids))
         for name, member in inside.items():
             of_class = member[ids]
-            n, rest = int(of_class.sum()), int((~of_class).sum())
-            if n and rest:
-                auc = 1 - (rank[of_class].sum() - n * (n - 1) / 2) / (n * rest)
+            n = int(of_class.sum())
+            if 0 < n < len(ids):
+                auc = evaluation.auc(-rank, of_class)
                 place = rank[of_class].mean() / max(len(ids) - 1, 1)
                 rows.append({"cell": cell, "class": name, "genes": n, "place": place, "auc": auc})
     return pd.DataFrame(rows, columns=["cell", "class", "genes", "place", "auc"])
@@ -92,12 +93,9 @@ def over_units(
     rng = np.random.default_rng(seed)
     rows = []
     for level, table in found.groupby(by, sort=False):
-        codes, names = pd.factorize(np.asarray(units)[table["cell"]])
-        sums, n = np.bincount(codes, table[value]), np.bincount(codes)
-        drawn = rng.integers(len(names), size=(n_bootstrap, len(names)))
-        low, high = np.quantile(sums[drawn].sum(axis=1) / n[drawn].sum(axis=1), [0.025, 0.975])
-        row = {by: level, "mean": table[value].mean(), "low": low, "high": high}
-        rows.append(row | {"cells": len(table), "units": len(names)})
+        of_units = np.asarray(units)[table["cell"]]
+        mean, low, high, n = evaluation.mean_over_units(table[value], of_units, n_bootstrap=n_bootstrap, rng=rng)
+        rows.append({by: level, "mean": mean, "low": low, "high": high, "cells": len(table), "units": n})
     return pd.DataFrame(rows)
 
 
@@ -155,10 +153,11 @@ def magnitude(adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[s
     encoded = encoder.encode(adata)
     names = encoder.vocabulary.genes
     place = {encoder.vocabulary.tokens[gene]: i for i, gene in enumerate(names)}
-    ids = adata.var["ensembl_id"] if "ensembl_id" in adata.var else adata.var_names.to_series()
-    column = {gene: i for i, gene in enumerate(ids)}
-    counts = sparse.csr_matrix(adata.layers["counts"])
-    depth = adata.obs["n_counts"].to_numpy() if "n_counts" in adata.obs else np.asarray(counts.sum(axis=1)).ravel()
+    source = cells.InMemory(adata)
+    column = {gene: i for i, gene in enumerate(source.ensembl_ids)}
+    (part,) = source.parts(source.n_obs)
+    counts = part.counts()
+    depth = part.depth(counts)
     rows = []
     for cell, tokens in enumerate(encoded["input_ids"]):
         gene = np.array([place[token] for token in tokens if token in place])

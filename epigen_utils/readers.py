@@ -48,15 +48,27 @@ def _genes_in(frame: pd.DataFrame, samples: pd.DataFrame | None) -> str:
         if known["rows"] != known["columns"]:
             return f"{max(known, key=known.get)}: the others are the sample table's ids"
     for side, (ids, names) in axes.items():
-        if _mostly_ensembl(ids) and not _mostly_ensembl(names):
+        if mostly_ensembl(ids) and not mostly_ensembl(names):
             return f"{side}: they have Ensembl's ids"
     if frame.shape[1] > 2 * frame.shape[0]:
         return "columns: there are many more of them than of rows"
     return "rows, as is usual: nothing speaks against it"
 
 
-def _mostly_ensembl(names: pd.Index) -> bool:
-    return len(names) > 0 and names.astype(str).str.match(ENSEMBL).mean() > 0.5
+def mostly_ensembl(names: pd.Index | pd.Series) -> bool:
+    """Whether most names are Ensembl's; old annotations add a few of other kinds (LRG_1)."""
+    return len(names) > 0 and bool(names.astype(str).str.match(ENSEMBL).mean() > 0.5)
+
+
+def without_version(names: pd.Index | pd.Series) -> pd.Index | pd.Series:
+    """Ensembl ids without the version that GENCODE writes behind them."""
+    return names.astype(str).str.replace(r"\.\d+$", "", regex=True)
+
+
+def about_own(path: Path) -> dict[str, object]:
+    """What a file of the user's says of itself, as the registry does of its own."""
+    about = {"name": path.name, "title": path.name, "nature": "your own", "species": "not stated", "measure": "counts"}
+    return about | {"licence": "yours", "citation": "", "sha256": {}}
 
 
 def _numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene", "sample")) -> pd.DataFrame:
@@ -220,9 +232,7 @@ def read_h5ad(
             adata = anndata.read_h5ad(path)
     except (OSError, KeyError) as error:
         raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
-    if genes_in == "rows" or (
-        not genes_in and _mostly_ensembl(adata.obs_names) and not _mostly_ensembl(adata.var_names)
-    ):
+    if genes_in == "rows" or (not genes_in and mostly_ensembl(adata.obs_names) and not mostly_ensembl(adata.var_names)):
         adata = adata.T.copy()
         adata.uns["genes_in"] = f"rows, {'as asked' if genes_in else 'which have Ensembl ids'}"
     if var_index:

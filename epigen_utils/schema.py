@@ -14,6 +14,8 @@ from scipy import sparse
 
 #: Counts that went through floating-point arithmetic are still counts.
 NOISE = 1e-6
+#: Column of obs with a cell's depth over all genes, also those that a file leaves out; official Geneformer's name.
+DEPTH = "n_counts"
 
 TASKS = ("counts", "intensity", "groups", "donors")
 

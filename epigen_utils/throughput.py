@@ -15,7 +15,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from epigen_utils import batching
 from epigen_utils.batching import MaskedGenes
-from epigen_utils.models import IGNORED, attending_by_matmul, build, without_attention_dropout
+from epigen_utils.models import IGNORED, attending, build, without_attention_dropout
 from epigen_utils.vocabularies import Vocabulary
 
 #: How cells come into batches.
@@ -171,7 +171,7 @@ def ladder(
             model = build(config, "masked-lm", seed=seed).to(device)
             model = model if dropout else without_attention_dropout(model)
             by_matmul = bf16 and not dropout and device == "cpu"
-            with attending_by_matmul(model) if by_matmul else contextlib.nullcontext():
+            with attending(model, "matmul") if by_matmul else contextlib.nullcontext():
                 measure(model, making[-1:], bf16=bf16, all_logits=all_logits)
                 found[name].append(measure(model, making, bf16=bf16, all_logits=all_logits))
     table = []

@@ -50,7 +50,7 @@ class Settings:
         Whether cells of like length share a batch, by the library's own sampler (mega-batches of 50, sorted).
     attention_dropout
         Whether attention weights are dropped as the configuration says (Geneformer: 0.02). Without it a step on a CPU takes a
-        third of the time (`models.attending_by_matmul`, `models.without_attention_dropout`).
+        third of the time (`models.attending`, `models.without_attention_dropout`).
     evaluate_every, save_every
         In steps.
     """
@@ -108,7 +108,7 @@ def fit(
     """
     settings = settings or Settings()
     if precision == "fp8" or (reason := precisions.obstacle(precision)):
-        raise ValueError("fp8: train in bf16; fp8 is for the layers of precision.fp8" if precision == "fp8" else reason)
+        raise ValueError("fp8: these models are trained in bf16" if precision == "fp8" else reason)
     if not settings.attention_dropout:
         model = models.without_attention_dropout(model)
     output_dir = Path(output_dir)
@@ -156,7 +156,7 @@ def fit(
         callbacks=[watch],
     )
     by_matmul = precision == "bf16" and not settings.attention_dropout and not torch.cuda.is_available()
-    attending = models.attending_by_matmul(model) if by_matmul else contextlib.nullcontext()
+    attending = models.attending(model, "matmul") if by_matmul else contextlib.nullcontext()
     with attending, _quiet():
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
     history = pd.DataFrame(trainer.state.log_history)

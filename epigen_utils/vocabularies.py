@@ -64,6 +64,16 @@ class Vocabulary:
         return [gene for gene in self.tokens if not gene.startswith("<")]
 
     @property
+    def gene_tokens(self) -> np.ndarray:
+        """Ids of the genes, in the order of `genes`."""
+        return np.array([self.tokens[gene] for gene in self.genes])
+
+    @property
+    def size(self) -> int:
+        """Length of an array that is indexed by id."""
+        return max(self.tokens.values()) + 1
+
+    @property
     def sha256(self) -> str:
         """Of tokens and medians: two data sets go together where it is the same."""
         content = [[gene, token, self.medians.get(gene)] for gene, token in sorted(self.tokens.items())]

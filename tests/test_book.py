@@ -255,7 +255,7 @@ def test_nothing_is_done_twice(demo):
         ("epigen_utils/simulate.py", {run for run in EVERY if run[:2] != "02" and "airway" not in run} - REAL_ONLY),
         (
             "epigen_utils/evaluation.py",
-            {run for run in EVERY if not run.startswith(("01", "02a", "geneformer_01", "geneformer_02"))},
+            {run for run in EVERY if not run.startswith(("01", "02a", "geneformer_01"))},
         ),
         ("epigen_utils/cli.py", set()),
         ("data/claims/epilepsy_02_table_two.csv", {"02_table_two", "02_table_two__airway"}),

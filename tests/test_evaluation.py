@@ -145,3 +145,22 @@ def test_whole_donors_are_held_out():
     assert evaluation.hold_out(np.array(list("ab")), share=0.9, seed=0).sum() == 1
     with pytest.raises(DataError, match="all 3 rows are of one group"):
         evaluation.hold_out(np.array(list("aaa")), share=0.2, seed=0)
+
+
+def test_auc_is_scikit_learns_also_with_ties():
+    rng = np.random.default_rng(0)
+    score, positive = rng.integers(5, size=60), rng.random(60) < 0.3
+    assert evaluation.auc(score, positive) == pytest.approx(roc_auc_score(positive, score))
+    assert np.isnan(evaluation.auc(score, np.ones(60, bool)))
+
+
+def test_an_interval_over_donors_is_as_wide_as_donors_differ():
+    rng = np.random.default_rng(0)
+    donors = np.repeat(np.arange(8), 50)
+    values = rng.normal(size=8)[donors] + rng.normal(0, 0.01, 400)
+    mean, low, high, n = evaluation.mean_over_units(values, donors, n_bootstrap=500, rng=rng)
+    assert (mean, n) == (pytest.approx(values.mean()), 8)
+    assert high - low > 0.5
+    _, low, high, n = evaluation.mean_over_units(values, np.arange(400), n_bootstrap=500, rng=rng)
+    assert high - low < 0.3
+    assert n == 400

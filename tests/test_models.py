@@ -113,7 +113,7 @@ def test_attention_by_matmul_is_the_fused_one_but_for_rounding(batch, mixed):
     for by_matmul in (False, True):
         model.zero_grad()
         used = model.config._attn_implementation
-        with models.attending_by_matmul(model) if by_matmul else contextlib.nullcontext():
+        with models.attending(model, "matmul") if by_matmul else contextlib.nullcontext():
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 loss = model(**batch).loss
             loss.backward()
@@ -124,11 +124,11 @@ def test_attention_by_matmul_is_the_fused_one_but_for_rounding(batch, mixed):
     for ours, fused in zip(found[True][1], found[False][1], strict=True):
         torch.testing.assert_close(ours, fused, **close)
     unmasked = {name: values[:1] for name, values in batch.items()}
-    with models.attending_by_matmul(model):
+    with models.attending(model, "matmul"):
         assert torch.isfinite(model(**unmasked).loss)
 
 
 def test_attention_by_matmul_refuses_dropout(batch):
     model = models.build(models.preset("student-2m", vocab_size=50), "masked-lm").train()
-    with models.attending_by_matmul(model), pytest.raises(ValueError, match="no dropout"):
+    with models.attending(model, "matmul"), pytest.raises(ValueError, match="no dropout"):
         model(**batch)
