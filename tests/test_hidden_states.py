@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+
+from epigen_utils import hidden_states, models, vocabularies
+from epigen_utils.errors import DataError
+
+GENES = [f"ENSG{i:03d}" for i in range(40)]
+
+
+@pytest.fixture(params=[False, True], ids=["v1", "v2"])
+def vocabulary(request):
+    return vocabularies.of_medians(dict.fromkeys(GENES, 1.0), name="small", special=request.param)
+
+
+@pytest.fixture
+def model(vocabulary):
+    config = models.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=64)
+    return models.build(config, "masked-lm").eval()
+
+
+@pytest.fixture
+def cells(vocabulary):
+    rng = np.random.default_rng(0)
+    genes = vocabulary.gene_tokens
+    drawn = [rng.choice(genes, rng.integers(3, 30), replace=False) for _ in range(9)]
+    if "<cls>" in vocabulary.tokens:
+        ends = [[vocabulary.tokens[name]] for name in ("<cls>", "<eos>")]
+        drawn = [np.concatenate([ends[0], cell, ends[1]]) for cell in drawn]
+    return {"input_ids": drawn}
+
+
+@pytest.mark.parametrize("layer", [0, -1, -2])
+@pytest.mark.parametrize("pooling", hidden_states.POOLINGS)
+def test_a_cell_alone_by_the_whole_model(model, vocabulary, cells, layer, pooling, monkeypatch):
+    monkeypatch.setattr(hidden_states, "POSITIONS", 70)
+    found = hidden_states.embed(model, cells, vocabulary, layer=layer, pooling=pooling)
+    for row, cell in enumerate(cells["input_ids"]):
+        with torch.no_grad():
+            states = model.bert(torch.tensor(cell)[None], output_hidden_states=True).hidden_states[2 + layer][0]
+        inner = states[1:-1] if "<cls>" in vocabulary.tokens else states
+        expected = {"mean": inner.mean(dim=0), "max": inner.amax(dim=0), "first": states[0]}[pooling]
+        np.testing.assert_allclose(found[row], expected.numpy(), atol=1e-5)
+
+
+def test_genes_are_means_over_their_cells(model, vocabulary, cells):
+    found, n = hidden_states.embed_genes(model, cells, vocabulary, layer=0)
+    gene = found.index[4]
+    token = vocabulary.tokens[gene]
+    holding = [cell for cell in cells["input_ids"] if token in cell]
+    assert n[gene] == len(holding)
+    with torch.no_grad():
+        states = [model.bert(torch.tensor(c)[None]).last_hidden_state[0, list(c).index(token)] for c in holding]
+    np.testing.assert_allclose(found.loc[gene], torch.stack(states).mean(dim=0).numpy(), atol=1e-5)
+
+
+def test_the_model_is_as_it_was(model):
+    part = hidden_states.up_to(model, -2)
+    assert len(part.encoder.layer) == 0
+    assert len(model.bert.encoder.layer) == 2
+    assert part.embeddings is model.bert.embeddings
+
+
+def test_mistakes_are_one_line(model, vocabulary, cells):
+    with pytest.raises(DataError, match="layer -3: the model has layers 0 .last. to -2"):
+        hidden_states.embed(model, cells, vocabulary, layer=-3)
+    with pytest.raises(DataError, match="pooling 'mea'"):
+        hidden_states.embed(model, cells, vocabulary, pooling="mea")
+    with pytest.raises(DataError, match="disease: no cell is 'gone'; there are a, b"):
+        hidden_states.centres(np.zeros((2, 3)), ["a", "b"], ["a", "gone"], where="disease")
+
+
+def test_centres_by_hand():
+    values = np.array([[0.0], [2.0], [7.0], [1.0]])
+    found = hidden_states.centres(values, ["a", "a", "a", "b"], ["a"], how="median")
+    assert found["a"] == [2.0]
+    assert hidden_states.centres(values, ["a", "a", "a", "b"], ["a"])["a"] == [3.0]

@@ -1,0 +1,251 @@
+"""Against outputs of official Geneformer on fixed random checkpoints, where the mirror has them; and by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from epigen_utils import hidden_states, models, perturbation, vocabularies
+from epigen_utils.errors import DataError
+
+LOOSE = 1e-6
+
+
+@pytest.fixture
+def official(mirror):
+    return mirror / "reference/geneformer_official"
+
+
+def cells(official, name, only=None):
+    held = np.load(official / f"{name}.npz")
+    ids = [held["token_ids"][a:b] for a, b in zip(held["offset"], held["offset"][1:], strict=False)]
+    names = list(held["cell_id"])
+    only = names if only is None else list(only)
+    return {"input_ids": [ids[names.index(cell)] for cell in only]}, np.array(only)
+
+
+def days(names):
+    return np.array([name.split("_")[0] for name in names])
+
+
+@pytest.fixture
+def v1(official):
+    return models.load(str(official / "checkpoint_v1_small")).eval(), vocabularies.official("v1")
+
+
+@pytest.fixture
+def v2(official):
+    return models.load(str(official / "checkpoint_v2_small")).eval(), vocabularies.official("v2")
+
+
+@pytest.fixture
+def chosen(official):
+    held = json.loads((official / "selection.json").read_text())
+    return {name: [gene["ensembl_id"] for gene in held[name]] for name in ("delete3", "over5")}
+
+
+def compared(ours, names, official, file, columns, on=("cell_id",)):
+    theirs = pd.read_csv(official / f"{file}.csv")
+    ours = ours.assign(cell_id=np.asarray(names)[ours["cell"]]).rename(
+        columns={"rank": "rank_index", "gene": "ensembl_id"}
+    )
+    theirs = theirs[theirs["cell_id"].isin(names)]
+    both = ours.merge(theirs, on=list(on), suffixes=("", "_theirs"))
+    assert len(both) == len(ours) == len(theirs)
+    for mine, other in columns.items():
+        np.testing.assert_allclose(both[mine], both[other], rtol=0, atol=LOOSE)
+
+
+COSINE = {"cosine": "cosine_similarity"}
+SHIFTS = {"shift_day2": "shift_to_day2", "shift_day5": "shift_to_day5"}
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "genes", "options"),
+    [
+        ("delete_group3", "delete", "delete3", {}),
+        ("delete_group3_layer0", "delete", "delete3", {"layer": 0}),
+        ("overexpress_group5_batch1", "overexpress", "over5", {}),
+    ],
+)
+def test_sets_of_genes_as_official(official, v1, chosen, file, kind, genes, options):
+    some, names = cells(official, "tokens_v1")
+    found = perturbation.perturb(*v1[:1], some, v1[1], kind, chosen[genes], **options)
+    compared(found, names, official, file, COSINE)
+
+
+def test_single_genes_as_official(official, v1, chosen):
+    some, names = cells(official, "tokens_v1")
+    found = perturbation.delete(v1[0], some, v1[1], [chosen["over5"][1]])
+    compared(found, names, official, "delete_single_partial", COSINE)
+    found = perturbation.overexpress(v1[0], some, v1[1], chosen["over5"], together=False)
+    compared(found, names, official, "overexpress_single_each_batch1", COSINE, ("cell_id", "ensembl_id"))
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"), [("delete_all_null2cells", "delete"), ("overexpress_all_1cell", "overexpress")]
+)
+def test_all_genes_as_official(official, v1, file, kind):
+    some, names = cells(official, "tokens_v1", pd.read_csv(official / f"{file}.csv")["cell_id"].unique())
+    found = perturbation.perturb(v1[0], some, v1[1], kind)
+    compared(found, names, official, file, COSINE, ("cell_id", "rank_index"))
+
+
+def test_long_cells_as_official_and_right_where_it_stops(official, v1, chosen):
+    """Official Geneformer raises for cells a few tokens short of 2,048, counting an overflow that is none."""
+    some, names = cells(official, "tokens_v1_long_cells")
+    group = perturbation.overexpress(v1[0], some, v1[1], chosen["over5"]).assign(genes="group5")
+    single = perturbation.overexpress(v1[0], some, v1[1], chosen["over5"], together=False)
+    ours = pd.concat([group, single.assign(genes=single["gene"])])
+    ours["cell_id"] = names[ours["cell"]]
+    both = ours.merge(pd.read_csv(official / "overexpress_long_cells_batch1.csv"), on=["cell_id", "genes"])
+    stopped = both["error"].notna()
+    assert stopped.sum() == 4
+    assert both.loc[stopped, "cosine"].between(0.99, 1).all()
+    np.testing.assert_allclose(both.loc[~stopped, "cosine"], both.loc[~stopped, "cosine_similarity"], atol=LOOSE)
+
+
+def test_states_and_shifts_as_official(official, v1, chosen):
+    """The median is ours: of an even number official Geneformer takes the lower of the two in the middle."""
+    some, names = cells(official, "tokens_v1")
+    theirs = np.load(official / "state_embeddings.npz")
+    for layer, label in ((-1, "minus1"), (0, "0")):
+        embedded = hidden_states.embed(*v1[:1], some, v1[1], layer=layer)
+        ours = hidden_states.centres(embedded, days(names), ["day2", "day5"])
+        for day in ours:
+            np.testing.assert_allclose(ours[day], theirs[f"exact_mean_layer_{label}_{day}"], atol=LOOSE)
+            lower = np.sort(embedded[days(names) == day], axis=0)[5]
+            np.testing.assert_allclose(lower, theirs[f"exact_median_layer_{label}_{day}"], atol=LOOSE)
+            median = hidden_states.centres(embedded, days(names), [day], how="median")[day]
+            assert np.abs(median - lower).max() > 0.01
+    states = {day: theirs[f"exact_mean_layer_minus1_{day}"] for day in ("day2", "day5")}
+    start, of_start = cells(official, "tokens_v1", names[days(names) == "day2"])
+    found = perturbation.delete(v1[0], start, v1[1], chosen["delete3"], states=states)
+    compared(found, of_start, official, "goal_delete_group3", SHIFTS)
+    found = perturbation.overexpress(v1[0], start, v1[1], chosen["over5"], states=states)
+    compared(found, of_start, official, "goal_overexpress_group5_batch1", SHIFTS)
+    file = "goal_delete_all_2cells"
+    one, of_one = cells(official, "tokens_v1", pd.read_csv(official / f"{file}.csv")["cell_id"].unique()[:1])
+    found = perturbation.delete(v1[0], one, v1[1], states=states)
+    compared(found, of_one, official, file, SHIFTS, ("cell_id", "rank_index"))
+
+
+def test_other_genes_feel_it_as_official(official, v1, chosen):
+    _, names = cells(official, "tokens_v1")
+    some, _ = cells(official, "tokens_v1", names[days(names) == "day5"])
+    found = perturbation.affected(v1[0], some, v1[1], chosen["delete3"]).set_index("gene")
+    theirs = pd.read_csv(official / "delete_group3_affected_genes_day5.csv", index_col="affected_ensembl_id")
+    theirs = theirs.loc[found.index]
+    assert len(found) == 4985
+    assert (found["cells"] == theirs["n"]).all()
+    np.testing.assert_allclose(found["cosine"], theirs["cosine_similarity_mean"], atol=LOOSE)
+    whole = pd.read_csv(official / "stats_aggregate_gene_shifts_group3.csv.gz").set_index("Affected_Ensembl_ID")
+    whole = whole.loc[found.index]
+    np.testing.assert_allclose(found["sd"], whole["Cosine_sim_stdev"], atol=LOOSE)
+
+
+def test_v2_as_official(official, v2, chosen):
+    names = np.load(official / "v2_embeddings.npz")["cell_id"]
+    some, _ = cells(official, "tokens_v2", names)
+    first = {"pooling": "first"}
+    compared(
+        perturbation.delete(v2[0], some, v2[1], chosen["delete3"], **first),
+        names,
+        official,
+        "v2_delete_group3_cls",
+        COSINE,
+    )
+    there = [gene for gene in chosen["over5"] if gene in v2[1].tokens]
+    found = perturbation.overexpress(v2[0], some, v2[1], there, **first)
+    compared(found, names, official, "v2_overexpress_group_cls", COSINE)
+    file = "v2_delete_all_cls_1cell"
+    one, of_one = cells(official, "tokens_v2", pd.read_csv(official / f"{file}.csv")["cell_id"].unique())
+    found = perturbation.delete(v2[0], one, v2[1], **first)
+    compared(found, of_one, official, file, COSINE, ("cell_id", "rank_index"))
+
+
+GENES = [f"ENSG{i:03d}" for i in range(40)]
+
+
+@pytest.fixture
+def vocabulary():
+    return vocabularies.of_medians(dict.fromkeys(GENES, 1.0), name="small")
+
+
+@pytest.fixture
+def model(vocabulary):
+    config = models.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
+    return models.build(config, "masked-lm").eval()
+
+
+def some_cells(n=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return {"input_ids": [rng.permutation(40)[: rng.integers(8, 30)] + 2 for _ in range(n)]}
+
+
+def moved(genes, kind, wanted, quartiles=1):
+    return list(perturbation.KINDS[kind][0](np.array(genes), np.array(wanted), quartiles))
+
+
+def test_what_becomes_of_a_cell_by_hand():
+    cell = [10, 11, 12, 13, 14, 15, 16, 17]
+    assert moved(cell, "delete", [12, 10]) == [11, 13, 14, 15, 16, 17]
+    assert moved(cell, "overexpress", [15, 99]) == [15, 99, 10, 11, 12, 13, 14, 16, 17]
+    # Quarters are ranks 0-1, 2-3, 4-5 and 6-7; the middles 1, 3, 5 and 7.
+    assert moved(cell, "activate", [15]) == [10, 11, 12, 15, 13, 14, 16, 17]
+    assert moved(cell, "inhibit", [10], 3) == [11, 12, 13, 14, 15, 16, 17, 10]
+    assert moved(cell, "activate", [11]) == cell
+    assert moved(cell, "inhibit", [16]) == cell
+
+
+@pytest.mark.parametrize("kind", list(perturbation.KINDS))
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_batches_do_not_matter(model, vocabulary, monkeypatch, kind, pooling):
+    states = {"goal": np.random.default_rng(1).normal(size=64).astype(np.float32)}
+    whole = perturbation.perturb(model, some_cells(), vocabulary, kind, states=states, pooling=pooling)
+    monkeypatch.setattr(hidden_states, "POSITIONS", 1)
+    single = perturbation.perturb(model, some_cells(), vocabulary, kind, states=states, pooling=pooling)
+    pd.testing.assert_frame_equal(whole, single, atol=2e-6, rtol=0)
+    assert not (whole["shift_goal"] == 0).all()
+
+
+def test_bf16_is_near(model, vocabulary):
+    exact, near = (
+        perturbation.delete(model, some_cells(), vocabulary, precision=precision)["cosine"]
+        for precision in ("fp32", "bf16")
+    )
+    assert not (exact == near).all()
+    assert np.abs(exact - near).max() < 0.02
+
+
+def test_mistakes_are_one_line(model, vocabulary):
+    some = {"input_ids": [np.arange(2, 12)]}
+    with pytest.raises(DataError, match="no cell expresses it"):
+        perturbation.delete(model, some, vocabulary, [GENES[30]])
+    with pytest.raises(DataError, match="no cell expresses them all"):
+        perturbation.delete(model, some, vocabulary, [GENES[3], GENES[30]])
+    with pytest.raises(DataError, match="not in the vocabulary"):
+        perturbation.overexpress(model, some, vocabulary, ["ENSG999"])
+    with pytest.raises(DataError, match="there are delete, overexpress"):
+        perturbation.perturb(model, some, vocabulary, "remove")
+    assert len(perturbation.overexpress(model, some, vocabulary, [GENES[30]])) == 1
+
+
+def test_a_deleted_gene_that_is_all_a_cell_has_leaves_nothing(model, vocabulary):
+    found = perturbation.delete(model, {"input_ids": [np.array([5]), np.arange(2, 12)]}, vocabulary)
+    assert (found["cell"] == 1).all()
+
+
+def test_one_gene_changes_what_a_model_was_made_to_read(model, vocabulary):
+    """A model whose cells are the mean of their genes' embeddings, of which one gene alone points to the goal."""
+    with torch.no_grad():
+        embeddings = model.bert.embeddings
+        embeddings.word_embeddings.weight.normal_(0, 0.1)
+        embeddings.position_embeddings.weight.zero_()
+        embeddings.word_embeddings.weight[7, 0] = 5.0
+    goal = np.zeros(64, np.float32)
+    goal[0] = 1
+    found = perturbation.delete(model, {"input_ids": [np.arange(2, 20)]}, vocabulary, states={"goal": goal}, layer=-2)
+    assert found.loc[found["shift_goal"].idxmin(), "gene"] == GENES[5]

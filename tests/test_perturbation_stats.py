@@ -1,0 +1,129 @@
+"""Against the tables of official Geneformer's statistics, on its own shifts and on made-up ones."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from epigen_utils import perturbation_stats, vocabularies
+from epigen_utils.errors import DataError
+
+
+@pytest.fixture
+def official(mirror):
+    return mirror / "reference/geneformer_official"
+
+
+@pytest.fixture
+def synthetic(official):
+    names = {token: gene for gene, token in vocabularies.official("v1").tokens.items()}
+    held = pd.read_csv(official / "synthetic_shifts_input.csv.gz", keep_default_na=False)
+    held["gene"] = held["token"].map(names)
+    return held
+
+
+def same(ours, theirs, but=()):
+    both = ours.merge(theirs, on="Ensembl_ID", suffixes=("", "_theirs"))
+    assert len(both) == len(ours) == len(theirs)
+    shared = [column for column in theirs if column in ours and column not in ("Ensembl_ID", "Gene_name", *but)]
+    assert len(shared) >= 2
+    for column in shared:
+        np.testing.assert_allclose(both[column], both[f"{column}_theirs"], atol=1e-9, err_msg=column)
+
+
+def test_goal_state_shift_as_official(official, synthetic):
+    theirs = pd.read_csv(official / "stats_goal_state_shift_all.csv", index_col=0)
+    held = pd.read_csv(official / "goal_delete_all_2cells.csv")
+    shifts = pd.DataFrame({"cell": pd.factorize(held["cell_id"])[0], "gene": held["ensembl_id"]})
+    same(perturbation_stats.goal_state_shift(shifts.assign(shift_day5=held["shift_to_day5"]), "day5"), theirs)
+    wide = synthetic[synthetic["set"] == "goal"].pivot(index=["gene", "cell"], columns="state", values="value")
+    found = perturbation_stats.goal_state_shift(wide.add_prefix("shift_").reset_index(), "day5", alternatives=("alt1",))
+    theirs = pd.read_csv(official / "synthetic_stats_goal_state_shift.csv", index_col=0)
+    same(found, theirs)
+    assert list(found["Ensembl_ID"]) == list(theirs["Ensembl_ID"])
+
+
+def cosines(synthetic, name):
+    return synthetic[synthetic["set"] == name].rename(columns={"value": "cosine"}).reset_index(drop=True)
+
+
+def test_vs_null_as_official(official, synthetic):
+    found = perturbation_stats.vs_null(cosines(synthetic, "test"), cosines(synthetic, "null"))
+    same(found, pd.read_csv(official / "synthetic_stats_vs_null.csv", index_col=0))
+    assert found["Null_avg_shift"].isna().any()
+    assert (found.loc[found["Null_avg_shift"].isna(), "Test_vs_null_pval"] == 1).all()
+
+
+def test_mixture_model_as_official_where_its_components_are_in_order(official):
+    parts = [pd.read_csv(official / f"delete_all_{name}2cells.csv") for name in ("test", "null")]
+    held = pd.concat(parts, ignore_index=True).rename(columns={"ensembl_id": "gene", "cosine_similarity": "cosine"})
+    same(perturbation_stats.mixture_model(held), pd.read_csv(official / "stats_mixture_model.csv", index_col=0))
+
+
+def test_mixture_model_is_right_where_official_has_the_components_reversed(official, synthetic):
+    """Official: 22 genes of impact, those below the lower mean; ours: the 40 that were made so."""
+    theirs = pd.read_csv(official / "synthetic_stats_mixture_model.csv", index_col=0)
+    found = perturbation_stats.mixture_model(cosines(synthetic, "test"))
+    assert theirs["Impact_component"].sum() == 22
+    assert found["Impact_component"].sum() == 40
+    assert set(theirs.loc[theirs["Impact_component"] == 1, "Ensembl_ID"]) < set(
+        found.loc[found["Impact_component"] == 1, "Ensembl_ID"]
+    )
+    same(found, theirs, but=("Impact_component", "Impact_component_percent"))
+
+
+def drawn(n_donors=6, cells=10, genes=30, effect=0.0, seed=0):
+    """Shifts in which donors differ, and one gene moves cells of all donors."""
+    rng = np.random.default_rng(seed)
+    table = pd.MultiIndex.from_product(
+        [range(n_donors * cells), [f"g{i}" for i in range(genes)]], names=["cell", "gene"]
+    )
+    table = table.to_frame(index=False)
+    donors = np.repeat([f"d{i}" for i in range(n_donors)], cells)
+    own = rng.normal(0, 0.5, (n_donors, genes))
+    table["shift_goal"] = own[table["cell"] // cells, table["gene"].str[1:].astype(int)] + rng.normal(
+        0, 0.1, len(table)
+    )
+    table.loc[table["gene"] == "g0", "shift_goal"] += effect
+    return table, donors
+
+
+def test_rank_sum_is_scipys_also_with_ties():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"cell": range(60), "gene": ["a"] * 20 + ["b"] * 40, "shift_goal": rng.integers(4, size=60) / 4}
+    )
+    found = perturbation_stats.goal_state_shift(table, "goal").set_index("Ensembl_ID")
+    values = table["shift_goal"]
+    assert found.loc["a", "Goal_end_vs_random_pval"] == pytest.approx(stats.ranksums(values[:20], values).pvalue)
+
+
+def test_donors_are_counted_and_not_only_cells():
+    table, donors = drawn()
+    found = perturbation_stats.goal_state_shift(table, "goal", donors=donors)
+    # No gene has an effect, but each donor has its own: over cells that looks like one.
+    assert found["Sig"].mean() > 0.2
+    assert (found["Donor_FDR"] < 0.05).sum() == 0
+    assert (found["N_Donors"] == 6).all()
+    table, donors = drawn(effect=3.0)
+    found = perturbation_stats.goal_state_shift(table, "goal", donors=donors).set_index("Ensembl_ID")
+    assert found.index[0] == "g0"
+    assert found.loc["g0", "Donor_FDR"] < 0.05
+    centred = table["shift_goal"] - table.groupby(donors[table["cell"]])["shift_goal"].transform("mean")
+    mine = table["gene"] == "g0"
+    by_donor = centred[mine].groupby(donors[table.loc[mine, "cell"]]).mean()
+    assert found.loc["g0", "Donor_pval"] == pytest.approx(stats.ttest_1samp(by_donor, 0).pvalue)
+
+
+def test_two_donors_are_too_few_to_test():
+    table, donors = drawn(n_donors=2)
+    found = perturbation_stats.goal_state_shift(table, "goal", donors=donors)
+    assert found["Donor_pval"].isna().all()
+
+
+def test_mistakes_are_one_line():
+    table, _ = drawn()
+    with pytest.raises(DataError, match="goal 'cure': no shifts towards it; there are goal"):
+        perturbation_stats.goal_state_shift(table, "cure")
+    with pytest.raises(DataError, match="fewer than two genes"):
+        perturbation_stats.mixture_model(pd.DataFrame({"gene": ["a"], "cosine": [1.0]}))
