@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster
 from scipy.stats import false_discovery_control, hypergeom, rankdata
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.base import clone
+from sklearn.metrics import adjusted_rand_score, f1_score, silhouette_score
+from sklearn.model_selection import StratifiedGroupKFold
 
 from epigen_utils import embedding
 from epigen_utils.errors import DataError
@@ -122,6 +124,117 @@ def hold_out(groups: np.ndarray, *, share: float, seed: int) -> np.ndarray:
     sizes = np.bincount(codes)[order]
     enough = 1 + int(np.searchsorted(np.cumsum(sizes), share * len(codes)))
     return np.isin(codes, order[: min(enough, len(names) - 1)])
+
+
+def check_donors(labels: np.ndarray, donors: np.ndarray, *, per_donor: bool) -> None:
+    """Refuse labels that cannot be told apart donor-wise.
+
+    Parameters
+    ----------
+    per_donor
+        Whether a label is of the donor (a disease), and not of the cell (a type).
+
+    Raises
+    ------
+    DataError
+        If there is one class only, a class has cells of one donor only, or a donor is of two classes where labels are of donors.
+    """
+    labels, donors = (np.asarray(values).astype(str) for values in (labels, donors))
+    pairs = pd.DataFrame({"label": labels, "donor": donors}).drop_duplicates()
+    if pairs["label"].nunique() < 2:
+        raise DataError(f"classes: all cells are {labels[0]!r}; give a column with two classes or more")
+    per_class = pairs.groupby("label")["donor"].agg(["size", "first"])
+    if len(lonely := per_class[per_class["size"] == 1]):
+        donor = lonely["first"].iloc[0]
+        raise DataError(
+            f"class {lonely.index[0]!r}: has one donor, {donor!r}, who cannot be learned from and tested on; "
+            "give more donors, or leave the class out"
+        )
+    if per_donor and (twice := pairs["donor"].duplicated(keep=False)).any():
+        donor = pairs.loc[twice, "donor"].iloc[0]
+        kinds = " and ".join(repr(label) for label in pairs.loc[pairs["donor"] == donor, "label"])
+        raise DataError(f"donor {donor!r}: has cells of {kinds}; mend the column, or say that labels are of cells")
+
+
+def cross_validate(
+    estimator: object,
+    X: object,
+    y: np.ndarray,
+    groups: np.ndarray,
+    *,
+    n_splits: int = 5,
+    n_permutations: int = 0,
+    per_donor: bool = True,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predict every cell by a model that has seen no cell of its donor.
+
+    Parameters
+    ----------
+    estimator
+        Scikit-learn's ``fit`` and ``predict_proba``; it is cloned for each fold, and makes its choices inside it.
+    X
+        Rows that can be indexed by position; a matrix, or the positions of encoded cells.
+    groups
+        Donors; folds are theirs, and keep the shares of the classes as well as they can.
+    n_permutations
+        Labelings with which everything is done again (`labelings`: donors exchange their labels).
+    per_donor
+        As of `check_donors`.
+
+    Returns
+    -------
+    A row a cell: ``row``, ``fold``, ``donor``, ``true``, ``predicted`` and ``p_<class>``; and a row a labeling, the true one first:
+    ``labeling`` (0 true), ``accuracy`` and ``macro_f1`` of the pooled predictions, and ``p`` ((b + 1) / (m + 1) over macro-F1; NaN
+    without permutations).
+
+    Raises
+    ------
+    DataError
+        As `check_donors`.
+    """
+    y, groups = (np.asarray(values).astype(str) for values in (y, groups))
+    check_donors(y, groups, per_donor=per_donor)
+    truth = _out_of_fold(estimator, X, y, groups, n_splits, seed)
+    rows = [_pooled(truth)]
+    if n_permutations:
+        for new in labelings(y, donors=groups, n_permutations=n_permutations, seed=seed):
+            rows.append(_pooled(_out_of_fold(estimator, X, new, groups, n_splits, seed)))
+    table = pd.DataFrame(rows).rename_axis("labeling").reset_index()
+    null = table["macro_f1"][1:]
+    table["p"] = ((null >= table["macro_f1"][0] - 1e-12).sum() + 1) / (len(null) + 1) if len(null) else np.nan
+    return truth, table
+
+
+def donor_folds(
+    y: np.ndarray, groups: np.ndarray, *, n_splits: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions to learn from and to test on, whole donors, with the classes' shares kept as well as may be.
+
+    There are no more folds than the rarest class has donors, so that all classes are among the training cells of each.
+    """
+    donors = pd.DataFrame({"y": y, "group": groups}).drop_duplicates().groupby("y").size()
+    folds = StratifiedGroupKFold(min(n_splits, int(donors.min())), shuffle=True, random_state=seed)
+    yield from folds.split(np.zeros(len(y)), y, groups)
+
+
+def _pooled(predictions: pd.DataFrame) -> dict[str, float]:
+    true, said = predictions["true"], predictions["predicted"]
+    return {"accuracy": float((true == said).mean()), "macro_f1": float(f1_score(true, said, average="macro"))}
+
+
+def _out_of_fold(
+    estimator: object, X: object, y: np.ndarray, groups: np.ndarray, n_splits: int, seed: int
+) -> pd.DataFrame:
+    names, parts = sorted(set(y)), []
+    for fold, (train, test) in enumerate(donor_folds(y, groups, n_splits=n_splits, seed=seed)):
+        model = clone(estimator).fit(X[train], y[train])
+        p = pd.DataFrame(model.predict_proba(X[test]), columns=list(model.classes_)).reindex(
+            columns=names, fill_value=0.0
+        )
+        part = {"row": test, "fold": fold, "donor": groups[test], "true": y[test], "predicted": p.idxmax(axis=1)}
+        parts.append(pd.DataFrame(part).join(p.add_prefix("p_")))
+    return pd.concat(parts).sort_values("row", ignore_index=True)
 
 
 def mean_over_units(

@@ -1,6 +1,7 @@
 """Models of the papers by name, as Hugging Face configurations and classes."""
 
 import contextlib
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from transformers import (
     AutoConfig,
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -66,7 +69,11 @@ SHAPE = (
 #: Tokens of Geneformer-V1.
 V1_TOKENS = 25_426
 #: What a model can be asked for, and the class that answers.
-HEADS = {"masked-lm": BertForMaskedLM}
+HEADS = {
+    "masked-lm": BertForMaskedLM,
+    "cell-class": BertForSequenceClassification,
+    "gene-class": BertForTokenClassification,
+}
 #: Label of a position that is not to be predicted.
 IGNORED = -100
 
@@ -96,7 +103,8 @@ def build(config: PretrainedConfig, head: str, *, seed: int = 0) -> PreTrainedMo
     Parameters
     ----------
     head
-        ``masked-lm``: logits only where a label asks for them (`masked_positions_only`).
+        ``masked-lm``: logits only where a label asks for them (`masked_positions_only`). ``cell-class``: of the first position, as
+        official Geneformer classifies cells. ``gene-class``: of each position.
     seed
         Of the weights.
 
@@ -108,6 +116,42 @@ def build(config: PretrainedConfig, head: str, *, seed: int = 0) -> PreTrainedMo
     kind = _head(head)
     torch.manual_seed(seed)
     return _asked_only(kind(config))
+
+
+def with_head(model: PreTrainedModel, head: str, classes: list[str], *, seed: int = 0) -> PreTrainedModel:
+    """A model with the weights of another's body and a fresh head for some classes.
+
+    The body of a masked language model has no pooler, which ``cell-class`` reads the first position by; it starts fresh too.
+
+    Raises
+    ------
+    ValueError
+        If there is no such head.
+    """
+    config = copy.deepcopy(model.config)
+    config.id2label = dict(enumerate(classes))
+    config.label2id = {name: label for label, name in enumerate(classes)}
+    config.problem_type = "single_label_classification"
+    found = build(config, head, seed=seed)
+    weights = {name: value for name, value in model.base_model.state_dict().items() if not name.startswith("pooler")}
+    found.base_model.load_state_dict(weights, strict=False)
+    return found
+
+
+def frozen(model: PreTrainedModel, layers: int) -> PreTrainedModel:
+    """Keep the first layers as they are, in place; embeddings go on learning, as in official Geneformer.
+
+    Raises
+    ------
+    ValueError
+        If the model has fewer layers.
+    """
+    blocks = model.base_model.encoder.layer
+    if not 0 <= layers <= len(blocks):
+        raise ValueError(f"{layers} frozen layers: the model has {len(blocks)}")
+    for block in blocks[:layers]:
+        block.requires_grad_(False)
+    return model
 
 
 def load(folder: str, head: str = "masked-lm") -> PreTrainedModel:

@@ -1,5 +1,7 @@
 """Simulated data with the planted truth kept beside it. Effects are drawn by seed, never copied from a paper."""
 
+from dataclasses import dataclass
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -214,21 +216,7 @@ def cell_corpus(
     ``var`` has ``symbol``, ``regulator`` and ``housekeeping``, ``varm["regulon"]`` the weights, genes x regulators.
     """
     rng = np.random.default_rng(seed)
-    coding = genes.table("homo_sapiens").query("biotype == 'protein_coding' and symbol != ''")
-    coding = coding.drop_duplicates("symbol").sample(n_genes, random_state=seed).sort_values("ensembl_id")
-    roles = rng.permutation(n_genes)
-    housekeeping, regulators = roles[:n_housekeeping], roles[n_housekeeping : n_housekeeping + n_regulators]
-    others = np.setdiff1d(np.arange(n_genes), housekeeping)
-    weights = np.zeros((n_genes, n_regulators))
-    for k, regulator in enumerate(regulators):
-        targets = rng.choice(np.setdiff1d(others, [regulator]), n_targets, replace=False)
-        weights[targets, k] = rng.choice([1.0, 1.0, 1.0, -1.0], n_targets) * rng.uniform(0.6, 1.2, n_targets)
-    baseline = rng.normal(0, spread, n_genes)
-    baseline[housekeeping] = rng.normal(4, 0.6, n_housekeeping)
-    baseline[regulators] = rng.normal(0.5, 0.5, n_regulators)
-    follows = weights.copy()
-    follows[regulators, np.arange(n_regulators)] = 1.0
-
+    network = _Network.drawn(rng, seed, n_genes, n_regulators, n_targets, n_housekeeping, spread)
     types = rng.integers(n_types, size=n_cells)
     donors = rng.integers(n_donors, size=n_cells)
     ill = np.arange(n_donors) % 2 == 1
@@ -236,31 +224,164 @@ def cell_corpus(
     of_disease = np.where(rng.random(n_regulators) < 0.15, 1.0, 0.0) * rng.choice([-1, 1], n_regulators)
     activity = of_type[types] + ill[donors][:, None] * of_disease + rng.normal(0, 0.5, (n_cells, n_regulators))
     of_donor = rng.normal(0, 0.15, (n_donors, n_genes))
-    of_donor[:, housekeeping] = 0
+    of_donor[:, network.housekeeping] = 0
 
     wanted = np.interp(rng.random(n_cells), *zip(*sorted((lengths or GENECORPUS_LENGTHS).items()), strict=True))
-    counts = []
-    for first in range(0, n_cells, 500):
-        rows = slice(first, first + 500)
-        rate = np.exp(baseline + activity[rows] @ follows.T + of_donor[donors[rows]])
-        share = rate / rate.sum(axis=1, keepdims=True)
-        counts.append(sparse.csr_matrix(rng.poisson(share * _depth(share, wanted[rows])[:, None]).astype(np.int32)))
-    names = coding["ensembl_id"].to_numpy()
-    var = pd.DataFrame({"symbol": coding["symbol"].to_numpy(), "ensembl_id": names}, index=names)
-    var["regulator"], var["housekeeping"] = False, False
-    var.iloc[regulators, 2], var.iloc[housekeeping, 3] = True, True
     obs = pd.DataFrame({"cell_type": types, "donor": donors}, index=[f"cell_{i}" for i in range(n_cells)])
     obs["cell_type"], obs["disease"] = (
         "type " + obs["cell_type"].astype(str),
         np.where(ill[donors], "disease", "normal"),
     )
     obs["donor"] = "donor " + obs["donor"].astype(str)
-    regulon = pd.DataFrame(weights, names, names[regulators])
-    adata = anndata.AnnData(
-        obs=obs, var=var, layers={"counts": sparse.vstack(counts, format="csr")}, varm={"regulon": regulon}
-    )
+    adata = network.cells(rng, obs, activity, of_donor[donors], wanted)
     detected = np.diff(adata.layers["counts"].indptr) >= min((lengths or GENECORPUS_LENGTHS).values())
     return adata[detected].copy()
+
+
+#: Donors of each class (their shares are those of the published test cells: 26% NF, 57% HCM, 17% DCM), 39 as published.
+CARDIOMYOPATHY = {"nf": 10, "hcm": 22, "dcm": 7}
+
+
+def cardiomyopathy(
+    *,
+    donors: dict[str, int] | None = None,
+    cells_per_donor: int = 100,
+    n_planted: int = 16,
+    effect: float = 3.0,
+    response: float = 0.15,
+    donor_sd: float = 0.25,
+    n_genes: int = 3000,
+    network_seed: int = 0,
+    seed: int = 0,
+) -> anndata.AnnData:
+    """Cells of one type from healthy and diseased donors, in the world of `cell_corpus`: its genes, regulators and targets.
+
+    Each disease changes the activity of some regulators, as many up as down; half of them are changed alike in all diseases. A donor has
+    the disease more or less strongly, effects on every gene, and a state of its own in every regulator.
+
+    Parameters
+    ----------
+    donors
+        Class -> donors; the first class is healthy. `CARDIOMYOPATHY` by default.
+    cells_per_donor
+        On average; donors differ (log-normal, standard deviation 0.3).
+    n_planted, effect
+        Regulators that each disease changes, and by how much on average, in log units.
+    response
+        How much of that a regulator's targets follow: below 1 a regulator changes more than what it regulates, as it must for a
+        model that takes genes away one by one to tell it from them.
+    donor_sd
+        Of a donor's effect on a gene, in log units; 0.2 in `pbmc-40` and 0.25 in `pig-cystic-fibrosis` (median gene, between pooled
+        donors of one cell type, less Poisson noise).
+    network_seed
+        The ``seed`` of the `cell_corpus` that a model was pretrained on.
+
+    Returns
+    -------
+    AnnData, cells x genes, as of `cell_corpus`; ``obs`` has ``disease`` and ``donor``, and ``varm["disease"]`` the planted change of
+    activity, genes x diseases, zero but for regulators.
+    """
+    donors = donors or CARDIOMYOPATHY
+    network = _Network.drawn(np.random.default_rng(network_seed), network_seed, n_genes)
+    rng = np.random.default_rng([seed, 39])
+    healthy, *diseases = donors
+    n_regulators = network.weights.shape[1]
+    order = rng.permutation(n_regulators)
+    shared, own = order[: n_planted // 2], order[n_planted // 2 :]
+    change = pd.DataFrame(0.0, range(n_regulators), list(donors))
+    signs = np.resize([1, -1], n_regulators)
+    both = signs[: len(shared)] * rng.uniform(0.6, 1.4, len(shared)) * effect
+    for i, disease in enumerate(diseases):
+        some = own[i * (n_planted - len(shared)) : (i + 1) * (n_planted - len(shared))]
+        change.loc[shared, disease] = both
+        change.loc[some, disease] = signs[: len(some)] * rng.uniform(0.6, 1.4, len(some)) * effect
+    classes = np.repeat(list(donors), list(donors.values()))
+    n_cells = np.maximum(rng.lognormal(np.log(cells_per_donor), 0.3, len(classes)).astype(int), 5)
+    of_type = np.where(rng.random(n_regulators) < 0.25, 2.0, -0.5)
+    # What a disease changes is at work in these cells, or nothing of it could be seen.
+    of_type[(change != 0).any(axis=1)] = 3.0
+    strength = rng.uniform(0.6, 1.4, len(classes))
+    of_disease = strength[:, None] * change[classes].to_numpy().T
+    state = of_type + response * of_disease + rng.normal(0, 0.3, (len(classes), n_regulators))
+    of_donor = rng.normal(0, donor_sd, (len(classes), n_genes))
+    of_donor[:, network.regulators] += (1 - response) * of_disease
+    who = np.repeat(np.arange(len(classes)), n_cells)
+    activity = state[who] + rng.normal(0, 0.5, (len(who), n_regulators))
+    wanted = np.interp(rng.random(len(who)), *zip(*sorted(GENECORPUS_LENGTHS.items()), strict=True))
+    obs = pd.DataFrame({"disease": classes[who], "donor": [f"donor {i:02d}" for i in who]})
+    obs.index = [f"cell_{i}" for i in range(len(who))]
+    adata = network.cells(rng, obs, activity, of_donor[who], wanted)
+    planted = pd.DataFrame(0.0, adata.var_names, diseases)
+    planted.iloc[network.regulators] = change[diseases].to_numpy()
+    adata.varm["disease"] = planted
+    return adata[np.diff(adata.layers["counts"].indptr) >= min(GENECORPUS_LENGTHS.values())].copy()
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Genes, who regulates whom, and how much there is of each when nothing is active."""
+
+    coding: pd.DataFrame
+    housekeeping: np.ndarray
+    regulators: np.ndarray
+    weights: np.ndarray
+    baseline: np.ndarray
+
+    @classmethod
+    def drawn(
+        cls,
+        rng: np.random.Generator,
+        seed: int,
+        n_genes: int,
+        n_regulators: int = 60,
+        n_targets: int = 60,
+        n_housekeeping: int = 200,
+        spread: float = 3.0,
+    ) -> "_Network":
+        coding = genes.table("homo_sapiens").query("biotype == 'protein_coding' and symbol != ''")
+        coding = coding.drop_duplicates("symbol").sample(n_genes, random_state=seed).sort_values("ensembl_id")
+        roles = rng.permutation(n_genes)
+        housekeeping, regulators = roles[:n_housekeeping], roles[n_housekeeping : n_housekeeping + n_regulators]
+        others = np.setdiff1d(np.arange(n_genes), housekeeping)
+        weights = np.zeros((n_genes, n_regulators))
+        for k, regulator in enumerate(regulators):
+            targets = rng.choice(np.setdiff1d(others, [regulator]), n_targets, replace=False)
+            weights[targets, k] = rng.choice([1.0, 1.0, 1.0, -1.0], n_targets) * rng.uniform(0.6, 1.2, n_targets)
+        baseline = rng.normal(0, spread, n_genes)
+        baseline[housekeeping] = rng.normal(4, 0.6, n_housekeeping)
+        baseline[regulators] = rng.normal(0.5, 0.5, n_regulators)
+        return cls(coding, housekeeping, regulators, weights, baseline)
+
+    def cells(
+        self,
+        rng: np.random.Generator,
+        obs: pd.DataFrame,
+        activity: np.ndarray,
+        of_donor: np.ndarray,
+        wanted: np.ndarray,
+    ) -> anndata.AnnData:
+        """Poisson draws at a depth that gives each cell the wanted number of detected genes.
+
+        Parameters
+        ----------
+        activity, of_donor
+            Cells x regulators, cells x genes, in log units.
+        """
+        follows = self.weights.copy()
+        follows[self.regulators, np.arange(len(self.regulators))] = 1.0
+        counts = []
+        for first in range(0, len(obs), 500):
+            rows = slice(first, first + 500)
+            rate = np.exp(self.baseline + activity[rows] @ follows.T + of_donor[rows])
+            share = rate / rate.sum(axis=1, keepdims=True)
+            counts.append(sparse.csr_matrix(rng.poisson(share * _depth(share, wanted[rows])[:, None]).astype(np.int32)))
+        names = self.coding["ensembl_id"].to_numpy()
+        var = pd.DataFrame({"symbol": self.coding["symbol"].to_numpy(), "ensembl_id": names}, index=names)
+        var["regulator"], var["housekeeping"] = False, False
+        var.iloc[self.regulators, 2], var.iloc[self.housekeeping, 3] = True, True
+        regulon = pd.DataFrame(self.weights, names, names[self.regulators])
+        layers = {"counts": sparse.vstack(counts, format="csr")}
+        return anndata.AnnData(obs=obs, var=var, layers=layers, varm={"regulon": regulon})
 
 
 def _depth(share: np.ndarray, wanted: np.ndarray) -> np.ndarray:

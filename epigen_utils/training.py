@@ -30,6 +30,8 @@ class Objective(Protocol):
     #: Rows of the data set, each with its position as ``row`` and with the ``epoch``, -> batch; the model's loss follows from
     #: its ``labels``. What is random in it must depend on these alone, or a resumed run is another run.
     collate: Callable[[list[dict]], dict[str, torch.Tensor]]
+    #: What a finished run is only taken for the same by, beside settings and model, such as the labels' hash.
+    about: dict[str, object]
 
     def measure(self, model: PreTrainedModel, valid: Dataset) -> dict[str, float]:
         """Numbers on held-out rows, ``loss`` among them."""
@@ -52,7 +54,7 @@ class Settings:
         Whether attention weights are dropped as the configuration says (Geneformer: 0.02). Without it a step on a CPU takes a
         third of the time (`models.attending`, `models.without_attention_dropout`).
     evaluate_every, save_every
-        In steps.
+        In steps; the first can be 0, for never.
     """
 
     learning_rate: float = 1e-3
@@ -113,6 +115,7 @@ def fit(
         model = models.without_attention_dropout(model)
     output_dir = Path(output_dir)
     wanted = {"settings": dataclasses.asdict(settings), "precision": precision, "seed": seed, "cells": len(train)}
+    wanted |= {"objective": objective.about}
     wanted |= {"model": json.loads(model.config.to_json_string(use_diff=True))}
     _forget_others(output_dir, wanted)
     if (output_dir / "model").is_dir():
@@ -137,8 +140,8 @@ def fit(
         seed=seed,
         save_steps=settings.save_every,
         save_total_limit=1,
-        eval_strategy="steps",
-        eval_steps=settings.evaluate_every,
+        eval_strategy="steps" if settings.evaluate_every else "no",
+        eval_steps=settings.evaluate_every or None,
         logging_strategy="no",
         report_to=[],
         disable_tqdm=not progress,

@@ -1,0 +1,55 @@
+"""Plain models that a large one must beat: majority class, logistic regression, random forest, on ranks and on counts."""
+
+import anndata
+import numpy as np
+from scipy import sparse
+from sklearn.base import ClassifierMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+from epigen_utils.encoding import TARGET_SUM
+from epigen_utils.vocabularies import Vocabulary
+
+
+def bag_of_ranks(encoded: object, vocabulary: Vocabulary) -> sparse.csr_matrix:
+    """What rank value encoding says of a cell, as a table: cells x genes, 1 for the first gene falling to 1 / n for the last of n.
+
+    Parameters
+    ----------
+    encoded
+        Cells, something whose ``["input_ids"]`` are token ids.
+    """
+    genes = vocabulary.gene_tokens
+    column = np.full(vocabulary.size, -1)
+    column[genes] = np.arange(len(genes))
+    columns = [place[place >= 0] for place in (column[np.asarray(cell)] for cell in encoded["input_ids"])]
+    values = [1 - np.arange(len(some)) / max(len(some), 1) for some in columns]
+    indptr = np.concatenate([[0], np.cumsum([len(some) for some in columns])])
+    found = sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), (len(columns), len(genes)))
+    found.sort_indices()
+    return found
+
+
+def log_counts(adata: anndata.AnnData) -> sparse.csr_matrix:
+    """log(1 + counts scaled to a depth of 10,000), cells x genes."""
+    counts = sparse.csr_matrix(adata.layers["counts"]).astype(float)
+    depth = np.asarray(counts.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags(np.divide(TARGET_SUM, depth, where=depth > 0, out=depth)) @ counts).log1p()
+
+
+def plain(seed: int = 0) -> dict[str, tuple[str, ClassifierMixin]]:
+    """Rivals by name, with what each reads: ``ranks`` (`bag_of_ranks`) or ``counts`` (`log_counts`).
+
+    Everything that is fitted, scales too, is part of the pipeline, so that it is fitted in the training fold.
+    """
+    regression = {"max_iter": 1000, "C": 0.1}
+    forest = RandomForestClassifier(200, min_samples_leaf=2, n_jobs=1, random_state=seed)
+    return {
+        "majority": ("counts", DummyClassifier(strategy="prior")),
+        "LR on ranks": ("ranks", make_pipeline(MaxAbsScaler(), LogisticRegression(**regression))),
+        "LR on counts": ("counts", make_pipeline(StandardScaler(with_mean=False), LogisticRegression(**regression))),
+        "random forest": ("counts", forest),
+    }
