@@ -1,5 +1,6 @@
 """Samples in the plane: PCA and t-SNE by scikit-learn, with what makes them comparable stated."""
 
+import anndata
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
@@ -51,3 +52,13 @@ def tsne(table: pd.DataFrame, *, perplexity: float, seed: int) -> pd.DataFrame:
 def legal_perplexities(n_samples: int, wanted: tuple[float, ...] = (2, 3, 5, 10, 30)) -> list[float]:
     """Those of the wanted perplexities that leave each point three neighbours for each unit (3 * perplexity < n)."""
     return [perplexity for perplexity in wanted if 3 * perplexity < n_samples]
+
+
+def umap(table: np.ndarray, *, seed: int, n_neighbors: int = 15) -> np.ndarray:
+    """UMAP into two dimensions (McInnes et al. 2018) by scanpy, rows x 2; neighbours are fewer where there are few rows."""
+    import scanpy  # heavy, and needed by chapters on cells only
+
+    held = anndata.AnnData(obsm={"X": np.asarray(table, np.float32)}, shape=(len(table), 0))
+    scanpy.pp.neighbors(held, n_neighbors=min(n_neighbors, len(table) - 1), use_rep="X", random_state=seed)
+    scanpy.tl.umap(held, random_state=seed)
+    return held.obsm["X_umap"]

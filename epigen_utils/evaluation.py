@@ -142,7 +142,7 @@ def check_donors(labels: np.ndarray, donors: np.ndarray, *, per_donor: bool) -> 
     labels, donors = (np.asarray(values).astype(str) for values in (labels, donors))
     pairs = pd.DataFrame({"label": labels, "donor": donors}).drop_duplicates()
     if pairs["label"].nunique() < 2:
-        raise DataError(f"classes: all cells are {labels[0]!r}; give a column with two classes or more")
+        raise DataError(f"classes: all cells are '{labels[0]}'; give a column with two classes or more")
     per_class = pairs.groupby("label")["donor"].agg(["size", "first"])
     if len(lonely := per_class[per_class["size"] == 1]):
         donor = lonely["first"].iloc[0]
@@ -206,6 +206,18 @@ def cross_validate(
     return truth, table
 
 
+def predict_once(estimator: object, X: object, y: np.ndarray, groups: np.ndarray, test: np.ndarray) -> pd.DataFrame:
+    """Learn from some cells and predict others, in the columns of `cross_validate`.
+
+    Parameters
+    ----------
+    test
+        True where a cell is tested on.
+    """
+    y, groups = (np.asarray(values).astype(str) for values in (y, groups))
+    return _predicted(estimator, X, y, groups, np.flatnonzero(~test), np.flatnonzero(test), sorted(set(y)))
+
+
 def donor_folds(
     y: np.ndarray, groups: np.ndarray, *, n_splits: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -228,13 +240,25 @@ def _out_of_fold(
 ) -> pd.DataFrame:
     names, parts = sorted(set(y)), []
     for fold, (train, test) in enumerate(donor_folds(y, groups, n_splits=n_splits, seed=seed)):
-        model = clone(estimator).fit(X[train], y[train])
-        p = pd.DataFrame(model.predict_proba(X[test]), columns=list(model.classes_)).reindex(
-            columns=names, fill_value=0.0
-        )
-        part = {"row": test, "fold": fold, "donor": groups[test], "true": y[test], "predicted": p.idxmax(axis=1)}
-        parts.append(pd.DataFrame(part).join(p.add_prefix("p_")))
+        part = _predicted(estimator, X, y, groups, train, test, names)
+        part.insert(1, "fold", fold)
+        parts.append(part)
     return pd.concat(parts).sort_values("row", ignore_index=True)
+
+
+def _predicted(
+    estimator: object,
+    X: object,
+    y: np.ndarray,
+    groups: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    names: list[str],
+) -> pd.DataFrame:
+    model = clone(estimator).fit(X[train], y[train])
+    p = pd.DataFrame(model.predict_proba(X[test]), columns=list(model.classes_)).reindex(columns=names, fill_value=0.0)
+    part = {"row": test, "donor": groups[test], "true": y[test], "predicted": p.idxmax(axis=1)}
+    return pd.DataFrame(part).join(p.add_prefix("p_"))
 
 
 def mean_over_units(

@@ -254,14 +254,17 @@ def humanised(adata: anndata.AnnData) -> anndata.AnnData:
     DataError
         If the species is not known, or none of its genes has a place.
     """
-    species = species_of(adata)
+    species, stated = species_of(adata), adata.uns["epigen"]["species"]
     if species == "homo_sapiens" and "ensembl_id" in adata.var:
         return adata
-    if not species:
+    if not species and stated == "not stated":
         raise DataError(f"{adata.uns['epigen']['name']}: species not stated; name it to read its genes as human ones")
     ids = table("homo_sapiens").query("symbol != ''").drop_duplicates("symbol").set_index("symbol")["ensembl_id"]
     if species == "homo_sapiens":
         place = ids.reindex([repair(symbol) for symbol in adata.var["symbol"]])
+    elif not species:
+        # Of a species without tables here genes are taken for the human ones of the same name.
+        place = ids.reindex(adata.var["symbol"].str.upper())
     else:
         pairs = orthologs(species)
         pairs = pairs[pairs["kind"].isin(["one2one", "one2many", "same name"])]
@@ -269,7 +272,7 @@ def humanised(adata: anndata.AnnData) -> anndata.AnnData:
         place = human.set_index("symbol")["ensembl_id"].reindex(named(adata).var["symbol"])
     deal, names = summing(place)
     if not len(names):
-        raise DataError(f"{adata.uns['epigen']['name']}: none of its genes has a human id; is it {species}?")
+        raise DataError(f"{adata.uns['epigen']['name']}: none of its genes has a human id; is it {stated}?")
     counts = sparse.csr_matrix(adata.layers["counts"]) @ deal
     symbols = pd.Series(ids.index, ids.to_numpy())
     var = pd.DataFrame(
@@ -277,7 +280,12 @@ def humanised(adata: anndata.AnnData) -> anndata.AnnData:
     )
     found = anndata.AnnData(obs=adata.obs.copy(), var=var, layers={"counts": counts.tocsr()}, uns=adata.uns.copy())
     share = float(counts.sum() / adata.layers["counts"].sum())
-    found.uns["humanised"] = {"species": species, "genes": deal.nnz, "of": adata.n_vars, "share of counts": share}
+    found.uns["humanised"] = {
+        "species": species or stated,
+        "genes": deal.nnz,
+        "of": adata.n_vars,
+        "share of counts": share,
+    }
     # The depth of a cell is over all its genes, also those without a place.
     found.obs[schema.DEPTH] = np.asarray(adata.layers["counts"].sum(axis=1)).ravel()
     return found

@@ -79,7 +79,7 @@ def audit(encoded: object, donors: np.ndarray, test: np.ndarray, **limits) -> tu
     sides = [np.flatnonzero(~test), np.flatnonzero(test)]
     both = sorted(set(donors[sides[0]]) & set(donors[sides[1]]))
     found = [
-        f"donor {donor!r} is on both sides: {(test & (donors == donor)).sum()} of its cells are tested on"
+        f"donor {str(donor)!r} is on both sides: {(test & (donors == donor)).sum()} of its cells are tested on"
         for donor in both
     ]
     pairs = near_copies(*([ids[row] for row in side] for side in sides), **limits)

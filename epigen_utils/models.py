@@ -154,6 +154,11 @@ def frozen(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     return model
 
 
+def frozen_share(model: PreTrainedModel) -> int:
+    """As large a part of a model's layers as the published two of six."""
+    return round(model.config.num_hidden_layers / 3)
+
+
 def load(folder: str, head: str = "masked-lm") -> PreTrainedModel:
     """A published or a saved checkpoint, from a folder, without asking a model hub."""
     config = AutoConfig.from_pretrained(folder)

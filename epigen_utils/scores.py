@@ -185,3 +185,36 @@ def calibration(predictions: pd.DataFrame, *, bins: int = BINS) -> tuple[pd.Data
     error = ((table["said"] - table["right"]).abs() * table["cells"]).sum() / table["cells"].sum()
     brier, plain = (np.square(guess - truth).sum(axis=1).mean() for guess in (p, truth.mean(axis=0)))
     return table.reset_index(drop=True), {"error": float(error), "brier": float(brier), "majority_brier": float(plain)}
+
+
+def of_shares(shares: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
+    """What rounded row shares of a confusion matrix leave open.
+
+    Parameters
+    ----------
+    shares
+        True x predicted class, as they are printed (words, so that their last digit is known).
+    sizes
+        Cells of each true class.
+
+    Returns
+    -------
+    A row a score (``accuracy``, and precision, recall and F1 of each class): ``score``, ``value``, and the ``low`` and ``high`` that
+    it has over all matrices that round to the printed one.
+    """
+    text = shares.map(str)
+    value, half = text.astype(float), text.map(lambda word: 0.5 * 10.0 ** -len(word.partition(".")[2]))
+    n = sizes[shares.index]
+    middle, low, high = (table.clip(lower=0).mul(n, axis=0) for table in (value, value - half, value + half))
+    found = [("accuracy", *(np.trace(table) / n.sum() for table in (middle, low, high)))]
+    for name in shares.index:
+        for kind in ("precision", "recall", "F1"):
+            # A score of a class is highest with most of its hits and fewest of the others called so.
+            corners = [(middle, middle), (low, high), (high, low)]
+            row = []
+            for hits, others in corners:
+                hit, false = hits.at[name, name], others[name].drop(name).sum()
+                bottom = {"precision": hit + false, "recall": n[name], "F1": (n[name] + hit + false) / 2}[kind]
+                row.append(hit / bottom)
+            found.append((f"{kind}, {name}", *row))
+    return pd.DataFrame(found, columns=["score", "value", "low", "high"])
