@@ -1,14 +1,16 @@
-"""All single-gene deletions of a cell: exact ones beside official Geneformer's procedure, and the screen beside exact ones.
+"""All single-gene deletions of a cell: exact ones beside official Geneformer's, and the screen beside exact ones.
 
-    python benchmarks/perturbation.py [--genes 930] [--copies 100] [--teacher FOLDER] [--out benchmarks/perturbation.json]
+    python benchmarks/perturbation.py [--genes 930] [--copies 100] [--teacher FOLDER] [--out FILE]
 
-Exact: the peer does what official Geneformer's perturber does, 100 perturbed copies at a time through a masked language model that
-keeps the hidden states of all layers and computes the logits of all tokens, of which the mean of the second-to-last layer's states is
-used. Both sides have the same model (random weights), the same cell of random genes, and the same genes to delete, the cell's first
-``--copies``, in fp32; seconds are scaled to all genes of the cell. Ours is `perturbation.delete`, with bf16 beside it.
+Exact: the peer does what official Geneformer's perturber does, 100 perturbed copies at a time through a masked language
+model that keeps the hidden states of all layers and computes the logits of all tokens, of which the mean of the
+second-to-last layer's states is used. Both sides have the same model (random weights), the same cell of random genes, and
+the same genes to delete, the cell's first ``--copies``, in fp32; seconds are scaled to all genes of the cell. Ours is
+`perturbation.delete`, with bf16 beside it.
 
-Screen: `screening.curve` on held-out cells of the simulated cardiomyopathy, by a model that is fine-tuned here from ``--teacher``, the
-folder with ``model`` and ``vocabulary.json`` of the pretraining chapter's run. Without one, this part is left out.
+Screen: `screening.curve` on held-out cells of the simulated cardiomyopathy, by a model that is fine-tuned here from
+``--teacher``, the folder with ``model`` and ``vocabulary.json`` of the pretraining chapter's run. Without one, this part
+is left out.
 """
 
 import argparse

@@ -8,6 +8,9 @@ from sklearn.metrics import roc_curve
 from epigen_utils import style
 from epigen_utils.gene_labels import PUBLISHED
 
+#: Kinds of features that keep their colour whether a model was pretrained or not.
+KINDS = ("fresh weights", "mean expression", "pretrained", "detection", "mean and detection", "coexpression")
+
 
 def aucs(ax: Axes, rows: pd.DataFrame) -> Axes:
     """AUC with its interval by task and kind of features; the published mean with one standard deviation as a band.
@@ -18,7 +21,7 @@ def aucs(ax: Axes, rows: pd.DataFrame) -> Axes:
         ``task``, ``features``, ``auc``, ``low``, ``high``; `gene_classes.compare`.
     """
     tasks, kinds = (list(dict.fromkeys(rows[column])) for column in ("task", "features"))
-    colour, marker = style.colours(kinds), style.markers(kinds)
+    colour, marker = (pick(dict.fromkeys([*KINDS, *kinds])) for pick in (style.colours, style.markers))
     for place, task in enumerate(tasks):
         if task in PUBLISHED:
             mean, sd = PUBLISHED[task]["mean"], PUBLISHED[task]["sd"]
@@ -53,12 +56,14 @@ def rocs(ax: Axes, scores: pd.DataFrame, *, title: str) -> Axes:
         ``features``, ``repeat``, ``fold``, ``score``, ``is_positive``; `gene_classes.compare`.
     """
     grid = np.linspace(0, 1, 101)
-    for kind, colour in style.colours(dict.fromkeys(scores["features"])).items():
+    kinds = list(dict.fromkeys(scores["features"]))
+    colour = style.colours(dict.fromkeys([*KINDS, *kinds]))
+    for kind in kinds:
         curves = []
         for _, fold in scores[scores["features"] == kind].groupby(["repeat", "fold"]):
             false, true, _ = roc_curve(fold["is_positive"], fold["score"])
             curves.append(np.interp(grid, false, true))
-        ax.plot(grid, np.r_[0, np.mean(curves, axis=0)[1:]], color=colour, label=kind, linewidth=1.4)
+        ax.plot(grid, np.r_[0, np.mean(curves, axis=0)[1:]], color=colour[kind], label=kind, linewidth=1.4)
     ax.plot([0, 1], [0, 1], color=style.MUTED, linewidth=0.8)
     ax.set_aspect("equal")
     ax.set_xlabel("share of negative genes")

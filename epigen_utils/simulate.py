@@ -245,7 +245,7 @@ CARDIOMYOPATHY = {"nf": 10, "hcm": 22, "dcm": 7}
 def cardiomyopathy(
     *,
     donors: dict[str, int] | None = None,
-    cells_per_donor: int = 60,
+    cells_per_donor: int = 100,
     n_planted: int = 16,
     effect: float = 3.0,
     response: float = 0.15,
