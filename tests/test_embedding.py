@@ -30,3 +30,12 @@ def test_legal_perplexities():
     assert embedding.legal_perplexities(12) == [2, 3]
     assert embedding.legal_perplexities(6) == []
     assert embedding.legal_perplexities(200) == [2, 3, 5, 10, 30]
+
+
+def test_umap_keeps_apart_what_is_apart_and_follows_from_the_seed():
+    rng = np.random.default_rng(0)
+    table = np.vstack([rng.normal(0, 0.1, (30, 5)), rng.normal(5, 0.1, (30, 5))])
+    plane = embedding.umap(table, seed=0)
+    np.testing.assert_array_equal(plane, embedding.umap(table, seed=0))
+    one, other = plane[:30], plane[30:]
+    assert np.linalg.norm(one.mean(axis=0) - other.mean(axis=0)) > 2 * max(one.std(), other.std()) ** 0.5

@@ -196,3 +196,15 @@ def test_counts_under_human_ids():
     fish.uns["epigen"]["species"] = "not stated"
     with pytest.raises(DataError, match="species not stated"):
         genes.humanised(fish)
+
+
+def test_a_species_without_tables_is_read_by_the_names_of_its_genes():
+    var = pd.DataFrame({"symbol": ["GAPDH", "gaba", "ACTB"]}, index=["p1", "p2", "p3"])
+    adata = anndata.AnnData(layers={"counts": np.array([[5, 1, 2]])}, var=var, obs=pd.DataFrame(index=["cell"]))
+    adata.uns["epigen"] = {"name": "pig", "species": "sus_scrofa"}
+    found = genes.humanised(adata)
+    assert list(found.var["symbol"]) == ["GAPDH", "ACTB"]
+    assert found.uns["humanised"] == {"species": "sus_scrofa", "genes": 2, "of": 3, "share of counts": 7 / 8}
+    adata.uns["epigen"]["species"] = "not stated"
+    with pytest.raises(DataError, match="species not stated"):
+        genes.humanised(adata)

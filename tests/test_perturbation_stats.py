@@ -127,3 +127,11 @@ def test_mistakes_are_one_line():
         perturbation_stats.goal_state_shift(table, "cure")
     with pytest.raises(DataError, match="fewer than two genes"):
         perturbation_stats.mixture_model(pd.DataFrame({"gene": ["a"], "cosine": [1.0]}))
+
+
+def test_planted_genes_are_scored_over_donors():
+    table, donors = drawn(effect=3.0)
+    found = perturbation_stats.planted(table, {"g0"}, "shift_goal", donors, n_bootstrap=50)
+    assert (found["auc"], found["genes"], found["planted"], found["donors"]) == (1.0, 30, 1, 6)
+    rest = perturbation_stats.planted(table, {f"g{i}" for i in range(1, 16)}, "shift_goal", donors, n_bootstrap=200)
+    assert rest["low"] < 0.5 < rest["high"] + 0.1

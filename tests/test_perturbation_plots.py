@@ -1,0 +1,58 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from epigen_utils import perturbation_plots, style
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    found = pd.DataFrame({"Gene_name": [f"S{i}" for i in range(30)], "Ensembl_ID": [f"g{i}" for i in range(30)]})
+    found["Shift_to_goal_end"] = rng.normal(size=30)
+    found["Goal_end_vs_random_pval"], found["Goal_end_FDR"] = rng.random(30), rng.random(30)
+    found["Donor_shift"], found["Donor_pval"] = found["Shift_to_goal_end"], rng.random(30)
+    found["Donor_FDR"] = [0.01] * 3 + [0.5] * 27
+    return found.assign(Donor_low=found["Donor_shift"] - 1, Donor_high=found["Donor_shift"] + 1)
+
+
+def test_volcano_goes_by_donors_where_they_are_known(ax, table):
+    perturbation_plots.volcano(ax, table, goal="nf", planted={"g1", "g2"}, alpha=0.05)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "not called (27)",
+        "called (3)",
+        "planted regulators (2)",
+    ]
+    assert "donors" in ax.get_ylabel()
+    names = ["Donor_shift", "Donor_pval", "Donor_FDR", "Donor_low", "Donor_high"]
+    perturbation_plots.volcano(ax, table.drop(columns=names), goal="nf", alpha=0.05)
+    assert "cells" in ax.get_ylabel()
+
+
+def test_top_genes_are_in_order_with_intervals(ax, table):
+    best = table.nlargest(5, "Shift_to_goal_end")
+    perturbation_plots.top_genes(ax, best, goal="nf")
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(best["Gene_name"])
+    assert ax.yaxis_inverted()
+
+
+def test_steps_rise_at_planted_genes(ax):
+    perturbation_plots.found_by_rank(ax, {"deleted": np.array([True, False, True, False])})
+    x, y = ax.lines[0].get_data()
+    assert list(y) == [0, 0.5, 0.5, 1, 1]
+    assert list(x) == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_recall_names_its_variants(ax):
+    table = pd.DataFrame({"variant": ["a", "b"], "times faster": [100.0, 20.0], "recall": [0.5, 0.9]})
+    perturbation_plots.recall_against_cost(ax, table, wanted=0.9)
+    assert {text.get_text() for text in ax.texts} == {"a", "b"}
+    assert ax.lines[1].get_color() == style.HIGHLIGHT
