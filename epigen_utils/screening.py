@@ -75,7 +75,7 @@ def screen(
 
     Returns
     -------
-    A row a cell and gene, as of `perturbation.perturb`: ``cell``, ``gene``, ``rank``, and ``shift_<state>`` for each state.
+    A row a cell and gene, as of `perturbation.perturb`: ``cell``, ``gene``, ``rank``, and ``shift_<state>`` for each.
 
     Raises
     ------
@@ -313,7 +313,7 @@ def _with_presence(
     kept: list | None = None,
     **_options,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one cell whose keys are there in part; ``kept`` gets the weights, values and output of each layer."""
+    """Attention of one cell whose keys are there in part; ``kept`` gets each layer's weights, values and output."""
     scores = torch.matmul(query, key.transpose(-1, -2)) * (scaling or query.shape[-1] ** -0.5)
     if presence is not None:
         weights = presence * (scores - scores.amax(dim=-1, keepdim=True).detach()).exp()
@@ -353,8 +353,8 @@ def recall(
 
     Returns
     -------
-    A row a cell: ``cell``, ``genes`` (of the cell), ``kept`` (first genes of the estimate), ``top`` (or all genes of a smaller
-    cell), ``found`` and ``recall``.
+    A row a cell: ``cell``, ``genes`` (of the cell), ``kept`` (first genes of the estimate), ``top`` (or all genes of a
+    smaller cell), ``found`` and ``recall``.
 
     Raises
     ------
@@ -405,8 +405,8 @@ def curve(
     Returns
     -------
     A row a variant: ``variant``, ``seconds``, ``exact seconds``, ``times faster``; means over cells and states of
-    ``spearman``, ``pearson``, ``top <n> in <share>`` (genes found of the top by size) and ``signed top <n> in <share>``;
-    and the least ``worst top <n> in <share>``.
+    ``spearman``, ``pearson``, ``top <n> in <share>`` (genes found of the top by size) and
+    ``signed top <n> in <share>``; and the least ``worst top <n> in <share>``.
     """
     variants = VARIANTS if variants is None else variants
     seconds: dict[str, list[float]] = {name: [] for name in ["exact", *variants]}

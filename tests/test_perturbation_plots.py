@@ -52,7 +52,7 @@ def test_steps_rise_at_planted_genes(ax):
 
 
 def test_recall_names_its_variants(ax):
-    table = pd.DataFrame({"variant": ["a", "b"], "times faster": [100.0, 20.0], "recall": [0.5, 0.9]})
-    perturbation_plots.recall_against_cost(ax, table, wanted=0.9)
+    table = pd.DataFrame({"variant": ["a", "b"], "times faster": [100.0, 20.0], "found": [30.0, 46.0]})
+    perturbation_plots.recall_against_cost(ax, table, found="found", top=50, wanted=45)
     assert {text.get_text() for text in ax.texts} == {"a", "b"}
     assert ax.lines[1].get_color() == style.HIGHLIGHT
