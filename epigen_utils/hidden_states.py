@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from epigen_utils.batching import pad
 from epigen_utils.errors import DataError, closest
-from epigen_utils.vocabularies import PAD, Vocabulary
+from epigen_utils.vocabularies import CLS, EOS, MASK, PAD, Vocabulary
 
 #: Positions, padding included, that go through a model at once.
 POSITIONS = 16_384
@@ -60,7 +60,12 @@ def batches(lengths: np.ndarray, *, positions: int = POSITIONS) -> Iterator[np.n
 
 @torch.no_grad()
 def of_cells(
-    model: PreTrainedModel, cells: list[np.ndarray], vocabulary: Vocabulary, *, layer: int = -1
+    model: PreTrainedModel,
+    cells: list[np.ndarray],
+    vocabulary: Vocabulary,
+    *,
+    layer: int = -1,
+    places: list[np.ndarray] | None = None,
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Hidden states, a batch of cells at a time.
 
@@ -68,6 +73,8 @@ def of_cells(
     ----------
     cells
         Token ids of each.
+    places
+        Position of each token; by default from 0 on.
 
     Yields
     ------
@@ -76,12 +83,13 @@ def of_cells(
     """
     part = up_to(model, layer)
     tokens = vocabulary.tokens
-    special = torch.tensor([token for name, token in tokens.items() if name.startswith("<")])
+    special = torch.tensor([tokens[name] for name in (PAD, MASK, CLS, EOS) if name in tokens])
     for rows in batches(np.array([len(cell) for cell in cells])):
         ids = pad([cells[row] for row in rows], tokens[PAD])
         genes = ~torch.isin(ids, special)
         mask = (ids != tokens[PAD]).long().to(model.device)
-        yield rows, ids, part(ids.to(model.device), attention_mask=mask).last_hidden_state.float().cpu(), genes
+        where = {} if places is None else {"position_ids": pad([places[row] for row in rows], 0).to(model.device)}
+        yield rows, ids, part(ids.to(model.device), attention_mask=mask, **where).last_hidden_state.float().cpu(), genes
 
 
 def pool(states: torch.Tensor, genes: torch.Tensor, how: str = "mean") -> torch.Tensor:

@@ -98,6 +98,7 @@ def perturb(
     layer: int = -1,
     pooling: str = "mean",
     quartiles: int = 1,
+    keep_places: bool = False,
     max_length: int | None = None,
     precision: str = "fp32",
 ) -> pd.DataFrame:
@@ -117,6 +118,9 @@ def perturb(
         Name -> where its cells lie (`hidden_states.centres`); the effects are then shifts towards each.
     quartiles
         How far genes move.
+    keep_places
+        Whether the genes that are left by a deletion keep the positions that they had. Officially every later gene moves up by one,
+        which moves the cell too, whichever gene it was (`epigen_utils.screening`); kept, what is seen is the gene's absence alone.
     max_length
         Of a cell, special tokens included; what an overexpressed gene pushes over it is cut off, also from the cell as it was. By
         default the model's positions.
@@ -131,15 +135,17 @@ def perturb(
     Raises
     ------
     DataError
-        If there is no such kind, a gene is not in the vocabulary, or no cell shows what is to be perturbed.
+        If there is no such kind, places are to be kept by another kind than a deletion, a gene is not in the vocabulary, or no cell shows what is to be perturbed.
     """
     if kind not in KINDS:
         raise DataError(f"perturbation {kind!r}: there are {', '.join(KINDS)}")
+    if keep_places and kind != "delete":
+        raise DataError(f"keep_places: only deletions can keep places, not {kind!r}; leave it out")
     ids = [np.asarray(cell).astype(np.int64) for cell in cells["input_ids"]]
     most = max_length or model.config.max_position_embeddings
     jobs = _jobs([Cell.of(cell, vocabulary) for cell in ids], vocabulary, kind, genes, together, quartiles, most)
     targets = torch.tensor(np.stack(list(states.values()))).float() if states else None
-    run = _Run(model, vocabulary, layer, pooling, precision)
+    run = _Run(model, vocabulary, layer, pooling, precision, keep_places)
     rows, effects = [], []
     for batch in _batched(jobs):
         rows += [(job.cell, job.gene, job.rank) for job in batch]
@@ -264,16 +270,28 @@ def _batched(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
 class _Run:
     """A model with the unperturbed states of the cells at hand."""
 
-    def __init__(self, model: PreTrainedModel, vocabulary: Vocabulary, layer: int, pooling: str, precision: str):
-        self.model, self.vocabulary = model, vocabulary
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        vocabulary: Vocabulary,
+        layer: int,
+        pooling: str,
+        precision: str,
+        keep_places: bool = False,
+    ):
+        self.model, self.vocabulary, self.keep_places = model, vocabulary, keep_places
         self.layer, self.pooling, self.precision = layer, pooling, precision
         self.before: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def states(self, cells: list[np.ndarray]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def states(
+        self, cells: list[np.ndarray], places: list[np.ndarray] | None = None
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Of each cell its states, length x width, and which of its positions are genes."""
         found: list = [None] * len(cells)
         with _precise(self.model, self.precision):
-            for rows, _, states, genes in hidden_states.of_cells(self.model, cells, self.vocabulary, layer=self.layer):
+            for rows, _, states, genes in hidden_states.of_cells(
+                self.model, cells, self.vocabulary, layer=self.layer, places=places
+            ):
                 for place, row in enumerate(rows):
                     n = len(cells[row])
                     found[row] = (states[place, :n], genes[place, :n])
@@ -282,9 +300,11 @@ class _Run:
     def both(self, batch: list[_Job]) -> Iterator[tuple[_Job, tuple, tuple]]:
         wanted = {(job.cell, len(job.base)): job.base for job in batch}
         self.before = {key: known for key, known in self.before.items() if key in wanted}
-        new = [key for key in wanted if key not in self.before]
-        self.before |= dict(zip(new, self.states([wanted[key] for key in new]), strict=True))
-        for job, after in zip(batch, self.states([job.ids for job in batch]), strict=True):
+        if new := [key for key in wanted if key not in self.before]:
+            self.before |= dict(zip(new, self.states([wanted[key] for key in new]), strict=True))
+        # A deletion leaves the others in their order, so that theirs are the places of the cell as it was.
+        places = [np.flatnonzero(np.isin(job.base, job.ids)) for job in batch] if self.keep_places else None
+        for job, after in zip(batch, self.states([job.ids for job in batch], places), strict=True):
             yield job, self.before[job.cell, len(job.base)], after
 
     def each(self, batch: list[_Job]) -> Iterator[tuple[_Job, torch.Tensor]]:

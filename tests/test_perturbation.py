@@ -211,6 +211,26 @@ def test_batches_do_not_matter(model, vocabulary, monkeypatch, kind, pooling):
     assert not (whole["shift_goal"] == 0).all()
 
 
+def test_places_that_are_kept_are_those_of_the_whole_cell(model, vocabulary):
+    """Against the model itself, asked for the cell without a gene under the positions that the others had."""
+    cell = np.arange(2, 14)
+    goal = np.random.default_rng(1).normal(size=64).astype(np.float32)
+    options = {"states": {"goal": goal}, "layer": 0}
+    found = perturbation.delete(model, {"input_ids": [cell]}, vocabulary, keep_places=True, **options)
+    with torch.no_grad():
+        left, places = (torch.tensor(np.delete(values, 4))[None] for values in (cell, np.arange(12)))
+        after = model.bert(left, position_ids=places).last_hidden_state[0].mean(dim=0)
+        before = model.bert(torch.tensor(cell)[None]).last_hidden_state[0].mean(dim=0)
+    cosines = [torch.cosine_similarity(side, torch.tensor(goal), dim=0) for side in (after, before)]
+    assert found["shift_goal"][4] == pytest.approx(float(cosines[0] - cosines[1]), abs=1e-5)
+    moved = perturbation.delete(model, {"input_ids": [cell]}, vocabulary, **options)
+    # Behind the last gene there is none to move.
+    assert found["shift_goal"][11] == pytest.approx(moved["shift_goal"][11], abs=1e-6)
+    assert np.abs(found["shift_goal"][:11] - moved["shift_goal"][:11]).max() > 1e-3
+    with pytest.raises(DataError, match="only deletions can keep places"):
+        perturbation.overexpress(model, {"input_ids": [cell]}, vocabulary, keep_places=True)
+
+
 def test_bf16_is_near(model, vocabulary):
     exact, near = (
         perturbation.delete(model, some_cells(), vocabulary, precision=precision)["cosine"]
