@@ -9,7 +9,7 @@ import datasets as arrow
 import numpy as np
 import pandas as pd
 
-from epigen_utils import cells, datasets, encoding, evaluation, genes, readers
+from epigen_utils import cells, curation, datasets, encoding, evaluation, genes, readers, vocabularies
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 from epigen_utils.vocabularies import Vocabulary
@@ -46,7 +46,7 @@ class Cohort:
 
 def load(
     dataset: str,
-    vocabulary: Vocabulary,
+    vocabulary: Vocabulary | None,
     *,
     label: str = "",
     donor: str = "",
@@ -65,7 +65,8 @@ def load(
         As `datasets.load` takes it, for example the h5ad of Chaffin et al. 2022 with its columns; or a folder of tokenised cells, such
         as Geneformer's ``human_dcm_hcm_nf.dataset``.
     vocabulary
-        That of the model. Tokenised cells that say of themselves which they are of must be of it.
+        That of the model; none to take the medians of these cells, which know no labels. Tokenised cells need one, and those that say
+        of themselves which they are of must be of it.
     label, donor
         Columns; by default the registry's.
     keep
@@ -83,6 +84,10 @@ def load(
     """
     folder = Path(dataset)
     if (folder / "state.json").is_file():
+        if vocabulary is None:
+            raise DataError(
+                f"{folder}: tokenised cells need the vocabulary they are of; give vocabulary v1 or v2, or a teacher"
+            )
         adata, encoded = _tokenised(folder, vocabulary, max_length)
     else:
         given = {"donor": donor, "species": species, "task": "counts"}
@@ -99,6 +104,8 @@ def load(
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_cells, replace=False))
     adata = adata[rows].copy()
     if encoded is None:
+        if vocabulary is None:
+            vocabulary = vocabularies.of_medians(curation.exact_medians([adata]), name=dataset)
         shown = np.asarray((adata.layers["counts"] > 0).sum(axis=1)).ravel() > 0
         adata = adata[shown].copy()
         encoded, counts = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata), True

@@ -9,8 +9,9 @@ import pandas as pd
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-from epigen_utils import evaluation
+from epigen_utils import evaluation, rivals
 from epigen_utils.errors import DataError
+from epigen_utils.vocabularies import Vocabulary
 
 #: Shifts of all genes that one gene's are compared with, at most; and the seed by which they are drawn (official: 42).
 BACKGROUND, SEED = 100_000, 42
@@ -166,6 +167,18 @@ def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, se
     found["N_Detections"] = by_gene.size()
     by = ["Impact_component", "Impact_component_percent", "Test_avg_shift"]
     return _named(found.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+
+
+def plain_difference(encoded: object, vocabulary: Vocabulary, labels: np.ndarray, start: str, goal: str) -> pd.Series:
+    """The plain rival of a perturbation: how much further to the front a gene stands in one state than in another.
+
+    Returns
+    -------
+    By Ensembl id: mean of `rivals.bag_of_ranks` over the cells of ``start`` less that over those of ``goal``.
+    """
+    bag = rivals.bag_of_ranks(encoded, vocabulary)
+    means = [np.asarray(bag[np.asarray(labels) == name].mean(axis=0)).ravel() for name in (start, goal)]
+    return pd.Series(means[0] - means[1], vocabulary.genes)
 
 
 def planted(

@@ -129,6 +129,13 @@ def test_mistakes_are_one_line():
         perturbation_stats.mixture_model(pd.DataFrame({"gene": ["a"], "cosine": [1.0]}))
 
 
+def test_the_plain_difference_by_hand():
+    vocabulary = vocabularies.of_medians({"g1": 1.0, "g2": 1.0}, name="v")
+    cells = {"input_ids": [[2, 3], [3, 2], [3]]}
+    found = perturbation_stats.plain_difference(cells, vocabulary, ["ill", "well", "well"], "ill", "well")
+    assert found.to_dict() == {"g1": 1 - 0.25, "g2": 0.5 - 1.0}
+
+
 def test_planted_genes_are_scored_over_donors():
     table, donors = drawn(effect=3.0)
     found = perturbation_stats.planted(table, {"g0"}, "shift_goal", donors, n_bootstrap=50)
