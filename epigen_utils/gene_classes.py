@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import anndata
 import numpy as np
 import pandas as pd
+import sklearn
 from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
@@ -96,27 +98,15 @@ def scores_of(
 
 
 def _log_odds(X: np.ndarray, y: np.ndarray, held_out: np.ndarray, strengths: list[float]) -> np.ndarray:
-    """One row a strength, of scikit-learn's model; thousands of small fits are made, so that its checks would cost more than they."""
+    """One row a strength."""
     scale = StandardScaler().fit(X)
-    design, asked = (np.column_stack([scale.transform(some), np.ones(len(some))]) for some in (X, held_out))
-    return np.array([asked @ _newton(design, y.astype(float), strength) for strength in strengths])
-
-
-def _newton(X: np.ndarray, y: np.ndarray, strength: float, *, tolerance: float = 1e-6) -> np.ndarray:
-    """Coefficients of logistic regression with a quadratic penalty on all but the last, the intercept."""
-    penalty = np.r_[np.full(X.shape[1] - 1, 1 / strength), 0.0]
-
-    def loss(b):
-        return np.logaddexp(0, X @ b).sum() - y @ (X @ b) + penalty @ b**2 / 2
-
-    b, before = np.zeros(X.shape[1]), np.inf
-    while before - (now := loss(b)) > tolerance:
-        before, p = now, expit(X @ b)
-        step = np.linalg.solve((X.T * (p * (1 - p))) @ X + np.diag(penalty), X.T @ (p - y) + penalty * b)
-        while loss(b - step) > now + tolerance:
-            step /= 2
-        b = b - step
-    return b
+    design, asked = scale.transform(X), scale.transform(held_out)
+    # Thousands of small fits are made, of which the checks would be most of the time.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        models = [
+            LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-6).fit(design, y) for strength in strengths
+        ]
+    return np.array([model.decision_function(asked) for model in models])
 
 
 def out_of_fold(X: np.ndarray, y: np.ndarray, pair: np.ndarray, *, n_splits: int = 5, seed: int = 0) -> pd.DataFrame:
