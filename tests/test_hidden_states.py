@@ -75,3 +75,44 @@ def test_centres_by_hand():
     found = hidden_states.centres(values, ["a", "a", "a", "b"], ["a"], how="median")
     assert found["a"] == [2.0]
     assert hidden_states.centres(values, ["a", "a", "a", "b"], ["a"])["a"] == [3.0]
+
+
+@pytest.fixture
+def official(mirror):
+    return mirror / "reference/geneformer_official"
+
+
+def tokens(official, name, wanted):
+    held = np.load(official / f"{name}.npz")
+    place = {cell: row for row, cell in enumerate(held["cell_id"])}
+    rows = [place[cell] for cell in wanted]
+    return {"input_ids": [held["token_ids"][held["offset"][row] : held["offset"][row + 1]] for row in rows]}
+
+
+@pytest.mark.parametrize(("layer", "name"), [(-1, "layer_minus1"), (0, "layer_0")])
+def test_cells_as_official(official, layer, name):
+    theirs = np.load(official / "cell_embeddings.npz")
+    net = models.load(str(official / "checkpoint_v1_small"))
+    cells = tokens(official, "tokens_v1", theirs["cell_id"])
+    found = hidden_states.embed(net, cells, vocabularies.official("v1"), layer=layer)
+    np.testing.assert_allclose(found, theirs[name], atol=1e-6)
+    theirs = np.load(official / "v2_embeddings.npz")
+    net = models.load(str(official / "checkpoint_v2_small"))
+    cells = tokens(official, "tokens_v2", theirs["cell_id"])
+    for pooling, kind in (("mean", "cell"), ("first", "cls")):
+        found = hidden_states.embed(net, cells, vocabularies.official("v2"), layer=layer, pooling=pooling)
+        np.testing.assert_allclose(found, theirs[f"{kind}_{name}"], atol=1e-6)
+
+
+def test_summaries_and_genes_as_official(official):
+    """Genes to 1.1e-6: official Geneformer sums their states in 32 bits, ours in 64."""
+    theirs = np.load(official / "gene_embeddings_mean.npz")
+    net, vocabulary = models.load(str(official / "checkpoint_v1_small")), vocabularies.official("v1")
+    names = np.load(official / "tokens_v1.npz")["cell_id"]
+    cells = tokens(official, "tokens_v1", names)
+    found, _ = hidden_states.embed_genes(net, cells, vocabulary)
+    np.testing.assert_allclose(found.loc[theirs["ensembl_id"]], theirs["layer_minus1"], atol=1.1e-6)
+    whole = np.load(official / "cell_embedding_summaries.npz")
+    embedded = hidden_states.embed(net, cells, vocabulary)
+    np.testing.assert_allclose(embedded.mean(axis=0), whole["exact_mean"], atol=1e-6)
+    np.testing.assert_allclose(np.median(embedded, axis=0), whole["exact_median"], atol=1e-6)
