@@ -8,6 +8,7 @@ import anndata
 import datasets as arrow
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from epigen_utils import cells, curation, datasets, encoding, evaluation, genes, readers, vocabularies
 from epigen_utils.errors import DataError
@@ -131,9 +132,8 @@ def _kept(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
 
 def _tokenised(folder: Path, vocabulary: Vocabulary, max_length: int) -> tuple[anndata.AnnData, arrow.Dataset]:
     encoded = cells.load_arrow(folder)
-    for column in ("input_ids",):
-        if column not in encoded.column_names:
-            raise DataError(f"{folder}: no column {column!r}; give tokenised cells")
+    if "input_ids" not in encoded.column_names:
+        raise DataError(f"{folder}: no column 'input_ids'; give tokenised cells")
     card = folder / "vocabulary.json"
     if card.is_file():
         theirs = json.loads(card.read_text())
@@ -142,7 +142,8 @@ def _tokenised(folder: Path, vocabulary: Vocabulary, max_length: int) -> tuple[a
                 f"{folder}: tokens are of vocabulary {theirs['vocabulary']!r}, the model's is {vocabulary.name!r}; "
                 "encode the cells anew, or take the other model"
             )
-    highest = max((max(ids) for ids in encoded["input_ids"] if len(ids)), default=0)
+    tokens = encoded.data.column("input_ids")
+    highest = pc.max(pc.list_flatten(tokens)).as_py() or 0
     if highest >= vocabulary.size:
         raise DataError(
             f"{folder}: token {highest} is not in the vocabulary {vocabulary.name!r}, which has {vocabulary.size:,}; "
@@ -150,10 +151,13 @@ def _tokenised(folder: Path, vocabulary: Vocabulary, max_length: int) -> tuple[a
         )
     table = encoded.remove_columns(["input_ids"]).to_pandas()
     table.index = table.index.astype(str)
-    encoded = encoded.map(lambda row: {"input_ids": row["input_ids"][:max_length]}, desc="cells")
-    if "length" in encoded.column_names:
-        encoded = encoded.remove_columns("length")
-    encoded = encoded.add_column("length", [len(ids) for ids in encoded["input_ids"]])
+    if pc.max(pc.list_value_length(tokens)).as_py() > max_length:
+        arrow.disable_progress_bars()
+        encoded = encoded.map(lambda row: {"input_ids": row["input_ids"][:max_length]})
+        arrow.enable_progress_bars()
+    lengths = pc.list_value_length(encoded.data.column("input_ids")).to_numpy()
+    encoded = encoded.remove_columns([name for name in ("length",) if name in encoded.column_names])
+    encoded = encoded.add_column("length", lengths)
     adata = anndata.AnnData(obs=table)
     adata.uns["epigen"] = readers.about_own(folder) | {"species": "homo_sapiens", "measure": "tokens"}
     return adata, encoded
