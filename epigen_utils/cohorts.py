@@ -8,9 +8,8 @@ import anndata
 import datasets as arrow
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 
-from epigen_utils import cells, curation, datasets, encoding, evaluation, genes, readers, vocabularies
+from epigen_utils import curation, datasets, encoding, evaluation, genes, tokenised, vocabularies
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 from epigen_utils.vocabularies import Vocabulary
@@ -84,12 +83,8 @@ def load(
         missing, no cell is kept, or the tokens are of another vocabulary.
     """
     folder = Path(dataset)
-    if (folder / "state.json").is_file():
-        if vocabulary is None:
-            raise DataError(
-                f"{folder}: tokenised cells need the vocabulary they are of; give vocabulary v1 or v2, or a teacher"
-            )
-        adata, encoded = _tokenised(folder, vocabulary, max_length)
+    if tokenised.there(folder):
+        adata, encoded = tokenised.load(folder, vocabulary, max_length=max_length)
     else:
         given = {"donor": donor, "species": species, "task": "counts"}
         adata, encoded = genes.named(genes.humanised(datasets.load(dataset, group=label, **given))), None
@@ -128,39 +123,6 @@ def _kept(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
         known = ", ".join(table[column].astype(str).unique()[:10])
         raise DataError(f"{where}: no cell has {keep!r}; {column} is one of {known}")
     return rows
-
-
-def _tokenised(folder: Path, vocabulary: Vocabulary, max_length: int) -> tuple[anndata.AnnData, arrow.Dataset]:
-    encoded = cells.load_arrow(folder)
-    if "input_ids" not in encoded.column_names:
-        raise DataError(f"{folder}: no column 'input_ids'; give tokenised cells")
-    card = folder / "vocabulary.json"
-    if card.is_file():
-        theirs = json.loads(card.read_text())
-        if theirs["sha256"] != vocabulary.sha256:
-            raise DataError(
-                f"{folder}: tokens are of vocabulary {theirs['vocabulary']!r}, the model's is {vocabulary.name!r}; "
-                "encode the cells anew, or take the other model"
-            )
-    tokens = encoded.data.column("input_ids")
-    highest = pc.max(pc.list_flatten(tokens)).as_py() or 0
-    if highest >= vocabulary.size:
-        raise DataError(
-            f"{folder}: token {highest} is not in the vocabulary {vocabulary.name!r}, which has {vocabulary.size:,}; "
-            "is it of the other version?"
-        )
-    table = encoded.remove_columns(["input_ids"]).to_pandas()
-    table.index = table.index.astype(str)
-    if pc.max(pc.list_value_length(tokens)).as_py() > max_length:
-        arrow.disable_progress_bars()
-        encoded = encoded.map(lambda row: {"input_ids": row["input_ids"][:max_length]})
-        arrow.enable_progress_bars()
-    lengths = pc.list_value_length(encoded.data.column("input_ids")).to_numpy()
-    encoded = encoded.remove_columns([name for name in ("length",) if name in encoded.column_names])
-    encoded = encoded.add_column("length", lengths)
-    adata = anndata.AnnData(obs=table)
-    adata.uns["epigen"] = readers.about_own(folder) | {"species": "homo_sapiens", "measure": "tokens"}
-    return adata, encoded
 
 
 def split(donors: np.ndarray, test: list[str]) -> np.ndarray:

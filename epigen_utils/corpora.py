@@ -6,7 +6,7 @@ import anndata
 import datasets as arrow
 import numpy as np
 
-from epigen_utils import curation, datasets, encoding, evaluation, genes, vocabularies
+from epigen_utils import curation, datasets, encoding, evaluation, genes, tokenised, vocabularies
 from epigen_utils.errors import DataError
 from epigen_utils.vocabularies import Vocabulary
 
@@ -51,18 +51,23 @@ def load(
     Parameters
     ----------
     dataset, species, donor
-        As `datasets.load` takes them. Without a donor each cell is its own.
+        As `datasets.load` takes them, or a folder of tokenised cells (`tokenised.load`). Without a donor each cell is its own.
     held_out
         Share of the cells; 0 to hold none out.
     vocabulary
-        By default of the medians of the training cells alone.
+        By default of the medians of the training cells alone; tokenised cells need theirs.
 
     Raises
     ------
     DataError
         As `datasets.load`, `genes.humanised`, `evaluation.hold_out` and `encoding.RankValueEncoder.encode`.
     """
-    adata = genes.named(genes.humanised(datasets.load(dataset, donor=donor, species=species, task="counts")))
+    encoded = None
+    if tokenised.there(dataset):
+        adata, encoded = tokenised.load(dataset, vocabulary, max_length=max_length)
+        adata.uns["epigen"] |= {"donor": donor} if donor else {}
+    else:
+        adata = genes.named(genes.humanised(datasets.load(dataset, donor=donor, species=species, task="counts")))
     by = adata.uns["epigen"].get("donor")
     if by and by not in adata.obs:
         columns = ", ".join(map(str, adata.obs)) or "none"
@@ -72,6 +77,6 @@ def load(
     if vocabulary is None:
         vocabulary = vocabularies.of_medians(curation.exact_medians([adata[~out].copy()]), name=dataset)
     encoder = encoding.RankValueEncoder.of(vocabulary, max_length=max_length)
-    encoded = encoder.encode(adata)
+    encoded = encoder.encode(adata) if encoded is None else encoded
     train, valid = (encoded.select(np.flatnonzero(rows)) for rows in (~out, out))
     return Corpus(adata, vocabulary, encoder, train, valid, units[out], out)

@@ -122,7 +122,9 @@ def banner(adata: anndata.AnnData) -> None:
     about = adata.uns["epigen"]
     _open().datasets[about["name"]] = about
     kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
-    facts = f"{adata.n_obs:,} samples, {adata.n_vars:,} genes; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
+    size = f"{adata.n_obs:,} samples, {adata.n_vars:,} genes"
+    size = f"{adata.n_obs:,} tokenised cells" if about["measure"] == "tokens" else size
+    facts = f"{size}; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
     if about["nature"] == "simulated":
         facts += " Nothing on this page is evidence about biology or about a paper's claim."
     if said := about.get("genes_in"):

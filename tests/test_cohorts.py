@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from epigen_utils import cohorts, encoding, simulate, vocabularies
+from epigen_utils import cohorts, encoding, simulate, tokenised, vocabularies
 from epigen_utils.errors import DataError
 
 
@@ -32,6 +32,8 @@ def test_an_h5ad_and_its_tokens_give_the_same_cohort(own, vocabulary, tmp_path):
     assert whole.counts
     assert whole.levels("nf") == ["nf", "dcm", "hcm"]
     encoding.RankValueEncoder.of(vocabulary).encode_file(own, tmp_path / "tokens")
+    assert tokenised.there(tmp_path / "tokens")
+    assert not tokenised.there(own)
     tokens = cohorts.load(str(tmp_path / "tokens"), vocabulary, max_length=100, label="disease", donor="donor")
     assert not tokens.counts
     assert tokens.encoded["input_ids"][:] == whole.encoded["input_ids"][:]
