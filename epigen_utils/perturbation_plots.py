@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from epigen_utils import style
 
@@ -97,18 +97,19 @@ def recall_against_cost(ax: Axes, table: pd.DataFrame, *, found: str, top: int, 
     wanted
         Genes found that are asked for, as a dashed line.
     """
-    ordered = table.sort_values("times faster", ignore_index=True)
-    ax.plot(ordered["times faster"], ordered[found], "o", color=style.PALETTE[2])
-    for place, row in enumerate(ordered.to_dict("records")):
-        # Names lie above and below in turn, since neighbours cost nearly the same.
-        up = place % 2 == 0
-        offset, side = ((0, 6), "bottom") if up else ((0, -6), "top")
+    for place, row in enumerate(table.sort_values("times faster", ignore_index=True).to_dict("records"), start=1):
         at = (row["times faster"], row[found])
-        ax.annotate(row["variant"], at, xytext=offset, textcoords="offset points", fontsize=7, ha="center", va=side)
+        # Neighbours cost nearly the same, so that names would lie on each other.
+        ax.plot(*at, "o", color=style.PALETTE[2], label=f"{place}  {row['variant']}")
+        ax.annotate(str(place), at, xytext=(0, 6 if place % 2 else -13), textcoords="offset points", ha="center")
     ax.axhline(wanted, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
     ax.set_xscale("log")
-    ax.set_ylim(0, top * 1.08)
+    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_ylim(0, top * 1.12)
     ax.set_xlabel("times faster than the exact run")
     ax.set_ylabel(f"of the exact top {top}, found in the first quarter")
-    ax.margins(x=0.25)
+    ax.margins(x=0.15)
+    ax.legend(handlelength=0, markerscale=0, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return ax

@@ -54,5 +54,6 @@ def test_steps_rise_at_planted_genes(ax):
 def test_recall_names_its_variants(ax):
     table = pd.DataFrame({"variant": ["a", "b"], "times faster": [100.0, 20.0], "found": [30.0, 46.0]})
     perturbation_plots.recall_against_cost(ax, table, found="found", top=50, wanted=45)
-    assert {text.get_text() for text in ax.texts} == {"a", "b"}
-    assert ax.lines[1].get_color() == style.HIGHLIGHT
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1  b", "2  a"]
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
+    assert ax.lines[-1].get_color() == style.HIGHLIGHT
