@@ -21,11 +21,11 @@ from epigen_utils.training import Settings
 from epigen_utils.vocabularies import PAD, Vocabulary
 
 #: Published settings (official trainer_state.json, which paper B's repository takes over): 7,020 steps of 12 cells, of which
-#: 1,812 warm up; two of six layers frozen.
+#: 1,812 warm up.
 PUBLISHED = Settings(
     learning_rate=8.04e-4, warmup_steps=1812, weight_decay=0.258828, batch_size=12, epochs=0.9, schedule="polynomial"
 )
-PUBLISHED_STEPS, PUBLISHED_FROZEN = 7_020, 2
+PUBLISHED_STEPS = 7_020
 
 
 def published(n_cells: int, *, epochs: float = PUBLISHED.epochs) -> Settings:

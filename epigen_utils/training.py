@@ -5,6 +5,7 @@ Several devices, or processes, come by starting the same program with ``torchrun
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 import time
@@ -115,7 +116,7 @@ def fit(
         model = models.without_attention_dropout(model)
     output_dir = Path(output_dir)
     wanted = {"settings": dataclasses.asdict(settings), "precision": precision, "seed": seed, "cells": len(train)}
-    wanted |= {"objective": objective.about}
+    wanted |= {"objective": objective.about, "start": _fingerprint(model)}
     wanted |= {"model": json.loads(model.config.to_json_string(use_diff=True))}
     _forget_others(output_dir, wanted)
     if (output_dir / "model").is_dir():
@@ -173,6 +174,15 @@ def fit(
         for checkpoint in output_dir.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     return history.reset_index(drop=True)
+
+
+def _fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 of the weights that a run starts from, and of which of them learn."""
+    digest = hashlib.sha256()
+    for name, weight in model.named_parameters():
+        digest.update(f"{name} {weight.requires_grad}".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _forget_others(output_dir: Path, wanted: dict) -> None:

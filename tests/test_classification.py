@@ -75,6 +75,9 @@ def test_a_finished_fit_is_read_again_and_other_labels_are_not(estimator, told_b
     np.testing.assert_array_equal(first, again)
     other = estimator.__sklearn_clone__().fit(rows, y[rows][::-1]).predict_proba(rows)
     assert np.abs(first - other).max() > 0.1
+    for change in ({"layers_frozen": 1}, {"start": models.build(estimator.start.config, "masked-lm", seed=9)}):
+        changed = estimator.__sklearn_clone__().set_params(**change).fit(rows, y[rows]).predict_proba(rows)
+        assert np.abs(first - changed).max() > 1e-4
 
 
 def test_probabilities_are_those_of_the_model_alone(vocabulary, told_by_the_first_gene):
