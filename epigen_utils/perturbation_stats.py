@@ -188,6 +188,7 @@ def planted(
     donors: np.ndarray,
     *,
     least: int = 3,
+    top: int = 20,
     n_bootstrap: int = 500,
     seed: int = 0,
 ) -> dict[str, float]:
@@ -201,10 +202,13 @@ def planted(
         Who each cell is from; they are drawn whole.
     least
         Cells in which a gene must have been perturbed.
+    top
+        First genes among which the planted ones are counted.
 
     Returns
     -------
-    ``auc``, ``low``, ``high``, ``genes`` and ``planted`` (numbers of them), ``donors``.
+    ``auc``, ``low``, ``high``, ``genes`` and ``planted`` (numbers of them), ``donors``; ``first``, the planted among the ``top``
+    genes with the largest shifts, and ``by_chance``, how many are expected there.
     """
     code, names = pd.factorize(np.asarray(donors)[shifts["cell"]])
     gene, known = pd.factorize(shifts["gene"])
@@ -213,18 +217,23 @@ def planted(
     np.add.at(n, (code, gene), 1)
     is_planted = np.isin(known, list(genes))
 
-    def score(rows: np.ndarray) -> float:
+    def ranked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         some = n[rows].sum(axis=0)
         there = some >= least
-        return evaluation.auc(sums[rows].sum(axis=0)[there] / some[there], is_planted[there])
+        return sums[rows].sum(axis=0)[there] / some[there], is_planted[there]
+
+    def score(rows: np.ndarray) -> float:
+        return evaluation.auc(*ranked(rows))
 
     rng = np.random.default_rng(seed)
     everyone = np.arange(len(names))
     drawn = [score(rng.choice(everyone, len(everyone))) for _ in range(n_bootstrap)]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    there = n.sum(axis=0) >= least
+    mean, known_to_matter = ranked(everyone)
     found = {"auc": score(everyone), "low": float(low), "high": float(high)}
-    return found | {"genes": int(there.sum()), "planted": int((there & is_planted).sum()), "donors": len(names)}
+    found |= {"genes": len(mean), "planted": int(known_to_matter.sum()), "donors": len(names)}
+    first = np.argsort(-mean, kind="stable")[:top]
+    return found | {"first": int(known_to_matter[first].sum()), "by_chance": len(first) * float(known_to_matter.mean())}
 
 
 def _named(found: pd.DataFrame, symbols: pd.Series | None) -> pd.DataFrame:

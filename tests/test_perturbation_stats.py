@@ -140,5 +140,7 @@ def test_planted_genes_are_scored_over_donors():
     table, donors = drawn(effect=3.0)
     found = perturbation_stats.planted(table, {"g0"}, "shift_goal", donors, n_bootstrap=50)
     assert (found["auc"], found["genes"], found["planted"], found["donors"]) == (1.0, 30, 1, 6)
+    assert found["first"] == 1
+    assert found["by_chance"] == pytest.approx(20 / 30)
     rest = perturbation_stats.planted(table, {f"g{i}" for i in range(1, 16)}, "shift_goal", donors, n_bootstrap=200)
     assert rest["low"] < 0.5 < rest["high"] + 0.1
