@@ -43,6 +43,8 @@ class CellClasses:
         Number of the class of each training row, and of each held-out one.
     """
 
+    loss = None
+
     def __init__(self, vocabulary: Vocabulary, labels: np.ndarray, valid_labels: np.ndarray):
         self.vocabulary, self.labels, self.valid_labels = vocabulary, np.asarray(labels), np.asarray(valid_labels)
         digest = hashlib.sha256(self.labels.astype(np.int64).tobytes()).hexdigest()

@@ -22,6 +22,8 @@ RANKS = (0, 16, 32, 64, 128, 256, 512, 1024, 2048)
 class Objective:
     """Masked genes as something to train for (`training.fit`); ``measure`` asks with the same masks each time."""
 
+    loss = None
+
     def __init__(self, vocabulary: Vocabulary, *, seed: int = 0):
         self.vocabulary, self.seed = vocabulary, seed
         self.collate = MaskedGenes(vocabulary, seed=seed)

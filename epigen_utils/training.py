@@ -33,6 +33,8 @@ class Objective(Protocol):
     collate: Callable[[list[dict]], dict[str, torch.Tensor]]
     #: What a finished run is only taken for the same by, beside settings and model, such as the labels' hash.
     about: dict[str, object]
+    #: Model, batch, and the labels of all devices and accumulated parts (None: of this batch) -> loss; None for the model's own.
+    loss: Callable[[PreTrainedModel, dict[str, torch.Tensor], int | None], torch.Tensor] | None
 
     def measure(self, model: PreTrainedModel, valid: Dataset) -> dict[str, float]:
         """Numbers on held-out rows, ``loss`` among them."""
@@ -54,6 +56,8 @@ class Settings:
     attention_dropout
         Whether attention weights are dropped as the configuration says (Geneformer: 0.02). Without it a step on a CPU takes a
         third of the time (`models.attending`, `models.without_attention_dropout`).
+    cycles
+        Of a cosine schedule over the whole run: 0.5, the default, falls once; 1 rises again.
     evaluate_every, save_every
         In steps; the first can be 0, for never.
     """
@@ -66,6 +70,7 @@ class Settings:
     epochs: float = 3.0
     steps: int | None = None
     schedule: str = "linear"
+    cycles: float | None = None
     clip: float = 1.0
     grouped: bool = True
     attention_dropout: bool = False
@@ -101,8 +106,8 @@ def fit(
 
     Returns
     -------
-    A row an evaluation: ``step``, ``epoch``, ``tokens`` (real ones seen), ``seconds``, ``train_loss`` (mean since the last), and
-    what the objective measures.
+    A row an evaluation: ``step``, ``epoch``, ``tokens`` (real ones seen), ``seconds``, ``learning_rate``, ``train_loss`` (mean since
+    the last), and what the objective measures.
 
     Raises
     ------
@@ -116,7 +121,7 @@ def fit(
         model = models.without_attention_dropout(model)
     output_dir = Path(output_dir)
     wanted = {"settings": dataclasses.asdict(settings), "precision": precision, "seed": seed, "cells": len(train)}
-    wanted |= {"objective": objective.about, "start": _fingerprint(model)}
+    wanted |= {"objective": objective.about, "start": fingerprint(model)}
     wanted |= {"model": json.loads(model.config.to_json_string(use_diff=True))}
     _forget_others(output_dir, wanted)
     if (output_dir / "model").is_dir():
@@ -131,6 +136,7 @@ def fit(
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         lr_scheduler_type=settings.schedule,
+        lr_scheduler_kwargs={"num_cycles": settings.cycles} if settings.cycles is not None else None,
         max_grad_norm=settings.clip,
         num_train_epochs=settings.epochs,
         max_steps=settings.steps or -1,
@@ -176,7 +182,7 @@ def fit(
     return history.reset_index(drop=True)
 
 
-def _fingerprint(model: PreTrainedModel) -> str:
+def fingerprint(model: PreTrainedModel) -> str:
     """SHA-256 of the weights that a run starts from, and of which of them learn."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
@@ -221,7 +227,12 @@ class _Rows(Dataset):
         return len(self.cells)
 
     def __getitem__(self, row: int) -> dict:
-        return {"input_ids": self.cells[row]["input_ids"], "row": row, "epoch": self.epoch}
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: list[int]) -> list[dict]:
+        # A batch at once: read one by one from Arrow, cells take as long as the forward pass of a small model.
+        found = self.cells[rows]["input_ids"]
+        return [{"input_ids": ids, "row": row, "epoch": self.epoch} for row, ids in zip(rows, found, strict=True)]
 
 
 class _Order(Sampler):
@@ -269,6 +280,14 @@ class _Trainer(Trainer):
         size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         return _Order(self.train_dataset, self.args.seed, size if grouped else None)
 
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: object = None
+    ) -> torch.Tensor:
+        """The objective's loss, where it has one."""
+        if self.watch.objective.loss is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return self.watch.objective.loss(model, inputs, num_items_in_batch)
+
     def training_step(self, *arguments, **options) -> torch.Tensor:
         """Keep the loss for the history."""
         loss = super().training_step(*arguments, **options)
@@ -283,6 +302,7 @@ class _Trainer(Trainer):
         found = watch.objective.measure(self.accelerator.unwrap_model(self.model), watch.valid)
         self.model.train(was_training)
         seen = {"tokens": watch.tokens, "seconds": time.perf_counter() - watch.start, "measured": 1.0}
+        seen["learning_rate"] = self.lr_scheduler.get_last_lr()[0]
         # Each of the accumulated parts of a batch has its share of the loss.
         seen["train_loss"] = watch.loss / max(watch.steps, 1) * self.args.gradient_accumulation_steps
         watch.loss, watch.steps = 0.0, 0

@@ -26,7 +26,7 @@ class Cells(torch.utils.data.Dataset):
     def __getitem__(self, key):
         if key in ("input_ids", "length"):
             return self.ids if key == "input_ids" else [len(ids) for ids in self.ids]
-        return {"input_ids": self.ids[key], "length": len(self.ids[key])}
+        return {"input_ids": [self.ids[row] for row in key]}
 
 
 def setup(**changes):

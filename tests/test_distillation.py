@@ -1,0 +1,216 @@
+import datasets as arrow
+import numpy as np
+import pytest
+import torch
+
+from epigen_utils import distillation, masked_genes, models, training, vocabularies
+from epigen_utils.batching import MaskedGenes
+from epigen_utils.errors import DataError
+
+MEDIANS = {f"ENSG{i}": 1.0 for i in range(40)}
+VOCABULARY = vocabularies.of_medians(MEDIANS, name="v")
+
+
+def cells(n, seed=0, vocabulary=VOCABULARY):
+    """Genes come in pairs, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    first = min(vocabulary.gene_tokens)
+    pairs = [rng.permutation(20)[: rng.integers(3, 12)] for _ in range(n)]
+    ids = [(np.stack([2 * pair, 2 * pair + 1], axis=1).ravel() + first).tolist() for pair in pairs]
+    return arrow.Dataset.from_dict({"input_ids": ids, "length": [len(cell) for cell in ids]}).with_format("numpy")
+
+
+def tiny(seed=0, vocabulary=VOCABULARY, **changes):
+    shape = {"hidden_size": 16, "intermediate_size": 32, "initializer_range": 0.1} | changes
+    return models.build(models.preset("bert-tiny", vocab_size=vocabulary.size, **shape), "masked-lm", seed=seed)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    net = tiny(hidden_size=32)
+    settings = training.Settings(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=15, evaluate_every=0)
+    objective = masked_genes.Objective(VOCABULARY)
+    folder = tmp_path_factory.mktemp("teacher")
+    training.fit(
+        net, cells(160), cells(20, 1), objective=objective, output_dir=folder, settings=settings, progress=False
+    )
+    return distillation.Teacher(net, VOCABULARY)
+
+
+SETTINGS = training.Settings(
+    learning_rate=5e-3, warmup_steps=5, batch_size=8, epochs=3, schedule="cosine", evaluate_every=20, save_every=7
+)
+
+
+def fitted(run, teacher, folder, **options):
+    return distillation.fit(run, teacher, cells(160), cells(40, 1), settings=SETTINGS, folder=folder, **options)
+
+
+def weights(model):
+    return torch.cat([parameter.detach().ravel() for parameter in model.parameters()])
+
+
+def test_students_beside_the_published_teacher_are_the_papers():
+    published = models.preset("geneformer-10m")
+    counts = {}
+    for name in ("student-4.3m", "student-3m", "student-2m"):
+        config = distillation.student(name, published)
+        assert config.to_dict() == models.preset(name).to_dict()
+        with torch.device("meta"):
+            counts[name] = models.n_parameters(models.HEADS["masked-lm"](config))
+    assert counts == {"student-4.3m": 4_352_466, "student-3m": 3_120_178, "student-2m": 1_988_242}
+
+
+def test_students_of_a_small_teacher_keep_the_ratios():
+    small = models.preset("bert-tiny", vocab_size=300)
+    widths = [distillation.student(name, small).hidden_size for name in ("student-4.3m", "student-3m", "student-2m")]
+    assert widths == [32, 24, 16]
+    assert distillation.student("student-2m", small).num_hidden_layers == 2
+
+
+def test_what_is_remembered_is_what_the_teacher_says(teacher, tmp_path):
+    some = cells(30)
+    found = distillation.Remembered.of(teacher, some, epochs=1.5, seed=3, folder=tmp_path)
+    rows = [{"input_ids": some[i]["input_ids"], "row": i, "epoch": 1} for i in (4, 17, 2)]
+    asked = teacher.states(MaskedGenes(VOCABULARY, seed=3)(rows))
+    torch.testing.assert_close(found.states(rows), asked, rtol=1e-5, atol=1e-5)
+    written = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.npy"))]
+    distillation.Remembered.of(teacher, some, epochs=2, seed=3, folder=tmp_path)
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.npy"))] == written
+    distillation.Remembered.of(teacher, some, epochs=2, seed=4, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_remembering_changes_no_student(teacher, tmp_path):
+    run = distillation.Run("student-2m", "student-2m")
+    asked, _ = fitted(run, teacher, tmp_path / "asked")
+    memory = distillation.Remembered.of(teacher, cells(160), epochs=3, seed=0, folder=tmp_path / "memory")
+    remembered, _ = fitted(run, teacher, tmp_path / "remembered", remembered=memory)
+    torch.testing.assert_close(weights(asked), weights(remembered), rtol=1e-3, atol=1e-3)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [9, 47])
+def test_a_run_that_was_broken_off_ends_in_the_same_weights(teacher, tmp_path, monkeypatch, at):
+    run = distillation.Run("student-2m", "student-2m")
+    whole, _ = fitted(run, teacher, tmp_path / "whole")
+    again, _ = fitted(run, teacher, tmp_path / "again")
+    torch.testing.assert_close(weights(again), weights(whole), rtol=0, atol=0)
+    step = training._Trainer.training_step
+
+    def breaks(self, *arguments, **options):
+        if self.state.global_step >= at:
+            raise Stopped
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(training._Trainer, "training_step", breaks)
+    with pytest.raises(Stopped):
+        fitted(run, teacher, tmp_path / "broken")
+    monkeypatch.undo()
+    resumed, _ = fitted(run, teacher, tmp_path / "broken")
+    torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+
+
+def test_a_distilled_student_is_nearer_to_its_teacher_than_one_that_was_not(teacher, tmp_path):
+    held = cells(40, 1)
+    ruler = distillation.Objective(teacher, alpha=0.0)
+    apart = {}
+    for run in (distillation.Run("kd", "student-4.3m", alpha=0.0), distillation.Run("ce", "student-4.3m", alpha=None)):
+        model, history = fitted(run, teacher, tmp_path)
+        apart[run.name] = ruler.measure(model, held)
+        assert history["learning_rate"].iloc[-1] == pytest.approx(0, abs=1e-5)
+    assert apart["kd"]["kl"] < apart["ce"]["kl"]
+    assert ruler.measure(teacher.model, held)["kl"] == pytest.approx(0, abs=1e-5)
+
+
+def test_what_is_measured_is_what_masked_genes_measures(teacher):
+    held = cells(40, 1)
+    found = distillation.Objective(teacher, alpha=0.65).measure(teacher.model, held)
+    other = masked_genes.Objective(VOCABULARY).measure(teacher.model, held)
+    assert found["ce"] == pytest.approx(other["loss"], rel=1e-5)
+    assert found["accuracy"] == pytest.approx(other["accuracy"])
+
+
+def test_accumulated_parts_are_one_batch(teacher):
+    objective = distillation.Objective(teacher)
+    some = cells(8)
+    rows = [{"input_ids": some[i]["input_ids"], "row": i, "epoch": 0} for i in range(8)]
+    model = tiny().eval()
+    n = int((objective.collate(rows)["labels"] != -100).sum())
+    whole = objective.loss(model, objective.collate(rows), n)
+    parts = [objective.loss(model, objective.collate(part), n) for part in (rows[:3], rows[3:])]
+    assert float(sum(parts).detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
+
+
+def test_a_teacher_of_another_vocabulary_is_refused_in_one_line():
+    with pytest.raises(DataError, match=r"vocabulary\.json") as found:
+        distillation.Teacher(tiny(), vocabularies.of_medians(dict(list(MEDIANS.items())[:20]), name="half"))
+    assert "\n" not in str(found.value)
+
+
+def test_a_student_of_another_vocabulary_is_refused_in_one_line(teacher):
+    half = vocabularies.of_medians(dict(list(MEDIANS.items())[:20]), name="half")
+    some = cells(4)
+    batch = MaskedGenes(VOCABULARY)([{"input_ids": some[i]["input_ids"] % 20, "row": i} for i in range(4)])
+    batch["labels"] = torch.where(batch["labels"] >= 22, 5, batch["labels"])
+    batch["input_ids"] = batch["input_ids"] % 20
+    with pytest.raises(DataError, match="one vocabulary"):
+        distillation.Objective(teacher).loss(tiny(vocabulary=half), batch, None)
+
+
+@pytest.mark.parametrize("options", [{"alpha": 1.5}, {"temperature": 0}])
+def test_alpha_and_temperature_are_checked_before_anything_runs(teacher, tmp_path, options):
+    with pytest.raises(DataError, match=next(iter(options))):
+        fitted(distillation.Run("wrong", "student-2m", **options), teacher, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_has_each_run_once_and_its_controls():
+    runs = distillation.plan(["student-4.3m", "student-3m"], n_seeds=3)
+    names = [run.name for run in runs]
+    assert len(set(names)) == len(names) == len({distillation.slug(name) for name in names})
+    assert sum(run.alpha is None for run in runs) == 3
+    assert {run.seed for run in runs if run.alpha is None} == {0, 1, 2}
+    assert {run.alpha_on for run in runs} == {"ce", "kl"}
+    assert {run.cycles for run in runs} == {0.5, 1.5}
+
+
+def test_the_restarted_schedule_is_the_one_of_the_logs():
+    """Logged rates of the 4.3M student: 0 at 100,000 steps, 3e-4 at 198,000, 0 at 296,000, 2.92e-4 at 600,000."""
+    from transformers import get_cosine_schedule_with_warmup
+
+    settings = distillation.PUBLISHED
+    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
+    options = (optimiser, settings.warmup_steps, settings.steps, distillation.PUBLISHED_CYCLES)
+    rate = get_cosine_schedule_with_warmup(*options).lr_lambdas[0]
+    found = [rate(step) * settings.learning_rate for step in (100_000, 198_000, 296_000, 600_000)]
+    assert found == pytest.approx([0, 3e-4, 0, 2.92e-4], abs=1e-6)
+
+
+def test_tokens_of_the_second_vocabulary_are_never_asked_for(tmp_path):
+    vocabulary = vocabularies.of_medians(MEDIANS, name="v2", special=True)
+    some = cells(40, vocabulary=vocabulary)
+    teacher = distillation.Teacher(tiny(vocabulary=vocabulary), vocabulary)
+    run = distillation.Run("student-2m", "student-2m")
+    options = {"settings": training.Settings(warmup_steps=2, batch_size=8, epochs=1, evaluate_every=0)}
+    model, _ = distillation.fit(run, teacher, some, some.select([]), folder=tmp_path, **options)
+    assert model.config.vocab_size == vocabulary.size == 44
+
+
+def test_a_search_stays_inside_its_donors(teacher, tmp_path):
+    donors = np.repeat(["a", "b", "c", "d"], 20)
+    options = {"settings": SETTINGS, "folder": tmp_path, "n_trials": 2}
+    found = distillation.tune(teacher, "student-2m", cells(80), donors, **options)
+    assert list(found) == ["alpha", "temperature", "learning_rate", "ce", "accuracy"]
+    assert len(found) == 2
+    assert found["ce"].is_monotonic_increasing
+
+
+def test_a_frozen_model_drifts_where_cells_and_masks_do(teacher):
+    found = distillation.drift(teacher.model, cells(60), VOCABULARY, n_draws=4, n_cells=20)
+    assert found["perplexity"].nunique() == 4
+    fixed = [masked_genes.predict(teacher.model, cells(60), VOCABULARY, seed=0)["nll"].mean() for _ in range(2)]
+    assert fixed[0] == fixed[1]

@@ -1,0 +1,115 @@
+"""The losses against plain arithmetic, and against what they are made of."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from epigen_utils import losses
+from epigen_utils.errors import DataError
+
+
+def by_hand(student, teacher, labels, alpha, temperature, scaled):
+    """Paper B's Eqs. 4 to 6, gene by gene in double precision."""
+    ce, kl = [], []
+    for s, t, y in zip(student.double().numpy(), teacher.double().numpy(), labels.numpy(), strict=True):
+        ce.append(-np.log(np.exp(s[y]) / np.exp(s).sum()))
+        p, q = (np.exp(x / temperature) / np.exp(x / temperature).sum() for x in (t, s))
+        kl.append((p * np.log(p / q)).sum() * (temperature**2 if scaled else 1))
+    return alpha * np.mean(ce) + (1 - alpha) * np.mean(kl)
+
+
+@pytest.fixture
+def logits():
+    drawn = torch.Generator().manual_seed(0)
+    return (*torch.randn(2, 7, 30, generator=drawn), torch.randint(30, (7,), generator=drawn))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_equations(logits, temperature, scaled):
+    found = losses.distillation_loss(*logits, alpha=0.65, temperature=temperature, scaled=scaled)
+    assert float(found["total"]) == pytest.approx(by_hand(*logits, 0.65, temperature, scaled), abs=1e-6)
+
+
+def test_the_codes_convention_is_the_other_way_round(logits):
+    one = losses.distillation_loss(*logits, alpha=0.65, alpha_on="kl")
+    other = losses.distillation_loss(*logits, alpha=0.35, alpha_on="ce")
+    assert float(one["total"]) == pytest.approx(float(other["total"]), abs=1e-6)
+
+
+def test_a_student_like_its_teacher_has_no_divergence_and_no_gradient_from_it(logits):
+    student = logits[1].clone().requires_grad_()
+    found = losses.distillation_loss(student, logits[1], logits[2], alpha=0.0)
+    found["total"].backward()
+    assert abs(found["kl"].item()) < 1e-5
+    assert float(student.grad.abs().max()) < 1e-6
+
+
+def test_alpha_one_is_cross_entropy_and_asks_nothing_of_the_teacher(logits):
+    student, teacher, labels = logits
+    found = losses.distillation_loss(student, teacher, labels, alpha=1.0)
+    other = losses.distillation_loss(student, teacher * 3, labels, alpha=1.0)
+    assert float(found["total"]) == float(other["total"]) == pytest.approx(float(found["ce"]))
+
+
+def test_the_squared_temperature_keeps_the_gradients_size(logits):
+    def gradient(temperature, scaled):
+        student = logits[0].clone().requires_grad_()
+        options = {"alpha": 0.0, "temperature": temperature, "scaled": scaled}
+        losses.distillation_loss(student, *logits[1:], **options)["total"].backward()
+        return float(student.grad.norm())
+
+    assert gradient(50.0, True) == pytest.approx(gradient(20.0, True), rel=0.1)
+    assert gradient(50.0, False) < 0.2 * gradient(20.0, False)
+
+
+@pytest.mark.parametrize("alpha_on", losses.WEIGHED)
+def test_gradients_are_those_of_pytorchs_own_losses(logits, alpha_on):
+    student, teacher, labels = logits
+    ours, theirs = (student.clone().requires_grad_() for _ in range(2))
+    found = losses.distillation_loss(ours, teacher, labels, alpha=0.7, alpha_on=alpha_on)
+    found["total"].mul(3).backward()
+    soft = [log_softmax(some / losses.TEMPERATURE, dim=-1) for some in (theirs, teacher)]
+    kl = kl_div(*soft, reduction="batchmean", log_target=True) * losses.TEMPERATURE**2
+    ce = cross_entropy(theirs, labels)
+    of_ce = 0.7 if alpha_on == "ce" else 0.3
+    (of_ce * ce + (1 - of_ce) * kl).mul(3).backward()
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-7)
+    assert found["kl"].item() == pytest.approx(kl.item(), abs=1e-6)
+
+
+def test_no_gene_asked_for_is_no_loss():
+    student = torch.zeros(0, 30, requires_grad=True)
+    found = losses.distillation_loss(student, torch.zeros(0, 30), torch.zeros(0, dtype=torch.long))
+    found["total"].backward()
+    assert found["total"].item() == 0
+    assert student.grad.shape == (0, 30)
+
+
+def test_sums_are_means_times_genes(logits):
+    one = losses.distillation_loss(*logits)
+    whole = losses.distillation_loss(*logits, reduction="sum")
+    assert float(whole["total"]) == pytest.approx(7 * float(one["total"]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"alpha": 1.2}, "alpha 1.2"),
+        ({"alpha": -0.1}, "alpha -0.1"),
+        ({"alpha": float("nan")}, "alpha nan"),
+        ({"temperature": 0}, "temperature 0"),
+        ({"temperature": -1.0}, "temperature -1.0"),
+        ({"alpha_on": "both"}, "alpha_on 'both'"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_in_one_line(logits, options, said):
+    with pytest.raises(DataError, match=said) as found:
+        losses.distillation_loss(*logits, **options)
+    assert "\n" not in str(found.value)
+
+
+def test_two_vocabularies_are_refused(logits):
+    with pytest.raises(DataError, match="one vocabulary"):
+        losses.distillation_loss(logits[0], logits[1][:, :20], logits[2])
