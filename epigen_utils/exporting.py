@@ -1,0 +1,141 @@
+"""Models for others: safetensors with a model card, and ONNX, in 32 bits and in 8."""
+
+import logging
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+import yaml
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import nn
+from transformers import PreTrainedModel
+
+from epigen_utils import vocabularies
+from epigen_utils.batching import pad
+from epigen_utils.errors import DataError
+from epigen_utils.files import write_atomically
+from epigen_utils.vocabularies import PAD, Vocabulary
+
+#: Files of an exported model.
+FULL, SMALL = "model.onnx", "model_int8.onnx"
+
+
+def card(name: str, facts: dict[str, object], *, about: str, licence: str = "mit") -> str:
+    """A model card as model hubs read it: facts in front, then what it is, what it was measured at, and what it is not for."""
+    front = yaml.safe_dump({"license": licence, "library_name": "transformers", "tags": ["single-cell", "geneformer"]})
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    return (
+        f"---\n{front}---\n\n# {name}\n\n{about}\n\n| | |\n| --- | --- |\n{rows}\n\n"
+        "Cells are given as ids of `vocabulary.json`, genes in rank value encoding, highest first.\n\n"
+        "For research; not for the diagnosis of a patient.\n"
+    )
+
+
+def save(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path, *, text: str) -> None:
+    """Weights as safetensors with configuration, vocabulary and card, in a folder that is whole or not there."""
+    folder = Path(folder)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    vocabularies.save(vocabulary, part / "vocabulary.json")
+    write_atomically(part / "README.md", text)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+class _Logits(nn.Module):
+    """A model as a function of two arrays to one."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
+    """Write ``model.onnx`` and ``model_int8.onnx`` (weights of products and embeddings in 8 bits), beside and then renamed.
+
+    Inputs are ``input_ids`` and ``attention_mask``, any number of cells of any length; the output is ``logits``, of each position
+    for a masked language model, of each cell for a classifier.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    full, small = folder / FULL, folder / SMALL
+    cells, length = torch.export.Dim("cells"), torch.export.Dim("length", max=model.config.max_position_embeddings)
+    ids = torch.ones(2, 8, dtype=torch.long)
+    model = model.eval()
+    with warnings.catch_warnings():
+        # The exporter warns of its own future; what it writes is compared with the model (`agreement`).
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _Logits(model),
+            (ids, torch.ones_like(ids)),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_shapes=({0: cells, 1: length},) * 2,
+            dynamo=True,
+            verbose=False,
+        )
+    part = folder / f".{FULL}.part"
+    program.save(part, external_data=False)
+    part.rename(full)
+    part = folder / f".{SMALL}.part"
+    told = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        quantize_dynamic(full, part, weight_type=QuantType.QInt8)
+    finally:
+        logging.getLogger().setLevel(told)
+    part.rename(small)
+    return full, small
+
+
+class Onnx:
+    """An exported model to be asked.
+
+    Raises
+    ------
+    DataError
+        If there is no such file.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 1):
+        if not Path(path).exists():
+            raise DataError(f"{path}: no such file; write it by exporting.to_onnx")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> np.ndarray:
+        """Logits of a batch."""
+        given = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+        return self.session.run(None, given)[0]
+
+
+@torch.no_grad()
+def agreement(model: PreTrainedModel, path: Path, cells: list[np.ndarray], vocabulary: Vocabulary) -> dict[str, float]:
+    """How far an exported model is from the one that it was made of.
+
+    Parameters
+    ----------
+    cells
+        Token ids of each.
+
+    Returns
+    -------
+    ``largest`` difference of a logit (of positions that are no padding), ``same`` (share of answers that are), ``megabytes``.
+    """
+    ids = pad(cells, vocabulary.tokens[PAD])
+    mask = (ids != vocabulary.tokens[PAD]).long()
+    one = model.eval()(input_ids=ids, attention_mask=mask).logits.numpy()
+    other = Onnx(path).logits(ids, mask)
+    if one.ndim == 3:
+        one, other = one[mask.bool().numpy()], other[mask.bool().numpy()]
+    same = float((one.argmax(axis=-1) == other.argmax(axis=-1)).mean())
+    size = Path(path).stat().st_size / 1e6
+    return {"largest": float(np.abs(one - other).max()), "same": same, "megabytes": size}

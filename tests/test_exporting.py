@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+
+from epigen_utils import exporting, models, vocabularies
+from epigen_utils.errors import DataError
+
+VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(300)}, name="v")
+
+
+def cells():
+    rng = np.random.default_rng(0)
+    return [rng.permutation(300)[:n] + 2 for n in (5, 61, 30)]
+
+
+@pytest.mark.parametrize("head", ["masked-lm", "cell-class"])
+def test_exported_models_give_the_same_answers(tmp_path, head):
+    config = models.preset("student-2m", vocab_size=VOCABULARY.size, initializer_range=0.3)
+    model = models.build(config, head, seed=3)
+    full, small = exporting.to_onnx(model, tmp_path)
+    found = exporting.agreement(model, full, cells(), VOCABULARY)
+    assert found["largest"] < 1e-4
+    assert found["same"] == 1
+    eight = exporting.agreement(model, small, cells(), VOCABULARY)
+    assert eight["largest"] < 1
+    assert eight["same"] > 0.8
+    assert eight["megabytes"] < 0.5 * found["megabytes"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_saved_model_is_loaded_again_with_its_card(tmp_path):
+    model = models.build(models.preset("student-2m", vocab_size=VOCABULARY.size), "masked-lm")
+    text = exporting.card("student", {"accuracy": "0.2"}, about="A student.")
+    for _ in range(2):
+        exporting.save(model, VOCABULARY, tmp_path / "student", text=text)
+    again = models.load(str(tmp_path / "student"))
+    weights = zip(model.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+    assert vocabularies.load(tmp_path / "student" / "vocabulary.json").sha256 == VOCABULARY.sha256
+    assert "| accuracy | 0.2 |" in (tmp_path / "student" / "README.md").read_text()
+    assert (tmp_path / "student" / "model.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["student"]
+
+
+def test_a_file_that_is_not_there_is_said_in_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"model\.onnx"):
+        exporting.Onnx(tmp_path / "model.onnx")
