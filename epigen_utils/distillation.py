@@ -5,18 +5,21 @@ to the vocabulary (`models.masked_positions_only`).
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pandas as pd
 import torch
+from scipy import stats
 from transformers import PretrainedConfig, PreTrainedModel
 
 from epigen_utils import evaluation, losses, masked_genes, models, training
 from epigen_utils.batching import MaskedGenes
 from epigen_utils.errors import DataError
+from epigen_utils.files import write_atomically
 from epigen_utils.models import IGNORED
 from epigen_utils.training import Settings
 from epigen_utils.vocabularies import Vocabulary
@@ -35,6 +38,8 @@ PUBLISHED = Settings(
 )
 #: Half turns of the cosine in the logs of the 4.3M student: to 0 at 100,000 steps, and up and down again until 600,000.
 PUBLISHED_CYCLES = (600_000 - 2000) / (100_000 - 2000) / 2
+#: Names of a student with a teacher and without, and whether it is without.
+KINDS = {"distilled": False, "CE only": True}
 #: Cells that go through a model at once outside training.
 CELLS = 16
 
@@ -407,3 +412,70 @@ def drift(
         over = masked_genes.summary(found, n_bootstrap=1, seed=seed + draw).set_index("over").loc["batch"]
         rows.append({"draw": draw, "accuracy": over["accuracy"], "perplexity": over["perplexity"]})
     return pd.DataFrame(rows)
+
+
+def second_descent(loss: pd.Series) -> float:
+    """How far a loss rises above its lowest value so far before it ends, in its own units: 0 where it only falls."""
+    values = np.asarray(loss, float)
+    return float(np.max(values - np.minimum.accumulate(values), initial=0.0))
+
+
+def note(folder: Path, runs: list[Run]) -> None:
+    """Keep beside the students which run each folder is of, as ``students.json``."""
+    write_atomically(Path(folder) / "students.json", json.dumps([asdict(run) for run in runs], indent=1))
+
+
+def noted(folder: Path) -> list[Run]:
+    """Read what `note` wrote.
+
+    Raises
+    ------
+    DataError
+        If it is not there.
+    """
+    try:
+        return [Run(**run) for run in json.loads((Path(folder) / "students.json").read_text())]
+    except OSError:
+        raise DataError(f"{folder}: no students.json; give the folder models of geneformer/06_distillation") from None
+
+
+def load(folder: Path, run: Run) -> PreTrainedModel:
+    """A student that was trained."""
+    return models.load(str(Path(folder) / slug(run.name) / "model"))
+
+
+def untrained(runs: list[Run], teacher: PreTrainedModel) -> dict[str, PreTrainedModel]:
+    """Students as they start, by the name of the run."""
+    return {run.name: models.build(student(run.student, teacher.config), "masked-lm", seed=run.seed) for run in runs}
+
+
+def by_seed(runs: list[Run], metrics: pd.DataFrame) -> pd.DataFrame:
+    """The first student with its teacher and without, a row a seed that has both.
+
+    Parameters
+    ----------
+    metrics
+        ``accuracy`` and ``perplexity`` by the name of the run.
+
+    Returns
+    -------
+    ``seed``; ``accuracy, distilled``, ``accuracy, CE only``, and so for perplexity.
+    """
+    first = runs[0]
+    same = [run for run in runs if run.alpha is None or replace(run, name=first.name, seed=first.seed) == first]
+    rows = []
+    for seed in sorted({run.seed for run in same}):
+        names = {run.alpha is None: run.name for run in same if run.seed == seed}
+        if len(names) == 2:
+            row = {"seed": seed}
+            for what in ("accuracy", "perplexity"):
+                row |= {f"{what}, {kind}": metrics.loc[names[alone], what] for kind, alone in KINDS.items()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def mean_over_seeds(values: pd.Series) -> tuple[float, float, float]:
+    """Mean over seeds with its 95% interval by t; of one seed without."""
+    mean, n = float(np.mean(values)), len(values)
+    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return mean, mean - half, mean + half

@@ -196,6 +196,37 @@ def difference(
     return {"difference": mean, "low": low, "high": high, "units": n}
 
 
+def gap(
+    one: pd.DataFrame, other: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
+) -> dict[str, float]:
+    """How much worse or better a model is than another, asked for the same masked genes; means over tokens.
+
+    Returns
+    -------
+    ``accuracy`` and ``perplexity`` of ``one`` less those of ``other``, each with ``low`` and ``high`` (95% bootstrap over donors, or
+    cells, the same ones drawn for both), and ``units``.
+    """
+    tables = [
+        table.groupby("cell").agg(n=("nll", "size"), nll=("nll", "sum"), correct=("correct", "sum"))
+        for table in (one, other)
+    ]
+    units = tables[0].index.to_numpy() if donors is None else np.asarray(donors)[tables[0].index]
+    codes, names = pd.factorize(units)
+    rng = np.random.default_rng(seed)
+    drawn = [np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) for _ in range(n_bootstrap)]
+
+    def between(weights: np.ndarray) -> np.ndarray:
+        first, second = (np.array(_over_tokens(table.assign(w=weights))) for table in tables)
+        return first - second
+
+    value = between(np.ones(len(codes)))
+    low, high = np.quantile([between(weights[codes].astype(float)) for weights in drawn], [0.025, 0.975], axis=0)
+    found = {"units": len(names)}
+    for place, name in enumerate(("accuracy", "perplexity")):
+        found |= {name: value[place], f"{name} low": low[place], f"{name} high": high[place]}
+    return found
+
+
 def _over_tokens(cells: pd.DataFrame) -> tuple[float, float]:
     n = (cells["n"] * cells["w"]).sum()
     return (cells["correct"] * cells["w"]).sum() / n, np.exp((cells["nll"] * cells["w"]).sum() / n)

@@ -138,6 +138,19 @@ def with_head(model: PreTrainedModel, head: str, classes: list[str], *, seed: in
     return found
 
 
+def with_attention_heads(model: PreTrainedModel, heads: int) -> PreTrainedModel:
+    """The same weights read with another number of attention heads.
+
+    They load without a word, since no weight's shape depends on it; attention is another. Paper B's loader does this to its
+    students, which were trained with four heads: one for each 64 of the width.
+    """
+    config = copy.deepcopy(model.config)
+    config.num_attention_heads = heads
+    found = _asked_only(type(model)(config))
+    found.load_state_dict(model.state_dict())
+    return found
+
+
 def frozen(model: PreTrainedModel, layers: int) -> PreTrainedModel:
     """Keep the first layers as they are, in place; embeddings go on learning, as in official Geneformer.
 

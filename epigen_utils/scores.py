@@ -102,11 +102,7 @@ def with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000, seed: 
     per_donor = np.zeros((len(donors), len(names), len(names)))
     np.add.at(per_donor, (code, true, said), 1)
     own = per_donor.sum(axis=2)
-    nested = ((own > 0).sum(axis=1) == 1).all()
-    strata = own.argmax(axis=1) if nested else np.zeros(len(donors), int)
-    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    rng = np.random.default_rng(seed)
-    drawn = [np.concatenate([rng.choice(some, len(some)) for some in members]) for _ in range(n_bootstrap)]
+    drawn = _drawn_donors(own, n_bootstrap, np.random.default_rng(seed))
     values = _scores(per_donor.sum(axis=0)[None])[0]
     low, high = np.quantile(_scores(np.stack([per_donor[rows].sum(axis=0) for rows in drawn])), [0.025, 0.975], axis=0)
     labels = ["accuracy", "macro-F1", *(f"{kind}, {name}" for name in names for kind in ("precision", "recall", "F1"))]
@@ -157,6 +153,64 @@ def by_donor(predictions: pd.DataFrame) -> pd.DataFrame:
     found["right"] = right
     found.insert(1, "predicted", means.idxmax(axis=1).str.removeprefix("p_"))
     return found.reset_index()
+
+
+def lift(accuracy: float, majority: float) -> float:
+    """How much of what naming the largest class leaves wrong is right: 0 as good as that, 1 perfect."""
+    return (accuracy - majority) / (1 - majority)
+
+
+def retention(
+    student: pd.DataFrame, teacher: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0
+) -> dict[str, float]:
+    """What a student keeps of its teacher, both asked for the same cells.
+
+    Parameters
+    ----------
+    student, teacher
+        Tables of predictions with the same ``row``.
+
+    Returns
+    -------
+    ``by accuracy`` (ratio of accuracies) and ``by lift`` (ratio of what both have above naming the largest class), each with
+    `` low`` and `` high``: 95% bootstrap over donors, the same ones drawn for both, within their class where each has one.
+
+    Raises
+    ------
+    DataError
+        If they are not of the same cells.
+    """
+    if list(student["row"]) != list(teacher["row"]):
+        raise DataError("retention: the two tables are of other cells; ask both for the same")
+    code, donors = pd.factorize(teacher["donor"])
+    names = levels(teacher)
+    n = np.zeros((len(donors), len(names)))
+    np.add.at(n, (code, pd.Categorical(teacher["true"], names).codes), 1)
+    right = [
+        np.bincount(code, table["true"] == table["predicted"], minlength=len(donors)) for table in (student, teacher)
+    ]
+
+    def kept(rows: np.ndarray) -> tuple[float, float]:
+        cells = n[rows].sum(axis=0)
+        one, other = (hits[rows].sum() / cells.sum() for hits in right)
+        largest = cells.max() / cells.sum()
+        return one / other, lift(one, largest) / lift(other, largest)
+
+    rng = np.random.default_rng(seed)
+    drawn = [kept(rows) for rows in _drawn_donors(n, n_bootstrap, rng)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    found = {}
+    for place, name in enumerate(("by accuracy", "by lift")):
+        found |= {name: kept(np.arange(len(donors)))[place], f"{name} low": low[place], f"{name} high": high[place]}
+    return found
+
+
+def _drawn_donors(n: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Donors drawn again, within their class where each has one; ``n`` is donors x classes."""
+    nested = ((n > 0).sum(axis=1) == 1).all()
+    strata = n.argmax(axis=1) if nested else np.zeros(len(n), int)
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    return [np.concatenate([rng.choice(some, len(some)) for some in members]) for _ in range(n_bootstrap)]
 
 
 def of_donors(table: pd.DataFrame) -> dict[str, float]:

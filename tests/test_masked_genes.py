@@ -78,3 +78,19 @@ def test_difference_is_paired_by_mask():
     assert (found["low"], found["high"], found["units"]) == (1, 3, 2)
     whole = masked_genes.difference(one, one.assign(nll=one["nll"] + 1), donors=np.array(["a", "a"]))
     assert whole == pytest.approx({"difference": 1, "low": 1, "high": 1, "units": 1})
+
+
+def test_a_gap_is_paired():
+    """Two models that differ by the same in every donor have a gap without spread, however much donors differ."""
+    rng = np.random.default_rng(0)
+    cell = np.repeat(np.arange(40), 25)
+    hard = rng.normal(4, 1, 40)[cell]
+    one = pd.DataFrame({"cell": cell, "nll": hard, "correct": np.arange(1000) % 25 < 10})
+    other = one.assign(correct=np.arange(1000) % 25 < 15)
+    found = masked_genes.gap(one, other, donors=np.arange(40) % 8, n_bootstrap=100)
+    assert (found["accuracy low"], found["accuracy"], found["accuracy high"]) == pytest.approx((-0.2, -0.2, -0.2))
+    assert found["perplexity"] == 0
+    assert found["units"] == 8
+    worse = masked_genes.gap(one.assign(nll=hard + 0.1), one, donors=np.arange(40) % 8, n_bootstrap=100)
+    assert 0 < worse["perplexity low"] < worse["perplexity"] < worse["perplexity high"]
+    assert worse["perplexity"] == pytest.approx(np.exp(hard.mean()) * (np.exp(0.1) - 1))

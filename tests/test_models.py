@@ -132,3 +132,16 @@ def test_attention_by_matmul_refuses_dropout(batch):
     model = models.build(models.preset("student-2m", vocab_size=50), "masked-lm").train()
     with models.attending(model, "matmul"), pytest.raises(ValueError, match="no dropout"):
         model(**batch)
+
+
+def test_another_number_of_heads_loads_the_same_weights_and_is_another_model():
+    model = models.build(models.preset("student-2m", vocab_size=60, initializer_range=0.3), "masked-lm").eval()
+    ids = torch.arange(2, 22)[None]
+    same, other = (models.with_attention_heads(model, heads).eval() for heads in (4, 1))
+    with torch.no_grad():
+        assert torch.equal(same(ids).logits, model(ids).logits)
+        assert (other(ids).logits - model(ids).logits).abs().max() > 0.1
+    assert torch.equal(
+        other.bert.encoder.layer[0].attention.self.query.weight, model.bert.encoder.layer[0].attention.self.query.weight
+    )
+    assert model.config.num_attention_heads == 4

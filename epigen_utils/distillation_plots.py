@@ -1,0 +1,158 @@
+"""Plots of students beside their teacher; each takes an axes and gives it back."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import EngFormatter, PercentFormatter
+
+from epigen_utils import style
+
+#: Where the boxes of `scheme` stand: middle, and which colour of the palette.
+BOXES = {
+    "cell, 15% of\nits genes hidden": (0.11, 0.5, 0),
+    "teacher\n(frozen)": (0.40, 0.78, 2),
+    "student\n(learns)": (0.40, 0.22, 1),
+    "its probabilities\nat temperature T": (0.70, 0.78, 2),
+    "its probabilities\nat T, and at 1": (0.70, 0.22, 1),
+    "the hidden genes": (0.94, 0.02, 0),
+}
+
+
+def scheme(ax: Axes, *, of_ce: str, of_kl: str) -> Axes:
+    """What flows where when a student learns, as paper B's Figure 4.
+
+    Parameters
+    ----------
+    of_ce, of_kl
+        Words of the weights of the two losses.
+    """
+    for text, (x, y, colour) in BOXES.items():
+        box = FancyBboxPatch((x - 0.095, y - 0.1), 0.19, 0.2, boxstyle="round,pad=0.01", lw=1.4)
+        box.set(facecolor="white", edgecolor=style.PALETTE[colour])
+        ax.add_patch(box)
+        ax.text(x, y, text, ha="center", va="center", fontsize=8)
+    arrow = {"arrowstyle": "-|>", "color": style.MUTED, "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
+    for start, end in (
+        ((0.215, 0.56), (0.295, 0.74)),
+        ((0.215, 0.44), (0.295, 0.26)),
+        ((0.505, 0.78), (0.595, 0.78)),
+        ((0.505, 0.22), (0.595, 0.22)),
+    ):
+        ax.annotate("", end, start, arrowprops=arrow)
+    both = arrow | {"arrowstyle": "<|-|>"}
+    ax.annotate("", (0.70, 0.33), (0.70, 0.67), arrowprops=both)
+    ax.annotate("", (0.90, 0.13), (0.805, 0.20), arrowprops=both)
+    ax.text(0.715, 0.5, f"{of_kl} × divergence", va="center", fontsize=8)
+    ax.text(0.83, 0.27, f"{of_ce} × cross entropy", va="center", fontsize=8)
+    ax.set(xlim=(0, 1.1), ylim=(-0.12, 0.92))
+    ax.axis("off")
+    return ax
+
+
+def parts(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Where a model's parameters are, one bar a model; `costs.table`."""
+    left = np.zeros(len(table))
+    names = {"genes": "gene embedding", "positions": "positions", "layers": "layers", "rest": "head and norms"}
+    for (column, name), colour in zip(names.items(), style.PALETTE[1:], strict=False):
+        ax.barh(table["model"], table[column], left=left, color=colour, height=0.65, label=name)
+        left += table[column].to_numpy()
+    for place, row in enumerate(table.itertuples()):
+        ax.text(row.parameters, place, f" {row.parameters:,}", va="center", fontsize=8)
+    ax.set_xlim(0, table["parameters"].max() * 1.25)
+    ax.xaxis.set_major_formatter(EngFormatter())
+    ax.invert_yaxis()
+    ax.set_xlabel("parameters")
+    ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
+    return ax
+
+
+def curves(ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: str, x: str = "step") -> Axes:
+    """A column of several histories against steps, one line a run."""
+    for (name, history), colour, marker in zip(histories.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        many = {"marker": marker, "markersize": 3.5} if len(history) < 40 else {}
+        ax.plot(history[x], history[value], color=colour, label=name, linewidth=1.3, **many)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.set_xlabel({"step": "step", "tokens": "tokens seen"}[x])
+    ax.set_ylabel(label)
+    ax.legend(fontsize=7)
+    return ax
+
+
+def gaps(ax: Axes, table: pd.DataFrame, *, value: str, label: str, percent: bool = False) -> Axes:
+    """A number of each model with its interval, a row each.
+
+    Parameters
+    ----------
+    table
+        ``model``, the column ``value`` and the same with `` low`` and `` high``.
+    """
+    place = np.arange(len(table))
+    ax.hlines(place, table[f"{value} low"], table[f"{value} high"], color=style.PALETTE[2], linewidth=2)
+    ax.plot(table[value], place, "o", color=style.PALETTE[2])
+    ax.set_yticks(place, table["model"])
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    if percent:
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    ax.set_xlabel(label)
+    return ax
+
+
+def pairs(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], label: str) -> Axes:
+    """Two numbers of each seed, joined by a line."""
+    for row in table[list(columns)].to_numpy():
+        ax.plot([0, 1], row, color=style.MUTED, linewidth=1, zorder=1)
+    for place, (column, colour) in enumerate(zip(columns, style.PALETTE[1:], strict=False)):
+        ax.scatter([place] * len(table), table[column], color=colour, s=30, zorder=2)
+    ax.set_xticks([0, 1], list(columns))
+    ax.set_xlim(-0.4, 1.4)
+    ax.set_ylabel(label)
+    return ax
+
+
+def retention(ax: Axes, table: pd.DataFrame) -> Axes:
+    """What is left of a teacher in each student, by raw accuracy and by what is above the largest class; the paper's beside it.
+
+    Parameters
+    ----------
+    table
+        ``model``, ``source``, ``by accuracy`` and ``by lift``, and for this run `` low`` and `` high`` of each.
+    """
+    names = list(dict.fromkeys(table["model"]))
+    kinds = (("by accuracy", style.PALETTE[2], "o", -0.12), ("by lift", style.PALETTE[1], "s", 0.12))
+    for name, colour, marker, shift in kinds:
+        for source, part in table.groupby("source", sort=False):
+            own = source == "this run"
+            place = np.array([names.index(model) for model in part["model"]]) + shift + (0 if own else 0.06)
+            filled = colour if own else "white"
+            ax.plot(place, part[name], marker, color=colour, markerfacecolor=filled, label=f"{name}, {source}")
+            if own:
+                ax.vlines(place, part[f"{name} low"], part[f"{name} high"], color=colour, linewidth=1.5)
+    ax.axhline(1, color=style.MUTED, linewidth=0.8)
+    ax.set_xticks(range(len(names)), names)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_ylabel("left of the teacher")
+    ax.legend(fontsize=7)
+    return ax
+
+
+def cost(ax: Axes, table: pd.DataFrame) -> Axes:
+    """How many times less than the teacher each student cost, in data and in compute; `costs.published` without its first row."""
+    place = np.arange(len(table))
+    for shift, column, colour in ((-0.18, "data", style.PALETTE[1]), (0.18, "compute", style.PALETTE[2])):
+        ax.barh(place + shift, table[column], height=0.34, color=colour, label=column)
+        for at, value in zip(place + shift, table[column], strict=True):
+            ax.text(value, at, f" 1/{value:.1f}", va="center", fontsize=8)
+    ax.axvline(20, color=style.PALETTE[1], linestyle="--", linewidth=1, label="data, as the paper says")
+    ax.axvline(25, color=style.PALETTE[2], linestyle="--", linewidth=1, label="compute, as the paper says")
+    ax.set_yticks(place, table["model"])
+    ax.invert_yaxis()
+    ax.set_xlabel("times less than the teacher's pretraining")
+    ax.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax
+
+
+def around(table: pd.DataFrame) -> tuple[float, float]:
+    """Limits of an axis that is about 1: as far to both sides as the values reach, and a little more."""
+    reach = 1.15 * max(float((table - 1).abs().max().max()), 0.01)
+    return 1 - reach, 1 + reach
