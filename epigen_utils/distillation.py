@@ -414,6 +414,12 @@ def drift(
     return pd.DataFrame(rows)
 
 
+def spread(values: pd.Series) -> float:
+    """From the lowest to the highest, over the mean; NaN where that is 0."""
+    mean = float(np.mean(values))
+    return float(np.ptp(values) / mean) if mean else float("nan")
+
+
 def second_descent(loss: pd.Series) -> float:
     """How far a loss rises above its lowest value so far before it ends, in its own units: 0 where it only falls."""
     values = np.asarray(loss, float)

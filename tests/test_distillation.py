@@ -1,9 +1,14 @@
+import gzip
+import json
+
 import datasets as arrow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
-from epigen_utils import distillation, masked_genes, models, training, vocabularies
+from epigen_utils import distillation, masked_genes, models, paths, training, vocabularies
 from epigen_utils.batching import MaskedGenes
 from epigen_utils.errors import DataError
 
@@ -214,3 +219,67 @@ def test_a_frozen_model_drifts_where_cells_and_masks_do(teacher):
     assert found["perplexity"].nunique() == 4
     fixed = [masked_genes.predict(teacher.model, cells(60), VOCABULARY, seed=0)["nll"].mean() for _ in range(2)]
     assert fixed[0] == fixed[1]
+
+
+def test_seeds_are_paired():
+    runs = distillation.plan(["student-4.3m", "student-3m"], n_seeds=3)
+    metrics = pd.DataFrame({"accuracy": range(len(runs)), "perplexity": 1.0}, [run.name for run in runs])
+    found = distillation.by_seed(runs, metrics)
+    assert list(found["seed"]) == [0, 1, 2]
+    names = ["student-4.3m", "student-4.3m, seed 1", "student-4.3m, seed 2"]
+    assert list(found["accuracy, distilled"]) == list(metrics.loc[names, "accuracy"])
+    assert found["accuracy, CE only"].iloc[2] == metrics.loc["student-4.3m, CE only, seed 2", "accuracy"]
+
+
+def test_intervals_over_seeds_are_those_of_t():
+    values = pd.Series([0.1, 0.3, 0.2, 0.4])
+    mean, low, high = distillation.mean_over_seeds(values)
+    wanted = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
+    assert (low, high) == pytest.approx(wanted)
+    assert mean == pytest.approx(0.25)
+    assert np.isnan(distillation.mean_over_seeds(pd.Series([0.1]))[1])
+
+
+def test_a_loss_that_comes_up_again_is_measured():
+    assert distillation.second_descent(pd.Series([3.0, 2.0, 2.5, 1.0])) == 0.5
+    assert distillation.second_descent(pd.Series([3.0, 2.0, 1.0])) == 0
+
+
+def test_spread_is_over_the_mean():
+    assert distillation.spread(pd.Series([1.0, 2.0, 3.0])) == 1
+    assert np.isnan(distillation.spread(pd.Series([0.0, 0.0])))
+
+
+def test_students_are_found_again_by_their_runs(teacher, tmp_path):
+    run = distillation.Run("student-2m, T² left out", "student-2m", scaled=False)
+    model, _ = fitted(run, teacher, tmp_path)
+    distillation.note(tmp_path, [run])
+    (again,) = distillation.noted(tmp_path)
+    assert again == run
+    torch.testing.assert_close(weights(distillation.load(tmp_path, again)), weights(model), rtol=0, atol=0)
+    with pytest.raises(DataError, match=r"students\.json"):
+        distillation.noted(tmp_path / "other")
+
+
+def test_the_bundled_logs_are_those_that_were_published():
+    """Validations of the repository's logs, where they lie beside the checkout."""
+    folder = paths.ROOT.parent / "shared" / "data" / "geneformer" / "paperB_logs"
+    if not folder.is_dir():
+        pytest.skip("the published logs are not here")
+    ours = pd.read_csv(paths.DATA / "student_logs.csv")
+    for student, file in (("student-4.3m", "4M"), ("student-3m", "3M"), ("student-2m", "2M")):
+        with gzip.open(folder / f"geneformer{file}.jsonl.gz", "rt") as lines:
+            log = [json.loads(line) for line in lines]
+        rows, rate = [], 0.0
+        for row in log:
+            rate = float(row.get("learning_rate", rate))
+            if "val_loss" in row:
+                rows.append((row["step"], rate, row["val_loss"], row["val_kl_loss"], row["val_ce_loss"]))
+        columns = ["step", "learning_rate", "val_loss", "val_kl", "val_ce"]
+        part = ours[ours["student"] == student]
+        np.testing.assert_allclose(part[columns], pd.DataFrame(rows), atol=5.1e-5)
+        times = pd.to_datetime([row["timestamp"] for row in log])
+        hours = np.diff(times.values) / np.timedelta64(1, "h")
+        assert part["hours"].iloc[-1] == pytest.approx(hours[hours <= 0.5].sum(), abs=1e-3)
+        first, then = (int((times < pd.Timestamp("2025-11-26")).sum() > 0), 32)
+        assert part["cells"].iloc[0] == 1000 * (24 if first else then)
