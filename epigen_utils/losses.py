@@ -4,6 +4,7 @@ Distillation: paper B, section 2.3.1, Eqs. 4 to 6; Hinton et al. 2015 (arXiv:150
 """
 
 import torch
+from torch.nn.functional import log_softmax
 
 from epigen_utils.errors import DataError
 
@@ -96,18 +97,14 @@ class _Distilled(torch.autograd.Function):
         of_kl: float,
         temperature: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        norm = student.logsumexp(dim=-1, keepdim=True)
-        ce = (norm - student.gather(1, labels[:, None])).sum()
-        cool = teacher / temperature
-        cool -= cool.logsumexp(dim=-1, keepdim=True)
-        given = student / temperature
-        given -= given.logsumexp(dim=-1, keepdim=True)
-        wanted = cool.exp()
-        kl = (wanted * cool.sub_(given)).sum()
+        hard = log_softmax(student, dim=-1)
+        ce = -hard.gather(1, labels[:, None]).sum()
+        given, wanted = (log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
+        p = wanted.exp()
+        kl = torch.dot(p.ravel(), wanted.sub_(given).ravel())
         if ctx.needs_input_grad[0]:
-            gradient = given.exp_().sub_(wanted).mul_(of_kl / temperature)
-            gradient += wanted.copy_(student).sub_(norm).exp_().mul_(of_ce)
-            gradient.scatter_add_(1, labels[:, None], torch.full_like(norm, -of_ce))
+            gradient = given.exp_().sub_(p).mul_(of_kl / temperature).add_(hard.exp_(), alpha=of_ce)
+            gradient.scatter_add_(1, labels[:, None], torch.full((len(labels), 1), -of_ce, device=gradient.device))
             ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(ce, kl)
         return of_ce * ce + of_kl * kl, ce, kl
