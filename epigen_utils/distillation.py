@@ -65,17 +65,22 @@ class Teacher:
         self.model, self.vocabulary = model.eval().requires_grad_(False), vocabulary
         self.fingerprint = training.fingerprint(model)
 
+    def _beside(self, values: torch.Tensor) -> None:
+        # Moving a model to where it is already walks over all of its parts, which is felt in each step.
+        if self.model.device != values.device:
+            self.model.to(values.device)
+
     @torch.no_grad()
     def states(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """States of the genes that are asked for, in the order of the batch: genes x width."""
-        self.model.to(batch["input_ids"].device)
+        self._beside(batch["input_ids"])
         hidden = self.model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
         return self.model.cls.predictions.transform(hidden[batch["labels"] != IGNORED])
 
     @torch.no_grad()
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Logits, genes x vocabulary."""
-        self.model.to(states.device)
+        self._beside(states)
         return self.model.cls.predictions.decoder(states)
 
 
@@ -234,6 +239,8 @@ class Run:
         None for cross entropy alone, without a teacher.
     cycles
         As of `training.Settings`.
+    stretch
+        How many times as long as the others it goes on.
     seed
         Of its weights and the order of the cells; masks are the same for all.
     """
@@ -245,6 +252,7 @@ class Run:
     scaled: bool = True
     alpha_on: str = "ce"
     cycles: float = 0.5
+    stretch: int = 1
     seed: int = 0
 
 
@@ -252,7 +260,8 @@ def plan(students: list[str], *, n_seeds: int, seed: int = 0, **options: object)
     """Each student from its teacher; and of the first, the controls that paper B lacks.
 
     Controls are cross entropy alone, with as many seeds as the distilled student; alpha on the divergence, as in the paper's code;
-    no squared temperature, as in Eq. 6; and the learning rate of the paper's logs, which rises again and falls again.
+    no squared temperature, as in Eq. 6; and the learning rate of the paper's logs, which at the end of a run comes back and falls
+    again over as many steps each.
     """
     first = students[0]
     runs = [Run(name, name, seed=seed, **options) for name in students]
@@ -263,7 +272,7 @@ def plan(students: list[str], *, n_seeds: int, seed: int = 0, **options: object)
         runs.append(Run(name, first, alpha=None, seed=seed + more))
     runs.append(replace(runs[0], name=f"{first}, alpha on KL", alpha_on="kl"))
     runs.append(replace(runs[0], name=f"{first}, T² left out", scaled=False))
-    return [*runs, replace(runs[0], name=f"{first}, restarted", cycles=1.5)]
+    return [*runs, replace(runs[0], name=f"{first}, restarted", cycles=1.5, stretch=3)]
 
 
 def fit(
@@ -300,7 +309,9 @@ def fit(
     else:
         names = ("alpha", "temperature", "scaled", "alpha_on")
         options = {name: getattr(run, name) for name in names}
+        remembered = remembered if run.stretch == 1 else None
         objective = Objective(teacher, **options, seed=mask_seed, remembered=remembered)
+    schedule = {"cycles": run.cycles} if settings.schedule == "cosine" else {}
     history = training.fit(
         model,
         train,
@@ -309,7 +320,7 @@ def fit(
         precision=precision,
         seed=run.seed,
         output_dir=Path(folder) / slug(run.name),
-        settings=replace(settings, cycles=run.cycles) if settings.schedule == "cosine" else settings,
+        settings=replace(settings, epochs=settings.epochs * run.stretch, **schedule),
         progress=False,
     )
     return model, history

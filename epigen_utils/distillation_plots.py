@@ -67,15 +67,16 @@ def parts(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def curves(ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: str, x: str = "step") -> Axes:
+def curves(ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: str, legend: bool = True) -> Axes:
     """A column of several histories against steps, one line a run."""
     for (name, history), colour, marker in zip(histories.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         many = {"marker": marker, "markersize": 3.5} if len(history) < 40 else {}
-        ax.plot(history[x], history[value], color=colour, label=name, linewidth=1.3, **many)
+        ax.plot(history["step"], history[value], color=colour, label=name, linewidth=1.3, **many)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.set_xlabel({"step": "step", "tokens": "tokens seen"}[x])
+    ax.set_xlabel("step")
     ax.set_ylabel(label)
-    ax.legend(fontsize=7)
+    if legend:
+        ax.legend(fontsize=7)
     return ax
 
 
@@ -142,7 +143,8 @@ def cost(ax: Axes, table: pd.DataFrame) -> Axes:
     for shift, column, colour in ((-0.18, "data", style.PALETTE[1]), (0.18, "compute", style.PALETTE[2])):
         ax.barh(place + shift, table[column], height=0.34, color=colour, label=column)
         for at, value in zip(place + shift, table[column], strict=True):
-            ax.text(value, at, f" 1/{value:.1f}", va="center", fontsize=8)
+            note = ax.text(value, at, f" 1/{value:.1f}", va="center", fontsize=8)
+            note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     ax.axvline(20, color=style.PALETTE[1], linestyle="--", linewidth=1, label="data, as the paper says")
     ax.axvline(25, color=style.PALETTE[2], linestyle="--", linewidth=1, label="compute, as the paper says")
     ax.set_yticks(place, table["model"])
