@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import anndata
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,13 @@ from epigen_utils import genes, paths, registry
 MIRROR = paths.ROOT.parent / "shared" / "data"
 
 needs_mirror = pytest.mark.skipif(not MIRROR.exists(), reason=f"no mirror at {MIRROR}")
+
+
+@pytest.fixture
+def ax():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
 
 
 @pytest.fixture

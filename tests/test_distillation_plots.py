@@ -1,16 +1,8 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from epigen_utils import costs, distillation_plots, models
-
-
-@pytest.fixture
-def ax():
-    figure, axes = plt.subplots()
-    yield axes
-    plt.close(figure)
 
 
 def test_the_scheme_says_both_weights(ax):
