@@ -13,7 +13,6 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-from scipy import stats
 from transformers import PretrainedConfig, PreTrainedModel
 
 from epigen_utils import evaluation, losses, masked_genes, models, training
@@ -38,8 +37,6 @@ PUBLISHED = Settings(
 )
 #: Half turns of the cosine in the logs of the 4.3M student: to 0 at 100,000 steps, and up and down again until 600,000.
 PUBLISHED_CYCLES = (600_000 - 2000) / (100_000 - 2000) / 2
-#: Names of a student with a teacher and without, and whether it is without.
-KINDS = {"distilled": False, "CE only": True}
 #: Cells that go through a model at once outside training.
 CELLS = 16
 
@@ -272,7 +269,7 @@ def plan(students: list[str], *, n_seeds: int, seed: int = 0, **options: object)
         runs.append(Run(name, first, alpha=None, seed=seed + more))
     runs.append(replace(runs[0], name=f"{first}, alpha on KL", alpha_on="kl"))
     runs.append(replace(runs[0], name=f"{first}, T² left out", scaled=False))
-    return [*runs, replace(runs[0], name=f"{first}, restarted", cycles=1.5, stretch=3)]
+    return [*runs, replace(runs[0], name=f"{first}, restarted, 3 times as long", cycles=1.5, stretch=3)]
 
 
 def fit(
@@ -400,43 +397,6 @@ def tune(
     return pd.DataFrame(rows).sort_values("ce", ignore_index=True)
 
 
-def drift(
-    model: PreTrainedModel,
-    cells: object,
-    vocabulary: Vocabulary,
-    *,
-    n_draws: int,
-    n_cells: int,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """One frozen model measured again and again as paper B's evaluation does it: other cells and other masks each time.
-
-    Returns
-    -------
-    A row a draw: ``accuracy`` and ``perplexity``, means over random batches of 16.
-    """
-    rng = np.random.default_rng(seed)
-    rows = []
-    for draw in range(n_draws):
-        some = cells.select(rng.choice(len(cells), min(n_cells, len(cells)), replace=False))
-        found = masked_genes.predict(model, some, vocabulary, seed=seed + 1 + draw)
-        over = masked_genes.summary(found, n_bootstrap=1, seed=seed + draw).set_index("over").loc["batch"]
-        rows.append({"draw": draw, "accuracy": over["accuracy"], "perplexity": over["perplexity"]})
-    return pd.DataFrame(rows)
-
-
-def spread(values: pd.Series) -> float:
-    """From the lowest to the highest, over the mean; NaN where that is 0."""
-    mean = float(np.mean(values))
-    return float(np.ptp(values) / mean) if mean else float("nan")
-
-
-def second_descent(loss: pd.Series) -> float:
-    """How far a loss rises above its lowest value so far before it ends, in its own units: 0 where it only falls."""
-    values = np.asarray(loss, float)
-    return float(np.max(values - np.minimum.accumulate(values), initial=0.0))
-
-
 def note(folder: Path, runs: list[Run]) -> None:
     """Keep beside the students which run each folder is of, as ``students.json``."""
     write_atomically(Path(folder) / "students.json", json.dumps([asdict(run) for run in runs], indent=1))
@@ -464,35 +424,3 @@ def load(folder: Path, run: Run) -> PreTrainedModel:
 def untrained(runs: list[Run], teacher: PreTrainedModel) -> dict[str, PreTrainedModel]:
     """Students as they start, by the name of the run."""
     return {run.name: models.build(student(run.student, teacher.config), "masked-lm", seed=run.seed) for run in runs}
-
-
-def by_seed(runs: list[Run], metrics: pd.DataFrame) -> pd.DataFrame:
-    """The first student with its teacher and without, a row a seed that has both.
-
-    Parameters
-    ----------
-    metrics
-        ``accuracy`` and ``perplexity`` by the name of the run.
-
-    Returns
-    -------
-    ``seed``; ``accuracy, distilled``, ``accuracy, CE only``, and so for perplexity.
-    """
-    first = runs[0]
-    same = [run for run in runs if run.alpha is None or replace(run, name=first.name, seed=first.seed) == first]
-    rows = []
-    for seed in sorted({run.seed for run in same}):
-        names = {run.alpha is None: run.name for run in same if run.seed == seed}
-        if len(names) == 2:
-            row = {"seed": seed}
-            for what in ("accuracy", "perplexity"):
-                row |= {f"{what}, {kind}": metrics.loc[names[alone], what] for kind, alone in KINDS.items()}
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def mean_over_seeds(values: pd.Series) -> tuple[float, float, float]:
-    """Mean over seeds with its 95% interval by t; of one seed without."""
-    mean, n = float(np.mean(values)), len(values)
-    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return mean, mean - half, mean + half

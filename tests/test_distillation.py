@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 from epigen_utils import distillation, masked_genes, models, paths, training, vocabularies
 from epigen_utils.batching import MaskedGenes
@@ -212,42 +211,6 @@ def test_a_search_stays_inside_its_donors(teacher, tmp_path):
     assert list(found) == ["alpha", "temperature", "learning_rate", "ce", "accuracy"]
     assert len(found) == 2
     assert found["ce"].is_monotonic_increasing
-
-
-def test_a_frozen_model_drifts_where_cells_and_masks_do(teacher):
-    found = distillation.drift(teacher.model, cells(60), VOCABULARY, n_draws=4, n_cells=20)
-    assert found["perplexity"].nunique() == 4
-    fixed = [masked_genes.predict(teacher.model, cells(60), VOCABULARY, seed=0)["nll"].mean() for _ in range(2)]
-    assert fixed[0] == fixed[1]
-
-
-def test_seeds_are_paired():
-    runs = distillation.plan(["student-4.3m", "student-3m"], n_seeds=3)
-    metrics = pd.DataFrame({"accuracy": range(len(runs)), "perplexity": 1.0}, [run.name for run in runs])
-    found = distillation.by_seed(runs, metrics)
-    assert list(found["seed"]) == [0, 1, 2]
-    names = ["student-4.3m", "student-4.3m, seed 1", "student-4.3m, seed 2"]
-    assert list(found["accuracy, distilled"]) == list(metrics.loc[names, "accuracy"])
-    assert found["accuracy, CE only"].iloc[2] == metrics.loc["student-4.3m, CE only, seed 2", "accuracy"]
-
-
-def test_intervals_over_seeds_are_those_of_t():
-    values = pd.Series([0.1, 0.3, 0.2, 0.4])
-    mean, low, high = distillation.mean_over_seeds(values)
-    wanted = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
-    assert (low, high) == pytest.approx(wanted)
-    assert mean == pytest.approx(0.25)
-    assert np.isnan(distillation.mean_over_seeds(pd.Series([0.1]))[1])
-
-
-def test_a_loss_that_comes_up_again_is_measured():
-    assert distillation.second_descent(pd.Series([3.0, 2.0, 2.5, 1.0])) == 0.5
-    assert distillation.second_descent(pd.Series([3.0, 2.0, 1.0])) == 0
-
-
-def test_spread_is_over_the_mean():
-    assert distillation.spread(pd.Series([1.0, 2.0, 3.0])) == 1
-    assert np.isnan(distillation.spread(pd.Series([0.0, 0.0])))
 
 
 def test_students_are_found_again_by_their_runs(teacher, tmp_path):
