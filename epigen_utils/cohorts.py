@@ -9,7 +9,7 @@ import datasets as arrow
 import numpy as np
 import pandas as pd
 
-from epigen_utils import curation, datasets, encoding, evaluation, genes, tokenised, vocabularies
+from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised, vocabularies
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 from epigen_utils.vocabularies import Vocabulary
@@ -91,9 +91,7 @@ def load(
     about = adata.uns["epigen"]
     columns = {"label": label or about.get("group"), "donor": donor or about.get("donor")}
     for role, column in columns.items():
-        if column not in adata.obs:
-            there = ", ".join(map(str, adata.obs)) or "none"
-            raise DataError(f"{dataset}: no {role} column {column!r}; name one that is there (columns: {there})")
+        schema.column(adata, column, role=role, where=dataset)
     rows = _kept(dataset, adata.obs, keep)
     rows = rows[adata.obs[list(columns.values())].iloc[rows].notna().all(axis=1).to_numpy()]
     if max_cells and len(rows) > max_cells:

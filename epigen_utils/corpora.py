@@ -6,8 +6,7 @@ import anndata
 import datasets as arrow
 import numpy as np
 
-from epigen_utils import curation, datasets, encoding, evaluation, genes, tokenised, vocabularies
-from epigen_utils.errors import DataError
+from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised, vocabularies
 from epigen_utils.vocabularies import Vocabulary
 
 
@@ -69,10 +68,7 @@ def load(
     else:
         adata = genes.named(genes.humanised(datasets.load(dataset, donor=donor, species=species, task="counts")))
     by = adata.uns["epigen"].get("donor")
-    if by and by not in adata.obs:
-        columns = ", ".join(map(str, adata.obs)) or "none"
-        raise DataError(f"{dataset}: no donor column {by!r}; name one that is there (columns: {columns})")
-    units = adata.obs[by].astype(str).to_numpy() if by else adata.obs_names.to_numpy()
+    units = schema.column(adata, by, role="donor", where=dataset).to_numpy() if by else adata.obs_names.to_numpy()
     out = evaluation.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(adata.n_obs, bool)
     if vocabulary is None:
         vocabulary = vocabularies.of_medians(curation.exact_medians([adata[~out].copy()]), name=dataset)

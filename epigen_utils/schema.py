@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from epigen_utils.errors import DataError
+
 #: Counts that went through floating-point arithmetic are still counts.
 NOISE = 1e-6
 #: Column of obs with a cell's depth over all genes, also those that a file leaves out; official Geneformer's name.
@@ -203,6 +205,27 @@ def _column(adata: anndata.AnnData, field: str) -> str | None:
     column = next((columns[word] for word in FIELDS[field] if word in columns), None)
     # An accession of each sample is no batch.
     return None if field == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs else column
+
+
+def column(adata: anndata.AnnData, name: str | None, *, role: str, where: str) -> pd.Series:
+    """A column of the sample table as words.
+
+    Parameters
+    ----------
+    role
+        What it is wanted for, such as ``donor``.
+    where
+        Name of the data set, for the message.
+
+    Raises
+    ------
+    DataError
+        If it is not there.
+    """
+    if name not in adata.obs:
+        columns = ", ".join(map(str, adata.obs)) or "none"
+        raise DataError(f"{where}: no {role} column {name!r}; name one that is there (columns: {columns})")
+    return adata.obs[name].astype(str)
 
 
 def with_field(adata: anndata.AnnData, field: str) -> int:

@@ -226,16 +226,15 @@ def cell_corpus(
     of_donor = rng.normal(0, 0.15, (n_donors, n_genes))
     of_donor[:, network.housekeeping] = 0
 
-    wanted = np.interp(rng.random(n_cells), *zip(*sorted((lengths or GENECORPUS_LENGTHS).items()), strict=True))
+    lengths = lengths or GENECORPUS_LENGTHS
+    wanted = _lengths(rng, n_cells, lengths)
     obs = pd.DataFrame({"cell_type": types, "donor": donors}, index=[f"cell_{i}" for i in range(n_cells)])
     obs["cell_type"], obs["disease"] = (
         "type " + obs["cell_type"].astype(str),
         np.where(ill[donors], "disease", "normal"),
     )
     obs["donor"] = "donor " + obs["donor"].astype(str)
-    adata = network.cells(rng, obs, activity, of_donor[donors], wanted)
-    detected = np.diff(adata.layers["counts"].indptr) >= min((lengths or GENECORPUS_LENGTHS).values())
-    return adata[detected].copy()
+    return _long_enough(network.cells(rng, obs, activity, of_donor[donors], wanted), lengths)
 
 
 #: Donors of each class (their shares are those of the published test cells: 26% NF, 57% HCM, 17% DCM), 39 as published.
@@ -307,14 +306,24 @@ def cardiomyopathy(
     of_donor[:, network.regulators] += (1 - response) * of_disease
     who = np.repeat(np.arange(len(classes)), n_cells)
     activity = state[who] + rng.normal(0, 0.5, (len(who), n_regulators))
-    wanted = np.interp(rng.random(len(who)), *zip(*sorted(GENECORPUS_LENGTHS.items()), strict=True))
+    wanted = _lengths(rng, len(who), GENECORPUS_LENGTHS)
     obs = pd.DataFrame({"disease": classes[who], "donor": [f"donor {i:02d}" for i in who]})
     obs.index = [f"cell_{i}" for i in range(len(who))]
     adata = network.cells(rng, obs, activity, of_donor[who], wanted)
     planted = pd.DataFrame(0.0, adata.var_names, diseases)
     planted.iloc[network.regulators] = change[diseases].to_numpy()
     adata.varm["disease"] = planted
-    return adata[np.diff(adata.layers["counts"].indptr) >= min(GENECORPUS_LENGTHS.values())].copy()
+    return _long_enough(adata, GENECORPUS_LENGTHS)
+
+
+def _lengths(rng: np.random.Generator, n_cells: int, lengths: dict[float, float]) -> np.ndarray:
+    """Genes that each cell is to show, drawn by quantiles."""
+    return np.interp(rng.random(n_cells), *zip(*sorted(lengths.items()), strict=True))
+
+
+def _long_enough(adata: anndata.AnnData, lengths: dict[float, float]) -> anndata.AnnData:
+    """Cells that show at least the fewest genes that were wanted of any."""
+    return adata[np.diff(adata.layers["counts"].indptr) >= min(lengths.values())].copy()
 
 
 @dataclass(frozen=True)
