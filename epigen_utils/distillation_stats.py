@@ -81,7 +81,22 @@ def spread(values: pd.Series) -> float:
     return float(np.ptp(values) / mean) if mean else float("nan")
 
 
-def second_descent(loss: pd.Series) -> float:
-    """How far a loss rises above its lowest value so far before it ends, in its own units: 0 where it only falls."""
-    values = np.asarray(loss, float)
-    return float(np.max(values - np.minimum.accumulate(values), initial=0.0))
+def after_zero(loss: pd.Series, rate: pd.Series) -> dict[str, float]:
+    """What a held-out loss does after the learning rate has first come down to (a hundredth of its highest) zero.
+
+    Parameters
+    ----------
+    loss, rate
+        In the order of the steps.
+
+    Returns
+    -------
+    ``rise`` and ``fall``: how far it goes above and below where it was then, both 0 where nothing changes any more.
+    """
+    values, rates = np.asarray(loss, float), np.asarray(rate, float)
+    warm = int(np.argmax(rates >= rates.max() / 2))
+    low = warm + np.flatnonzero(rates[warm:] <= rates.max() / 100)
+    if not len(low):
+        return {"rise": 0.0, "fall": 0.0}
+    later = values[low[0] :]
+    return {"rise": float(later.max() - later[0]), "fall": float(later[0] - later.min())}

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from epigen_utils import distillation, distillation_stats, masked_genes, models, vocabularies
+from epigen_utils import distillation, distillation_stats, masked_genes, models, paths, vocabularies
 
 
 def test_a_frozen_model_drifts_where_cells_and_masks_do():
@@ -39,9 +39,20 @@ def test_intervals_over_seeds_are_those_of_t():
     assert np.isnan(distillation_stats.mean_over_seeds(pd.Series([0.1]))[1])
 
 
-def test_a_loss_that_comes_up_again_is_measured():
-    assert distillation_stats.second_descent(pd.Series([3.0, 2.0, 2.5, 1.0])) == 0.5
-    assert distillation_stats.second_descent(pd.Series([3.0, 2.0, 1.0])) == 0
+def test_what_a_loss_does_after_the_rate_was_zero():
+    rate = pd.Series([0.1, 1.0, 0.5, 0.0, 0.5, 1.0, 0.0])
+    loss = pd.Series([9.0, 8.0, 4.0, 3.0, 3.5, 2.0, 1.0])
+    assert distillation_stats.after_zero(loss, rate) == {"rise": 0.5, "fall": 2.0}
+    assert distillation_stats.after_zero(loss[:4], rate[:4]) == {"rise": 0, "fall": 0}
+    assert distillation_stats.after_zero(loss, rate + 0.2) == {"rise": 0, "fall": 0}
+
+
+def test_the_published_loss_falls_again_when_its_rate_comes_back():
+    """The logs of the 4.3M student, means over 10,000 steps."""
+    logs = pd.read_csv(paths.DATA / "student_logs.csv").query("student == 'student-4.3m'")
+    means = logs.groupby(logs["step"] // 10_000)[["val_ce", "learning_rate"]].mean()
+    found = distillation_stats.after_zero(means["val_ce"], means["learning_rate"])
+    assert found["fall"] > 0.1
 
 
 def test_spread_is_over_the_mean():
