@@ -1,0 +1,83 @@
+"""Plots of gene sentences; each takes an axes and gives it back."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from epigen_utils import style
+
+
+def words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int = 8) -> Axes:
+    """The first genes of a sentence, in reading order, each in the colour of its bin.
+
+    Parameters
+    ----------
+    table
+        ``gene`` and ``bin`` (0 lowest), in order.
+    """
+    shades = [(1 - 0.75 * share, 1 - 0.45 * share, 1 - 0.15 * share) for share in np.linspace(0, 1, max(n_bins, 2))]
+    for place, row in enumerate(table.itertuples()):
+        x, y = place % columns, place // columns
+        box = {"facecolor": shades[row.bin], "edgecolor": "none", "boxstyle": "round,pad=0.35"}
+        colour = "white" if row.bin > 0.75 * n_bins else "black"
+        ax.text(x, y, f"{row.gene}\n{row.bin + 1}", ha="center", va="center", fontsize=7, bbox=box, color=colour)
+    ax.set(xlim=(-0.6, columns - 0.4), ylim=((len(table) - 1) // columns + 0.6, -0.6))
+    ax.axis("off")
+    return ax
+
+
+def coverage(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]) -> Axes:
+    """Shares of genes and of counts that sentences of some length hold; `sentences.coverage`.
+
+    Parameters
+    ----------
+    marks
+        Name -> length to be marked.
+    """
+    for column, label, colour in (("genes", "expressed genes", 1), ("counts", "counts", 2)):
+        ax.plot(table["length"], table[column], color=style.PALETTE[colour], label=label)
+    for (name, length), dash in zip(marks.items(), ("--", ":", "-."), strict=False):
+        ax.axvline(length, color=style.MUTED, linestyle=dash, linewidth=1.2, label=f"{name} ({length:,.0f})")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.set_ylim(0, 1.03)
+    ax.set_xlabel("genes in the sentence")
+    ax.set_ylabel("share kept")
+    ax.legend(fontsize=7, loc="upper left")
+    return ax
+
+
+def by_bins(ax: Axes, table: pd.DataFrame, *, ranks: float) -> Axes:
+    """How much of the variance of expression is kept against the number of bins, one line a kind.
+
+    Parameters
+    ----------
+    table
+        ``kind``, ``bins``, ``r2``.
+    ranks
+        The same of ranks alone.
+    """
+    for (kind, part), colour, marker in zip(
+        table.groupby("kind", sort=False), style.PALETTE[1:], style.MARKERS, strict=False
+    ):
+        ax.plot(part["bins"], part["r2"], color=colour, marker=marker, markersize=4, label=f"bins by {kind}")
+    ax.axhline(ranks, color="black", linestyle="--", linewidth=1, label="ranks alone")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.set_xlabel("bins")
+    ax.set_ylabel("R², held-out samples")
+    ax.legend(fontsize=7)
+    return ax
+
+
+def read_back(ax: Axes, true: np.ndarray, read: np.ndarray, *, label: str) -> Axes:
+    """What was read back against what was there, a dot a gene."""
+    ax.scatter(true, read, s=3, color=style.PALETTE[2], alpha=0.15, edgecolor="none", rasterized=True)
+    top = max(float(np.max(true)), float(np.max(read))) * 1.03
+    ax.plot([0, top], [0, top], color="black", linewidth=0.8)
+    ax.set(xlim=(0, top), ylim=(0, top))
+    ax.set_xlabel("log2 expression")
+    ax.set_ylabel(f"read back from {label}")
+    return ax
