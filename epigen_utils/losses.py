@@ -1,10 +1,10 @@
 """Losses of the papers as pure functions of tensors.
 
-Distillation: paper B, section 2.3.1, Eqs. 4 to 6; Hinton et al. 2015 (arXiv:1503.02531), section 2, for the temperature.
+Attention-Aligned Hybrid Loss: paper A names it once and defines nothing; the definition here is this project's. Distillation: paper B, section 2.3.1, Eqs. 4 to 6; Hinton et al. 2015 (arXiv:1503.02531), section 2, for the temperature.
 """
 
 import torch
-from torch.nn.functional import log_softmax
+from torch.nn.functional import cross_entropy, log_softmax
 
 from epigen_utils.errors import DataError
 
@@ -113,3 +113,62 @@ class _Distilled(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: torch.Tensor, *_others: torch.Tensor) -> tuple:
         (gradient,) = ctx.saved_tensors
         return gradient * grad, None, None, None, None, None
+
+
+def attention_aligned_hybrid_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    attention: torch.Tensor,
+    prior: torch.Tensor,
+    *,
+    weight: float,
+    language: torch.Tensor | None = None,
+    language_weight: float = 0.0,
+) -> dict[str, torch.Tensor]:
+    """Cross entropy, and how far a model's attention is from a prior over the genes of its sentence.
+
+    CE + weight * KL(p || a) + language_weight * causal language modelling. With ``a`` the attention that the read-out position pays
+    to each gene, renormalised over the genes, and ``p`` the prior, renormalised over the genes of the sentence; the mean of KL is over
+    sentences whose prior names a gene. A gene that the prior names and no attention reaches is as far away as the smallest number of
+    the attention's precision lets it be.
+
+    Parameters
+    ----------
+    logits, labels
+        Sentences x classes; class of each.
+    attention, prior
+        Sentences x positions, 0 or more; 0 where there is no gene.
+    weight
+        Lambda; with 0 the loss is cross entropy to the bit, and nothing flows back through attention.
+    language
+        Loss of language modelling, where it is part of it.
+
+    Returns
+    -------
+    ``total``, ``ce``, ``kl`` (nats), and ``language`` where it was given.
+
+    Raises
+    ------
+    DataError
+        If a weight is negative, shapes differ, or attention or prior is negative.
+    """
+    if not (weight >= 0 and language_weight >= 0):
+        raise DataError(f"weights {weight} and {language_weight}: must be 0 or more")
+    if attention.shape != prior.shape or len(attention) != len(labels):
+        raise DataError(
+            f"attention {tuple(attention.shape)}, prior {tuple(prior.shape)}, {len(labels)} labels: give one row a sentence, "
+            "one column a position, in both"
+        )
+    if bool((prior < 0).any()) or bool((attention < 0).any()):
+        raise DataError("attention and prior: a value is negative; both are shares")
+    ce = cross_entropy(logits, labels)
+    named = prior.sum(dim=1) > 0
+    tiny = torch.finfo(attention.dtype).tiny
+    p = prior[named] / prior[named].sum(dim=1, keepdim=True)
+    a = attention[named] / attention[named].sum(dim=1, keepdim=True).clamp_min(tiny)
+    apart = torch.where(p > 0, p * (p.clamp_min(tiny).log() - a.clamp_min(tiny).log()), 0.0).sum(dim=1)
+    kl = apart.mean() if len(apart) else ce.new_zeros(())
+    found = {"total": ce + weight * kl if weight else ce, "ce": ce, "kl": kl}
+    if language is not None:
+        found |= {"total": found["total"] + language_weight * language, "language": language}
+    return found

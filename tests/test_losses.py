@@ -113,3 +113,85 @@ def test_what_cannot_be_meant_is_said_in_one_line(logits, options, said):
 def test_two_vocabularies_are_refused(logits):
     with pytest.raises(DataError, match="one vocabulary"):
         losses.distillation_loss(logits[0], logits[1][:, :20], logits[2])
+
+
+@pytest.fixture
+def sentences():
+    drawn = torch.Generator().manual_seed(1)
+    logits = torch.randn(4, 2, generator=drawn, dtype=torch.float64)
+    attention = torch.rand(4, 9, generator=drawn, dtype=torch.float64)
+    prior = (torch.rand(4, 9, generator=drawn) > 0.6).double()
+    attention[:, 7:] = prior[:, 7:] = 0
+    return logits, torch.tensor([0, 1, 1, 0]), attention, prior
+
+
+def test_aahl_by_hand(sentences):
+    logits, labels, attention, prior = sentences
+    found = losses.attention_aligned_hybrid_loss(*sentences, weight=0.7)
+    kl = []
+    for a, p in zip(attention.numpy(), prior.numpy(), strict=True):
+        a, p = a / a.sum(), p / p.sum()
+        kl.append(sum(q * np.log(q / r) for q, r in zip(p, a, strict=True) if q > 0))
+    assert float(found["kl"]) == pytest.approx(np.mean(kl))
+    assert float(found["total"]) == pytest.approx(float(cross_entropy(logits, labels)) + 0.7 * np.mean(kl))
+
+
+def test_aahl_of_no_weight_is_cross_entropy_to_the_bit(sentences):
+    logits, labels, attention, prior = sentences
+    attention = attention.clone().requires_grad_()
+    found = losses.attention_aligned_hybrid_loss(logits.requires_grad_(), labels, attention, prior, weight=0.0)
+    assert torch.equal(found["total"], cross_entropy(logits, labels))
+    found["total"].backward()
+    assert attention.grad is None
+
+
+def test_aahl_gradients_are_those_of_finite_differences(sentences):
+    logits, labels, attention, prior = sentences
+    prior = prior[:, :7]
+
+    def total(logits, attention):
+        return losses.attention_aligned_hybrid_loss(logits, labels, attention, prior, weight=0.7)["total"]
+
+    attention = attention[:, :7].clone().requires_grad_()
+    assert torch.autograd.gradcheck(total, (logits.clone().requires_grad_(), attention))
+
+
+def test_aahl_pulls_attention_to_the_prior(sentences):
+    logits, labels, _, prior = sentences
+    scores = torch.zeros(4, 9, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.SGD([scores], lr=5.0)
+    inside = torch.zeros(4, 9, dtype=torch.bool)
+    inside[:, :7] = True
+    for _ in range(200):
+        attention = torch.softmax(scores.masked_fill(~inside, -torch.inf), dim=1)
+        found = losses.attention_aligned_hybrid_loss(logits, labels, attention, prior, weight=1.0)
+        optimiser.zero_grad()
+        found["total"].backward()
+        optimiser.step()
+    torch.testing.assert_close(attention, prior / prior.sum(dim=1, keepdim=True), atol=0.02, rtol=0)
+
+
+def test_aahl_of_sentences_that_the_prior_knows_nothing_of(sentences):
+    logits, labels, attention, prior = sentences
+    found = losses.attention_aligned_hybrid_loss(logits, labels, attention, prior * 0, weight=1.0)
+    assert float(found["kl"]) == 0
+    some = prior.clone()
+    some[1:] = 0
+    one = losses.attention_aligned_hybrid_loss(logits, labels, attention, some, weight=1.0)
+    alone = losses.attention_aligned_hybrid_loss(logits[:1], labels[:1], attention[:1], prior[:1], weight=1.0)
+    assert float(one["kl"]) == pytest.approx(float(alone["kl"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, y, a, p: ((x, y, a, p), {"weight": -1.0}), "weights -1.0"),
+        (lambda x, y, a, p: ((x, y, a, p[:, :3]), {"weight": 1.0}), "one column a position"),
+        (lambda x, y, a, p: ((x, y, a - 1, p), {"weight": 1.0}), "negative"),
+    ],
+)
+def test_aahl_of_what_cannot_be_meant_is_said_in_one_line(sentences, change, said):
+    arguments, options = change(*sentences)
+    with pytest.raises(DataError, match=said) as found:
+        losses.attention_aligned_hybrid_loss(*arguments, **options)
+    assert "\n" not in str(found.value)
