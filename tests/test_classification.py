@@ -24,6 +24,8 @@ class Rows(list):
             return [row["input_ids"] for row in self]
         if what == "length":
             return [len(row["input_ids"]) for row in self]
+        if isinstance(what, list):
+            return {"input_ids": [super(Rows, self).__getitem__(row)["input_ids"] for row in what]}
         return super().__getitem__(what)
 
     def select(self, rows):
