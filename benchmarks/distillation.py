@@ -96,6 +96,13 @@ def batches(n: int, size: int, length: int) -> list[list[dict]]:
     return [cells[first : first + size] for first in range(0, len(cells), size)]
 
 
+def own_losses(ours: torch.Tensor, theirs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Eq. 4 by PyTorch's own losses, of logits of the masked genes."""
+    soft = [log_softmax(logits / losses.TEMPERATURE, dim=-1) for logits in (ours, theirs)]
+    kl = kl_div(*soft, reduction="batchmean", log_target=True) * losses.TEMPERATURE**2
+    return losses.ALPHA * cross_entropy(ours, labels) + (1 - losses.ALPHA) * kl
+
+
 def plain_loss(student: PreTrainedModel, teacher: PreTrainedModel, batch: dict) -> torch.Tensor:
     """The peer's: logits of every position, PyTorch's own losses of the masked ones."""
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
@@ -103,18 +110,13 @@ def plain_loss(student: PreTrainedModel, teacher: PreTrainedModel, batch: dict) 
         theirs = BertForMaskedLM.forward(teacher, **inputs).logits
     ours = BertForMaskedLM.forward(student, **inputs).logits
     where = batch["labels"] != IGNORED
-    soft = [log_softmax(logits[where] / losses.TEMPERATURE, dim=-1) for logits in (ours, theirs)]
-    kl = kl_div(*soft, reduction="batchmean", log_target=True) * losses.TEMPERATURE**2
-    return losses.ALPHA * cross_entropy(ours[where], batch["labels"][where]) + (1 - losses.ALPHA) * kl
+    return own_losses(ours[where], theirs[where], batch["labels"][where])
 
 
 def autograd_loss(student: PreTrainedModel, teacher: distillation.Teacher, batch: dict) -> torch.Tensor:
     """Asked positions only, with PyTorch's own losses."""
     theirs, labels = teacher.logits(teacher.states(batch)), batch["labels"][batch["labels"] != IGNORED]
-    ours = student(**batch).logits
-    soft = [log_softmax(logits / losses.TEMPERATURE, dim=-1) for logits in (ours, theirs)]
-    kl = kl_div(*soft, reduction="batchmean", log_target=True) * losses.TEMPERATURE**2
-    return losses.ALPHA * cross_entropy(ours, labels) + (1 - losses.ALPHA) * kl
+    return own_losses(student(**batch).logits, theirs, labels)
 
 
 def steps(n: int, size: int, length: int, repeats: int) -> dict[str, object]:

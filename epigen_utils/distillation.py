@@ -173,7 +173,7 @@ class Objective:
         remembered: Remembered | None = None,
     ):
         losses.check_distillation(alpha, temperature, alpha_on)
-        self.teacher, self.remembered, self.seed = teacher, remembered, seed
+        self.teacher, self.remembered = teacher, remembered
         self.options = {"alpha": alpha, "temperature": temperature, "scaled": scaled, "alpha_on": alpha_on}
         self.masked = MaskedGenes(teacher.vocabulary, seed=seed)
         self.about = self.options | {"teacher": teacher.fingerprint, "vocabulary": teacher.vocabulary.sha256}

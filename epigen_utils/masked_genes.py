@@ -160,17 +160,14 @@ def summary(
     Rows ``token``, ``cell`` and ``batch`` in ``over``; ``accuracy``, ``perplexity``, each with ``low`` and ``high``; ``n``
     (tokens, cells, batches).
     """
-    per_cell = predictions.groupby("cell").agg(n=("nll", "size"), nll=("nll", "sum"), correct=("correct", "sum"))
-    rng = np.random.default_rng(seed)
-    units = per_cell.index.to_numpy() if donors is None else np.asarray(donors)[per_cell.index]
-    codes, names = pd.factorize(units)
+    per_cell, rng = _per_cell(predictions), np.random.default_rng(seed)
     batches = rng.permutation(len(per_cell)) // batch_size
     means = {"token": _over_tokens, "cell": _over_cells, "batch": lambda cells: _over_batches(cells, batches)}
-    drawn = [np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) for _ in range(n_bootstrap)]
+    drawn, _ = _weights(per_cell.index, donors, n_bootstrap, rng)
     rows = []
     for over, mean in means.items():
         value = mean(per_cell.assign(w=1.0))
-        resampled = np.array([mean(per_cell.assign(w=weights[codes].astype(float))) for weights in drawn])
+        resampled = np.array([mean(per_cell.assign(w=weights)) for weights in drawn])
         low, high = np.nanquantile(resampled, [0.025, 0.975], axis=0)
         row = {"over": over, "n": {"token": len(predictions), "cell": len(per_cell), "batch": batches.max() + 1}[over]}
         for place, name in enumerate(("accuracy", "perplexity")):
@@ -206,25 +203,35 @@ def gap(
     ``accuracy`` and ``perplexity`` of ``one`` less those of ``other``, each with ``low`` and ``high`` (95% bootstrap over donors, or
     cells, the same ones drawn for both), and ``units``.
     """
-    tables = [
-        table.groupby("cell").agg(n=("nll", "size"), nll=("nll", "sum"), correct=("correct", "sum"))
-        for table in (one, other)
-    ]
-    units = tables[0].index.to_numpy() if donors is None else np.asarray(donors)[tables[0].index]
-    codes, names = pd.factorize(units)
-    rng = np.random.default_rng(seed)
-    drawn = [np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) for _ in range(n_bootstrap)]
+    tables = [_per_cell(table) for table in (one, other)]
+    drawn, n_units = _weights(tables[0].index, donors, n_bootstrap, np.random.default_rng(seed))
 
     def between(weights: np.ndarray) -> np.ndarray:
         first, second = (np.array(_over_tokens(table.assign(w=weights))) for table in tables)
         return first - second
 
-    value = between(np.ones(len(codes)))
-    low, high = np.quantile([between(weights[codes].astype(float)) for weights in drawn], [0.025, 0.975], axis=0)
-    found = {"units": len(names)}
+    value = between(np.ones(len(tables[0])))
+    low, high = np.quantile([between(weights) for weights in drawn], [0.025, 0.975], axis=0)
+    found = {"units": n_units}
     for place, name in enumerate(("accuracy", "perplexity")):
         found |= {name: value[place], f"{name} low": low[place], f"{name} high": high[place]}
     return found
+
+
+def _per_cell(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Masked genes, their summed loss and the right answers of each cell."""
+    return predictions.groupby("cell").agg(n=("nll", "size"), nll=("nll", "sum"), correct=("correct", "sum"))
+
+
+def _weights(
+    cells: pd.Index, donors: object, n_bootstrap: int, rng: np.random.Generator
+) -> tuple[list[np.ndarray], int]:
+    """How often each cell counts when donors, or without them cells, are drawn again; and how many of these there are."""
+    units = cells.to_numpy() if donors is None else np.asarray(donors)[cells]
+    codes, names = pd.factorize(units)
+    n = len(names)
+    drawn = [np.bincount(rng.integers(n, size=n), minlength=n)[codes].astype(float) for _ in range(n_bootstrap)]
+    return drawn, n
 
 
 def _over_tokens(cells: pd.DataFrame) -> tuple[float, float]:
