@@ -14,21 +14,17 @@ before.
 """
 
 import argparse
-import datetime
-import json
 import multiprocessing
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import BertForMaskedLM, PreTrainedModel
 
-from epigen_utils import distillation, exporting, losses, models, provenance, simulate, vocabularies
+from epigen_utils import distillation, exporting, losses, models, recorded, simulate, vocabularies
 from epigen_utils.batching import MaskedGenes
 from epigen_utils.models import IGNORED
 
@@ -182,15 +178,8 @@ def main() -> None:
         "steps": steps(given.batches, given.batch, given.length, given.repeats),
         "speed": speeds(given.cells, given.length, given.threads),
         "repeats, the best of which counts": given.repeats,
-        "device": f"CPU, {given.threads} threads",
-        "machine": provenance.machine(),
-        "date": datetime.date.today().isoformat(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
     }
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    recorded.keep_benchmark(given.out, result, device=f"CPU, {given.threads} threads")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,12 @@ is left out.
 """
 
 import argparse
-import json
-import platform
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from transformers import BertForMaskedLM, PreTrainedModel
 
 from epigen_utils import (
@@ -34,6 +31,7 @@ from epigen_utils import (
     models,
     paths,
     perturbation,
+    recorded,
     screening,
     training,
     vocabularies,
@@ -138,13 +136,8 @@ def main() -> None:
         "exact": [exact(name, given.genes, given.copies, given.repeats) for name in ("bert-tiny", "geneformer-10m")],
         "screen": screened(given.teacher, given.screen_cells, given.repeats) if given.teacher.exists() else [],
         "repeats, the best of which counts": given.repeats,
-        "device": f"CPU, {given.threads} threads",
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
     }
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    recorded.keep_benchmark(given.out, result, device=f"CPU, {given.threads} threads")
 
 
 if __name__ == "__main__":

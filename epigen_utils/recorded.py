@@ -5,7 +5,9 @@ their own, never mixed with its own numbers.
 """
 
 import datetime
+import importlib.metadata
 import json
+import platform
 from pathlib import Path
 
 import pandas as pd
@@ -59,6 +61,15 @@ def of_notebook(notebook: str) -> pd.DataFrame:
                 what |= {key: about[key] for key in ("device", "date", "commit")}
                 rows += [what | {"metric": metric} | found for metric, found in run["metrics"].items()]
     return pd.DataFrame(rows, columns=columns)
+
+
+def keep_benchmark(path: Path, result: dict, *, device: str) -> None:
+    """Write what a script of ``benchmarks/`` found, with device, machine, date and versions behind it, and print it."""
+    about = {"device": device, "machine": provenance.machine(), "date": datetime.date.today().isoformat()}
+    about |= {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+    text = json.dumps(result | about | {"python": platform.python_version()}, indent=1)
+    write_atomically(path, text + "\n")
+    print(text)
 
 
 def benchmark(name: str) -> dict | None:

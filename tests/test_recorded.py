@@ -42,3 +42,10 @@ def test_nothing_recorded_adds_no_column(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RECORDED", tmp_path)
     summary = pd.DataFrame({"metric": ["x"], "mean": [1.0]})
     pd.testing.assert_frame_equal(recorded.beside(summary, "epilepsy/03a_calibration"), summary)
+
+
+def test_a_benchmark_is_kept_with_where_it_ran(tmp_path, capsys):
+    recorded.keep_benchmark(tmp_path / "b.json", {"what": "seconds"}, device="CPU, 1 threads")
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert list(found) == ["what", "device", "machine", "date", "torch", "transformers", "python"]
+    assert json.loads(capsys.readouterr().out) == found
