@@ -177,7 +177,8 @@ class Objective:
         self.options = {"alpha": alpha, "temperature": temperature, "scaled": scaled, "alpha_on": alpha_on}
         self.masked = MaskedGenes(teacher.vocabulary, seed=seed)
         self.about = self.options | {"teacher": teacher.fingerprint, "vocabulary": teacher.vocabulary.sha256}
-        self.asked: list[tuple[dict, torch.Tensor]] | None = None
+        self.about["masks"] = seed
+        self.valid, self.asked = None, []
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """As `MaskedGenes`, with ``teacher_states`` where they are remembered."""
@@ -203,11 +204,11 @@ class Objective:
     def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
         """Means over masked genes: ``loss``, ``ce`` and ``kl`` (nats), and ``accuracy``."""
         model.eval()
-        if self.asked is None:
+        if self.valid is not valid:
             rows = masked_genes.ordered(valid)
             batches = [self.masked(rows[first : first + CELLS]) for first in range(0, len(rows), CELLS)]
             batches = [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
-            self.asked = [(batch, self.teacher.states(batch)) for batch in batches]
+            self.valid, self.asked = valid, [(batch, self.teacher.states(batch)) for batch in batches]
         sums, right, n = dict.fromkeys(("total", "ce", "kl"), 0.0), 0, 0
         for batch, states in self.asked:
             labels = batch["labels"][batch["labels"] != IGNORED]

@@ -27,7 +27,7 @@ class Objective:
     def __init__(self, vocabulary: Vocabulary, *, seed: int = 0):
         self.vocabulary, self.seed = vocabulary, seed
         self.collate = MaskedGenes(vocabulary, seed=seed)
-        self.about = {"masked genes of": vocabulary.sha256}
+        self.about = {"masked genes of": vocabulary.sha256, "masks": seed}
 
     def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
         """Mean loss (nats) and accuracy over masked genes."""

@@ -138,6 +138,21 @@ def test_what_is_measured_is_what_masked_genes_measures(teacher):
     assert found["accuracy"] == pytest.approx(other["accuracy"])
 
 
+def test_other_cells_are_measured_afresh(teacher):
+    objective = distillation.Objective(teacher)
+    first = objective.measure(teacher.model, cells(40, 1))
+    other = objective.measure(teacher.model, cells(40, 2))
+    assert other == distillation.Objective(teacher).measure(teacher.model, cells(40, 2))
+    assert other != first
+
+
+@pytest.mark.parametrize("alpha", [0.65, None])
+def test_a_run_with_other_masks_is_another_run(teacher, tmp_path, alpha):
+    run = distillation.Run("student-2m", "student-2m", alpha=alpha)
+    one, other = (fitted(run, teacher, tmp_path, mask_seed=seed)[0] for seed in (0, 1))
+    assert not torch.equal(weights(one), weights(other))
+
+
 def test_accumulated_parts_are_one_batch(teacher):
     objective = distillation.Objective(teacher)
     some = cells(8)
