@@ -118,7 +118,7 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     ----------
     own
         A data set of the user's: ``dataset`` (path), ``group``, perhaps ``metadata``, ``reference``, ``donor``. Every notebook that
-        takes a data set and a group gets one more run on it.
+        takes a sample table gets one more run on it; those on cells take none.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def _own_runs(found: list[Run], profile: str, own: dict) -> list[Run]:
     runs = []
     for run in [run for run in found if run.name == "main"]:
         known = notebooks.parameters(run.source)
-        if "group" not in known:
+        if "metadata" not in known:
             continue
         values = {"cohorts": [own["dataset"]]} if "cohorts" in known else {"dataset": own["dataset"]}
         values |= {key: value for key, value in own.items() if key != "dataset" and value and key in known}
