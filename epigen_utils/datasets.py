@@ -27,6 +27,7 @@ def load(
     group: str = "",
     reference: str = "",
     donor: str = "",
+    batch: str = "",
     species: str = "",
     genes_in: str = "",
     task: str = "",
@@ -39,8 +40,9 @@ def load(
         A name of ``data/registry.yml``, or the path of an h5ad, CSV or TSV file (ids in the first column), gzipped or not.
     metadata
         For CSV and TSV: a table with a row a sample, sample ids in the first column.
-    group, reference, donor
-        Column of the groups, the level that others are compared with, column of the donors; the registry's by default.
+    group, reference, donor, batch
+        Column of the groups, the level that others are compared with, columns of the donors and of the experiments; the registry's by
+        default.
     species
         Of a data set of one's own, as the registry writes it (``mus_musculus``); needed only for orthologs.
     genes_in
@@ -66,7 +68,7 @@ def load(
         raise DataError(f"{name}: a data set of the registry has its own sample table; leave metadata out")
     else:
         adata, about = _load_registered(name)
-    given = {"group": group, "reference": reference, "donor": donor, "species": species}
+    given = {"group": group, "reference": reference, "donor": donor, "batch": batch, "species": species}
     about |= {key: value for key, value in given.items() if value}
     adata.uns["epigen"] = about
     if task and task not in schema.TASKS:
@@ -100,7 +102,7 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
         found = registry.fetch(name)
         adata = _finish(readers.READERS[entry.read](found, **entry.options), entry.measure, name)
         hashes = {role: sha256(path) for role, path in found.items()}
-    keep = {"group": entry.group, "reference": entry.reference, "donor": entry.donor}
+    keep = {"group": entry.group, "reference": entry.reference, "donor": entry.donor, "batch": entry.batch}
     about = {
         "name": name,
         "title": entry.title,

@@ -75,6 +75,13 @@ def permutation_pvalue(
     return observed, float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)), null
 
 
+def n_labelings(labels: np.ndarray, within: np.ndarray | None = None) -> int:
+    """How many other labelings there are, in all samples or within each of some blocks."""
+    labels = np.asarray(labels)
+    blocks = np.zeros(len(labels)) if within is None else np.asarray(within)
+    return math.prod(_n_arrangements(labels[blocks == block]) for block in np.unique(blocks)) - 1
+
+
 def _n_arrangements(labels: np.ndarray) -> int:
     sizes = np.unique(labels, return_counts=True)[1]
     return math.factorial(len(labels)) // math.prod(math.factorial(size) for size in sizes)

@@ -17,6 +17,8 @@ from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -50,6 +52,20 @@ PRESETS = {
         "initializer_range": 0.2,
     },
 }
+#: GPT-2 as published (Radford et al. 2019, table 2; paper A's is the largest), and one for the demo, which starts as `bert-tiny` does.
+GPT2 = {
+    "gpt2-xl": {"n_embd": 1600, "n_layer": 48, "n_head": 25},
+    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
+    "gpt2-tiny": {
+        "n_embd": 64,
+        "n_layer": 2,
+        "n_head": 4,
+        "initializer_range": 0.2,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    },
+}
 #: Keys of a configuration that shape a model.
 SHAPE = (
     "vocab_size",
@@ -73,6 +89,7 @@ HEADS = {
     "masked-lm": BertForMaskedLM,
     "cell-class": BertForSequenceClassification,
     "gene-class": BertForTokenClassification,
+    "causal-lm": GPT2LMHeadModel,
 }
 #: Label of a position that is not to be predicted.
 IGNORED = -100
@@ -91,8 +108,12 @@ def preset(name: str, **changes) -> PretrainedConfig:
     ValueError
         If there is no such model.
     """
-    if name not in PRESETS:
-        raise ValueError(f"model {name!r}: {closest(name, PRESETS)}")
+    if name not in PRESETS | GPT2:
+        raise ValueError(f"model {name!r}: {closest(name, PRESETS | GPT2)}")
+    if name in GPT2:
+        # The tokens that begin and end a text are of the published vocabulary.
+        ends = {} if "vocab_size" not in changes else {"bos_token_id": None, "eos_token_id": None}
+        return GPT2Config(**(ends | GPT2[name] | changes))
     shared = {"vocab_size": V1_TOKENS, "num_attention_heads": 4, "max_position_embeddings": 2048, "pad_token_id": 0}
     return BertConfig(**(shared | PRESETS[name] | changes))
 
@@ -104,7 +125,7 @@ def build(config: PretrainedConfig, head: str, *, seed: int = 0) -> PreTrainedMo
     ----------
     head
         ``masked-lm``: logits only where a label asks for them (`masked_positions_only`). ``cell-class``: of the first position, as
-        official Geneformer classifies cells. ``gene-class``: of each position.
+        official Geneformer classifies cells. ``gene-class``: of each position. ``causal-lm``: the next token (GPT-2).
     seed
         Of the weights.
 
@@ -216,6 +237,13 @@ def compared(config: PretrainedConfig, other: dict[str, object]) -> list[dict[st
     ours = config.to_dict()
     keys = [key for key in SHAPE if key in other]
     return [{"key": key, "ours": str(ours[key]), "published": str(other[key])} for key in keys]
+
+
+def checkpointed(model: PreTrainedModel) -> PreTrainedModel:
+    """Compute activations again on the way back instead of keeping them, in place."""
+    # Later releases of transformers rename it.
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    return model
 
 
 def without_attention_dropout(model: PreTrainedModel) -> PreTrainedModel:

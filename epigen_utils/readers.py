@@ -94,9 +94,10 @@ def read_table(
     drop_rows: str = "",
     sample_header: list[str] | None = None,
     sample_index: str = "",
-    subset: bool = False,
+    subset: bool | str = False,
     strip: str = "",
     donor_pattern: str = "",
+    recode: dict | None = None,
 ) -> anndata.AnnData:
     r"""Values as text, ids in the first column.
 
@@ -118,7 +119,9 @@ def read_table(
     sample_header, sample_index, strip
         Names for a sample table without a header; which of its columns holds the sample ids; what to cut from the ids.
     subset
-        Whether the sample table may describe more samples than the counts hold.
+        Whether the sample table may describe more samples than the counts hold; ``both``: and the counts hold more than it does.
+    recode
+        New columns out of those of the sample table, ``{column: {from: column, levels: {level: level}}}``.
 
     Raises
     ------
@@ -147,7 +150,11 @@ def read_table(
         adata.var["symbol"] = symbols.to_numpy()
     adata.uns["genes_in"] = said
     if table is not None:
-        adata.obs = _join_samples(found, adata.obs_names, table, subset)
+        if subset == "both":
+            adata = adata[adata.obs_names.isin(table.index)].copy()
+        adata.obs = _join_samples(found, adata.obs_names, table, bool(subset))
+    for column, made in (recode or {}).items():
+        adata.obs[column] = _recoded(found["samples"], adata.obs[made["from"]], made["levels"])
     for column, levels in (labels or {}).items():
         adata.obs[column] = [_label(path, name, levels) for name in adata.obs_names]
         adata = adata[adata.obs[column].notna().to_numpy()].copy()
@@ -181,11 +188,22 @@ def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> p
     return frame
 
 
+def _recoded(path: Path, values: pd.Series, levels: dict[str, str]) -> list[str]:
+    if len(other := values[~values.isin(list(levels))]):
+        raise DataError(
+            f"{path}: sample {other.index[0]!r}: {other.iloc[0]!r} is none of {', '.join(levels)}; mend recode"
+        )
+    return [levels[value] for value in values]
+
+
 def _read_samples(path: Path, header: list[str] | None, index: str, strip: str) -> pd.DataFrame:
     try:
-        table = pd.read_csv(
-            path, sep=_sep(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
-        )
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path).astype(str).reset_index()
+        else:
+            table = pd.read_csv(
+                path, sep=_sep(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
+            )
     except UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
     table = table.set_index(index or table.columns[0])

@@ -71,6 +71,7 @@ class Entry:
     group: str | None = None
     reference: str | None = None  # level of `group` that others are compared with
     donor: str | None = None
+    batch: str | None = None  # column of the experiment that a sample is of
     measure: str = "counts"  # counts | intensity
 
     @property

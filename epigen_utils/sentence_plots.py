@@ -81,3 +81,14 @@ def read_back(ax: Axes, true: np.ndarray, read: np.ndarray, *, label: str) -> Ax
     ax.set_xlabel("log2 expression")
     ax.set_ylabel(f"read back from {label}")
     return ax
+
+
+def places(ax: Axes, found: dict[str, pd.DataFrame]) -> Axes:
+    """Attention by place in a sentence, a line a model; `zero_shot.attention_by_place`."""
+    for (name, table), colour, marker in zip(found.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        ax.plot(table["place"], table["attention"], marker + "-", color=colour, markersize=4, label=name)
+    ax.axhline(1, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.set(xlabel="place in the sentence", ylabel="attention, evenly spread 1", ylim=(0, None))
+    ax.legend(fontsize=8)
+    return ax

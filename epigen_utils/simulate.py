@@ -57,10 +57,48 @@ def negative_binomial_cohort(
             changed = rng.choice(n_genes, n_changed, replace=False)
             truth.iloc[changed, truth.columns.get_loc(group)] = rng.normal(0, 1.5, n_changed)
     labels = np.repeat(list(groups), list(groups.values()))
+    return _cohort(_negative_binomial(mean, truth, labels, dispersion, rng), truth, {"group": labels})
+
+
+def _negative_binomial(
+    mean: np.ndarray, truth: pd.DataFrame, labels: np.ndarray, dispersion: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Counts, samples x genes, of libraries that vary two-fold in size."""
     depth = 2 ** rng.uniform(-0.5, 0.5, len(labels))
     mu = depth[:, None] * mean * 2 ** truth[labels].to_numpy().T
-    counts = rng.poisson(rng.gamma(1 / dispersion, dispersion * mu)).astype(np.int64)
-    return _cohort(counts, truth, {"group": labels})
+    return rng.poisson(rng.gamma(1 / dispersion, dispersion * mu)).astype(np.int64)
+
+
+def cohort_of_species(
+    *, part: int, groups: dict[str, int], reference: str, n_genes: int = 1000, n_changed: int = 200, seed: int = 0
+) -> anndata.AnnData:
+    """One of several cohorts that share their planted changes, and nothing else: species with the same disease.
+
+    As `negative_binomial_cohort`, with means that each part's own factors (log-normal, sigma 1) move gene by gene.
+
+    Parameters
+    ----------
+    part
+        Which of them; parts of one seed have one truth.
+
+    Returns
+    -------
+    As `negative_binomial_cohort`.
+
+    Raises
+    ------
+    ValueError
+        If the reference is not one of the groups.
+    """
+    _check_reference(reference, groups)
+    rng, own = np.random.default_rng(seed), np.random.default_rng([seed, part + 1])
+    mean = rng.lognormal(mean=4, sigma=1.5, size=n_genes) * own.lognormal(sigma=1.0, size=n_genes)
+    truth = pd.DataFrame(0.0, index=[f"SIM{i:05d}" for i in range(n_genes)], columns=list(groups))
+    for group in [group for group in groups if group != reference]:
+        changed = rng.choice(n_genes, n_changed, replace=False)
+        truth.iloc[changed, truth.columns.get_loc(group)] = rng.normal(0, 1.5, n_changed)
+    labels = np.repeat(list(groups), list(groups.values()))
+    return _cohort(_negative_binomial(mean, truth, labels, 0.1, own), truth, {"group": labels})
 
 
 def thinned_cohort(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -23,6 +24,7 @@ from transformers.utils import logging
 
 from epigen_utils import models
 from epigen_utils import precision as precisions
+from epigen_utils.errors import DataError
 
 
 class Objective(Protocol):
@@ -58,6 +60,8 @@ class Settings:
         third of the time (`models.attending`, `models.without_attention_dropout`).
     cycles
         Of a cosine schedule over the whole run: 0.5, the default, falls once; 1 rises again.
+    checkpointing
+        Whether activations are computed again on the way back instead of being kept: less memory, a third more time.
     evaluate_every, save_every
         In steps; the first can be 0, for never.
     """
@@ -74,6 +78,7 @@ class Settings:
     clip: float = 1.0
     grouped: bool = True
     attention_dropout: bool = False
+    checkpointing: bool = False
     evaluate_every: int = 500
     save_every: int = 500
 
@@ -113,6 +118,8 @@ def fit(
     ------
     ValueError
         If the precision cannot be used here, with the reason.
+    DataError
+        If the loss is no finite number.
     """
     settings = settings or Settings()
     if precision == "fp8" or (reason := precisions.obstacle(precision)):
@@ -155,6 +162,8 @@ def fit(
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
     )
+    if settings.checkpointing:
+        models.checkpointed(model)
     watch = _Watch(objective, valid)
     rows = _Rows(train)
     trainer = _Trainer(
@@ -165,7 +174,8 @@ def fit(
         data_collator=watch.collate,
         callbacks=[watch],
     )
-    by_matmul = precision == "bf16" and not settings.attention_dropout and not torch.cuda.is_available()
+    encoder = model.config.model_type == "bert"
+    by_matmul = precision == "bf16" and not settings.attention_dropout and encoder and not torch.cuda.is_available()
     attending = models.attending(model, "matmul") if by_matmul else contextlib.nullcontext()
     with attending, _quiet():
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
@@ -291,6 +301,11 @@ class _Trainer(Trainer):
     def training_step(self, *arguments, **options) -> torch.Tensor:
         """Keep the loss for the history."""
         loss = super().training_step(*arguments, **options)
+        if not np.isfinite(float(loss)):
+            raise DataError(
+                f"step {self.state.global_step + 1}: the loss is {float(loss)}; lower the learning rate "
+                f"({self.args.learning_rate:g}), or use fp32"
+            )
         self.watch.loss += float(loss)
         self.watch.steps += 1
         return loss

@@ -1,0 +1,134 @@
+"""Plots of predictions of samples: ROC curves, learning curves, searches, leaks; each takes an axes and gives it back."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from epigen_utils import style
+
+
+def roc(ax: Axes, bands: dict[str, pd.DataFrame], aucs: dict[str, float]) -> Axes:
+    """ROC curves with the span of the divisions into folds; `sample_scores.roc_band`."""
+    ax.plot([0, 1], [0, 1], color=style.MUTED, linestyle="--", linewidth=1)
+    for (name, band), colour in zip(bands.items(), style.PALETTE[1:], strict=False):
+        ax.fill_between(band["fpr"], band["low"], band["high"], color=colour, alpha=0.12, linewidth=0)
+        ax.plot(band["fpr"], band["tpr"], color=colour, label=f"{name} ({aucs[name]:.2f})")
+    ax.set(xlim=(-0.01, 1), ylim=(0, 1.02), xlabel="false positive rate", ylabel="true positive rate")
+    ax.legend(title="AUC", fontsize=8, loc="lower right")
+    return ax
+
+
+def scores(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Axes:
+    """AUC of each model with its interval, on shuffled labels where there is one, and what a paper reports.
+
+    Parameters
+    ----------
+    table
+        ``model``, ``auc``, ``auc low``, ``auc high``, and perhaps ``shuffled``.
+    """
+    place = np.arange(len(table))
+    ax.hlines(place, table["auc low"], table["auc high"], color=style.PALETTE[2], linewidth=2)
+    ax.plot(table["auc"], place, "o", color=style.PALETTE[2], label="held out, 95% interval")
+    if "shuffled" in table and table["shuffled"].notna().any():
+        ax.plot(table["shuffled"], place, "x", color=style.HIGHLIGHT, label="labels shuffled")
+    ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    if np.isfinite(reported):
+        ax.axvline(reported, color=style.PALETTE[3], linestyle=":", linewidth=1.5, label=f"paper A, {reported:.2f}")
+    ax.set_yticks(place, table["model"])
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1.02), xlabel="AUC")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=7, columnspacing=1.0, handletextpad=0.4)
+    return ax
+
+
+def leak(ax: Axes, table: pd.DataFrame) -> Axes:
+    """AUC by cohort with genes chosen inside and outside the folds; where nothing is to be found, only the first is right.
+
+    Parameters
+    ----------
+    table
+        ``planted``, ``genes chosen`` and ``auc``, a row a cohort.
+    """
+    rng = np.random.default_rng(0)
+    kinds = list(dict.fromkeys(zip(table["planted"], table["genes chosen"], strict=True)))
+    colours = style.colours(["", *dict.fromkeys(table["genes chosen"])])
+    for place, (planted, chosen) in enumerate(kinds):
+        values = table[(table["planted"] == planted) & (table["genes chosen"] == chosen)]["auc"]
+        ax.plot(place + rng.uniform(-0.12, 0.12, len(values)), values, "o", color=colours[chosen], alpha=0.7)
+        ax.hlines(values.mean(), place - 0.25, place + 0.25, color="black", linewidth=1.5)
+    ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.set_xticks(range(len(kinds)), [f"{planted}\n{chosen}" for planted, chosen in kinds], fontsize=8)
+    ax.set(ylim=(0, 1.05), xlim=(-0.5, len(kinds) - 0.5), ylabel="AUC")
+    return ax
+
+
+def learning(ax: Axes, table: pd.DataFrame) -> Axes:
+    """AUC against samples of a class; the mean over folds, and the folds as dots; `sample_scores.learning_curve`."""
+    for (name, found), colour in zip(table.groupby("model", sort=False), style.PALETTE[1:], strict=False):
+        means = found.groupby("per class")["auc"].mean()
+        ax.plot(found["per class"], found["auc"], ".", color=colour, alpha=0.35)
+        ax.plot(means.index, means, "o-", color=colour, label=name)
+    ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.axvspan(12, 16, color=style.MUTED, alpha=0.2, linewidth=0)
+    ax.set_xscale("log")
+    sizes = sorted(set(table["per class"]))
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.minorticks_off()
+    ax.set(ylim=(0.25, 1.0), xlabel="samples of each class to learn from", ylabel="AUC on held-out donors")
+    ax.text(13.9, 0.27, "paper A's n", ha="center", fontsize=7, color="#444444")
+    ax.legend(fontsize=8, loc="lower right")
+    return ax
+
+
+def search(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str) -> Axes:
+    """A grid search as a heat map: the best value over whatever else was varied; the best cell is framed."""
+    grid = table.pivot_table(index=rows, columns=columns, values=value, aggfunc="max").sort_index(ascending=False)
+    image = ax.imshow(grid, aspect="auto", cmap="viridis", vmin=min(0.5, float(np.nanmin(grid))), vmax=1)
+    for y, x in np.ndindex(grid.shape):
+        shade = "black" if grid.iat[y, x] > 0.75 else "white"
+        ax.text(x, y, f"{grid.iat[y, x]:.2f}", ha="center", va="center", fontsize=8, color=shade)
+    best = np.unravel_index(np.nanargmax(grid), grid.shape)
+    frame = (best[1] - 0.5, best[0] - 0.5)
+    ax.add_patch(Rectangle(frame, 1, 1, fill=False, edgecolor=style.HIGHLIGHT, linewidth=2.5))
+    ax.set_xticks(range(grid.shape[1]), [f"{name:g}" for name in grid.columns])
+    ax.set_yticks(range(grid.shape[0]), [f"{name:g}" for name in grid.index])
+    ax.set(xlabel=columns.replace("_", " "), ylabel=rows.replace("_", " "))
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, label=f"{value} on the inner fold", pad=0.02)
+    return ax
+
+
+def history(ax: Axes, runs: dict[str, pd.DataFrame], *, column: str, ylabel: str) -> Axes:
+    """A column of the history of several runs against the epoch; `training.fit`."""
+    for (name, found), colour, marker in zip(runs.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        ax.plot(found["epoch"], found[column], marker + "-", color=colour, markersize=4, label=name)
+    ax.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
+    ax.legend(fontsize=8)
+    return ax
+
+
+def memory(ax: Axes, table: pd.DataFrame, *, devices: dict[str, float]) -> Axes:
+    """What training takes by part, a bar a way of training, and what devices have.
+
+    Parameters
+    ----------
+    table
+        ``way``, and a column a part, in GiB.
+    devices
+        Name -> memory, GiB.
+    """
+    parts = [column for column in table.columns if column != "way"]
+    left = np.zeros(len(table))
+    for part, colour in zip(parts, style.PALETTE[1:], strict=False):
+        ax.barh(table["way"], table[part], left=left, color=colour, label=part)
+        left = left + table[part].to_numpy()
+    for name, size in devices.items():
+        ax.axvline(size, color="black", linestyle="--", linewidth=1)
+        ax.text(size, -0.62, name, ha="center", fontsize=7)
+    ax.invert_yaxis()
+    ax.set_xlabel("GiB")
+    ax.grid(visible=False, axis="y")
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(parts))
+    return ax

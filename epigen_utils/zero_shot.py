@@ -1,0 +1,161 @@
+"""Models that were not trained on expression, asked about gene sentences as they are: paper A, section III.E.
+
+"GPT-2 XL is either fine-tuned or used in a zero-shot inference mode ... in the form of hidden-state embeddings, attention weights, or
+generated continuations".
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    GPT2LMHeadModel,
+    GPT2Tokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from epigen_utils import models, registry
+from epigen_utils.errors import DataError
+
+#: Tokens of a text that all-MiniLM-L6-v2 was made for.
+ENCODER_TOKENS = 256
+
+
+def sentence_encoder(name: str = "all-minilm-l6-v2") -> tuple[BertModel, BertTokenizer]:
+    """A pretrained sentence encoder of the registry: BERT's configuration, weights and words."""
+    files = registry.fetch(name)
+    model = BertModel(BertConfig.from_json_file(files["config"]), add_pooling_layer=False)
+    weights = {key: value for key, value in load_file(files["weights"]).items() if not key.startswith("pooler")}
+    model.load_state_dict(weights, strict=False)
+    return model.eval(), BertTokenizer(str(files["words"]))
+
+
+def language_model(
+    start: str, *, preset: str, files: dict[str, Path], seed: int = 0
+) -> tuple[GPT2LMHeadModel, GPT2Tokenizer]:
+    """GPT-2 with its own words: published weights where ``start`` names them (hub id or folder), else fresh ones, a control.
+
+    Parameters
+    ----------
+    files
+        ``encoder`` and ``merges`` of its byte-pair encoding.
+
+    Raises
+    ------
+    DataError
+        If the checkpoint is not there.
+    """
+    tokenizer = GPT2Tokenizer(str(files["encoder"]), str(files["merges"]))
+    if not start:
+        return models.build(models.preset(preset), "causal-lm", seed=seed).eval(), tokenizer
+    try:
+        return GPT2LMHeadModel.from_pretrained(start, local_files_only=Path(start).exists()).eval(), tokenizer
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{start}: no checkpoint of GPT-2 ({str(error).splitlines()[0]}); give a folder or hub id"
+        ) from None
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str, n: int) -> torch.Tensor:
+    """The first tokens of a text, 1 x length."""
+    return torch.tensor([tokenizer(text, truncation=True, max_length=n)["input_ids"]])
+
+
+@torch.no_grad()
+def embed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, pooling: str, max_tokens: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A vector a text from the last hidden states, and how many tokens of it were read.
+
+    Parameters
+    ----------
+    pooling
+        ``mean`` over tokens, scaled to length 1 (as all-MiniLM-L6-v2 is read), or ``last``, the one token that sees all in GPT-2.
+
+    Raises
+    ------
+    DataError
+        If there is no such pooling.
+    """
+    if pooling not in ("mean", "last"):
+        raise DataError(f"pooling {pooling!r}: give mean or last")
+    found, read = [], []
+    for text in texts:
+        ids = tokens_of(tokenizer, text, max_tokens)
+        states = model.base_model(ids).last_hidden_state[0]
+        vector = states[-1] if pooling == "last" else torch.nn.functional.normalize(states.mean(dim=0), dim=0)
+        found.append(vector.numpy())
+        read.append(ids.shape[1])
+    return np.array(found), np.array(read)
+
+
+@torch.no_grad()
+def attention_by_place(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_tokens: int, bins: int = 20
+) -> pd.DataFrame:
+    """Where in a sentence attention goes: mean over texts, layers and heads of what the last token pays, times the length.
+
+    Returns
+    -------
+    ``place`` (0 the first token, 1 the last) and ``attention`` (1 were it spread evenly).
+    """
+    with models.attending(model, "eager"):
+        rows = []
+        for text in texts:
+            ids = tokens_of(tokenizer, text, max_tokens)
+            weights = torch.stack(model.base_model(ids, output_attentions=True).attentions)[:, 0, :, -1].mean(
+                dim=(0, 1)
+            )
+            place = np.minimum((np.arange(len(weights)) / len(weights) * bins).astype(int), bins - 1)
+            mean = np.bincount(place, weights.numpy(), bins) / np.maximum(np.bincount(place, minlength=bins), 1)
+            rows.append(mean * len(weights))
+    return pd.DataFrame({"place": (np.arange(bins) + 0.5) / bins, "attention": np.mean(rows, axis=0)})
+
+
+@torch.no_grad()
+def continuations(
+    model: GPT2LMHeadModel,
+    tokenizer: GPT2Tokenizer,
+    texts: list[str],
+    known: set[str],
+    *,
+    shown: int = 50,
+    n_tokens: int = 60,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What GPT-2 writes after the first genes of a sentence.
+
+    Parameters
+    ----------
+    known
+        Symbols of all genes.
+    shown, n_tokens
+        Words given, tokens written.
+
+    Returns
+    -------
+    A row a text: ``given`` (its last five words), ``written``, ``words``, and the shares of the written words that are ``genes`` and
+    that come ``later`` in the sentence.
+    """
+    rows = []
+    for text in texts:
+        words = text.split(" ")
+        ids = tokens_of(tokenizer, " ".join(words[:shown]), model.config.n_positions - n_tokens)
+        torch.manual_seed(seed)
+        for _ in range(n_tokens):
+            p = torch.softmax(model(ids).logits[0, -1].float(), dim=-1)
+            ids = torch.cat([ids, torch.multinomial(p, 1)[None]], dim=1)
+        written = tokenizer.decode(ids[0, -n_tokens:].tolist())
+        # The first and the last word may be parts of words.
+        made = written.split()[1:-1]
+        later = set(words[shown:])
+        row = {"given": " ".join(words[:shown][-5:]), "written": written, "words": len(made)}
+        row |= {"genes": np.mean([word in known for word in made]) if made else 0.0}
+        rows.append(row | {"later": np.mean([word in later for word in made]) if made else 0.0})
+    return pd.DataFrame(rows)
