@@ -126,7 +126,7 @@ def memory(ax: Axes, table: pd.DataFrame, *, devices: dict[str, float]) -> Axes:
         left = left + table[part].to_numpy()
     for name, size in devices.items():
         ax.axvline(size, color="black", linestyle="--", linewidth=1)
-        ax.text(size, -0.62, name, ha="center", fontsize=7)
+        ax.text(size * 0.99, -0.4, name, ha="right", fontsize=7)
     ax.invert_yaxis()
     ax.set_xlabel("GiB")
     ax.grid(visible=False, axis="y")

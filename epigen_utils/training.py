@@ -322,4 +322,6 @@ class _Trainer(Trainer):
         seen["train_loss"] = watch.loss / max(watch.steps, 1) * self.args.gradient_accumulation_steps
         watch.loss, watch.steps = 0.0, 0
         self.log(seen | found)
+        # Else the Trainer asks again where an epoch ends, after no step at all.
+        self.control.should_evaluate = False
         return {f"eval_{name}": number for name, number in found.items()}

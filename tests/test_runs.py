@@ -85,9 +85,15 @@ def own_file(tmp_path):
 
 
 def test_own_data_get_a_run_of_every_chapter_that_takes_them(own_file):
+    from epigen_utils import notebooks
+
     own = {"dataset": own_file, "group": "condition", "reference": "", "metadata": "", "donor": ""}
     mine = [run for run in runs.plan("demo", own) if run.name == "My-set"]
-    takes = [run.notebook for run in runs.plan("demo") if run.name == "main" and run.notebook.startswith("epilepsy")]
+    takes = [
+        run.notebook
+        for run in runs.plan("demo")
+        if run.name == "main" and "metadata" in notebooks.parameters(run.source)
+    ]
     assert [run.notebook for run in mine] == takes, "chapters on cells take no groups of samples"
     assert mine[0].parameters["cohorts"] == [own_file]
     assert mine[1].parameters["dataset"] == own_file

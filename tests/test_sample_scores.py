@@ -60,6 +60,23 @@ def test_intervals_of_an_auc():
     assert sample_scores.auc_interval(0.0, 3, 3) == pytest.approx((0, 1 - sample_scores.auc_interval(1.0, 3, 3)[0]))
 
 
+def test_on_nothing_the_interval_of_a_cross_validation_holds_chance():
+    """Scores of folds depend on each other: the interval of independent scores leaves chance far more often than it says."""
+    rng, outside = np.random.default_rng(0), {True: 0, False: 0}
+    y = np.repeat(["a", "b"], 16)
+    for seed in range(100):
+        X = rng.normal(size=(32, 40))
+        found = sample_scores.repeated(
+            LogisticRegression(C=0.1), X, y, np.arange(32), n_splits=5, n_repeats=1, seed=seed
+        )
+        auc = sample_scores.pooled(found, "b")["auc"]
+        for known in outside:
+            low, high = sample_scores.auc_interval(auc, 16, 16, folds=5 if known else 1)
+            outside[known] += not low <= 0.5 <= high
+    assert outside[True] <= 12
+    assert outside[False] > outside[True]
+
+
 def test_the_interval_covers_what_it_says():
     """Binormal scores with a true AUC of 0.76, 12 against 12."""
     rng, inside = np.random.default_rng(0), 0

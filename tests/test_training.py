@@ -60,6 +60,7 @@ def test_it_learns_and_leaves_a_model_and_a_history(tmp_path):
     history = fit(tmp_path, model, settings)
     assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.3
     assert history["step"].tolist() == [20, 40, 60, 80, 100, 120]
+    assert history["train_loss"].between(1, 5).all(), "also where an epoch ends"
     assert history["tokens"].is_monotonic_increasing
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "model", "settings.json"]
     again, _ = setup(epochs=6)
