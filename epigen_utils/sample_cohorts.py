@@ -235,6 +235,25 @@ def known_truth(
     return pd.DataFrame(rows)
 
 
+def attainable(cohort: SampleCohort, predictions: pd.DataFrame, *, target: float) -> dict[str, object]:
+    """What an AUC of a cohort can be at all.
+
+    Returns
+    -------
+    ``data set``, ``samples`` (of the classes), ``folds``, ``pairs``, ``pairs in one fold``, the value of pooled pairs that is nearest to a
+    target, and the ``smallest p`` that its labelings allow.
+    """
+    n_negative, n_positive = cohort.sizes().values()
+    values = evaluation.attainable_auc(n_positive, n_negative)
+    row = {"data set": cohort.name, "samples": f"{n_negative} v {n_positive}", "folds": predictions["fold"].nunique()}
+    row |= {
+        "pairs": n_negative * n_positive,
+        "pairs in one fold": sample_scores.pairs_within(predictions, cohort.positive),
+    }
+    row[f"nearest to {target:.2f}"] = evaluation.nearest(values, target)
+    return row | {"smallest p": 1 / (1 + evaluation.n_labelings(cohort.y, cohort.batch))}
+
+
 def overfitting(cohort: SampleCohort, estimator: object, held_out: pd.DataFrame) -> float:
     """AUC of a model on the samples that it was fitted on, less that of its `asked`: what it knows by heart."""
     model = clone(estimator).fit(cohort.counts, cohort.y)
