@@ -277,11 +277,12 @@ def learning_curve(
 
     Returns
     -------
-    A row a model, size and fold: ``model``, ``per class`` (0 as the training samples of the rarer class), ``samples``, ``fold``, ``auc``.
+    A row a model, size and fold: ``model``, ``per class`` (for 0 what every fold has of the rarer class), ``samples``, ``fold``, ``auc``.
     """
-    rows = []
-    for fold, (train, test) in enumerate(evaluation.donor_folds(y, groups, n_splits=n_splits, seed=seed)):
-        for size, some in _nested(y, train, sizes, np.random.default_rng([seed, fold])):
+    rows, folds = [], list(evaluation.donor_folds(y, groups, n_splits=n_splits, seed=seed))
+    every = min(np.unique(y[train], return_counts=True)[1].min() for train, _ in folds)
+    for fold, (train, test) in enumerate(folds):
+        for size, some in _nested(y, train, sizes, int(every), np.random.default_rng([seed, fold])):
             for name, estimator in estimators.items():
                 model = clone(estimator).fit(X[some], y[some])
                 p = model.predict_proba(X[test])[:, list(model.classes_).index(positive)]
@@ -291,13 +292,12 @@ def learning_curve(
 
 
 def _nested(
-    y: np.ndarray, train: np.ndarray, sizes: list[int], rng: np.random.Generator
+    y: np.ndarray, train: np.ndarray, sizes: list[int], every: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, np.ndarray]]:
     orders = [rng.permutation(train[y[train] == name]) for name in sorted(set(y))]
-    rarest = min(map(len, orders))
     for size in sizes:
-        if size <= rarest:
-            yield size or rarest, np.sort(np.concatenate([order[: size or None] for order in orders]))
+        if size <= every:
+            yield size or every, np.sort(np.concatenate([order[: size or None] for order in orders]))
 
 
 def over_seeds(values: np.ndarray) -> tuple[float, float, float]:

@@ -132,7 +132,7 @@ def test_learning_curve_takes_parts_of_parts():
     )
     assert sorted(set(table["per class"])) == [4, 8, 30]
     assert table.groupby("per class")["auc"].mean().iloc[-1] > 0.7
-    assert (table["samples"] == 2 * table["per class"]).all()
+    assert (table["samples"] == 2 * table["per class"]).all(), "both classes have as many here"
 
 
 def test_roc_starts_and_ends_where_it_must():
