@@ -160,6 +160,11 @@ def fetch(name: str) -> dict[str, Path]:
     return {role: _fetch(found, role) for role, spec in found.files.items() if spec.source != "simulated"}
 
 
+def file(name_or_path: str) -> Path:
+    """The one file of a data set of the registry, or the path itself."""
+    return next(iter(fetch(name_or_path).values())) if name_or_path in registry() else Path(name_or_path)
+
+
 def at_hand(name: str) -> bool:
     """Whether every file of a data set is in the mirror, in the cache or in the checkout, so that nothing is downloaded."""
     found = entry(name)

@@ -70,9 +70,10 @@ class Run:
 
     @property
     def datasets(self) -> list[str]:
-        """Names or paths that its parameters give: ``cohorts`` and ``corpora`` as lists, each of `DATASETS` as one."""
+        """Names or paths that its parameters give: lists, mappings (``sequences``), and each of `DATASETS` as one."""
         single = [self.parameters.get(name) for name in DATASETS]
-        return [*filter(None, single), *self.parameters.get("cohorts", []), *self.parameters.get("corpora", [])]
+        lists = [*self.parameters.get("cohorts", []), *self.parameters.get("corpora", [])]
+        return [*filter(None, single), *lists, *self.parameters.get("sequences", {}).values()]
 
     @property
     def simulated(self) -> bool:

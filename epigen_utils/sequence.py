@@ -150,8 +150,10 @@ def gene_vectors(sequences: dict[str, str], vectors: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(found).T
 
 
-def of_cohort(cohort: object, fasta: str, *, dnabert: str = "", seed: int = 0) -> pd.DataFrame | None:
+def of_cohort(cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed: int = 0) -> pd.DataFrame | None:
     """Vectors of the genes of a cohort (`sample_cohorts.SampleCohort`), from a FASTA or, where its truth is planted, from `simulated`.
+
+    Names are compared without regard to case and punctuation, which tables written by R have lost.
 
     Returns
     -------
@@ -164,9 +166,9 @@ def of_cohort(cohort: object, fasta: str, *, dnabert: str = "", seed: int = 0) -
     """
     adata = cohort.adata
     if fasta:
-        known = read_fasta(fasta)
-        names = {str(gene): str(symbol) for gene, symbol in zip(adata.var_names, adata.var["symbol"], strict=True)}
-        found = {gene: known.get(gene, known.get(names[gene], "")) for gene in cohort.genes}
+        known = {_plain(name): sequence for name, sequence in read_fasta(fasta).items()}
+        symbols = {str(gene): str(symbol) for gene, symbol in zip(adata.var_names, adata.var["symbol"], strict=True)}
+        found = {gene: known.get(_plain(gene), known.get(_plain(symbols[gene]), "")) for gene in cohort.genes}
         found = {gene: sequence for gene, sequence in found.items() if sequence}
         if not found:
             raise DataError(f"{fasta}: has none of the genes of {cohort.name}; name sequences by gene id or symbol")
@@ -176,6 +178,10 @@ def of_cohort(cohort: object, fasta: str, *, dnabert: str = "", seed: int = 0) -
     else:
         return None
     return gene_vectors(found, dnabert_vectors(dnabert) if dnabert else learned_vectors(found, seed=seed))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", ".", name.lower())
 
 
 def simulated(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from epigen_utils import sample_cohorts, sequence
+from epigen_utils import registry, sample_cohorts, sequence
 from epigen_utils.errors import DataError
 
 
@@ -98,3 +98,11 @@ def test_a_fasta_without_the_cohorts_genes(tmp_path):
     made = sequence.of_cohort(cohort, "")
     assert made.shape == (len(cohort.genes), 64)
     assert sequence.of_cohort(sample_cohorts.load("airway"), "") is None
+
+
+def test_micrornas_have_their_hairpins(monkeypatch):
+    cohort = sample_cohorts.load("tcga-brca-subtype")
+    assert len(sequence.read_fasta(registry.file("mirbase-hairpins"))) == 1917
+    table = sequence.of_cohort(cohort, registry.file("mirbase-hairpins"))
+    assert len(table) > 0.95 * len(cohort.genes), "R's names and miRBase's are brought together"
+    assert float(np.corrcoef(table.loc["hsa.mir.200a"], table.loc["hsa.mir.200b"])[0, 1]) > 0.3, "one family"
