@@ -50,14 +50,22 @@ def negative_binomial_cohort(
     """
     _check_reference(reference, groups)
     rng = np.random.default_rng(seed)
+    mean, truth = _planted(rng, groups, reference, n_genes, n_changed)
+    labels = np.repeat(list(groups), list(groups.values()))
+    return _cohort(_negative_binomial(mean, truth, labels, dispersion, rng), truth, {"group": labels})
+
+
+def _planted(
+    rng: np.random.Generator, groups: dict[str, int], reference: str, n_genes: int, n_changed: int
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Log-normal means of genes, and the log2 fold changes of some of them in each other group, genes x groups."""
     mean = rng.lognormal(mean=4, sigma=1.5, size=n_genes)
     truth = pd.DataFrame(0.0, index=[f"SIM{i:05d}" for i in range(n_genes)], columns=list(groups))
     for group in groups:
         if group != reference:
             changed = rng.choice(n_genes, n_changed, replace=False)
             truth.iloc[changed, truth.columns.get_loc(group)] = rng.normal(0, 1.5, n_changed)
-    labels = np.repeat(list(groups), list(groups.values()))
-    return _cohort(_negative_binomial(mean, truth, labels, dispersion, rng), truth, {"group": labels})
+    return mean, truth
 
 
 def _negative_binomial(
@@ -92,11 +100,8 @@ def cohort_of_species(
     """
     _check_reference(reference, groups)
     rng, own = np.random.default_rng(seed), np.random.default_rng([seed, part + 1])
-    mean = rng.lognormal(mean=4, sigma=1.5, size=n_genes) * own.lognormal(sigma=1.0, size=n_genes)
-    truth = pd.DataFrame(0.0, index=[f"SIM{i:05d}" for i in range(n_genes)], columns=list(groups))
-    for group in [group for group in groups if group != reference]:
-        changed = rng.choice(n_genes, n_changed, replace=False)
-        truth.iloc[changed, truth.columns.get_loc(group)] = rng.normal(0, 1.5, n_changed)
+    mean, truth = _planted(rng, groups, reference, n_genes, n_changed)
+    mean = mean * own.lognormal(sigma=1.0, size=n_genes)
     labels = np.repeat(list(groups), list(groups.values()))
     return _cohort(_negative_binomial(mean, truth, labels, 0.1, own), truth, {"group": labels})
 
