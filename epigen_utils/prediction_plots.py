@@ -96,7 +96,7 @@ def search(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str
     ax.set(xlabel=columns.replace("_", " "), ylabel=rows.replace("_", " "))
     ax.grid(visible=False)
     ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, label=f"{value} on the inner fold", pad=0.02)
+    ax.figure.colorbar(image, ax=ax, label=f"{value.upper()} on the inner fold", pad=0.02)
     return ax
 
 

@@ -276,7 +276,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (planted, model), found in table.groupby(["planted", "model"], sort=False):
         mean, low, high = sample_scores.over_seeds(found["auc"].to_numpy())
-        row = {"planted": planted, "model": model, "auc": mean, "auc low": low, "auc high": high}
+        row = {"planted": planted, "model": model, "auc": mean, "auc low": max(low, 0.0), "auc high": min(high, 1.0)}
         rows.append(row | {"cohorts": len(found)})
     return pd.DataFrame(rows)
 
