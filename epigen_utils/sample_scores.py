@@ -211,7 +211,8 @@ def beside(one: pd.DataFrame, other: pd.DataFrame, positive: str) -> dict[str, f
     ]
     share = (one.groupby(keys).size() / one.groupby("repeat").size().iloc[0]).mean()
     mean, low, high = corrected_interval((by_fold[0] - by_fold[1]).to_numpy(), test_share=share)
-    return {"difference": mean, "low": low, "high": high}
+    # With two folds Student's interval is wider than a difference can be.
+    return {"difference": mean, "low": max(low, -1.0), "high": min(high, 1.0)}
 
 
 def roc_band(predictions: pd.DataFrame, positive: str, *, grid: int = 101) -> pd.DataFrame:

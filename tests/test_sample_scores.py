@@ -110,6 +110,9 @@ def test_a_model_beside_itself_is_no_better():
     found = predictions()
     found["fold"] = found["row"] % 4
     assert sample_scores.beside(found, found, "b") == {"difference": 0, "low": 0, "high": 0}
+    other = found.assign(p_b=1 - found["p_b"])
+    few = sample_scores.beside(found[found["fold"] < 2], other[other["fold"] < 2], "b")
+    assert -1 <= few["low"] <= few["difference"] <= few["high"] <= 1
 
 
 def test_mistakes_in_classes_are_one_line():
