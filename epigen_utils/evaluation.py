@@ -237,6 +237,11 @@ def donor_folds(
     yield from folds.split(np.zeros(len(y)), y, groups)
 
 
+def probability_of(model: object, X: object, name: str) -> np.ndarray:
+    """What a fitted classifier gives one class, a number a row."""
+    return model.predict_proba(X)[:, list(model.classes_).index(name)]
+
+
 def _pooled(predictions: pd.DataFrame) -> dict[str, float]:
     true, said = predictions["true"], predictions["predicted"]
     return {"accuracy": float((true == said).mean()), "macro_f1": float(f1_score(true, said, average="macro"))}

@@ -90,6 +90,11 @@ def ranked_genes(values: np.ndarray, y: np.ndarray, by: str) -> np.ndarray:
     return np.argsort(-score, kind="stable")
 
 
+def chosen_genes(values: np.ndarray, y: np.ndarray, by: str, n_genes: int) -> np.ndarray:
+    """Positions of the first of `ranked_genes`, in the order of the table, so that equal values are always sorted alike."""
+    return np.sort(ranked_genes(values, y, by)[:n_genes])
+
+
 class InFold(ClassifierMixin, BaseEstimator):
     """A classifier with all that comes before it fitted on the same samples: size factors, then genes, then the model.
 
@@ -101,10 +106,19 @@ class InFold(ClassifierMixin, BaseEstimator):
         Names of the columns of the counts.
     n_genes, by
         How many genes are chosen, and by what (`SELECTIONS`).
+    chosen
+        Positions of genes that were chosen elsewhere, as `leaking` does; None to choose them where the rest is fitted.
     """
 
-    def __init__(self, model: object, genes: list[str], n_genes: int = 256, by: str = "variance"):
-        self.model, self.genes, self.n_genes, self.by = model, genes, n_genes, by
+    def __init__(
+        self,
+        model: object,
+        genes: list[str],
+        n_genes: int = 256,
+        by: str = "variance",
+        chosen: np.ndarray | None = None,
+    ):
+        self.model, self.genes, self.n_genes, self.by, self.chosen = model, genes, n_genes, by, chosen
 
     def fit(self, counts: np.ndarray, y: np.ndarray) -> "InFold":
         """Fit all of it on counts, samples x genes."""
@@ -119,8 +133,7 @@ class InFold(ClassifierMixin, BaseEstimator):
     def _learned(self, counts: np.ndarray, y: np.ndarray) -> pd.DataFrame:
         self.factors_ = FrozenFactors().fit(counts)
         values = self.factors_.transform(counts)
-        # In the order of the table, so that equal values are always sorted alike.
-        self.chosen_ = np.sort(ranked_genes(values, y, self.by)[: self.n_genes])
+        self.chosen_ = chosen_genes(values, y, self.by, self.n_genes) if self.chosen is None else self.chosen
         return self._table(values)
 
     def predict_proba(self, counts: np.ndarray) -> np.ndarray:
@@ -132,25 +145,9 @@ class InFold(ClassifierMixin, BaseEstimator):
         return pd.DataFrame(values[:, self.chosen_], [f"row {row}" for row in range(len(values))], names)
 
 
-class Chosen(BaseEstimator, ClassifierMixin):
-    """As `InFold`, with the genes given: chosen by whoever calls, perhaps with the test samples' labels."""
-
-    def __init__(self, model: object, chosen: np.ndarray):
-        self.model, self.chosen = model, chosen
-
-    def fit(self, counts: np.ndarray, y: np.ndarray) -> "Chosen":
-        """Fit size factors and model."""
-        self.factors_ = FrozenFactors().fit(counts)
-        self.model_ = clone(self.model).fit(self.factors_.transform(counts)[:, self.chosen], y)
-        self.classes_ = self.model_.classes_
-        return self
-
-    def predict_proba(self, counts: np.ndarray) -> np.ndarray:
-        """Probabilities, samples x classes."""
-        return self.model_.predict_proba(self.factors_.transform(counts)[:, self.chosen])
-
-
-def leaking(model: object, counts: np.ndarray, y: np.ndarray, *, n_genes: int, by: str = SELECTIONS[1]) -> Chosen:
+def leaking(
+    model: object, genes: list[str], counts: np.ndarray, y: np.ndarray, *, n_genes: int, by: str = SELECTIONS[1]
+) -> InFold:
     """A classifier whose genes were chosen with all labels, the test samples' too: the mistake, on purpose, to be seen.
 
     Parameters
@@ -159,7 +156,7 @@ def leaking(model: object, counts: np.ndarray, y: np.ndarray, *, n_genes: int, b
         Of all samples, whatever the folds will be.
     """
     values = FrozenFactors().fit(counts).transform(counts)
-    return Chosen(model, np.sort(ranked_genes(values, y, by)[:n_genes]))
+    return InFold(model, genes, n_genes, by, chosen=chosen_genes(values, y, by, n_genes))
 
 
 def rivals(seed: int = 0) -> dict[str, ClassifierMixin]:

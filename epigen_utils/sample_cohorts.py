@@ -257,7 +257,7 @@ def attainable(cohort: SampleCohort, predictions: pd.DataFrame, *, target: float
 def overfitting(cohort: SampleCohort, estimator: object, held_out: pd.DataFrame) -> float:
     """AUC of a model on the samples that it was fitted on, less that of its `asked`: what it knows by heart."""
     model = clone(estimator).fit(cohort.counts, cohort.y)
-    p = model.predict_proba(cohort.counts)[:, list(model.classes_).index(cohort.positive)]
+    p = evaluation.probability_of(model, cohort.counts, cohort.positive)
     seen = evaluation.auc(p, cohort.y == cohort.positive)
     return seen - sample_scores.of_repeats(held_out, cohort.positive, n_bootstrap=1)["auc"]
 
@@ -267,7 +267,7 @@ def inside_and_outside(cohort: SampleCohort, *, n_genes: int) -> dict[str, objec
     plain, by = in_fold.rivals()["logistic regression"], in_fold.SELECTIONS[1]
     return {
         "inside the folds": in_fold.InFold(plain, cohort.genes, n_genes, by),
-        "outside": in_fold.leaking(plain, cohort.counts, cohort.y, n_genes=n_genes, by=by),
+        "outside": in_fold.leaking(plain, cohort.genes, cohort.counts, cohort.y, n_genes=n_genes, by=by),
     }
 
 
@@ -320,7 +320,7 @@ def part(cohort: SampleCohort, most: int, seed: int) -> SampleCohort:
     if not most or len(cohort.y) <= most:
         return cohort
     n_splits = max(round(len(cohort.y) / most), 2)
-    _, rows = next(evaluation.donor_folds(cohort.y, cohort.groups, n_splits=n_splits, seed=seed))
+    _, rows = next(evaluation.donor_folds(cohort.y, cohort.units, n_splits=n_splits, seed=seed))
     batch = None if cohort.batch is None else cohort.batch[rows]
     kept = {"counts": cohort.counts[rows], "y": cohort.y[rows], "units": cohort.units[rows], "batch": batch}
     return replace(cohort, adata=cohort.adata[rows].copy(), **kept)
@@ -359,11 +359,11 @@ def transferred(
     labels, truth = (np.where(cohort.y == cohort.positive, "case", "control") for cohort in (source, target))
     scale = train.std(ddof=0) / test.std(ddof=0).replace(0, np.inf)
     test = ((test - test.mean()) * scale + train.mean()).clip(lower=0)
-    chosen = np.sort(in_fold.ranked_genes(train.to_numpy(), labels, in_fold.SELECTIONS[1])[:n_genes])
+    chosen = in_fold.chosen_genes(train.to_numpy(), labels, in_fold.SELECTIONS[1], n_genes)
     rows, predictions = [], {}
     for name, estimator in estimators.items():
         model = clone(estimator).fit(train.iloc[:, chosen], labels)
-        p = model.predict_proba(test.iloc[:, chosen])[:, list(model.classes_).index("case")]
+        p = evaluation.probability_of(model, test.iloc[:, chosen], "case")
         found = pd.DataFrame({"row": range(len(truth)), "fold": 0, "repeat": 0, "donor": target.units, "true": truth})
         found["predicted"] = np.where(p > 0.5, "case", "control")
         predictions[name] = found.assign(p_case=p, p_control=1 - p)
@@ -381,9 +381,9 @@ def transferred_shuffled(
     blocks = source.units if source.batch is None else source.batch
     found = []
     for new in evaluation.labelings(source.y, donors=blocks, n_permutations=n_permutations, seed=seed):
-        chosen = np.sort(in_fold.ranked_genes(values, new, in_fold.SELECTIONS[1])[:n_genes])
+        chosen = in_fold.chosen_genes(values, new, in_fold.SELECTIONS[1], n_genes)
         model = in_fold.rivals(seed)["logistic regression"].fit(values[:, chosen], new)
-        p = model.predict_proba(asked[:, chosen])[:, list(model.classes_).index(source.positive)]
+        p = evaluation.probability_of(model, asked[:, chosen], source.positive)
         found.append(evaluation.auc(p, target.y == target.positive))
     return np.array(found)
 

@@ -286,7 +286,7 @@ def learning_curve(
         for size, some in _nested(y, train, sizes, int(every), np.random.default_rng([seed, fold])):
             for name, estimator in estimators.items():
                 model = clone(estimator).fit(X[some], y[some])
-                p = model.predict_proba(X[test])[:, list(model.classes_).index(positive)]
+                p = evaluation.probability_of(model, X[test], positive)
                 row = {"model": name, "per class": size, "samples": len(some), "fold": fold}
                 rows.append(row | {"auc": evaluation.auc(p, y[test] == positive)})
     return pd.DataFrame(rows)

@@ -112,7 +112,7 @@ class SampleClasses(_Sentences):
         )
 
     def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:
-        """Mean cross entropy (nats), accuracy and AUC's raw material on held-out rows, which are (sentences, labels)."""
+        """Mean cross entropy (nats) and accuracy on held-out sentences (`Held`)."""
         p = probabilities(model, valid.encoded, self.scale)
         found = p[np.arange(len(p)), valid.labels]
         return {

@@ -60,7 +60,7 @@ def search(
         made = with_settings(classifier, values)
         start = time.perf_counter()
         made.fit(*train)
-        p = made.predict_proba(held[0])[:, list(made.classes_).index(positive)]
+        p = evaluation.probability_of(made, held[0], positive)
         found = {"auc": evaluation.auc(p, truth), "loss": log_loss(truth, p, labels=[False, True])}
         rows.append(values | found | {"seconds": time.perf_counter() - start})
     return pd.DataFrame(rows)
