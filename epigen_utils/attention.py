@@ -2,6 +2,10 @@
 
 Paper B, section 1.4.1; Theodoris et al. 2023. Attention follows rank, so that every comparison here is with genes of like rank.
 Attention is no explanation: a head can look at a gene and do nothing with what it sees.
+
+The Biology-Attention Alignment Metric (`baam`): paper A names it once and defines nothing. Here it is the probability that a gene of a
+set gets more attention than a gene outside it, within one sentence, mean over sentences: 0.5 for attention that knows nothing of the
+set. Genes that a loss was told of must not be in the set.
 """
 
 from collections.abc import Iterator
@@ -9,15 +13,18 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, rankdata
 from transformers import PreTrainedModel
 
 from epigen_utils import evaluation, models
 from epigen_utils.batching import pad
+from epigen_utils.errors import DataError
 from epigen_utils.vocabularies import PAD, Vocabulary
 
 #: Bins of mean rank within which random genes stand for those of a class.
 BINS = 20
+#: Sets that each null of `baam` draws.
+PERMUTATIONS = 999
 
 
 @torch.no_grad()
@@ -210,3 +217,153 @@ def coexpression(values: np.ndarray, genes: list[str], regulon: pd.DataFrame) ->
     r = scaled[:, [place[g] for g in rows]].T @ scaled[:, [place[g] for g in columns]] / len(values)
     other = np.array(rows)[:, None] != np.array(columns)[None]
     return evaluation.auc(np.abs(r)[other], (regulon.loc[rows, columns].to_numpy() != 0)[other])
+
+
+def baam(
+    scores: np.ndarray,
+    places: np.ndarray,
+    members: np.ndarray,
+    *,
+    name: str = "gene set",
+    n_permutations: int = PERMUTATIONS,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """BAAM of one gene set, with its interval and both nulls.
+
+    Parameters
+    ----------
+    scores
+        Attention, samples x genes; NaN where a sentence does not show a gene (`sentence_attention.read`).
+    places
+        Relative place of each gene, as `scores`.
+    members
+        True for genes of the set.
+    name
+        Of the set, for errors.
+
+    Returns
+    -------
+    ``baam``; ``low`` and ``high``, 95%, over genes of the set and samples drawn anew, the genes outside as they are; missing for one gene;
+    ``random`` and ``matched``, the means over random sets and over sets with as many genes in each of `BINS` bins of mean place;
+    ``p random`` and ``p matched``, one-sided, (b + 1) / (m + 1); ``genes`` of the set, and ``others``.
+
+    Raises
+    ------
+    DataError
+        If no gene of the set, or none outside it, is among the genes.
+    """
+    kept = np.isfinite(scores).any(axis=0)
+    inside = np.asarray(members, bool)[kept]
+    if not inside.any():
+        raise DataError(
+            f"{name}: has no member among the {kept.sum():,} genes of the sentences; give a set of these genes, or choose more genes"
+        )
+    if inside.all():
+        raise DataError(
+            f"{name}: all {kept.sum():,} genes of the sentences are members; nothing is left to compare with"
+        )
+    ranks = rankdata(scores[:, kept], axis=1, nan_policy="omit")
+    shown = np.isfinite(scores[:, kept])
+    ranks = np.where(shown, ranks, 0.0)
+    place = np.nanmean(places[:, kept], axis=0)
+    rng = np.random.default_rng(seed)
+    sets = {"random": _drawn(inside, np.zeros(len(inside), int), n_permutations, rng)}
+    sets["matched"] = _drawn(inside, _bins(place), n_permutations, rng)
+    observed = float(_values(inside[None], ranks, shown)[0])
+    low, high = _interval(inside, ranks, shown, n_bootstrap, rng)
+    found = {"baam": observed, "low": low, "high": high}
+    nulls = {kind: _values(drawn, ranks, shown) for kind, drawn in sets.items()}
+    found |= {kind: float(null.mean()) for kind, null in nulls.items()}
+    for kind, null in nulls.items():
+        found[f"p {kind}"] = float(((null >= observed - 1e-12).sum() + 1) / (n_permutations + 1))
+    return found | {"genes": int(inside.sum()), "others": int((~inside).sum())}
+
+
+def _bins(place: np.ndarray) -> np.ndarray:
+    return (rankdata(place, method="ordinal").astype(int) - 1) * BINS // len(place)
+
+
+def _drawn(inside: np.ndarray, bins: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Sets x genes, with as many members in each bin as the set has."""
+    order = np.argsort(rng.random((n, len(inside))) + bins, axis=1)
+    found = np.zeros(order.shape, bool)
+    np.put_along_axis(found, order, np.broadcast_to(inside[np.argsort(bins, kind="stable")], order.shape), axis=1)
+    return found
+
+
+def _values(sets: np.ndarray, ranks: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """BAAM of many sets: the mean, over sentences that show genes on both sides, of the rank sum's AUROC."""
+    weights = sets.astype(float)
+    k, n = weights @ shown.T.astype(float), shown.sum(axis=1)
+    pairs = k * (n - k)
+    with np.errstate(invalid="ignore"):
+        return np.nanmean(np.where(pairs > 0, (weights @ ranks.T - k * (k + 1) / 2) / pairs, np.nan), axis=1)
+
+
+def _interval(
+    inside: np.ndarray, ranks: np.ndarray, shown: np.ndarray, n: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Each gene of the set has a share of the genes outside that it stands above; genes and sentences are drawn anew."""
+    scores = np.where(shown, ranks, np.nan)
+    genes, outside = (
+        scores[:, inside],
+        np.sort(np.where(np.isnan(scores[:, ~inside]), np.inf, scores[:, ~inside]), axis=1),
+    )
+    m = shown[:, ~inside].sum(axis=1)
+    above = np.full(genes.shape, np.nan)
+    for row in range(len(genes)):
+        if m[row]:
+            left, right = (np.searchsorted(outside[row, : m[row]], genes[row], side=side) for side in ("left", "right"))
+            above[row] = np.where(np.isfinite(genes[row]), (left + right) / 2 / m[row], np.nan)
+    drawn = []
+    for _ in range(n):
+        rows, columns = rng.integers(0, len(above), len(above)), rng.integers(0, above.shape[1], above.shape[1])
+        some = above[np.ix_(rows, columns)]
+        if np.isfinite(some).any():
+            drawn.append(np.nanmean(some))
+    # Of one gene nothing can be said about others of its kind.
+    low, high = np.quantile(drawn, [0.025, 0.975]) if above.shape[1] > 1 else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def baam_of_sets(
+    scores: np.ndarray, places: np.ndarray, genes: list[str], sets: dict[str, list[str]], **options
+) -> pd.DataFrame:
+    """`baam` of several sets: a row a set that has members, ``set`` first, and ``padj``, Benjamini-Hochberg over the matched nulls."""
+    rows = []
+    for name, members in sets.items():
+        inside = np.isin(genes, list(members))
+        if (inside & np.isfinite(scores).any(axis=0)).any():
+            rows.append({"set": name, **baam(scores, places, inside, name=name, **options)})
+    if not rows:
+        raise DataError(f"{', '.join(sets)}: none has a member among the {len(genes):,} genes of the sentences")
+    table = pd.DataFrame(rows)
+    table["padj"] = false_discovery_control(table["p matched"])
+    return table
+
+
+def baam_of_heads(
+    paid: np.ndarray,
+    places: np.ndarray,
+    members: np.ndarray,
+    *,
+    name: str,
+    n_permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """`baam` head by head: a row a head, ``layer`` and ``head`` (from 1) first; ``padj`` over all heads, matched.
+
+    Parameters
+    ----------
+    paid
+        Layers x heads x samples x genes.
+    """
+    rows = []
+    for layer, head in np.ndindex(paid.shape[:2]):
+        options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 200, "seed": seed}
+        found = baam(paid[layer, head], places, members, **options)
+        rows.append({"layer": layer + 1, "head": head + 1, **found})
+    table = pd.DataFrame(rows)
+    table["padj"] = false_discovery_control(table["p matched"])
+    return table

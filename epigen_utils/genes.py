@@ -1,5 +1,6 @@
 """Gene names: aliases mended, orthologs of four species with their paralogs kept apart, panels of genes with sources."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def repair(symbol: str) -> str:
 
 
 @cache
+def plain(name: str) -> str:
+    """A name without case and punctuation, which tables written by R have lost."""
+    return re.sub(r"[^a-z0-9]", ".", name.lower())
+
+
 def panels() -> dict[str, list[str]]:
     """Panels of human gene symbols, from ``data/gene_panels.gmt``, where each names its source."""
     return read_gmt(PANELS)

@@ -80,14 +80,24 @@ def ranked_genes(values: np.ndarray, y: np.ndarray, by: str) -> np.ndarray:
     spread = values.var(axis=0)
     if by == "variance":
         return np.argsort(-spread, kind="stable")
+    return np.argsort(-differences(values, y), kind="stable")
+
+
+def differences(values: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """F statistic of each gene between the classes; 0 for a gene that does not vary.
+
+    Parameters
+    ----------
+    values
+        Log2 expression, samples x genes.
+    """
     score = np.zeros(values.shape[1])
-    # A gene that varies in no class, and so in neither, has nothing to be tested.
-    able = spread > 0
+    able = values.var(axis=0) > 0
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         # A gene without spread in either class is told apart by nothing or by everything, which scikit-learn warns of.
         warnings.simplefilter("ignore", UserWarning)
         score[able] = np.nan_to_num(f_classif(values[:, able], y)[0], nan=0.0, posinf=np.finfo(float).max)
-    return np.argsort(-score, kind="stable")
+    return score
 
 
 def chosen_genes(values: np.ndarray, y: np.ndarray, by: str, n_genes: int) -> np.ndarray:

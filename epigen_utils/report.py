@@ -24,7 +24,7 @@ import pandas as pd
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from epigen_utils import claims, markup, notebooks, paths, provenance, registry
+from epigen_utils import claims, hover, markup, notebooks, paths, provenance, registry
 from epigen_utils.errors import DataError, closest
 from epigen_utils.files import sha256, write_atomically
 
@@ -296,6 +296,24 @@ def figure(
     encoded = base64.b64encode(image.read_bytes()).decode()
     plain = f'<figure><img style="max-width:100%" src="data:image/png;base64,{encoded}" alt="{html.escape(alt)}">'
     _show(myst, plain + f"<figcaption>{html.escape(markup.plain(caption))}</figcaption></figure>")
+
+
+def interactive(name: str, table: pd.DataFrame, *, caption: str, x: str, y: str, label: str, group: str = "") -> None:
+    """Show points that say their name when they are pointed at (`hover.scatter`), and keep their numbers as CSV.
+
+    Parameters
+    ----------
+    label
+        Column of the names.
+    caption
+        MyST; data in it goes through `text`.
+    """
+    page = _open()
+    path = page.results / "figures" / f"{name}.csv"
+    write_atomically(path, table.to_csv(index=False))
+    drawn = hover.scatter(table, x=x, y=y, name=label, group=group)
+    myst = f"```{{raw}} html\n{drawn}\n```\n\n{caption} {{download}}`The points as CSV <{page.link(path)}>`\n"
+    _show(myst, drawn + f"<p>{html.escape(markup.plain(caption))}</p>")
 
 
 def _code(function: Callable | None) -> str:

@@ -72,7 +72,7 @@ class Run:
     def datasets(self) -> list[str]:
         """Names or paths that its parameters give: lists, mappings (``sequences``), and each of `DATASETS` as one."""
         single = [self.parameters.get(name) for name in DATASETS]
-        lists = [*self.parameters.get("cohorts", []), *self.parameters.get("corpora", [])]
+        lists = [name for kind in ("cohorts", "corpora", "sets") for name in self.parameters.get(kind, [])]
         return [*filter(None, single), *lists, *self.parameters.get("sequences", {}).values()]
 
     @property

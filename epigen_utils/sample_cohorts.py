@@ -46,6 +46,11 @@ class SampleCohort:
         """What a fold holds out whole: experiments where there are any, else donors."""
         return self.units if self.batch is None else self.batch
 
+    @property
+    def group(self) -> str:
+        """Column of the classes."""
+        return self.adata.uns["epigen"].get("group") or "group"
+
     def sizes(self) -> dict[str, int]:
         """Samples of each class, the reference first."""
         found = pd.Series(self.y).value_counts()
@@ -199,13 +204,23 @@ def on(cohort: SampleCohort, table: np.ndarray) -> SampleCohort:
 
 def simulated(seed: int, n_changed: int, *, n: int = 16, n_genes: int = 1000) -> SampleCohort:
     """A cohort of which the truth is known, drawn by seed: negative binomial, n against n samples."""
-    groups = {"control": n, "case": n}
-    adata = simulate.negative_binomial_cohort(
-        groups=groups, reference="control", n_genes=n_genes, n_changed=n_changed, seed=seed
-    )
-    adata.uns["epigen"] = {"name": f"{n_changed} of {n_genes:,} genes changed", "species": "not applicable"}
-    table = expression.counts(adata)
-    y = adata.obs["group"].astype(str).to_numpy()
+    adata = simulate.negative_binomial_cohort(**_sizes(n, n_genes, n_changed), seed=seed)
+    return _of_simulated(adata, f"{n_changed} of {n_genes:,} genes changed")
+
+
+def with_decoys(seed: int, n_changed: int, *, n: int = 128, n_genes: int = 64) -> SampleCohort:
+    """As `simulated`, with as many genes changed by a nuisance factor (`simulate.two_factor_cohort`)."""
+    adata = simulate.two_factor_cohort(**_sizes(n, n_genes, n_changed), seed=seed)
+    return _of_simulated(adata, f"{n_changed} of {n_genes:,} genes changed, {n_changed} by a nuisance")
+
+
+def _sizes(n: int, n_genes: int, n_changed: int) -> dict[str, object]:
+    return {"groups": {"control": n, "case": n}, "reference": "control", "n_genes": n_genes, "n_changed": n_changed}
+
+
+def _of_simulated(adata: anndata.AnnData, name: str) -> SampleCohort:
+    adata.uns["epigen"] = {"name": name, "species": "not applicable"}
+    table, y = expression.counts(adata), adata.obs["group"].astype(str).to_numpy()
     return SampleCohort(adata, table.to_numpy(), list(table.columns), y, "case", adata.obs_names.to_numpy(), None)
 
 
@@ -272,13 +287,8 @@ def inside_and_outside(cohort: SampleCohort, *, n_genes: int) -> dict[str, objec
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over cohorts with Student's 95% interval: ``planted``, ``model``, ``auc``, ``auc low``, ``auc high``, ``cohorts``."""
-    rows = []
-    for (planted, model), found in table.groupby(["planted", "model"], sort=False):
-        mean, low, high = sample_scores.over_seeds(found["auc"].to_numpy())
-        row = {"planted": planted, "model": model, "auc": mean, "auc low": max(low, 0.0), "auc high": min(high, 1.0)}
-        rows.append(row | {"cohorts": len(found)})
-    return pd.DataFrame(rows)
+    """`sample_scores.over_cohorts` of `known_truth`: ``planted``, ``model``, ``auc``, ``auc low``, ``auc high``, ``cohorts``."""
+    return sample_scores.over_cohorts(table, ["planted", "model"], "auc")
 
 
 def ablation(

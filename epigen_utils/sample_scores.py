@@ -301,6 +301,21 @@ def _nested(
             yield size or every, np.sort(np.concatenate([order[: size or None] for order in orders]))
 
 
+def over_cohorts(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Means over independent cohorts with Student's 95% interval, inside [0, 1].
+
+    Returns
+    -------
+    A row a group: the columns of ``by``, ``value``'s, the same with `` low`` and `` high``, and ``cohorts``.
+    """
+    rows = []
+    for key, found in table.groupby(by, sort=False):
+        mean, low, high = over_seeds(found[value].to_numpy())
+        row = {value: mean, f"{value} low": max(low, 0.0), f"{value} high": min(high, 1.0)}
+        rows.append(dict(zip(by, key, strict=True)) | row | {"cohorts": len(found)})
+    return pd.DataFrame(rows)
+
+
 def over_seeds(values: np.ndarray) -> tuple[float, float, float]:
     """Mean over independent cohorts with Student's 95% interval."""
     values = np.asarray(values, float)

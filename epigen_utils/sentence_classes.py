@@ -274,6 +274,13 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         self.model_ = model
         return self
 
+    def untrained(self, values: pd.DataFrame, y: np.ndarray) -> "GPT2Classifier":
+        """The model that `fit` starts from, with the encoder of the same samples: the control of what was learned."""
+        self.classes_ = np.unique(np.asarray(y).astype(str))
+        self.model_, self.encoder_, self.scale_ = self.started(values, [str(name) for name in self.classes_])
+        self.model_.eval()
+        return self
+
     def started(
         self, values: pd.DataFrame, classes: Sequence[str] = ("control", "case")
     ) -> tuple[GeneSentenceModel, GeneSentenceEncoder, tuple[float, float]]:

@@ -63,11 +63,19 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         ``logits`` (sentences x classes) and ``hidden_states`` (of each layer's input and the last one's output, the last normed).
         """
         mask = input_ids != PAD if attention_mask is None else attention_mask
-        shown = self.transformer.wte(input_ids)
+        return self.classified(self.shown(input_ids, bins, values), mask, **options)
+
+    def shown(self, input_ids: torch.Tensor, bins: torch.Tensor | None, values: torch.Tensor | None) -> torch.Tensor:
+        """What the body is given of each gene, its place left out: sentences x length x width."""
+        found = self.transformer.wte(input_ids)
         if self.bins is not None:
-            shown = shown + self.bins(bins)
+            found = found + self.bins(bins)
         if self.value is not None:
-            shown = shown + self.value(values[..., None].to(shown.dtype))
+            found = found + self.value(values[..., None].to(found.dtype))
+        return found
+
+    def classified(self, shown: torch.Tensor, mask: torch.Tensor, **options) -> SequenceClassifierOutput:
+        """As `forward`, from what `shown` gives: what attributions are taken with respect to."""
         # Padding is behind the last gene, where nothing that is read looks: without it as a mask GPT-2 takes the fast kernel.
         found = self.transformer(inputs_embeds=shown, **options)
         last = mask.long().sum(dim=1) - 1
@@ -212,3 +220,22 @@ def _of_last(
     weights = torch.einsum("bqhd,bkhd->bhk", query, key.view(shape)) * attention.head_dim**-0.5
     weights = weights.float().masked_fill(~mask.bool()[:, None], -torch.inf)
     return torch.softmax(weights, dim=-1).mean(dim=1)
+
+
+def layer_attention(block: GPT2Block, states: torch.Tensor) -> torch.Tensor:
+    """Attention of one layer to one sentence without padding: heads x queries x keys; each query sees itself and what is before it.
+
+    Layer by layer, so that a large model's attention never lies in memory whole; equal to the eager kernel's
+    (tests/test_sentence_attention.py).
+
+    Parameters
+    ----------
+    states
+        Input of the layer, length x width.
+    """
+    attention = block.attn
+    query, key, _ = attention.c_attn(block.ln_1(states)).split(attention.split_size, dim=1)
+    query, key = (part.view(len(states), attention.num_heads, attention.head_dim) for part in (query, key))
+    weights = torch.einsum("qhd,khd->hqk", query, key).float() * attention.head_dim**-0.5
+    later = torch.ones(weights.shape[1:], dtype=torch.bool, device=weights.device).triu(1)
+    return torch.softmax(weights.masked_fill(later, -torch.inf), dim=-1)

@@ -17,6 +17,7 @@ from sklearn.decomposition import TruncatedSVD
 from transformers import AutoModel, AutoTokenizer
 
 from epigen_utils.errors import DataError
+from epigen_utils.genes import plain
 
 K = 6
 #: 6-mers on each side of one that count as its neighbours.
@@ -166,9 +167,9 @@ def of_cohort(cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed
     """
     adata = cohort.adata
     if fasta:
-        known = {_plain(name): sequence for name, sequence in read_fasta(fasta).items()}
+        known = {plain(name): sequence for name, sequence in read_fasta(fasta).items()}
         symbols = {str(gene): str(symbol) for gene, symbol in zip(adata.var_names, adata.var["symbol"], strict=True)}
-        found = {gene: known.get(_plain(gene), known.get(_plain(symbols[gene]), "")) for gene in cohort.genes}
+        found = {gene: known.get(plain(gene), known.get(plain(symbols[gene]), "")) for gene in cohort.genes}
         found = {gene: sequence for gene, sequence in found.items() if sequence}
         if not found:
             raise DataError(f"{fasta}: has none of the genes of {cohort.name}; name sequences by gene id or symbol")
@@ -178,10 +179,6 @@ def of_cohort(cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed
     else:
         return None
     return gene_vectors(found, dnabert_vectors(dnabert) if dnabert else learned_vectors(found, seed=seed))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", ".", name.lower())
 
 
 def simulated(

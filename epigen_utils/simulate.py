@@ -69,12 +69,51 @@ def _planted(
 
 
 def _negative_binomial(
-    mean: np.ndarray, truth: pd.DataFrame, labels: np.ndarray, dispersion: float, rng: np.random.Generator
+    mean: np.ndarray,
+    truth: pd.DataFrame,
+    labels: np.ndarray,
+    dispersion: float,
+    rng: np.random.Generator,
+    *,
+    more: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """Counts, samples x genes, of libraries that vary two-fold in size."""
+    """Counts, samples x genes, of libraries that vary two-fold in size; ``more`` log2 fold changes are of the samples themselves."""
     depth = 2 ** rng.uniform(-0.5, 0.5, len(labels))
-    mu = depth[:, None] * mean * 2 ** truth[labels].to_numpy().T
+    mu = depth[:, None] * mean * 2 ** (truth[labels].to_numpy().T + more)
     return rng.poisson(rng.gamma(1 / dispersion, dispersion * mu)).astype(np.int64)
+
+
+def two_factor_cohort(
+    *, groups: dict[str, int], reference: str, n_genes: int = 64, n_changed: int = 16, seed: int = 0
+) -> anndata.AnnData:
+    """Bulk counts in which as many genes differ by group as by a nuisance factor that has nothing to do with it.
+
+    Both kinds of genes are drawn alike (`negative_binomial_cohort`, log2 fold changes of 0.5 to 2 up or down), so that neither their mean
+    nor their variance tells them apart: what finds one kind above the other has to have learned it from the labels.
+
+    Returns
+    -------
+    As `negative_binomial_cohort`; ``obs["nuisance"]`` is present in half of each group, and the truth has a column for it.
+
+    Raises
+    ------
+    ValueError
+        If the reference is not one of the groups.
+    """
+    _check_reference(reference, groups)
+    rng = np.random.default_rng(seed)
+    mean, truth = _planted(rng, groups, reference, n_genes, 0)
+    labels = np.repeat(list(groups), list(groups.values()))
+    nuisance = np.concatenate([rng.permutation(np.arange(n) % 2) for n in groups.values()]).astype(bool)
+    truth["nuisance"] = 0.0
+    order = rng.permutation(n_genes)
+    for place, column in enumerate([name for name in truth.columns if name != reference]):
+        changed = order[place * n_changed : (place + 1) * n_changed]
+        effects = rng.choice([-1, 1], n_changed) * rng.uniform(0.5, 2, n_changed)
+        truth.iloc[changed, truth.columns.get_loc(column)] = effects
+    by_nuisance = np.where(nuisance, 1.0, 0.0)[:, None] * truth["nuisance"].to_numpy()
+    counts = _negative_binomial(mean, truth, labels, 0.1, rng, more=by_nuisance)
+    return _cohort(counts, truth, {"group": labels, "nuisance": np.where(nuisance, "present", "absent")})
 
 
 def cohort_of_species(

@@ -132,7 +132,8 @@ def fit(
     wanted |= {"model": json.loads(model.config.to_json_string(use_diff=True))}
     _forget_others(output_dir, wanted)
     if (output_dir / "model").is_dir():
-        finished = type(model).from_pretrained(output_dir / "model", local_files_only=True)
+        with _quiet():
+            finished = type(model).from_pretrained(output_dir / "model", local_files_only=True)
         model.load_state_dict(finished.state_dict())
         return pd.read_csv(output_dir / "history.csv")
     arguments = TrainingArguments(

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import attention, models, vocabularies
+from epigen_utils import attention, evaluation, models, vocabularies
 
 VOCABULARY = vocabularies.of_medians({f"ENSG{i:011d}": 1.0 for i in range(60)}, name="v")
 
@@ -98,3 +98,30 @@ def test_coexpression_finds_what_goes_together():
     regulon.iloc[[2, 3], 0] = 1.0
     regulon.iloc[4, 1] = -1.0
     assert attention.coexpression(values, names, regulon) > 0.95
+
+
+def test_baam_is_the_mean_auroc_over_sentences():
+    rng = np.random.default_rng(0)
+    scores, places = rng.random((5, 30)), np.tile(np.arange(30) / 30, (5, 1))
+    members = np.arange(30) % 4 == 0
+    scores[0, 3], scores[2, 4] = np.nan, np.nan
+    expected = []
+    for row in scores:
+        shown = np.isfinite(row)
+        expected.append(evaluation.auc(row[shown], members[shown]))
+    found = attention.baam(scores, places, members, n_permutations=99)
+    assert found["baam"] == pytest.approx(np.mean(expected))
+    assert found["low"] < found["baam"] < found["high"]
+    assert found["random"] == pytest.approx(0.5, abs=0.03)
+    assert np.isnan(attention.baam(scores, places, np.arange(30) == 5, n_permutations=9)["low"])
+
+
+def test_baam_of_heads_finds_the_head_that_looks():
+    rng = np.random.default_rng(0)
+    paid, places = rng.random((2, 3, 8, 60)), np.argsort(np.argsort(rng.random((8, 60)), axis=1), axis=1) / 60
+    members = np.arange(60) < 10
+    paid[1, 2, :, :10] += 0.6
+    table = attention.baam_of_heads(paid, places, members, name="set")
+    best = table.loc[table["baam"].idxmax()]
+    assert (best["layer"], best["head"]) == (2, 3)
+    assert (table["padj"] < 0.05).sum() == 1

@@ -54,7 +54,9 @@ def with_small_models(copy: Path) -> None:
             for values in its_runs.values():
                 for name in [name for name, value in values.items() if isinstance(value, int | float)]:
                     del values[name]
-        if notebook.startswith(("epilepsy/06", "epilepsy/07", "epilepsy/08", "epilepsy/09")):
+        if notebook.startswith(
+            ("epilepsy/06", "epilepsy/07", "epilepsy/08", "epilepsy/09", "epilepsy/10", "epilepsy/11")
+        ):
             plan[notebook] = {name: {} for name in its_runs}
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
 
@@ -453,6 +455,21 @@ def test_the_gene_table_is_searched_and_sorted_from_a_file(browser, site):
     box.get_by_text("16 to 30 of").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert errors == []
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1366, 390])
+def test_points_say_their_names_from_a_file(browser, site, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto((site / "epilepsy" / "11_attention.html").as_uri())
+    point = page.locator("svg.epigen-hover .point").last
+    said = point.locator("text")
+    assert not said.is_visible()
+    point.locator("circle").hover()
+    said.wait_for()
+    name, values = said.text_content().rsplit(": ", 1)
+    assert name
+    assert len([float(value) for value in values.split(", ")]) == 2
     page.close()
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from epigen_utils import datasets, designs, differential, genes, simulate
@@ -124,3 +125,16 @@ def test_a_corpus_has_the_lengths_of_genecorpus_and_a_network_that_shows():
     assert np.mean(linked) > np.mean(free) + 0.1
     again = simulate.cell_corpus(n_cells=1500, seed=4)
     assert (again.layers["counts"] != counts).nnz == 0
+
+
+def test_decoys_vary_as_much_as_what_makes_the_class():
+    groups = {"control": 200, "case": 200}
+    adata = simulate.two_factor_cohort(groups=groups, reference="control", seed=1)
+    truth, nuisance = adata.varm["log2_fold_change"], adata.obs["nuisance"] == "present"
+    assert ((truth["case"] != 0) & (truth["nuisance"] != 0)).sum() == 0
+    assert (truth["case"] != 0).sum() == (truth["nuisance"] != 0).sum() == 16
+    assert pd.crosstab(adata.obs["group"], nuisance).to_numpy().tolist() == [[100, 100], [100, 100]]
+    logs = np.log2(adata.layers["counts"] + 1)
+    for column, present in (("case", (adata.obs["group"] == "case").to_numpy()), ("nuisance", nuisance.to_numpy())):
+        found = logs[present].mean(axis=0) - logs[~present].mean(axis=0)
+        assert np.corrcoef(found, truth[column])[0, 1] > 0.95

@@ -1,0 +1,209 @@
+"""Plots of attention, alignment and attribution; each takes an axes and gives it back, but for the clustered heat map."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from epigen_utils import style
+
+
+def by_place(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
+    """Attention along the sentence, a line a model; `sentence_attention.by_place`."""
+    for (name, found), colour, marker in zip(tables.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        ax.plot(found["place"], found["attention"], marker + "-", color=colour, markersize=4, label=name)
+    ax.axhline(1, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.set(xlim=(0, 1), ylim=(0, None), xlabel="place in the sentence (0 first)", ylabel="attention, 1 is even")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def grid(
+    ax: Axes,
+    table: pd.DataFrame,
+    *,
+    value: str,
+    label: str,
+    centre: float | None = None,
+    marks: str = "",
+) -> Axes:
+    """A value a head, layers down and heads across; cells whose ``marks`` column is below 0.05 have a star."""
+    wide = table.pivot(index="layer", columns="head", values=value)
+    spread = np.nanmax(np.abs(wide.to_numpy() - (centre or 0))) or 1.0
+    ends = {} if centre is None else {"vmin": centre - spread, "vmax": centre + spread}
+    image = ax.imshow(wide, aspect="auto", cmap="viridis" if centre is None else style.DIVERGING, **ends)
+    stars = table.pivot(index="layer", columns="head", values=marks) < 0.05 if marks else None
+    box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.0}
+    for y, x in np.ndindex(wide.shape):
+        # Numbers where there is room for them, stars always.
+        said = f"{wide.iat[y, x]:.2f}" if wide.size <= 64 else ""
+        if said := said + ("*" if stars is not None and stars.iat[y, x] else ""):
+            ax.text(x, y, said, ha="center", va="center", fontsize=8, bbox=box)
+    ax.set_xticks(range(wide.shape[1]), wide.columns)
+    ax.set_yticks(range(wide.shape[0]), wide.index)
+    ax.set(xlabel="head", ylabel="layer")
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, label=label, pad=0.02)
+    return ax
+
+
+def alignment(ax: Axes, table: pd.DataFrame) -> Axes:
+    """BAAM of gene sets with its interval, and the means of both nulls; `attention.baam_of_sets`."""
+    place = np.arange(len(table))
+    ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.hlines(place, table["low"], table["high"], color=style.PALETTE[2], linewidth=2)
+    ax.plot(table["baam"], place, "o", color=style.PALETTE[2], label="BAAM, 95% interval")
+    ax.plot(table["matched"], place, "x", color=style.HIGHLIGHT, markeredgewidth=2, label="sets at the same places")
+    names = [f"{row['set']} ({row['genes']})" for row in table.to_dict("records")]
+    ax.set_yticks(place, names)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="probability that a gene of the set gets more attention")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, fontsize=7)
+    return ax
+
+
+def aligned(ax: Axes, table: pd.DataFrame) -> Axes:
+    """BAAM of both halves of a set, a dot a seed, by what the model was trained with; crosses are sets at the same places.
+
+    Parameters
+    ----------
+    table
+        ``model``, ``half``, ``baam`` and ``matched``.
+    """
+    kinds = list(dict.fromkeys(table["model"]))
+    halves = zip(table.groupby("half", sort=False), style.PALETTE[1:], (-0.14, 0.14), strict=False)
+    for (half, found), colour, shift in halves:
+        at = found["model"].map(kinds.index) + shift
+        ax.plot(at - 0.04, found["baam"], "o", color=colour, alpha=0.8, label=half)
+        ax.plot(at + 0.04, found["matched"], "x", color=colour, label=f"{half}: sets at the same places")
+    ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.set_xticks(range(len(kinds)), kinds)
+    ax.set(ylim=(0, 1.04), xlim=(-0.5, len(kinds) - 0.5), ylabel="BAAM, last layer")
+    ax.legend(fontsize=7, loc="lower left", ncols=2)
+    return ax
+
+
+def agreement(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Spearman correlations of ways to score genes; `attribution.agreement`."""
+    image = ax.imshow(table, cmap=style.DIVERGING, vmin=-1, vmax=1)
+    for y, x in np.ndindex(table.shape):
+        if np.isfinite(table.iat[y, x]):
+            shade = "white" if abs(table.iat[y, x]) > 0.6 else "black"
+            ax.text(x, y, f"{table.iat[y, x]:.2f}", ha="center", va="center", fontsize=7, color=shade)
+    ax.set_xticks(range(len(table)), table.columns, rotation=45, ha="right", fontsize=8)
+    ax.set_yticks(range(len(table)), table.index, fontsize=8)
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, label="Spearman correlation", pad=0.02)
+    return ax
+
+
+def recovery(ax: Axes, table: pd.DataFrame) -> Axes:
+    """AUROC of planted genes by way and model, with intervals; `attribution_checks.over_cohorts`."""
+    ways = list(dict.fromkeys(table["way"]))
+    models = {
+        "trained": (style.PALETTE[2], "o"),
+        "random weights": (style.PALETTE[0], "s"),
+        "no model": (style.PALETTE[1], "D"),
+    }
+    for (model, (colour, marker)), shift in zip(models.items(), (-0.15, 0.15, 0.0), strict=True):
+        found = table[table["model"] == model]
+        place = found["way"].map(ways.index) + shift
+        ax.hlines(place, found["auroc low"], found["auroc high"], color=colour, linewidth=2)
+        ax.plot(found["auroc"], place, marker, color=colour, label=model)
+    ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(ways)), ways)
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1.02), xlabel="AUROC of the genes that make the class")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, fontsize=7)
+    return ax
+
+
+def ranked(ax: Axes, places: pd.DataFrame, names: pd.Series, *, n: int) -> Axes:
+    """Genes by their places in several ways: the nearer to the first, the larger and darker the dot.
+
+    Parameters
+    ----------
+    places
+        Genes x ways, 1 first (`biomarkers.ranks`); genes are drawn in the order given.
+    n
+        Genes that were ranked.
+    """
+    for x, way in enumerate(places.columns):
+        share = 1 - (places[way] - 1) / max(n - 1, 1)
+        shown = share.fillna(0)
+        ax.scatter(
+            [x] * len(places), range(len(places)), s=12 + 150 * shown**3, c=shown, cmap="viridis_r", vmin=0, vmax=1
+        )
+    ax.set_xticks(range(places.shape[1]), places.columns, rotation=45, ha="right", fontsize=8)
+    ax.set_yticks(range(len(places)), [str(names.get(gene, gene)) for gene in places.index], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(-0.6, places.shape[1] - 0.4)
+    ax.tick_params(length=0)
+    return ax
+
+
+def pairs(table: pd.DataFrame, *, label: str) -> Figure:
+    """Gene-gene attention, looking genes down and looked-at genes across, both clustered by Ward linkage.
+
+    Parameters
+    ----------
+    table
+        Genes x genes, named; 1 is what even attention gives, NaN (grey, for the trees as if even) where no gene follows the other.
+    """
+    logs = np.log2(table.clip(lower=1e-3)).fillna(0)
+    limit = float(np.quantile(np.abs(logs.to_numpy()), 0.98)) or 1.0
+    size = 2.6 + 0.17 * len(table)
+    # clustermap lays its axes out itself.
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        drawn = sns.clustermap(
+            logs,
+            method="ward",
+            cmap=style.DIVERGING,
+            vmin=-limit,
+            vmax=limit,
+            mask=table.isna(),
+            figsize=(size + 0.6, size),
+            dendrogram_ratio=0.1,
+            cbar_pos=(0.0, 0.88, 0.02, 0.1),
+            cbar_kws={"label": label},
+            xticklabels=True,
+            yticklabels=True,
+        )
+    drawn.ax_heatmap.set_facecolor("#bbbbbb")
+    drawn.ax_cbar.tick_params(labelsize=7)
+    drawn.ax_cbar.yaxis.label.set_size(7)
+    drawn.ax_heatmap.tick_params(axis="both", labelsize=6, length=0)
+    drawn.ax_heatmap.set(xlabel="looked at", ylabel="looking")
+    return drawn.figure
+
+
+def calls(ax: Axes, table: pd.DataFrame, *, by: str) -> Axes:
+    """How often each null calls what is not there; `baam_checks.rejections`."""
+    groups = list(dict.fromkeys(table[by]))
+    for (null, found), colour, shift in zip(
+        table.groupby("null", sort=False), style.PALETTE[1:], (-0.1, 0.1), strict=False
+    ):
+        at = found[by].map(groups.index) + shift
+        ax.vlines(at, found["low"], found["high"], color=colour, linewidth=2)
+        ax.plot(at, found["share"], "o", color=colour, label=f"{null} sets")
+    ax.axhline(0.05, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.set_xticks(range(len(groups)), groups)
+    ax.set(ylim=(0, 1.02), xlim=(-0.5, len(groups) - 0.5), ylabel="share called at 5%")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def sizes(ax: Axes, table: pd.DataFrame) -> Axes:
+    """BAAM of random sets by their size: a dot a set; `baam_checks.by_size`."""
+    rng = np.random.default_rng(0)
+    groups = sorted(set(table["size"]))
+    at = table["size"].map(groups.index) + rng.uniform(-0.18, 0.18, len(table))
+    ax.plot(at, table["baam"], ".", color=style.PALETTE[2], alpha=0.5)
+    ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.set_xticks(range(len(groups)), [f"{size:g}" for size in groups])
+    ax.set(ylim=(0, 1.02), xlabel="genes of the set", ylabel="BAAM of random sets")
+    return ax

@@ -1,0 +1,96 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from epigen_utils import attribution
+from epigen_utils.errors import DataError
+from epigen_utils.sentence_classes import GPT2Classifier, collated
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    values = pd.DataFrame(rng.uniform(1, 9, (40, 16)), [f"s{i}" for i in range(40)], [f"g{i}" for i in range(16)])
+    y = np.repeat(["a", "b"], 20)
+    values.iloc[20:, 2] += 6
+    # Sentences of different lengths.
+    values.iloc[::10, 5] = 0
+    return GPT2Classifier(folder=tmp_path_factory.mktemp("m")).fit(values, y), values
+
+
+def test_integrated_gradients_add_up_to_the_margin(made):
+    """Sundararajan et al. 2017, proposition 1."""
+    classifier, values = made
+    given = attribution.integrated_gradients(classifier, values, "b", background=values, steps=64)
+    whole = attribution.margins(classifier, values, "b")
+    assert given.isna().sum().sum() == 4
+    start = attribution.averages(classifier, values)
+    for place, row in enumerate(classifier.encoder_.encode(values)):
+        ids = torch.tensor(row["input_ids"])
+        with torch.no_grad():
+            logits = classifier.model_.classified(start[ids][None], (ids > 0)[None]).logits
+        even = float(attribution.margin(classifier, logits, "b"))
+        assert given.iloc[place].sum() == pytest.approx(whole[place] - even, abs=0.02 * np.ptp(whole))
+
+
+def test_attributions_start_from_each_genes_own_average(made):
+    classifier, values = made
+    start = attribution.averages(classifier, values)
+    sums = np.zeros(start.shape[1])
+    encoded = classifier.encoder_.encode(values)
+    for row in encoded:
+        with torch.no_grad():
+            sums += classifier.model_.shown(**collated([row], classifier.scale_))[0, row["input_ids"].index(3)].numpy()
+    np.testing.assert_allclose(start[3], sums / len(encoded), rtol=1e-4, atol=1e-5)
+
+
+def test_where_a_position_shows_a_gene_alone_they_start_from_the_average_of_all(tmp_path):
+    rng = np.random.default_rng(0)
+    values = pd.DataFrame(rng.uniform(1, 9, (6, 8)), columns=[f"g{i}" for i in range(8)])
+    classifier = GPT2Classifier(shown="rank", folder=tmp_path).untrained(values, np.repeat(["a", "b"], 3))
+    start = attribution.averages(classifier, values)
+    np.testing.assert_allclose(start[1], start[2])
+
+
+def test_gradient_times_input_is_the_slope_at_the_sentence(made):
+    classifier, values = made
+    whole = attribution.integrated_gradients(classifier, values, "b", background=values, steps=64)
+    slope = attribution.gradient_x_input(classifier, values, "b", background=values)
+    assert slope.shape == whole.shape
+    assert slope.notna().equals(whole.notna())
+    opposite = attribution.gradient_x_input(classifier, values, "a", background=values)
+    np.testing.assert_allclose(slope, -opposite, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", attribution.OCCLUSIONS)
+def test_occlusion_asks_the_model_again(made, how):
+    classifier, values = made
+    given = attribution.occlusion(classifier, values, "b", background=values, how=how)
+    changed = values.copy()
+    changed.iloc[27, 2] = values["g2"].mean() if how == "mean" else 0.0
+    before, after = (attribution.margins(classifier, table, "b")[27] for table in (values, changed))
+    assert given.iloc[27, 2] == pytest.approx(before - after, abs=1e-5)
+    assert np.isnan(given.iloc[0, 5])
+
+
+def test_importance_is_the_mean_of_absolute_attributions():
+    table = pd.DataFrame({"a": [1.0, -3.0], "b": [np.nan, 2.0]})
+    assert attribution.importance(table).to_dict() == {"a": 2.0, "b": 2.0}
+
+
+def test_mistakes(made):
+    classifier, values = made
+    with pytest.raises(DataError, match="occlusion 'men': did you mean 'mean'"):
+        attribution.occlusion(classifier, values, "b", background=values, how="men")
+    with pytest.raises(DataError, match="class 'c': known: a, b"):
+        attribution.margins(classifier, values, "c")
+
+
+def test_agreement_stability_and_recovery():
+    scores = pd.DataFrame({"one": [1.0, 2, 3, 4], "other": [4.0, 3, 2, 1]}, list("wxyz"))
+    assert attribution.agreement(scores).loc["one", "other"] == -1
+    assert attribution.recovered(scores, {"z"}).tolist() == [1.0, 0.0]
+    stable = attribution.stability([scores["one"], scores["one"], scores["other"]])
+    assert stable == {"mean": pytest.approx(-1 / 3), "low": -1.0, "high": 1.0, "pairs": 3}
+    assert attribution.stability([scores["one"]])["pairs"] == 0

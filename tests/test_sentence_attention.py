@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from epigen_utils import models, sentence_attention
+from epigen_utils.sentence_classes import GPT2Classifier, collated
+
+
+def samples(n=6, n_genes=20, seed=0):
+    rng = np.random.default_rng(seed)
+    values = pd.DataFrame(
+        rng.uniform(1, 9, (n, n_genes)), [f"s{i}" for i in range(n)], [f"g{i}" for i in range(n_genes)]
+    )
+    return values, np.repeat(["a", "b"], n // 2)
+
+
+@pytest.fixture
+def untrained():
+    values, y = samples()
+    # One gene that only some samples express, so that sentences differ in length.
+    values.iloc[::2, 3] = 0
+    return GPT2Classifier().untrained(values, y), values
+
+
+def eager(made, row):
+    with models.attending(made.model_, "eager"), torch.no_grad():
+        batch = collated([row], made.scale_)
+        shown = made.model_.shown(**batch)
+        return [x[0] for x in made.model_.transformer(inputs_embeds=shown, output_attentions=True).attentions]
+
+
+def test_attention_is_the_eager_kernels(untrained):
+    made, values = untrained
+    found = sentence_attention.read(made, values)
+    for place, row in enumerate(made.encoder_.encode(values)):
+        columns, layers = np.array(row["input_ids"]) - 1, eager(made, row)
+        for layer, weights in enumerate(layers):
+            expected = weights[:, -1].numpy() * len(columns)
+            np.testing.assert_allclose(found.paid[layer, :, place, columns].T, expected, rtol=1e-4, atol=1e-5)
+    assert np.isnan(found.paid[:, :, 0, 3]).all()
+    assert np.isfinite(found.paid[:, :, 1, 3]).all()
+
+
+def test_rollout_against_the_whole_product(untrained):
+    made, values = untrained
+    found = sentence_attention.read(made, values)
+    row = made.encoder_.encode(values)[0]
+    whole = torch.eye(len(row["input_ids"]))
+    for weights in eager(made, row):
+        whole = (0.5 * weights.mean(dim=0) + 0.5 * torch.eye(len(whole))) @ whole
+    columns = np.array(row["input_ids"]) - 1
+    np.testing.assert_allclose(found.rolled[0, columns], whole[-1] * len(whole), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.nansum(found.rolled, axis=1), np.isfinite(found.places).sum(axis=1), rtol=1e-4)
+
+
+def test_pairs_are_of_genes_that_follow_and_average_to_even_attention(untrained):
+    made, values = untrained
+    found = sentence_attention.read(made, values)
+    assert np.nanmin(found.pairs) >= 0
+    assert found.pairs.shape == (20, 20)
+    # The first gene of a sentence sees itself alone.
+    top = values.iloc[1].to_numpy().argmax()
+    assert np.isfinite(found.pairs[top, top])
+
+
+def test_place_is_taken_out_where_it_is_all_there_is():
+    rng = np.random.default_rng(0)
+    places = np.argsort(np.argsort(rng.random((40, 100)), axis=1), axis=1) / 100
+    scores = np.exp(-3 * places)
+    left = sentence_attention.beyond_place(scores, places)
+    assert np.abs(left.mean(axis=0)).max() < 0.05
+    scores[:, 7] *= 4
+    assert sentence_attention.beyond_place(scores, places).mean(axis=0).argmax() == 7
+    assert sentence_attention.by_place(np.exp(-3 * places), places)["attention"].is_monotonic_decreasing
+
+
+def test_tables_of_genes_layers_and_heads(untrained):
+    made, values = untrained
+    found = sentence_attention.read(made, values)
+    genes = sentence_attention.of_genes(found)
+    assert list(genes.columns) == ["gene", "samples", "place", "attention", "beyond place", "rollout"]
+    assert genes.set_index("gene").loc["g3", "samples"] == 3
+    assert list(sentence_attention.top_by_layer(found, n=4).columns) == ["place", "layer 1", "layer 2"]
+    heads = sentence_attention.heads(found)
+    assert len(heads) == 8
+    assert heads["width"].between(0, 1).all()
+    even = sentence_attention.Attention(
+        found.genes, found.places, np.where(np.isnan(found.paid), np.nan, 1.0), found.rolled, found.pairs
+    )
+    np.testing.assert_allclose(sentence_attention.heads(even)[["width", "front"]], 1.0, rtol=1e-6)
+
+
+def test_the_mean_of_models(untrained):
+    made, values = untrained
+    found = sentence_attention.read(made, values)
+    other = sentence_attention.Attention(found.genes, found.places, 3 * found.paid, found.rolled, found.pairs)
+    np.testing.assert_allclose(sentence_attention.mean_of([found, other]).paid, 2 * found.paid)
