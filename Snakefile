@@ -7,11 +7,15 @@
 import json
 import sys
 
-from epigen_utils import paths, runs
+from epigen_utils import paths, reads, runs
 
 PROFILE = config.get("profile", "demo")
 OWN = config.get("own")
 PLAN = runs.without_missing_tools(runs.plan(PROFILE, OWN))
+# From reads to counts, for each run that has a sample sheet; the name of its rules begins with the run's.
+PIPELINES = {
+    run.rule + "_": reads.of_run(run.parameters, run.reads) for run in PLAN if run.reads
+}
 CLAIMS = paths.RESULTS / PROFILE / "claims.csv"
 CLAIMS_TABLE = paths.GENERATED / "claims.md"
 HAND_WRITTEN = sorted(
@@ -26,11 +30,14 @@ rule all:
         paths.SITE / "index.html",
 
 
+include: "workflow/reads.smk"
+
+
 for run in PLAN:
 
     rule:
-        name: run.key.replace("/", "_").replace("-", "_")
-        input: run.inputs, runs.after(run, PLAN)
+        name: run.rule
+        input: run.inputs, runs.after(run, PLAN), PIPELINES[run.rule + "_"].results if run.reads else []
         output: run.executed, run.metrics
         params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable
         threads: run.needs.threads

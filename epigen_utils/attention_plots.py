@@ -156,7 +156,7 @@ def pairs(table: pd.DataFrame, *, label: str) -> Figure:
     """
     logs = np.log2(table.clip(lower=1e-3)).fillna(0)
     limit = float(np.quantile(np.abs(logs.to_numpy()), 0.98)) or 1.0
-    size = 2.6 + 0.17 * len(table)
+    size = 2.6 + 0.2 * len(table)
     # clustermap lays its axes out itself.
     with plt.rc_context({"figure.constrained_layout.use": False}):
         drawn = sns.clustermap(
@@ -176,7 +176,7 @@ def pairs(table: pd.DataFrame, *, label: str) -> Figure:
     drawn.ax_heatmap.set_facecolor("#bbbbbb")
     drawn.ax_cbar.tick_params(labelsize=7)
     drawn.ax_cbar.yaxis.label.set_size(7)
-    drawn.ax_heatmap.tick_params(axis="both", labelsize=6, length=0)
+    drawn.ax_heatmap.tick_params(axis="both", labelsize=7.5, length=0)
     drawn.ax_heatmap.set(xlabel="looked at", ylabel="looking")
     return drawn.figure
 

@@ -1,11 +1,9 @@
 """epigen: check a data set, build the book, list and fetch data, show the claims. It passes on; it computes nothing."""
 
-import ctypes
 import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from epigen_utils import paths, progress, registry, runs
+from epigen_utils import paths, processes, progress, registry, runs
 from epigen_utils.errors import DataError, closest
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -29,6 +27,14 @@ Donor = Annotated[str, typer.Option(help="Column that says which donor each samp
 Metadata = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
 Species = Annotated[str, typer.Option(help="Such as mus_musculus; for orthologs, where the gene ids do not tell.")]
 GenesIn = Annotated[str, typer.Option(help="rows or columns of your file; found out where it is not given.")]
+Sheet = Annotated[
+    str, typer.Option(help="A sample sheet of FASTQ files: counts are made of them, then the book's part on these.")
+]
+Genome = Annotated[str, typer.Option(help="Of the reads: a name (epigen data list --kind reference), or a FASTA file.")]
+Gtf = Annotated[str, typer.Option(help="Annotation of a genome that is given as a FASTA file.")]
+Aligner = Annotated[str, typer.Option(help="star, or parabricks on a GPU.")]
+Index = Annotated[str, typer.Option(help="A STAR index of this genome that was made before.")]
+Adapter = Annotated[str, typer.Option(help="What adapters begin with, or auto; Illumina's by default.")]
 Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at which size.")]
 
 
@@ -69,6 +75,12 @@ def build(
     donor: Donor = "",
     species: Species = "",
     genes_in: GenesIn = "",
+    sheet: Sheet = "",
+    genome: Genome = "",
+    gtf: Gtf = "",
+    aligner: Aligner = "",
+    index: Index = "",
+    adapter: Adapter = "",
     only: Annotated[
         str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")
     ] = "",
@@ -84,10 +96,17 @@ def build(
         own |= {"group": group, "reference": reference, "donor": donor, "species": species}
         own |= {"genes_in": genes_in}
         check(own["dataset"], own["metadata"], group, reference, donor, genes_in, "groups")
+    elif sheet:
+        files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
+        own = {key: str(Path(value).resolve()) if Path(value).exists() else value for key, value in files.items()}
+        own |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
     elif any((metadata, group, reference, donor, species, genes_in)):
         raise DataError("epigen build: options about a data set go with --dataset; give it")
+    if any((genome, gtf, aligner, index, adapter)) and not sheet:
+        raise DataError("epigen build: options about reads go with --sheet; give it")
     planned = runs.plan(profile, own or None)
     _bring_tools(planned)
+    _at_the_door(planned, only)
     targets = [str(paths.SITE / "index.html")]
     if only:
         chosen = [run for run in planned if run.key == only]
@@ -128,11 +147,25 @@ def _bring_tools(planned: list[runs.Run]) -> None:
         )
 
 
+def _at_the_door(planned: list[runs.Run], only: str) -> None:
+    """Say what each pipeline from reads to counts needs, and refuse what cannot be."""
+    from epigen_utils import reads
+
+    kept = {run.key for run in runs.without_missing_tools(planned)}
+    for run in planned:
+        # Reads of the user's are what was asked for: without the tools nothing of it can be done.
+        asked = run.parameters.get("sheet") not in registry.registry()
+        if run.reads and (asked or run.key in kept) and only in ("", run.key):
+            said = reads.door(reads.of_run(run.parameters, run.reads), run.key)
+            if not run.metrics.exists():
+                print(f"epigen: {said}", file=sys.stderr)
+
+
 def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor: str) -> None:
     """Run Snakemake under a lock of our own, so that its own may be cleared after a build that was killed."""
     paths.BUILD.mkdir(exist_ok=True)
     if "MAKELEVEL" in os.environ:
-        runs.stay_with(os.getppid())
+        processes.stay_with(os.getppid())
     with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a") as jobs:
         try:
             fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,7 +192,12 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
         command += ["--config", f"profile={profile}", *([f"own={json.dumps(own)}"] if own else [])]
         command += ["--workflow-profile", executor] if executor else ["--cores", str(cores)]
         environment = os.environ | {"EPIGEN_BUILD_PID": str(os.getpid())}
-        run = {"env": environment, "cwd": paths.ROOT, "pass_fds": [jobs.fileno()], "preexec_fn": _die_with_parent}
+        run = {
+            "env": environment,
+            "cwd": paths.ROOT,
+            "pass_fds": [jobs.fileno()],
+            "preexec_fn": processes.die_with_parent,
+        }
         if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
             subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **run)
         command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *targets]
@@ -179,12 +217,6 @@ def _cause(log: str) -> str:
     """The line of Snakemake's log that says why it stopped."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return next((line for line in lines if "Error" in line or "Exception" in line), lines[-1] if lines else "no output")
-
-
-def _die_with_parent() -> None:
-    """On Linux, ask the kernel to end Snakemake with the build that started it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @app.command()
@@ -220,9 +252,9 @@ def site(profile: Profile = "demo", own: str = "{}") -> None:
 
     given = json.loads(own)
     if "EPIGEN_BUILD_PID" in os.environ:
-        runs.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
+        processes.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
     planned = runs.without_missing_tools(runs.plan(profile, given or None))
-    book.build(planned, runs.own_name(given["dataset"]) if given else "")
+    book.build(planned, runs.own_name(given.get("sheet") or given["dataset"]) if given else "")
 
 
 @data.command("list")

@@ -59,6 +59,13 @@ def parameters(source: Path) -> dict[str, str]:
     return found
 
 
+def title(source: Path) -> str:
+    """The first heading of a notebook."""
+    return (
+        next(cell.source for cell in _read(source).cells if cell.cell_type == "markdown").splitlines()[0].lstrip("# ")
+    )
+
+
 def modules(source: Path, *, simulated: bool = False) -> list[Path]:
     """Files of the helper package that a notebook depends on: what it imports, and what that imports at its top.
 

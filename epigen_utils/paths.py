@@ -28,6 +28,9 @@ BOOK = ROOT / "book"
 TOC = BOOK / "_toc.yml"
 GENERATED = BOOK / "_generated"
 
+#: Rules from a sample sheet to counts, which the Snakefile includes.
+READS_RULES = ROOT / "workflow" / "reads.smk"
+
 #: What runs leave: <profile>/<paper>/<NN_slug>/<run>/.
 RESULTS = ROOT / "results"
 

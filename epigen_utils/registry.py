@@ -22,11 +22,11 @@ import pooch
 import requests
 import yaml
 
-from epigen_utils import download, geo, paths
+from epigen_utils import checksums, download, geo, paths
 from epigen_utils.errors import DataError, Unreachable, closest
 from epigen_utils.files import locked, sha256, write_atomically
 
-KINDS = ("bulk", "cells", "annotation", "model", "reads")
+KINDS = ("bulk", "cells", "annotation", "model", "reads", "reference")
 SOURCES = ("bundled", "package", "url", "geo", "mirror", "simulated")
 
 
@@ -43,6 +43,7 @@ class File:
     args: dict = dataclasses.field(default_factory=dict)  # its arguments
     origin: str = ""
     sha256: str | None = None
+    checksums: str = ""  # https://... of the publisher's list of checksums, for a file too large to have been seen here
 
     @property
     def source(self) -> str:
@@ -231,6 +232,8 @@ def _from_mirror(spec: File) -> Path | None:
 
 def _from_url(spec: File, target: Path, expected: str | None) -> None:
     _download(spec.url, target, expected)
+    if spec.checksums and expected is None:
+        checksums.check(target, spec.filename, _text_of(spec.checksums), spec.checksums)
     if spec.sha256 is None:
         write_atomically(_record(target), sha256(target))
 
@@ -253,6 +256,15 @@ def _download(url: str, target: Path, expected: str | None) -> None:
     except requests.RequestException as error:
         mend = "check the address" if isinstance(error, requests.HTTPError) else "retry: it goes on where it broke off"
         raise Unreachable(f"{url}: cannot be downloaded ({type(error).__name__}); {mend}") from None
+
+
+def _text_of(url: str) -> str:
+    try:
+        answer = requests.get(url, timeout=60)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise Unreachable(f"{url}: cannot be downloaded ({type(error).__name__}); retry") from None
+    return answer.text
 
 
 def _record(target: Path) -> Path:

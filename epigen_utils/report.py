@@ -316,6 +316,11 @@ def interactive(name: str, table: pd.DataFrame, *, caption: str, x: str, y: str,
     _show(myst, drawn + f"<p>{html.escape(markup.plain(caption))}</p>")
 
 
+def attached(path: Path, text: str) -> None:
+    """Offer a file that another program wrote, as a download."""
+    _show(f"{{download}}`{text} <{_open().link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
+
+
 def _code(function: Callable | None) -> str:
     """The notebook cell that is running, and the function that draws."""
     shell = get_ipython()

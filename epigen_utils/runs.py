@@ -13,17 +13,16 @@ import os
 import re
 import shutil
 import sys
-import threading
 import time
 from pathlib import Path
 
 import yaml
 
-from epigen_utils import notebooks, paths, registry
+from epigen_utils import notebooks, paths, processes, registry, sample_sheets
 from epigen_utils.errors import DataError, closest
 
 #: Parameters that name a data set; a run is stale when the registry's entry of one changes.
-DATASETS = ("dataset", "published", "gene_sets", "diet", "probes", "factors", "tokenised", "configuration")
+DATASETS = ("dataset", "published", "gene_sets", "diet", "probes", "factors", "tokenised", "configuration", "sheet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +40,11 @@ class Run:
         return self.notebook + ("" if self.name == "main" else f"--{self.name}")
 
     @property
+    def rule(self) -> str:
+        """As the Snakefile names its job."""
+        return self.key.replace("/", "_").replace("-", "_")
+
+    @property
     def source(self) -> Path:
         return paths.NOTEBOOKS / f"{self.notebook}.ipynb"
 
@@ -55,6 +59,11 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.results / "metrics.json"
+
+    @property
+    def reads(self) -> Path | None:
+        """Folder of the pipeline from reads to counts that it shows, where its notebook takes a sample sheet."""
+        return self.results / "reads" if "sheet" in self.parameters else None
 
     @property
     def log(self) -> Path:
@@ -119,7 +128,8 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     ----------
     own
         A data set of the user's: ``dataset`` (path), ``group``, perhaps ``metadata``, ``reference``, ``donor``. Every notebook that
-        takes a sample table gets one more run on it; those on cells take none.
+        takes a sample table gets one more run on it; those on cells take none. Or reads: ``sheet``, and what `epigen_utils.reads` takes
+        beside it; the counts that are made of them are the data set.
 
     Raises
     ------
@@ -158,7 +168,8 @@ def _listed(path: Path) -> dict[str, dict]:
     return listed
 
 
-def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None) -> Run:
+def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None, made: str = "") -> Run:
+    """A run, checked; ``made`` is a file that another run makes first."""
     run = Run(profile, notebook, name, {})
     if not run.source.exists():
         raise DataError(f"{path}: {notebook}: no notebook {run.source.relative_to(paths.ROOT)}; mend the name")
@@ -166,9 +177,12 @@ def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None
         raise DataError(f"{path}: {notebook}: run {name!r}; use letters, digits, - and _")
     values = dict(values or {})
     check_parameters(f"{path}: {notebook}: {name}", run.source, values)
-    run = dataclasses.replace(run, parameters=values | {"results_dir": str(run.results.relative_to(paths.ROOT))})
+    values |= {"results_dir": str(run.results.relative_to(paths.ROOT))}
+    run = dataclasses.replace(run, parameters=values)
+    if run.reads:
+        run.parameters["reads_dir"] = str(run.reads.relative_to(paths.ROOT))
     for dataset in run.datasets:
-        if dataset not in registry.registry() and not Path(dataset).is_file():
+        if dataset not in registry.registry() and dataset != made and not Path(dataset).is_file():
             near = closest(dataset, registry.registry())
             raise DataError(f"{path}: {notebook}: {name}: {dataset}: no such data set or file; {near}")
     return run
@@ -183,17 +197,32 @@ def check_parameters(where: str, source: Path, values: dict) -> None:
 
 
 def _own_runs(found: list[Run], profile: str, own: dict) -> list[Run]:
-    name = own_name(own["dataset"])
+    given = own.get("sheet") or own["dataset"]
+    name = own_name(given)
     if any(run.name == name for run in found):
-        raise DataError(f"{own['dataset']}: the profile has a run called {name!r}; rename the file")
-    runs = []
-    for run in [run for run in found if run.name == "main"]:
+        raise DataError(f"{given}: the profile has a run called {name!r}; rename the file")
+    main = [run for run in found if run.name == "main"]
+    runs, made, options = [], "", {key: value for key, value in own.items() if value}
+    if "sheet" in options:
+        of_reads = next(run for run in main if run.reads)
+        known = notebooks.parameters(of_reads.source)
+        values = {key: value for key, value in options.items() if key in known}
+        runs.append(_run(Path(given), profile, of_reads.notebook, name, values))
+        # Only then is there anything to compare.
+        samples = sample_sheets.read(given)
+        if not sample_sheets.comparable(samples):
+            return runs
+        made = str(runs[0].reads / "counts.h5ad")
+        options |= {"dataset": made, "group": "group"} | (
+            {"donor": "donor"} if all(one.donor for one in samples) else {}
+        )
+    for run in main:
         known = notebooks.parameters(run.source)
         if "metadata" not in known:
             continue
-        values = {"cohorts": [own["dataset"]]} if "cohorts" in known else {"dataset": own["dataset"]}
-        values |= {key: value for key, value in own.items() if key != "dataset" and value and key in known}
-        runs.append(_run(Path(own["dataset"]), profile, run.notebook, name, values))
+        values = {"cohorts": [options["dataset"]]} if "cohorts" in known else {"dataset": options["dataset"]}
+        values |= {key: value for key, value in options.items() if key != "dataset" and key in known}
+        runs.append(_run(Path(given), profile, run.notebook, name, values, made))
     return runs
 
 
@@ -279,24 +308,10 @@ def _stderr_into(log):
             os.dup2(terminal.fileno(), 2)
 
 
-def stay_with(parent: int) -> None:
-    """End this process when another one does: a build that is killed must not leave jobs that go on writing."""
-
-    def watch():
-        while True:
-            try:
-                os.kill(parent, 0)
-            except ProcessLookupError:
-                os._exit(143)
-            time.sleep(0.3)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(argument: str, threads: str = "1") -> int:
     """Entry of a job; the lock tells a later build that this job is still alive."""
     if "EPIGEN_BUILD_PID" in os.environ:
-        stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
+        processes.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
     paths.BUILD.mkdir(exist_ok=True)
     with open(paths.JOBS_LOCK, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)

@@ -144,6 +144,16 @@ def test_every_page_of_the_plan_is_there(site):
     assert "Your data: mine" in (site / "intro.html").read_text()
 
 
+def test_a_page_shows_only_what_is_reported(checkout):
+    """A cell that ends in an axes, or leaves a figure open, would show it beside the numbered one; stderr is left out by the site."""
+    for path in sorted((checkout / "results" / "demo").rglob("notebook.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            for output in cell.get("outputs", []):
+                if output.get("name") == "stderr" or "scrapbook" in output["metadata"]:
+                    continue
+                assert "text/markdown" in output.get("data", {}), f"{path}: {''.join(cell['source'])[-200:]}"
+
+
 def test_no_remote_asset(pages):
     for page in pages.values():
         for asset in page.assets:

@@ -1,0 +1,165 @@
+"""Plots of the way from reads to counts; each takes an axes and gives it back."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from epigen_utils import read_reports, style, workflow
+
+#: Colour and mark of each verdict of FastQC.
+VERDICTS = {"pass": (style.PALETTE[3], "✓"), "warn": (style.PALETTE[5], "!"), "fail": (style.PALETTE[1], "×")}
+#: What became of reads: the first is what is wanted.
+FATES = (style.PALETTE[2], style.PALETTE[5], style.PALETTE[4], style.PALETTE[6], style.PALETTE[0])
+
+
+def steps(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, columns: int = 2) -> Axes:
+    """Rules from left to right, and below them the chapters that their counts go on to; `workflow.rules`, `workflow.chapters`."""
+    at = workflow.places(edges)
+    box = {"boxstyle": "round,pad=0.4", "linewidth": 1.2}
+    for first, then in edges.itertuples(index=False):
+        arrow = {"arrowstyle": "-|>", "color": style.MUTED, "shrinkA": 22, "shrinkB": 24}
+        ax.annotate("", at[then], at[first], arrowprops=arrow)
+    blue, orange = (
+        {"facecolor": fill, "edgecolor": edge}
+        for fill, edge in (("#d6e6f2", style.PALETTE[2]), ("#fbe5d6", style.PALETTE[1]))
+    )
+    for name, (x, y) in at.items():
+        ax.text(x, y, name, ha="center", va="center", fontsize=9, bbox=box | blue)
+    last, low = max(x for x, _ in at.values()), min(y for _, y in at.values()) - 1.2
+    arrow = {"arrowstyle": "-|>", "color": style.PALETTE[1], "shrinkA": 16}
+    ax.annotate("", (at["merge"][0], low + 0.3), at["merge"], arrowprops=arrow)
+    for place, title in enumerate(chapters["title"]):
+        said = title.split(":")[0]
+        where = ((place % columns + 0.5) * last / columns, low - 0.6 * (place // columns))
+        ax.text(
+            *where,
+            said,
+            ha="center",
+            va="center",
+            fontsize=8,
+            bbox=box | orange,
+        )
+    bottom = low - 0.6 * ((len(chapters) - 1) // columns)
+    ax.set(xlim=(-0.6, last + 0.6), ylim=(bottom - 0.4, max(y for _, y in at.values()) + 0.5))
+    ax.axis("off")
+    return ax
+
+
+def quality(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Mean quality along the reads of every file, before (dashed) and after trimming; `read_reports.qualities`."""
+    colours = {1: style.PALETTE[2], 2: style.PALETTE[1]}
+    for (_sample, mate, when), found in table.groupby(["sample", "mate", "when"]):
+        line = "--" if when == "before" else "-"
+        ax.plot(found["position"], found["quality"], line, color=colours[mate], linewidth=1, alpha=0.7)
+    for mate in sorted(set(table["mate"])):
+        ax.plot([], [], "-", color=colours[mate], label=f"mate {mate}, after trimming")
+    ax.plot([], [], "--", color=style.MUTED, label="before")
+    ax.axhline(30, color=style.MUTED, linewidth=1, linestyle=":")
+    ax.set(xlabel="position in the read (base)", ylabel="mean quality (Phred)", ylim=(0, 42))
+    ax.legend(fontsize=8, ncols=3, loc="lower left")
+    return ax
+
+
+def verdicts(ax: Axes, table: pd.DataFrame) -> Axes:
+    """FastQC's verdicts, files down and modules across; `read_reports.verdicts`."""
+    for (y, x), verdict in np.ndenumerate(table.to_numpy()):
+        shade, mark = VERDICTS[verdict]
+        ax.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=shade, linewidth=0))
+        ax.text(x, y, mark, ha="center", va="center", fontsize=9, color="white", weight="bold")
+    ax.set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right", fontsize=8)
+    ax.set_yticks(range(len(table)), table.index, fontsize=8)
+    ax.set(xlim=(-0.5, table.shape[1] - 0.5), ylim=(len(table) - 0.5, -0.5))
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    return ax
+
+
+def shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> Axes:
+    """What became of each sample's reads: stacked shares that sum to one; `read_reports.samples`."""
+    left = np.zeros(len(table))
+    for part, colour in zip(parts, FATES, strict=False):
+        width = table[part].to_numpy()
+        ax.barh(table["sample"], width, left=left, color=colour, height=0.7, label=part)
+        for row, (start, size) in enumerate(zip(left, width, strict=True)):
+            if size >= 0.1:
+                ax.text(start + size / 2, row, f"{size:.1%}", ha="center", va="center", fontsize=8, color="white")
+        left = left + width
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    ax.set(xlim=(0, 1), xlabel=xlabel)
+    ax.legend(fontsize=7, ncols=len(parts), loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    return ax
+
+
+def strands(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Share of each library's fragments that lie on the strand of the RNA, and where the line to stranded is drawn.
+
+    Parameters
+    ----------
+    table
+        ``sample``, ``on the strand`` and ``strandedness``.
+    """
+    low, high = 1 - read_reports.STRANDED, read_reports.STRANDED
+    half = read_reports.UNSTRANDED
+    for span, name in (((0, low), "reverse"), ((0.5 - half, 0.5 + half), "unstranded"), ((high, 1), "forward")):
+        ax.axvspan(*span, color=style.PALETTE[2], alpha=0.1, linewidth=0)
+        ax.text(np.mean(span), -0.85, name, ha="center", va="center", fontsize=8, color=style.PALETTE[2])
+    ax.plot(table["on the strand"], range(len(table)), "o", color=style.PALETTE[1], markersize=8)
+    ax.set_yticks(range(len(table)), table["sample"])
+    ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    ax.set(xlim=(-0.02, 1.02), ylim=(len(table) - 0.4, -1.2), xlabel="fragments in genes on the strand of the RNA")
+    return ax
+
+
+def against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Counted beside planted fragments, a dot a gene and sample; `read_counts.beside_truth`."""
+    top = table[["planted", "counted"]].max().max() * 1.3
+    ax.plot([0.7, top], [0.7, top], color=style.MUTED, linewidth=1)
+    for (sample, found), colour, marker in zip(
+        table.groupby("sample", sort=False), style.PALETTE, style.MARKERS, strict=False
+    ):
+        shown = found[["planted", "counted"]].clip(lower=0.8)
+        ax.plot(shown["planted"], shown["counted"], marker, color=colour, markersize=4, alpha=0.6, label=sample)
+    _logarithmic(ax)
+    ax.set(xlabel="planted fragments", ylabel="counted fragments")
+    ax.legend(fontsize=7)
+    return ax
+
+
+def seconds(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Seconds of every step, summed over samples; `read_reports.by_step`."""
+    ax.barh(table["step"], table["seconds"], color=style.PALETTE[2], height=0.65)
+    for row, (value, share) in enumerate(zip(table["seconds"], table["share"], strict=True)):
+        ax.text(value, row, f" {share:.0%}", va="center", fontsize=8)
+    ax.invert_yaxis()
+    ax.set(xlabel="seconds of all its jobs", xlim=(0, table["seconds"].max() * 1.15))
+    return ax
+
+
+def whole(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) -> Axes:
+    """How much faster everything is as one step gets faster; `read_reports.whole_speedup`."""
+    times = np.geomspace(1, 100, 60)
+    ax.plot(times, [read_reports.whole_speedup(table, step=step, times=x) for x in times], color=style.PALETTE[2])
+    found = read_reports.whole_speedup(table, step=step, times=claimed)
+    ax.plot(claimed, found, "o", color=style.HIGHLIGHT, markersize=8)
+    ax.annotate(
+        f"{claimed:g} times: {found:.1f}",
+        (claimed, found),
+        xytext=(-4, 8),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+    )
+    ax.plot(times, times, color=style.MUTED, linestyle="--", linewidth=1, label="if this step were everything")
+    _logarithmic(ax)
+    ax.set(ylim=(0.9, 100), xlabel=f"times that {step} is faster", ylabel="times that all of it is faster")
+    ax.legend(fontsize=8, loc="upper left")
+    return ax
+
+
+def _logarithmic(ax: Axes) -> None:
+    """Both axes, with plain numbers: the house style reads no mathematics in labels."""
+    ax.set(xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")

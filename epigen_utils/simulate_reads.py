@@ -1,0 +1,303 @@
+"""RNA-seq reads with known counts: a small genome with spliced genes on both strands, libraries of every kind, adapters and errors.
+
+What is planted is kept beside the reads (``truth.csv``), so that a pipeline from reads to counts is measured against truth.
+"""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+#: Illumina's TruSeq adapters, as read into by the first and the second mate of a short fragment.
+ADAPTERS = ("AGATCGGAAGAGCACACGTCTGAACTCCAGTCA", "AGATCGGAAGAGCGTCGTGTAGGGAAAGAGTGT")
+#: Mean and standard deviation of a fragment's length, in bases.
+FRAGMENT = (190, 60)
+SHORTEST = 45
+BASES = np.frombuffer(b"ACGT", np.uint8)
+_COMPLEMENT = np.zeros(256, np.uint8)
+_COMPLEMENT[BASES] = BASES[::-1]
+
+#: Libraries of the default cohort, sample by sample: whether paired, and which strand the first read is of.
+KINDS = (
+    ("paired", "reverse"),
+    ("paired", "unstranded"),
+    ("single", "reverse"),
+    ("paired", "reverse"),
+    ("paired", "forward"),
+    ("single", "unstranded"),
+)
+
+
+@dataclass(frozen=True)
+class Genome:
+    """A genome and its annotation.
+
+    Attributes
+    ----------
+    chromosomes
+        Name -> bases, as unsigned bytes.
+    exons
+        A row an exon, in the order of the genome: ``gene``, ``transcript``, ``chromosome``, ``strand``, ``start``, ``end`` (from 0, end
+        beyond).
+    """
+
+    chromosomes: dict[str, np.ndarray]
+    exons: pd.DataFrame
+
+    @property
+    def genes(self) -> list[str]:
+        return list(dict.fromkeys(self.exons["gene"]))
+
+    def transcripts(self) -> dict[str, list[np.ndarray]]:
+        """Gene -> its spliced transcripts, in the sense of the RNA."""
+        found = {}
+        for (gene, _name), exons in self.exons.groupby(["gene", "transcript"], sort=False):
+            first = exons.iloc[0]
+            bases = self.chromosomes[first["chromosome"]]
+            spliced = np.concatenate([bases[a:b] for a, b in zip(exons["start"], exons["end"], strict=True)])
+            found.setdefault(gene, []).append(spliced if first["strand"] == "+" else reverse_complement(spliced))
+        return found
+
+    def between(self) -> list[np.ndarray]:
+        """Stretches of the genome without an exon, of a fragment's length at least."""
+        found = []
+        for name, bases in self.chromosomes.items():
+            free = np.ones(len(bases), bool)
+            for exon in self.exons[self.exons["chromosome"] == name].itertuples():
+                free[exon.start : exon.end] = False
+            ends = np.flatnonzero(np.diff(np.concatenate([[False], free, [False]]).astype(int)))
+            found += [bases[a:b] for a, b in ends.reshape(-1, 2) if b - a >= 2 * FRAGMENT[0]]
+        return found
+
+
+def reverse_complement(bases: np.ndarray) -> np.ndarray:
+    """Of the last axis."""
+    return _COMPLEMENT[bases][..., ::-1]
+
+
+def genome(*, n_genes: int = 80, n_chromosomes: int = 2, overlapping: int = 12, seed: int = 0) -> Genome:
+    """Random bases with genes of two to six exons, introns from GT to AG, and two transcripts for a third of the genes.
+
+    Parameters
+    ----------
+    overlapping
+        Genes whose last exon lies over that of the next one, on the other strand: only a stranded library tells them apart.
+    """
+    rng = np.random.default_rng(seed)
+    chromosomes, rows = {}, []
+    for number in range(n_chromosomes):
+        name = f"sim{number + 1}"
+        exons, end = _laid(
+            rng, [i for i in range(n_genes) if i % n_chromosomes == number], overlapping // n_chromosomes
+        )
+        bases = BASES[rng.integers(0, 4, end + 2000)]
+        for row in exons:
+            rows.append(row | {"chromosome": name})
+        _splice_sites(bases, exons)
+        chromosomes[name] = bases
+    return Genome(chromosomes, pd.DataFrame(rows)[["gene", "transcript", "chromosome", "strand", "start", "end"]])
+
+
+def _laid(rng: np.random.Generator, numbers: list[int], overlapping: int) -> tuple[list[dict], int]:
+    """Exons of the genes of one chromosome, one gene after another, and where the last of them ends."""
+    rows, at, strand = [], 2000, "+"
+    for place, number in enumerate(numbers):
+        over = 0 < place <= overlapping and place % 2 == 1
+        strand = {"+": "-", "-": "+"}[strand] if over else rng.choice(["+", "-"])
+        # An overlap of up to 150 bases with the gene before; else free space.
+        at += -150 if over else int(rng.integers(500, 1500))
+        exons = []
+        for _ in range(int(rng.integers(2, 7))):
+            length = int(rng.integers(160, 500))
+            exons.append((at, at + length))
+            at += length + int(rng.integers(120, 900))
+        at = exons[-1][1]
+        gene = f"SIMG{number:05d}"
+        of_gene = {"gene": gene, "strand": strand}
+        rows += [of_gene | {"transcript": f"{gene}.1", "start": a, "end": b} for a, b in exons]
+        if len(exons) > 2 and number % 3 == 0:
+            rows += [of_gene | {"transcript": f"{gene}.2", "start": a, "end": b} for a, b in [exons[0], *exons[2:]]]
+    return rows, at
+
+
+def _splice_sites(bases: np.ndarray, exons: list[dict]) -> None:
+    """Write GT at the start and AG at the end of each intron, in the sense of its gene."""
+    for one, other in zip(exons, exons[1:], strict=False):
+        if one["transcript"] != other["transcript"]:
+            continue
+        first, last = (b"GT", b"AG") if one["strand"] == "+" else (b"CT", b"AC")
+        bases[one["end"] : one["end"] + 2] = np.frombuffer(first, np.uint8)
+        bases[other["start"] - 2 : other["start"]] = np.frombuffer(last, np.uint8)
+
+
+def fragments(made: Genome, groups: list[str], *, n_fragments: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How many fragments each gene has in each sample: negative binomial, libraries of unlike size, a fifth of the genes changed.
+
+    Returns
+    -------
+    Genes x samples, counts; genes x levels, planted log2 fold changes against the first level.
+    """
+    rng = np.random.default_rng([seed, 1])
+    levels = list(dict.fromkeys(groups))
+    mean = rng.lognormal(0, 1.0, len(made.genes))
+    mean *= n_fragments / mean.sum()
+    truth = pd.DataFrame(0.0, made.genes, levels)
+    for level in levels[1:]:
+        changed = rng.choice(len(mean), len(mean) // 5, replace=False)
+        effects = rng.choice([-1, 1], len(changed)) * rng.uniform(0.7, 2, len(changed))
+        truth.iloc[changed, truth.columns.get_loc(level)] = effects
+    mu = mean[:, None] * 2 ** truth[groups].to_numpy() * 2 ** rng.uniform(-0.4, 0.4, len(groups))
+    return pd.DataFrame(rng.poisson(rng.gamma(10, mu / 10)), made.genes), truth
+
+
+def reads_of(
+    made: Genome,
+    counts: pd.Series,
+    *,
+    paired: bool = True,
+    strandedness: str = "reverse",
+    length: int = 75,
+    background: float = 0.03,
+    foreign: float = 0.01,
+    seed: int = 0,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Reads of one sample.
+
+    Parameters
+    ----------
+    counts
+        Fragments of each gene.
+    strandedness
+        ``forward``: the first read has the sense of the RNA; ``reverse``: its complement; ``unstranded``: one or the other.
+    background, foreign
+        Fragments from between exons, and of no part of the genome, as shares of those of genes.
+
+    Returns
+    -------
+    For each mate: bases and qualities (ASCII), reads x length, in random order. A fragment shorter than a read goes on into the adapter.
+    """
+    rng = np.random.default_rng([seed, 2])
+    transcripts = made.transcripts()
+    sources = [transcripts[gene][rng.integers(len(transcripts[gene]))] for gene, n in counts.items() for _ in range(n)]
+    n_genic = len(sources)
+    between = made.between()
+    sources += [between[i] for i in rng.integers(0, len(between), int(background * n_genic))]
+    sources += [BASES[rng.integers(0, 4, 1000)] for _ in range(int(foreign * n_genic))]
+    sense, size = [], []
+    for source in sources:
+        longest = min(len(source), 4 * FRAGMENT[0])
+        n = int(np.clip(rng.normal(*FRAGMENT), SHORTEST, longest))
+        at = int(rng.integers(0, len(source) - n + 1))
+        piece = np.full(max(n, length), ord("N"), np.uint8)
+        piece[:n] = source[at : at + n]
+        sense.append(piece)
+        size.append(n)
+    order = rng.permutation(len(sense))
+    turned = {"forward": np.zeros, "reverse": np.ones}.get(strandedness)
+    turned = turned(len(sense), bool) if turned else rng.random(len(sense)) < 0.5
+    turned[n_genic:] = rng.random(len(sense) - n_genic) < 0.5
+    mates = []
+    for mate in range(2 if paired else 1):
+        bases = np.empty((len(sense), length), np.uint8)
+        adapter = np.frombuffer((ADAPTERS[mate] * 4).encode(), np.uint8)
+        for row, i in enumerate(order):
+            piece = sense[i][: size[i]]
+            piece = reverse_complement(piece) if turned[i] != bool(mate) else piece
+            read = piece[:length]
+            bases[row, : len(read)] = read
+            bases[row, len(read) :] = adapter[: length - len(read)]
+        mates.append(_with_errors(bases, mate, rng))
+    return mates
+
+
+def _with_errors(bases: np.ndarray, mate: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sequencing errors at the rate that each base's quality states; qualities fall along the read, and second mates have lower ones."""
+    n, length = bases.shape
+    fall = 38 - 2 * mate - 10 * (np.arange(length) / length) ** 2
+    quality = np.clip(np.rint(fall + rng.normal(0, 2, (n, 1)) + rng.normal(0, 2, (n, length))), 2, 40).astype(int)
+    wrong = rng.random((n, length)) < 10 ** (-quality / 10)
+    bases = bases.copy()
+    # Another base than the right one.
+    place = np.searchsorted(BASES, bases[wrong])
+    bases[wrong] = BASES[(place + rng.integers(1, 4, wrong.sum())) % 4]
+    return bases, (quality + 33).astype(np.uint8)
+
+
+def write_fastq(path: Path, bases: np.ndarray, qualities: np.ndarray, *, mate: int) -> None:
+    """FASTQ, gzipped; the same reads give the same bytes."""
+    lines = bytearray()
+    for number, (read, quality) in enumerate(zip(bases, qualities, strict=True), 1):
+        lines += b"@SIM:1:%d %d:N:0:ACGT\n%b\n+\n%b\n" % (number, mate, read.tobytes(), quality.tobytes())
+    with open(path, "wb") as stream, gzip.GzipFile("", "wb", 6, stream, mtime=0) as packed:
+        packed.write(lines)
+
+
+def write_reference(made: Genome, folder: Path) -> tuple[Path, Path]:
+    """``genome.fa`` and ``annotation.gtf``."""
+    fasta, gtf = folder / "genome.fa", folder / "annotation.gtf"
+    with open(fasta, "w") as stream:
+        for name, bases in made.chromosomes.items():
+            text = bases.tobytes().decode()
+            stream.write(f">{name}\n" + "\n".join(text[i : i + 60] for i in range(0, len(text), 60)) + "\n")
+    with open(gtf, "w") as stream:
+        for row in made.exons.itertuples():
+            said = f'gene_id "{row.gene}"; transcript_id "{row.transcript}"; gene_name "{row.gene.title()}";'
+            fields = (row.chromosome, "sim", "exon", row.start + 1, row.end, ".", row.strand, ".", said)
+            stream.write("\t".join(map(str, fields)) + "\n")
+    return fasta, gtf
+
+
+def cohort(
+    folder: Path,
+    *,
+    kinds: list[tuple[str, str]] | tuple = KINDS,
+    groups: dict[str, int] | None = None,
+    n_fragments: int = 12_000,
+    n_genes: int = 80,
+    seed: int = 0,
+) -> Path:
+    """Write a sample sheet with its reads, a reference and the truth into a folder.
+
+    Parameters
+    ----------
+    kinds
+        ``paired`` or ``single``, and the strandedness, of each sample in turn.
+    groups
+        Level -> samples; the first is the one that the others are compared with. Three controls and three cases by default.
+    n_fragments
+        Fragments of genes in a sample, on average.
+
+    Returns
+    -------
+    The sheet, ``sheet.csv``: its strandedness is left open, to be found out. ``truth.csv`` has the fragments of each gene, ``kinds.csv`` the
+    kinds of the libraries.
+    """
+    levels = [level for level, n in (groups or {"control": 3, "case": 3}).items() for _ in range(n)]
+    made = genome(n_genes=n_genes, seed=seed)
+    counts, changes = fragments(made, levels, n_fragments=n_fragments, seed=seed)
+    names = [f"{level}_{levels[: i + 1].count(level)}" for i, level in enumerate(levels)]
+    rows = []
+    for i, (name, level) in enumerate(zip(names, levels, strict=True)):
+        library, strandedness = kinds[i % len(kinds)]
+        options = {"paired": library == "paired", "strandedness": strandedness, "seed": seed * 1000 + i}
+        row = {
+            "sample": name,
+            "fastq_1": "",
+            "fastq_2": "",
+            "strandedness": "auto",
+            "group": level,
+            "donor": f"animal {i + 1}",
+        }
+        for mate, (bases, qualities) in enumerate(reads_of(made, counts[i], **options), 1):
+            row[f"fastq_{mate}"] = f"{name}_{mate}.fq.gz"
+            write_fastq(folder / row[f"fastq_{mate}"], bases, qualities, mate=mate)
+        rows.append(row)
+    write_reference(made, folder)
+    counts.set_axis(names, axis=1).rename_axis("gene").to_csv(folder / "truth.csv")
+    changes.rename_axis("gene").to_csv(folder / "changes.csv")
+    known = [kinds[i % len(kinds)] for i in range(len(names))]
+    pd.DataFrame(known, pd.Index(names, name="sample"), ["library", "strandedness"]).to_csv(folder / "kinds.csv")
+    pd.DataFrame(rows).to_csv(folder / "sheet.csv", index=False)
+    return folder / "sheet.csv"

@@ -1,0 +1,42 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from epigen_utils import paths
+
+
+def test_a_process_ends_with_the_one_it_stays_with():
+    parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    code = f"from epigen_utils import processes; import time; processes.stay_with({parent.pid}); print('on', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "on\n"
+        parent.kill()
+        parent.wait()
+        assert child.wait(timeout=20) == 143
+
+
+def test_a_child_ends_with_its_parent():
+    code = """
+import subprocess, sys, time
+from epigen_utils import processes
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=processes.die_with_parent)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        pid = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        end = time.monotonic() + 20
+        while running(pid):
+            assert time.monotonic() < end, "it goes on"
+            time.sleep(0.05)
+
+
+def running(pid):
+    """Whether there is such a process that is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

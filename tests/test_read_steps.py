@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from epigen_utils import read_steps, reads
+from epigen_utils.errors import DataError
+from epigen_utils.sample_sheets import Sample
+
+
+@pytest.fixture
+def made(tmp_path):
+    (tmp_path / "r.fastq").write_text("@r0\nACGT\n+\nIIII\n")
+    return reads.Pipeline(str(tmp_path / "out"), (Sample("a", (str(tmp_path / "r.fastq"),)),), "/g.fa", "/g.gtf")
+
+
+def test_a_step_leaves_a_record_and_no_room(made):
+    with read_steps._room(made, "align", "a") as room:
+        room.call(["sh", "-c", "echo said; echo made > x"], into="out.txt")
+        assert (room.folder / "out.txt").read_text() == "said\n"
+        room.move("x", made.file("aligned", "a.bam"))
+    assert made.file("aligned", "a.bam").read_text() == "made\n"
+    record = json.loads((made.root / "records" / "align.a.json").read_text())
+    assert record["commands"] == ["sh -c 'echo said; echo made > x' > out.txt"]
+    assert record["seconds"] > 0
+    assert not list((made.root / "rooms").iterdir())
+
+
+def test_a_tool_that_fails_is_said_in_one_line_and_leaves_nothing(made):
+    script = "echo starting; echo 'EXITING because of FATAL ERROR: no memory'; touch half; exit 3"
+    with pytest.raises(DataError) as caught, read_steps._room(made, "align", "a") as room:
+        room.call(["sh", "-c", script])
+    log = made.root / "logs" / "align.a.log"
+    assert str(caught.value) == f"sample a: align: sh stopped: EXITING because of FATAL ERROR: no memory (log: {log})"
+    assert not list((made.root / "rooms").iterdir())
+    assert not (made.root / "records").exists()
+
+
+def test_the_entry_of_a_job_says_what_went_wrong(made, capsys):
+    assert read_steps.main(made.to_json(), "checked", "a") == 0
+    assert json.loads(made.file("checked", "a.json").read_text()) == {
+        "reads": 1,
+        "bases": 4,
+        "shortest": 4,
+        "longest": 4,
+    }
+    with open(made.samples[0].fastq[0], "a") as stream:
+        stream.write("@r1\nAC")
+    assert read_steps.main(made.to_json(), "checked", "a") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("epigen: ")
+    assert "read 2: 2 of its four lines" in said
+    assert said.count("\n") == 1

@@ -1,0 +1,341 @@
+"""From FASTQ to counts with the tools themselves, on reads whose truth is known, and on real ones."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import needs_mirror
+
+from epigen_utils import (
+    datasets,
+    designs,
+    differential,
+    paths,
+    read_counts,
+    read_reports,
+    reads,
+    runs,
+    sample_sheets,
+    simulate_reads,
+)
+from epigen_utils.errors import DataError
+
+LOST = [tool for tool in reads.TOOLS if not shutil.which(tool)]
+needs_tools = pytest.mark.skipif(bool(LOST), reason=f"not installed: {', '.join(LOST)} (make tools)")
+EVERY_KIND = [(library, strand) for strand in ("reverse", "unstranded", "forward") for library in ("paired", "single")]
+
+
+def simulated(folder, **options):
+    """A cohort under a path with a space, and its pipeline."""
+    folder = folder / "with a space"
+    folder.mkdir()
+    sheet = simulate_reads.cohort(folder, **options)
+    reference = {"genome": str(folder / "genome.fa"), "gtf": str(folder / "annotation.gtf")}
+    return sheet, reads.pipeline(str(sheet), folder / "out", **reference)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Six samples, one of each kind of library."""
+    sheet, made = simulated(tmp_path_factory.mktemp("kinds"), kinds=EVERY_KIND, n_fragments=8000)
+    reads.run(made)
+    return sheet, made
+
+
+@needs_tools
+def test_counts_are_those_that_were_planted_for_every_kind_of_library(finished):
+    sheet, made = finished
+    truth = pd.read_csv(sheet.parent / "truth.csv", index_col="gene")
+    found = read_counts.against_truth(read_counts.beside_truth(made, truth)).set_index("sample")
+    assert len(found) == 6
+    assert (found["correlation"] > 0.99).all()
+    assert (found["found"] >= 0.95).all()
+    assert (found["found"] <= 1).all()
+
+
+@needs_tools
+def test_strandedness_is_found(finished):
+    sheet, made = finished
+    kinds = pd.read_csv(sheet.parent / "kinds.csv", index_col="sample")
+    samples = read_reports.samples(made).set_index("sample")
+    assert samples["strandedness"].to_dict() == kinds["strandedness"].to_dict()
+    assert samples["library"].to_dict() == kinds["library"].to_dict()
+
+
+@needs_tools
+def test_a_row_a_sample_of_what_every_tool_says(finished):
+    _, made = finished
+    table = read_reports.samples(made)
+    for parts in (["unique", "multiple", "unmapped"], ["assigned", "no exon", "ambiguous", "multimapping", "other"]):
+        np.testing.assert_allclose(table[parts].sum(axis=1), 1, atol=1e-9)
+    assert (table["unmapped"].between(0.002, 0.02)).all(), "one read in a hundred is of another genome"
+    assert table["with adapter"].between(0.005, 0.06).all()
+    assert (table["kept"] > 0.98).all()
+    unstranded = table["strandedness"] == "unstranded"
+    assert table.loc[unstranded, "ambiguous"].min() > table.loc[~unstranded, "ambiguous"].max()
+    single = table["library"] == "single"
+    assert table.loc[single, "duplicates"].min() > table.loc[~single, "duplicates"].max()
+
+
+@needs_tools
+def test_the_counts_go_straight_into_the_expression_chapters(finished):
+    _, made = finished
+    adata = datasets.load(made.counts, group="group", donor="donor", reference="control")
+    assert adata.shape == (6, 80)
+    assert adata.obs["group"].value_counts().to_dict() == {"control": 3, "case": 3}
+    np.testing.assert_allclose(adata.layers["tpm"].sum(axis=1), 1e6)
+    assert (adata.var["length"] > 300).all()
+    text = pd.read_csv(made.root / "counts.tsv", sep="\t", index_col="gene_id")
+    np.testing.assert_array_equal(text[adata.obs_names].T, adata.layers["counts"])
+    assert list(text.columns[:2]) == ["gene_name", "length"]
+    contrast = (
+        designs.Contrast("group", "case", "control") if hasattr(designs, "Contrast") else ("group", "case", "control")
+    )
+    found = differential.deseq(adata, design="~group", contrast=contrast)
+    changes = pd.read_csv(made.counts.parents[1] / "changes.csv", index_col="gene")["case"]
+    called = found.index[found["padj"] < 0.05]
+    assert len(called) >= 4
+    assert (np.sign(found.loc[called, "log2FoldChange"]) == np.sign(changes[called])).mean() > 0.8
+
+
+@needs_tools
+def test_what_was_run_is_recorded_and_what_is_temporary_is_gone(finished):
+    _, made = finished
+    records = read_reports.records(made)
+    assert set(records["step"]) == {"fastqc", "fastp", "index", "align", "count", "multiqc"}
+    assert (records.groupby("step").size()[["fastqc", "fastp", "align", "count"]] == 6).all()
+    said = "\n".join(records["commands"])
+    assert str(made.root) not in said
+    assert "--twopassMode Basic" in said
+    assert "featureCounts -T" in said
+    versions = json.loads((made.root / "versions.json").read_text())
+    assert set(versions) == set(reads.TOOLS)
+    assert all(re.match(r"\d+\.\d+", version) for version in versions.values())
+    assert not list(made.root.glob("trimmed/*"))
+    assert not list(made.root.glob("rooms/*"))
+    report = made.report.read_text()
+    for name in made.by_name:
+        assert name in report
+
+
+@needs_tools
+def test_an_index_made_before_is_used(finished, tmp_path):
+    sheet, made = finished
+    again = replace(made, folder=str(tmp_path / "again"), index=str(made.star_index), samples=made.samples[:1])
+    reads.run(again)
+    assert "index" not in set(read_reports.records(again)["step"]) - {"index"}
+    assert not (again.root / "index").exists()
+    first = made.samples[0].name
+    counts = [pd.read_csv(one.root / "counts.tsv", sep="\t")[first] for one in (made, again)]
+    assert counts[0].equals(counts[1])
+    with pytest.raises(DataError, match="is no STAR index"):
+        reads.pipeline(str(sheet), tmp_path, genome=made.fasta, gtf=made.gtf, index=str(tmp_path))
+
+
+@needs_tools
+@needs_mirror
+def test_real_pairs_map_to_one_place(tmp_path, cache, mirror):
+    """Chicken gut, 2,937 pairs: rnaseq-nf's own data, of which STAR maps 96.1% to one place."""
+    made = reads.pipeline("ggal-gut", tmp_path / "out")
+    reads.run(made)
+    row = read_reports.samples(made).iloc[0]
+    assert row["reads"] == 2937
+    assert row["unique"] == pytest.approx(0.96, abs=0.01)
+    assert set(anndata.read_h5ad(made.counts).var["symbol"]) == set(
+        pd.read_csv(made.root / "counts.tsv", sep="\t")["gene_name"]
+    )
+
+
+RUN = "import sys, json; from epigen_utils import reads; reads.run(reads.Pipeline.of(json.load(open(sys.argv[1]))), cores=1)"
+
+
+@needs_tools
+def test_a_kill_in_the_second_alignment_repeats_that_step_alone(tmp_path):
+    _, made = simulated(tmp_path, kinds=[("paired", "reverse")], groups={"a": 2}, n_fragments=20_000)
+    whole = replace(made, folder=str(tmp_path / "whole"))
+    (tmp_path / "pipeline.json").write_text(made.to_json())
+    command = [sys.executable, "-c", RUN, str(tmp_path / "pipeline.json")]
+    started = subprocess.Popen(command, cwd=paths.ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+
+    def in_the_second():
+        done = {path.stem for path in made.root.glob("aligned/*.bam")}
+        return done and {path.name.removeprefix("align.") for path in made.root.glob("rooms/align.*")} - done
+
+    end = time.monotonic() + 120
+    while not in_the_second():
+        assert started.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.005)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    first = next(made.root.glob("aligned/*.bam")).stem
+    second = ({sample.name for sample in made.samples} - {first}).pop()
+    assert not list(made.root.glob(f"aligned/{second}*"))
+    assert not made.counts.exists()
+    before = {path.name: path.stat().st_mtime_ns for path in made.root.glob("records/*.json")}
+    assert f"align.{first}.json" in before
+    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    after = {path.name: path.stat().st_mtime_ns for path in made.root.glob("records/*.json")}
+    assert {name for name, when in before.items() if after[name] != when} == set(), "a finished step was done again"
+    assert f"align.{second}.json" in set(after) - set(before)
+    reads.run(whole)
+    for name in ("counts.tsv", "tpm.tsv"):
+        assert (made.root / name).read_bytes() == (whole.root / name).read_bytes()
+
+
+def said_by(made):
+    with pytest.raises(DataError) as caught:
+        reads.run(made)
+    assert "\n" not in str(caught.value)
+    assert not made.counts.exists()
+    assert not (made.root / "counts.tsv").exists()
+    return str(caught.value)
+
+
+@needs_tools
+def test_a_truncated_file_stops_with_its_name(tmp_path):
+    sheet, made = simulated(tmp_path, kinds=[("paired", "reverse")], groups={"a": 1}, n_fragments=600)
+    path = sheet.parent / "a_1_2.fq.gz"
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert re.search(r"a_1_2\.fq\.gz: gzip breaks off after read \d+; fetch the file again", said_by(made))
+
+
+@needs_tools
+def test_exchanged_mates_of_a_stranded_library_stop_or_are_counted_rightly(tmp_path):
+    """Names that tell no mate; the sheet that states the strand stops, the one that leaves it open counts the same fragments."""
+    sheet, made = simulated(tmp_path, kinds=[("paired", "reverse")], groups={"a": 1}, n_fragments=2000)
+    for mate in (1, 2):
+        path = sheet.parent / f"a_1_{mate}.fq.gz"
+        text = subprocess.run(["gunzip", "-c", path], capture_output=True, check=True).stdout
+        packed = subprocess.run(
+            ["gzip", "-c"], input=re.sub(rb" [12]:N:0:ACGT", b"", text), capture_output=True, check=True
+        )
+        path.write_bytes(packed.stdout)
+    row = "sample,fastq_1,fastq_2,strandedness\na_1,a_1_2.fq.gz,a_1_1.fq.gz,{}\n"
+    reference = {"genome": made.fasta, "gtf": made.gtf}
+    sheet.write_text(row.format("reverse"))
+    stated = reads.pipeline(str(sheet), tmp_path / "stated", **reference)
+    assert re.search(
+        r"sample a_1: \d+% of its [\d,]+ fragments in genes are on the strand of the RNA: forward, and the sheet says reverse; "
+        "mend the sheet, or swap fastq_1 and fastq_2",
+        said_by(stated),
+    )
+    sheet.write_text(row.format("auto"))
+    found = reads.pipeline(str(sheet), tmp_path / "open", **reference)
+    reads.run(found)
+    truth = pd.read_csv(sheet.parent / "truth.csv", index_col="gene")
+    assert read_counts.against_truth(read_counts.beside_truth(found, truth))["found"].min() > 0.95
+
+
+@needs_tools
+def test_the_wrong_genome_and_the_wrong_annotation(tmp_path):
+    sheet, made = simulated(tmp_path, kinds=[("single", "reverse")], groups={"a": 1}, n_fragments=600)
+    other = tmp_path / "other"
+    other.mkdir()
+    fasta, gtf = simulate_reads.write_reference(simulate_reads.genome(n_genes=8, seed=99), other)
+    wrong = reads.pipeline(str(sheet), tmp_path / "wrong", genome=str(fasta), gtf=str(gtf))
+    assert re.search(
+        r"sample a_1: \d\.\d% of its \d+ reads map to genome\.fa, which must be 10%; give the genome of this species",
+        said_by(wrong),
+    )
+    gtf.write_text(gtf.read_text().replace("sim1", "chr1").replace("sim2", "chr2"))
+    mixed = reads.pipeline(str(sheet), tmp_path / "mixed", genome=made.fasta, gtf=str(gtf))
+    assert "its sequences (chr1, ...) are none of genome.fa (sim1, ...)" in said_by(mixed)
+
+
+def test_what_is_refused_at_the_door(tmp_path, monkeypatch):
+    (tmp_path / "r.fastq").write_text("@r0\nACGT\n+\nIIII\n")
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("sample,fastq_1\na,r.fastq\n")
+    fasta, gtf = simulate_reads.write_reference(simulate_reads.genome(n_genes=4), tmp_path)
+    reference = {"genome": str(fasta), "gtf": str(gtf)}
+    with pytest.raises(DataError, match="which genome"):
+        reads.pipeline(str(sheet), tmp_path)
+    with pytest.raises(DataError, match="aligner 'starr'; did you mean 'star'"):
+        reads.pipeline(str(sheet), tmp_path, aligner="starr", **reference)
+    with pytest.raises(DataError, match="aligner parabricks: no pbrun here; run inside NVIDIA's container"):
+        reads.pipeline(str(sheet), tmp_path, aligner="parabricks", **reference)
+    with pytest.raises(DataError, match="airway: is bulk, not reads"):
+        reads.pipeline("airway", tmp_path)
+    with pytest.raises(DataError, match="reads-sim: brings its own genome; leave mm10 out"):
+        reads.pipeline("reads-sim", tmp_path, genome="mm10")
+    with pytest.raises(DataError, match=r"reads_dir .*: no counts\.h5ad; leave reads_dir empty"):
+        reads.finished(str(sheet), str(tmp_path / "empty"), str(tmp_path), **reference)
+    made = reads.pipeline(str(sheet), tmp_path / "out", **reference)
+    monkeypatch.setattr(reads.shutil, "which", lambda tool: None if tool == "STAR" else tool)
+    with pytest.raises(DataError, match=r"mine: STAR not installed \(make tools, as root or by conda\)"):
+        reads.door(made, "mine")
+    monkeypatch.setattr(reads.shutil, "which", lambda tool: tool)
+    assert reads.door(made, "mine") == "mine: 1 samples on genome.fa; needs 1.5 GB of memory and 0.0 GB of disk"
+
+
+def test_simulated_reads_are_made_once(cache, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        simulate_reads, "cohort", lambda folder, **options: calls.append(options) or (folder / "x").touch()
+    )
+    assert reads.simulated_folder("reads-sim") == reads.simulated_folder("reads-sim") == paths.CACHE / "reads-sim"
+    assert len(calls) == 1
+    (cache / "reads-sim" / "made_by").write_text("another version")
+    reads.simulated_folder("reads-sim")
+    assert len(calls) == 2
+    assert reads.truth("airway") is None
+    assert reads.truth("mine.csv") is None
+
+
+def test_a_sheet_gives_the_book_a_part_on_its_counts(tmp_path):
+    """By the Snakefile's own word: the reads' rules, then every chapter that takes a data set, on what they make."""
+    folder = tmp_path / "reads"
+    folder.mkdir()
+    sheet = simulate_reads.cohort(folder, groups={"control": 2, "case": 2}, n_fragments=50, n_genes=8)
+    own = {"sheet": str(sheet), "genome": str(folder / "genome.fa"), "gtf": str(folder / "annotation.gtf")}
+    planned = {run.key: run for run in runs.plan("demo", own | {"reference": "control"})}
+    mine = planned["epilepsy/12_reads_to_counts--sheet"]
+    counts = str(mine.reads / "counts.h5ad")
+    chapter = planned["epilepsy/03_differential_expression--sheet"]
+    assert chapter.parameters["dataset"] == counts
+    assert {key: chapter.parameters[key] for key in ("group", "donor", "reference")} == {
+        "group": "group",
+        "donor": "donor",
+        "reference": "control",
+    }
+    assert planned["epilepsy/01_datasets--sheet"].parameters["cohorts"] == [counts]
+    if LOST:
+        return
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--cores", "2"]
+    command += ["--config", "profile=demo", f"own={json.dumps(own)}", "--", str(chapter.metrics)]
+    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    jobs = re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.M)
+    prefix = "epilepsy_12_reads_to_counts__sheet_"
+    assert sorted(job for job in jobs if job.startswith(prefix)) == sorted(
+        [f"{prefix}{step}" for step in ("align", "checked", "count") for _ in range(4)]
+        + [f"{prefix}{step}" for step in ("index", "merge")]
+        + [f"{prefix}fastp_{library}" for library in ("paired", "paired", "single", "paired")]
+    )
+    assert "epilepsy_03_differential_expression__sheet" in jobs
+
+
+def test_without_two_groups_there_are_only_counts(tmp_path):
+    sheet = simulate_reads.cohort(tmp_path, groups={"a": 2}, n_fragments=50, n_genes=8)
+    own = {"sheet": str(sheet), "genome": str(tmp_path / "genome.fa"), "gtf": str(tmp_path / "annotation.gtf")}
+    assert [run.key for run in runs.plan("demo", own) if run.name == "sheet"] == ["epilepsy/12_reads_to_counts--sheet"]
+
+
+def test_a_sample_s_jobs_do_not_depend_on_the_others(tmp_path):
+    one, other = (sample_sheets.Sample(name, (f"/{name}.fq.gz",)) for name in "ab")
+    both = reads.Pipeline(str(tmp_path), (one, other), "/g.fa", "/g.gtf")
+    alone = replace(both, samples=(one,))
+    assert both.to_json("a") == alone.to_json("a")
+    assert reads.Pipeline.of(json.loads(both.to_json())) == both

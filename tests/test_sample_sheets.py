@@ -1,0 +1,139 @@
+import gzip
+
+import pytest
+
+from epigen_utils import sample_sheets
+from epigen_utils.errors import DataError
+
+
+def fastq(path, names, length=5, opener=gzip.open):
+    with opener(path, "wt") as stream:
+        for name in names:
+            stream.write(f"@{name}\n{'A' * length}\n+\n{'I' * length}\n")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two samples, paired and single, beside their sheet; `write` makes variants of it."""
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    for mate in (1, 2):
+        fastq(folder / f"a_{mate}.fq.gz", [f"r{i}/{mate}" for i in range(3)], length=4 + mate)
+    fastq(folder / "b.fastq", ["s0", "s1"], opener=open)
+
+    def write(*rows, header="sample,fastq_1,fastq_2,strandedness,group,donor"):
+        (folder / "sheet.csv").write_text("\n".join([header, *rows]) + "\n")
+        return folder / "sheet.csv"
+
+    return write
+
+
+def test_a_sheet(files):
+    sheet = files("a,a_1.fq.gz,a_2.fq.gz,reverse,ko,x", "b,b.fastq,,,wt,y")
+    one, other = sample_sheets.read(sheet)
+    assert one.paired
+    assert one.strandedness == "reverse"
+    assert [file.rsplit("/", 1)[1] for file in one.fastq] == ["a_1.fq.gz", "a_2.fq.gz"]
+    assert all(file.startswith(str(sheet.parent)) for file in one.fastq)
+    assert not other.paired
+    assert other.strandedness == "auto"
+    assert sample_sheets.check(one) == sample_sheets.Reads(3, 33, 5, 6)
+    assert sample_sheets.check(other) == sample_sheets.Reads(2, 10, 5, 5)
+
+
+def test_two_columns_are_enough(files):
+    sheet = files("b,b.fastq", header="sample,fastq_1")
+    assert sample_sheets.read(sheet)[0].group == ""
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["a/b,b.fastq,,,,"], "row 2: sample 'a/b': becomes the name of files; use letters"),
+        (["a b,b.fastq,,,,"], "row 2: sample 'a b': becomes the name of files"),
+        ([",b.fastq,,,,"], "row 2: sample '': becomes the name of files"),
+        (["a,b.fastq,,,,", "a,a_1.fq.gz,,,,"], "row 3: sample 'a' is there twice"),
+        (["a,b.fastq,,,,", "c,b.fastq,,,,"], "b.fastq: is a file of sample 'a' already"),
+        (["a,a_1.fq.gz,a_1.fq.gz,,,"], "holds mates 1 (read 'r0/1'); put it in column fastq_1"),
+        (["a,a_2.fq.gz,a_1.fq.gz,,,"], "holds mates 2 (read 'r0/2'); put it in column fastq_2"),
+        (["a,b.fastq,a_2.fq.gz,,,"], "read 1 is 'r0', and 's0' in b.fastq; mates stand in the same order"),
+        (["a,c.fq.gz,,,,"], "row 2: fastq_1: "),
+        (["a,,,,,"], "row 2: sample 'a': no fastq_1"),
+        (["a,b.fastq,,stranded,,"], "row 2: strandedness 'stranded'; did you mean 'unstranded'?"),
+        ([], "no samples; add a row for each"),
+    ],
+)
+def test_mistakes_in_a_sheet_are_one_line(files, rows, said):
+    sheet = files(*rows)
+    with pytest.raises(DataError) as caught:
+        sample_sheets.read(sheet)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_that_are_not_known_or_not_there(files):
+    with pytest.raises(DataError, match=r"sheet\.csv: unknown column 'fastq1'; did you mean 'fastq_1'\?"):
+        sample_sheets.read(files("a,b.fastq", header="sample,fastq1"))
+    with pytest.raises(DataError, match=r"sheet\.csv: no column 'fastq_1'; add it"):
+        sample_sheets.read(files("a,x", header="sample,group"))
+    with pytest.raises(DataError, match=r"no\.csv: no such sample sheet"):
+        sample_sheets.read("no.csv")
+
+
+def test_an_empty_file_and_one_without_reads(files):
+    sheet = files("a,none.fq.gz,,,,")
+    (sheet.parent / "none.fq.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"row 2: fastq_1: .*none\.fq\.gz: is empty; give the reads again"):
+        sample_sheets.read(sheet)
+    (sheet.parent / "none.fq.gz").write_bytes(gzip.compress(b""))
+    with pytest.raises(DataError, match="holds no read"):
+        sample_sheets.read(sheet)
+
+
+def sample(*files):
+    return sample_sheets.Sample("a", tuple(map(str, files)))
+
+
+def test_a_file_that_breaks_off_is_named_with_the_read(tmp_path):
+    path = tmp_path / "long.fq.gz"
+    fastq(path, [f"r{i} {i % 97} {i**3}" for i in range(5000)], length=40)
+    whole = path.read_bytes()
+    assert sample_sheets.check(sample(path)).reads == 5000
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"long\.fq\.gz: gzip breaks off after read [\d,]+; fetch the file again"):
+        sample_sheets.check(sample(path))
+    plain = tmp_path / "short.fastq"
+    plain.write_text("@r0\nACGT\n+\nIIII\n@r1\nAC")
+    with pytest.raises(DataError, match="read 2: 2 of its four lines; the file is cut off"):
+        sample_sheets.check(sample(plain))
+    plain.write_text("@r0\nACGT\n+\nIII\n")
+    with pytest.raises(DataError, match="read 1: 4 bases and 3 qualities"):
+        sample_sheets.check(sample(plain))
+    plain.write_text(">r0\nACGT\n>r1\nACGT\n")
+    with pytest.raises(DataError, match="read 1: no @ before its name"):
+        sample_sheets.check(sample(plain))
+    named = tmp_path / "plain.fq.gz"
+    named.write_text("@r0\nACGT\n+\nIIII\n")
+    with pytest.raises(DataError, match=r"is named \.gz and is no gzip"):
+        sample_sheets.check(sample(named))
+
+
+def test_mates_that_are_not_the_same_fragments(tmp_path):
+    one, other = tmp_path / "1.fq.gz", tmp_path / "2.fq.gz"
+    fastq(one, ["a 1:N:0:AC", "b 1:N:0:AC"])
+    fastq(other, ["a 2:N:0:AC"])
+    with pytest.raises(DataError, match=r"2\.fq\.gz: 1 reads, and more in 1\.fq\.gz; each read needs its mate"):
+        sample_sheets.check(sample(one, other))
+    fastq(other, ["a 2:N:0:AC", "c 2:N:0:AC"])
+    with pytest.raises(DataError, match=r"2\.fq\.gz: read 2 is 'c', and 'b' in 1\.fq\.gz"):
+        sample_sheets.check(sample(one, other))
+
+
+def test_what_can_be_compared():
+    def of(*groups):
+        return [sample_sheets.Sample(str(i), (), group=group) for i, group in enumerate(groups)]
+
+    assert sample_sheets.comparable(of("a", "a", "b", "b"))
+    assert not sample_sheets.comparable(of("a", "a", "b"))
+    assert not sample_sheets.comparable(of("a", "a"))
+    assert not sample_sheets.comparable(of("a", "a", "b", "b", ""))
