@@ -44,7 +44,7 @@ sweeps: $(VENV)/.ready
 # The read-processing tools are the one thing that pip cannot bring.
 tools:
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS); \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TOOLS) >/dev/null; \
 	elif command -v conda >/dev/null; then conda env update --file environment.yml; \
 	else echo "make tools: needs root and apt-get, or conda (environment.yml); without them the reads chapter is left out" >&2; exit 1; fi
 

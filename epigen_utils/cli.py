@@ -82,8 +82,11 @@ def build(
     index: Index = "",
     adapter: Adapter = "",
     only: Annotated[
-        str, typer.Option(help="Run one notebook (paper/NN_slug, or with --run) and what it needs; no site.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="Run this notebook (paper/NN_slug, or with --run) and what it needs; may be repeated; no site."
+        ),
+    ] = None,
     cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
     executor: Annotated[str, typer.Option(help="A Snakemake workflow profile, such as workflow/slurm.")] = "",
 ) -> None:
@@ -104,18 +107,17 @@ def build(
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")
-    planned = runs.plan(profile, own or None)
-    _bring_tools(planned)
-    _at_the_door(planned, only)
-    targets = [str(paths.SITE / "index.html")]
-    if only:
-        chosen = [run for run in planned if run.key == only]
-        if not chosen:
-            raise DataError(f"--only {only}: no such run; {closest(only, [run.key for run in planned])}")
-        targets = [str(chosen[0].metrics)]
-    _snakemake(profile, own, targets, cores, executor)
-    done = chosen[0].results if only else paths.SITE / "index.html"
-    console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
+    known = {run.key: run for run in runs.plan(profile, own or None)}
+    for key in only or []:
+        if key not in known:
+            raise DataError(f"--only {key}: no such run; {closest(key, known)}")
+    chosen = [known[key] for key in only or known]
+    _bring_tools(chosen)
+    _at_the_door(chosen, asked=bool(only))
+    site = paths.SITE / "index.html"
+    _snakemake(profile, own, [str(run.metrics) for run in chosen] if only else [str(site)], cores, executor)
+    for done in [run.results for run in chosen] if only else [site]:
+        console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -147,15 +149,19 @@ def _bring_tools(planned: list[runs.Run]) -> None:
         )
 
 
-def _at_the_door(planned: list[runs.Run], only: str) -> None:
-    """Say what each pipeline from reads to counts needs, and refuse what cannot be."""
+def _at_the_door(chosen: list[runs.Run], *, asked: bool) -> None:
+    """Say what each pipeline from reads to counts needs, and refuse what cannot be.
+
+    Parameters
+    ----------
+    asked
+        Whether these runs were asked for by name; the reads of a sheet of the user's always were. Others are left out without the tools.
+    """
     from epigen_utils import reads
 
-    kept = {run.key for run in runs.without_missing_tools(planned)}
-    for run in planned:
-        # Reads of the user's are what was asked for: without the tools nothing of it can be done.
-        asked = run.parameters.get("sheet") not in registry.registry()
-        if run.reads and (asked or run.key in kept) and only in ("", run.key):
+    lost = runs.missing_tools(chosen)
+    for run in chosen:
+        if run.reads and (asked or run.notebook not in lost or run.parameters["sheet"] not in registry.registry()):
             said = reads.door(reads.of_run(run.parameters, run.reads), run.key)
             if not run.metrics.exists():
                 print(f"epigen: {said}", file=sys.stderr)

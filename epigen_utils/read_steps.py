@@ -44,10 +44,18 @@ class Room:
             With the line by which the tool says what went wrong.
         """
         self.commands.append(shlex.join(command) + (f" > {into}" if into else ""))
+        # Programs in Python of the machine's own, MultiQC among them, must not see what is set for this one.
+        theirs = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         with open(self.log, "a") as log, open(self.folder / into if into else os.devnull, "w") as out:
             log.write(f"$ {self.commands[-1]}\n")
             log.flush()
-            options = {"cwd": self.folder, "stderr": log, "preexec_fn": processes.die_with_parent, "check": False}
+            options = {
+                "cwd": self.folder,
+                "env": theirs,
+                "stderr": log,
+                "preexec_fn": processes.die_with_parent,
+                "check": False,
+            }
             done = subprocess.run(command, stdout=out if into else log, **options)
         if done.returncode:
             raise DataError(f"{self.where}: {command[0]} stopped: {_complaint(self.log)} (log: {self.log})")

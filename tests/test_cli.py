@@ -36,6 +36,8 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
         (["check", "lost.h5ad"], "lost.h5ad: no such file"),
         (["build", "--group", "x"], "go with --dataset"),
         (["build", "--only", "epilepsy/02_tabletwo"], "did you mean 'epilepsy/02_table_two'?"),
+        (["build", "--genome", "mm10"], "options about reads go with --sheet; give it"),
+        (["build", "--sheet", "lost.csv", "--genome", "mm10"], "lost.csv: no such data set or file"),
         (["build", "--profile", "dmo"], "there are demo, paper, real"),
         (["data", "fetch", "airwy"], "did you mean 'airway'?"),
         (["data", "list", "--kind", "bulks"], "did you mean 'bulk'?"),
@@ -74,6 +76,24 @@ def test_missing_tools_are_said_in_one_line(monkeypatch, capsys):
     assert err == (
         "epigen: epilepsy/12_reads_to_counts is left out: STAR, fastp not installed (make tools, as root or by conda)\n"
     )
+
+
+def test_what_reads_need_is_said_before_anything_starts(monkeypatch, capsys):
+    from epigen_utils import reads
+
+    chosen = [run for run in runs.plan("demo") if run.reads or run.notebook == "epilepsy/02_table_two"]
+    monkeypatch.setattr(reads, "of_run", lambda parameters, folder: folder)
+    monkeypatch.setattr(reads, "door", lambda made, what: f"{what}: 6 samples; needs 1.5 GB of memory")
+    monkeypatch.setattr(runs.Run, "metrics", paths.RESULTS / "nothing")
+    monkeypatch.setattr(runs, "missing_tools", lambda planned: {})
+    cli._at_the_door(chosen, asked=False)
+    said = "epigen: epilepsy/12_reads_to_counts: 6 samples; needs 1.5 GB of memory\n"
+    assert capsys.readouterr().err == said
+    monkeypatch.setattr(runs, "missing_tools", lambda planned: {"epilepsy/12_reads_to_counts": ["STAR"]})
+    cli._at_the_door(chosen, asked=False)
+    assert capsys.readouterr().err == ""
+    cli._at_the_door(chosen, asked=True)
+    assert capsys.readouterr().err == said
 
 
 def test_progress_tells_bars_from_lines(capsys):

@@ -1,5 +1,6 @@
-"""Differential expression on matrices that the project has never seen, as the README says, in all four species."""
+"""Matrices that the project has never seen: differential expression as the README says, in all four species, and every other chapter."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,9 +8,10 @@ import sys
 import anndata
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 
-from epigen_utils import genes, paths
+from epigen_utils import genes, notebooks, paths
 
 NOTEBOOK = paths.NOTEBOOKS / "epilepsy" / "03_differential_expression.ipynb"
 NAMES = {
@@ -76,6 +78,45 @@ def test_an_unseen_matrix(tmp_path, species, ids, file, genes_in):
     one = pd.read_csv(tmp_path / "out" / "tables" / "table_one.csv").set_index("human")
     assert raised in set(one["gene"])
     assert f"Genes were taken from {genes_in}" in (tmp_path / "out.ipynb").read_text()
+
+
+CHAPTERS = [
+    source
+    for source in sorted(paths.NOTEBOOKS.glob("*/*.ipynb"))
+    if "metadata" in notebooks.parameters(source) and source != NOTEBOOK
+]
+
+
+@pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_chapter_that_takes_a_sample_table_takes_this_one(tmp_path, source):
+    """Eight samples of a species that nobody states, by file and group alone; figures and claims are of their own."""
+    rng = np.random.default_rng(0)
+    samples = pd.DataFrame({"condition": list("aaaabbbb")}, index=[f"s{i}" for i in range(8)])
+    counts = rng.negative_binomial(5, 0.05, size=(8, 60))
+    adata = anndata.AnnData(
+        obs=samples, var=pd.DataFrame(index=[f"gene{i}" for i in range(60)]), layers={"counts": counts}
+    )
+    adata.write_h5ad(tmp_path / "mine.h5ad")
+    known = notebooks.parameters(source)
+    small = {
+        "n_models": 2,
+        "n_sets": 2,
+        "n_cohorts": 0,
+        "n_seeds": 1,
+        "n_shuffles": 2,
+        "epochs": 1.0,
+        "n_permutations": 99,
+    }
+    values = {"results_dir": "out"} | {name: value for name, value in small.items() if name in known}
+    values |= {"n_cohorts": 0 if "0: none" in known["n_cohorts"] else 1} if "n_cohorts" in known else {}
+    values |= {"cohorts": ["mine.h5ad"]} if "cohorts" in known else {"dataset": "mine.h5ad"}
+    values |= {"group": "condition"} if "group" in known else {}
+    papermill.execute_notebook(
+        source, tmp_path / "out.ipynb", parameters=values, kernel_name="python3", cwd=tmp_path, progress_bar=False
+    )
+    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "mine.h5ad" in record["datasets"]
+    assert record["metrics"]
 
 
 def test_a_mistake_is_the_last_line(tmp_path):

@@ -35,6 +35,19 @@ def test_a_tool_that_fails_is_said_in_one_line_and_leaves_nothing(made):
     assert not (made.root / "records").exists()
 
 
+def test_a_tool_in_python_does_not_see_our_settings_and_its_last_line_is_told(made, monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    with read_steps._room(made, "multiqc", "") as room:
+        room.call(["sh", "-c", "env"], into="env.txt")
+        assert "PYTHON" not in (room.folder / "env.txt").read_text()
+    with (
+        pytest.raises(DataError, match="multiqc: python3 stopped: ZeroDivisionError: "),
+        read_steps._room(made, "multiqc", "") as room,
+    ):
+        room.call(["python3", "-c", "print('fine'); 1 / 0"])
+
+
 def test_the_entry_of_a_job_says_what_went_wrong(made, capsys):
     assert read_steps.main(made.to_json(), "checked", "a") == 0
     assert json.loads(made.file("checked", "a.json").read_text()) == {
