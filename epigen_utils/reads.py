@@ -199,7 +199,7 @@ def of_registry(name: str) -> tuple[Path, Path, Path]:
     found = registry.fetch(name)
     folder = paths.CACHE / name
     rows = [
-        {"sample": sample} | {key: str(found[role]) for key, role in files.items()}
+        {"sample": sample} | {key: str(found[role].resolve()) for key, role in files.items()}
         for sample, files in entry.options["samples"].items()
     ]
     write_atomically(folder / "sheet.csv", pd.DataFrame(rows).to_csv(index=False))
