@@ -21,7 +21,9 @@ CLAIMS_TABLE = paths.GENERATED / "claims.md"
 HAND_WRITTEN = sorted(
     path
     for path in paths.BOOK.rglob("*.*")
-    if path.suffix in (".md", ".bib", ".css", ".js", ".svg", ".png") and paths.GENERATED not in path.parents
+    if path.suffix in (".md", ".bib", ".css", ".js", ".svg", ".png")
+    and paths.GENERATED not in path.parents
+    and not (paths.NOTEBOOKS / path.relative_to(paths.BOOK)).with_suffix(".ipynb").exists()
 )
 
 

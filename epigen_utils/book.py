@@ -10,14 +10,16 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from epigen_utils import claims, markup, paths
+from epigen_utils import claims, markup, notebooks, paths
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 from epigen_utils.runs import Run
 
 
-def publish(planned: list[Run]) -> None:
+def publish(planned: list[Run], lost: dict[str, list[str]] | None = None) -> None:
     """Copy executed notebooks into the book; pages of runs that are no longer planned are removed.
+
+    In the place of a chapter whose programs are not installed (``lost``: notebook -> programs) a page says so.
 
     In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` name the figure of this very run, and the title of a run
     other than ``main`` says which run it is.
@@ -30,6 +32,13 @@ def publish(planned: list[Run]) -> None:
         content = _as_page(run)
         if not run.page.exists() or run.page.read_text() != content:
             write_atomically(run.page, content)
+    for source in paths.NOTEBOOKS.glob("*/*.ipynb"):
+        notebook = f"{source.parent.name}/{source.stem}"
+        page = paths.BOOK / f"{notebook}.md"
+        page.unlink(missing_ok=True)
+        if tools := (lost or {}).get(notebook):
+            said = f"This chapter is not in this build: {', '.join(tools)} not installed; `make tools` brings them, as root or by conda."
+            write_atomically(page, f"# {notebooks.title(source)}\n\n{said}\n")
 
 
 def _as_page(run: Run) -> str:
@@ -101,15 +110,15 @@ def write_claims(profile: str, markdown: Path, csv: Path) -> None:
     write_atomically(markdown, "\n".join(parts) + "\n")
 
 
-def build(planned: list[Run], own: str = "") -> None:
-    """Publish the pages and build the site; any warning of Sphinx fails it.
+def build(planned: list[Run], own: str = "", lost: dict[str, list[str]] | None = None) -> None:
+    """Publish the pages and build the site; any warning of Sphinx fails it. ``lost`` as `publish` takes it.
 
     Raises
     ------
     DataError
         With the first warning, and the log that has them all.
     """
-    publish(planned)
+    publish(planned, lost)
     toc = contents(planned, own)
     if not paths.BUILT_TOC.exists() or paths.BUILT_TOC.read_text() != toc:
         shutil.rmtree(paths.SITE, ignore_errors=True)

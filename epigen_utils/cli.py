@@ -196,7 +196,7 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
             str(paths.ROOT),
         ]
         command += ["--config", f"profile={profile}", *([f"own={json.dumps(own)}"] if own else [])]
-        command += ["--workflow-profile", executor] if executor else ["--cores", str(cores)]
+        command += ["--workflow-profile", executor] if executor else processes.local_limits(cores)
         environment = os.environ | {"EPIGEN_BUILD_PID": str(os.getpid())}
         run = {
             "env": environment,
@@ -259,8 +259,10 @@ def site(profile: Profile = "demo", own: str = "{}") -> None:
     given = json.loads(own)
     if "EPIGEN_BUILD_PID" in os.environ:
         processes.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
-    planned = runs.without_missing_tools(runs.plan(profile, given or None))
-    book.build(planned, runs.own_name(given.get("sheet") or given["dataset"]) if given else "")
+    planned = runs.plan(profile, given or None)
+    lost = runs.missing_tools(planned)
+    planned = runs.without_missing_tools(planned)
+    book.build(planned, runs.own_name(given.get("sheet") or given["dataset"]) if given else "", lost)
 
 
 @data.command("list")

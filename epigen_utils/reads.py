@@ -147,6 +147,11 @@ def pipeline(
             raise DataError(
                 f"{sheet}: which genome? give one of {', '.join(references.names())}, or a FASTA file with its GTF"
             )
+        if genome in references.names():
+            # Before a genome is fetched.
+            fastq = [file for sample in sample_sheets.read(path) for file in sample.fastq]
+            wanted = references.needs(references.stated_bases(genome), fastq, indexed=bool(index))
+            references.check_machine(wanted, Path(folder), sheet)
         fasta, annotation = references.files(genome, gtf)
     samples = sample_sheets.read(path)
     if index and not (Path(index) / "SA").is_file():
@@ -246,7 +251,7 @@ def run(made: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
             "--directory",
             str(made.root),
         ]
-        command += ["--cores", str(cores), "--config", f"pipeline={made.to_json()}"]
+        command += [*processes.local_limits(cores), "--config", f"pipeline={made.to_json()}"]
         options = {"capture_output": True, "text": True, "check": False, "preexec_fn": processes.die_with_parent}
         options["env"] = os.environ | {"PYTHONPATH": str(paths.ROOT)}
         subprocess.run([*command, "--unlock"], **options)

@@ -36,6 +36,11 @@ def names() -> list[str]:
     return [name for name, entry in registry.registry().items() if entry.kind == "reference"]
 
 
+def stated_bases(name: str) -> int:
+    """About how many bases a genome of the registry has."""
+    return int(registry.entry(name).options["bases"])
+
+
 def bases(fasta: str | Path) -> int:
     """About how many bases a FASTA file has, by its size; of a gzipped one, by the size that it states (its last four bytes)."""
     path = Path(fasta)

@@ -375,6 +375,34 @@ def test_a_killed_build_goes_on(tmp_path, whom):
     assert not list(copy.rglob("*.part"))
 
 
+def test_without_the_tools_the_chapter_s_place_says_why(tmp_path):
+    """On a machine that has neither the programs nor a way to bring them."""
+    from epigen_utils import reads
+
+    copy, programs = copy_of_checkout(tmp_path / "checkout"), tmp_path / "bin"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for program in Path(folder).glob("*"):
+            if program.name not in (*reads.TOOLS, "apt-get", "conda") and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    profile = (
+        "epilepsy/02_table_two: {main: {dataset: table-two}}\nepilepsy/12_reads_to_counts: {main: {sheet: reads-sim}}\n"
+    )
+    (copy / "notebooks" / "profiles" / "small.yml").write_text(profile)
+    command = [sys.executable, "-m", "epigen_utils.cli", "build", "--profile", "small"]
+    options = {"cwd": copy, "env": environment(copy) | {"PATH": str(programs)}, "capture_output": True, "text": True}
+    done = subprocess.run(command, check=False, **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = f"epilepsy/12_reads_to_counts is left out: {', '.join(reads.TOOLS)} not installed (make tools, as root or by conda)"
+    assert f"epigen: {said}\n" in done.stderr
+    page = (copy / "_build" / "html" / "epilepsy" / "12_reads_to_counts.html").read_text()
+    assert f"This chapter is not in this build: {', '.join(reads.TOOLS)} not installed;" in page
+    assert "Reads to counts" in (copy / "_build" / "html" / "intro.html").read_text()
+    again = subprocess.run(command, check=False, **options)
+    assert again.returncode == 0
+    assert "02_table_two" not in again.stderr, "nothing is done twice"
+
+
 def wait_for(condition, seconds: float):
     end = time.monotonic() + seconds
     while not condition():

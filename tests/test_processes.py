@@ -3,7 +3,7 @@ import sys
 import time
 from pathlib import Path
 
-from epigen_utils import paths
+from epigen_utils import paths, processes
 
 
 def test_a_process_ends_with_the_one_it_stays_with():
@@ -40,3 +40,9 @@ def running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_machine_s_limits():
+    cores, number, resources, memory, gpu = processes.local_limits(4)
+    assert (cores, number, resources, gpu) == ("--cores", "4", "--resources", "gpu=1")
+    assert int(memory.removeprefix("mem_mb=")) > 500

@@ -41,6 +41,13 @@ def test_shares_sum_to_the_whole_bar(ax):
     assert ends == pytest.approx([0.9, 0.5, 1, 1])
 
 
+def test_levels(ax):
+    table = pd.DataFrame({"sample": ["a", "b"], "with adapter": [0.03, 0.02], "duplicates": [0.2, 0.4]})
+    drawn = read_plots.levels(ax, table, ["with adapter", "duplicates"])
+    assert [line.get_label() for line in drawn.get_lines()] == ["with adapter", "duplicates"]
+    assert drawn.get_xlim()[1] == pytest.approx(0.44)
+
+
 def test_strands(ax):
     table = pd.DataFrame({"sample": ["a", "b"], "on the strand": [0.02, 0.97]})
     drawn = read_plots.strands(ax, table)

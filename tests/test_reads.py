@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 
 import anndata
@@ -24,6 +25,8 @@ from epigen_utils import (
     read_counts,
     read_reports,
     reads,
+    references,
+    registry,
     runs,
     sample_sheets,
     simulate_reads,
@@ -279,6 +282,15 @@ def test_what_is_refused_at_the_door(tmp_path, monkeypatch):
         reads.door(made, "mine")
     monkeypatch.setattr(reads.shutil, "which", lambda tool: tool)
     assert reads.door(made, "mine") == "mine: 1 samples on genome.fa; needs 1.5 GB of memory and 0.0 GB of disk"
+
+
+def test_a_machine_too_small_for_a_known_genome_is_refused_before_it_is_fetched(tmp_path, monkeypatch):
+    (tmp_path / "r.fastq").write_text("@r0\nACGT\n+\nIIII\n")
+    (tmp_path / "sheet.csv").write_text("sample,fastq_1\na,r.fastq\n")
+    monkeypatch.setattr(references.psutil, "virtual_memory", lambda: types.SimpleNamespace(total=8e9))
+    monkeypatch.setattr(registry, "fetch", lambda name: pytest.fail("it was fetched"))
+    with pytest.raises(DataError, match=r"sheet\.csv: needs 28\.7 GB of memory, this machine has 8\.0"):
+        reads.pipeline(str(tmp_path / "sheet.csv"), tmp_path / "out", genome="mm10")
 
 
 def test_simulated_reads_are_made_once(cache, monkeypatch):
