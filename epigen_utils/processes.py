@@ -1,13 +1,18 @@
 """Processes that end with the one that started them: what is killed must not leave others that go on writing."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import psutil
+
+from epigen_utils import paths
+from epigen_utils.errors import DataError
 
 
 def stay_with(parent: int) -> None:
@@ -28,6 +33,26 @@ def die_with_parent() -> None:
     """On Linux, ask the kernel to end a child with the process that starts it (``preexec_fn`` of `subprocess`)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def job(work: Callable[[], None]) -> int:
+    """Run a job of a build: it ends with the build, and a lock tells a later one that it is still alive.
+
+    Returns
+    -------
+    Exit code; what a user can mend is said in one line.
+    """
+    if "EPIGEN_BUILD_PID" in os.environ:
+        stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
+    paths.BUILD.mkdir(exist_ok=True)
+    with open(paths.JOBS_LOCK, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        try:
+            work()
+        except DataError as error:
+            print(f"epigen: {error}", file=sys.stderr)
+            return 1
+    return 0
 
 
 def local_limits(cores: int) -> list[str]:

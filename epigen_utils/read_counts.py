@@ -48,6 +48,7 @@ def load(made: Pipeline, sheet: str) -> anndata.AnnData:
     if sheet in registry.registry():
         entry = registry.entry(sheet)
         about |= {name: getattr(entry, name) for name in ("name", "title", "nature", "species", "licence", "citation")}
+    del about["genes_in"]
     adata.uns["epigen"] = about
     return adata
 

@@ -6,7 +6,6 @@ there; beside it stays a record of its commands and the seconds they took.
 
 import contextlib
 import dataclasses
-import fcntl
 import gzip
 import json
 import os
@@ -19,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from epigen_utils import paths, processes, read_reports, read_tools, reads, references, sample_sheets
+from epigen_utils import processes, read_reports, read_tools, reads, references, sample_sheets
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 from epigen_utils.reads import Pipeline
@@ -240,20 +239,10 @@ STEPS: dict[str, Callable[[Pipeline, str, int], None]] = {
 
 
 def main(pipeline: str, step: str, sample: str, threads: str = "1") -> int:
-    """Entry of a job; ends with the build that started it."""
-    if "EPIGEN_BUILD_PID" in os.environ:
-        processes.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
+    """Entry of a job."""
     made = Pipeline.of(json.loads(pipeline))
     made.root.mkdir(parents=True, exist_ok=True)
-    paths.BUILD.mkdir(exist_ok=True)
-    with open(paths.JOBS_LOCK, "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        try:
-            STEPS[step](made, sample, int(threads))
-        except DataError as error:
-            print(f"epigen: {error}", file=sys.stderr)
-            return 1
-    return 0
+    return processes.job(lambda: STEPS[step](made, sample, int(threads)))
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def banner(adata: anndata.AnnData) -> None:
     about = adata.uns["epigen"]
     _open().datasets[about["name"]] = about
     kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
-    size = f"{adata.n_obs:,} samples, {adata.n_vars:,} genes"
+    size = f"{adata.n_obs:,} sample{'' if adata.n_obs == 1 else 's'}, {adata.n_vars:,} genes"
     size = f"{adata.n_obs:,} tokenised cells" if about["measure"] == "tokens" else size
     facts = f"{size}; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
     if about["nature"] == "simulated":

@@ -6,7 +6,6 @@ the plan into jobs. ``python -m epigen_utils.runs '<run as JSON>'`` is what a jo
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -309,18 +308,8 @@ def _stderr_into(log):
 
 
 def main(argument: str, threads: str = "1") -> int:
-    """Entry of a job; the lock tells a later build that this job is still alive."""
-    if "EPIGEN_BUILD_PID" in os.environ:
-        processes.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
-    paths.BUILD.mkdir(exist_ok=True)
-    with open(paths.JOBS_LOCK, "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        try:
-            execute(Run(**json.loads(argument)), int(threads))
-        except DataError as error:
-            print(f"epigen: {error}", file=sys.stderr)
-            return 1
-    return 0
+    """Entry of a job."""
+    return processes.job(lambda: execute(Run(**json.loads(argument)), int(threads)))
 
 
 if __name__ == "__main__":
