@@ -37,9 +37,23 @@ include: "workflow/reads.smk"
 
 for run in PLAN:
 
+    for job in range(run.search_jobs):
+
+        rule:
+            name: f"{run.rule}_grid_{job}"
+            input: run.inputs
+            output: touch(run.searched(job))
+            params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable, job=job
+            threads: run.needs.threads
+            shell: "{params.python} -m epigen_utils.grid_search {params.run:q} {params.job}"
+
     rule:
         name: run.rule
-        input: run.inputs, runs.after(run, PLAN), PIPELINES[run.rule + "_"].results if run.reads else []
+        input:
+            run.inputs,
+            runs.after(run, PLAN),
+            PIPELINES[run.rule + "_"].results if run.reads else [],
+            [run.searched(job) for job in range(run.search_jobs)],
         output: run.executed, run.metrics
         params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable
         threads: run.needs.threads

@@ -59,6 +59,13 @@ def parameters(source: Path) -> dict[str, str]:
     return found
 
 
+def defaults(source: Path) -> dict[str, object]:
+    """Values that the parameters cell of a notebook gives by itself."""
+    cell = next(cell for cell in _read(source).cells if "parameters" in cell.metadata.get("tags", []))
+    tree = ast.parse(cell.source)
+    return {node.target.id: ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.AnnAssign)}
+
+
 def title(source: Path) -> str:
     """The first heading of a notebook."""
     return (

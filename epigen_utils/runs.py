@@ -65,6 +65,15 @@ class Run:
         return self.results / "reads" if "sheet" in self.parameters else None
 
     @property
+    def search_jobs(self) -> int:
+        """Jobs that its grid search is spread over, which end before it begins; none where its profile asks for none."""
+        return int(self.parameters.get("search_jobs", 0))
+
+    def searched(self, job: int) -> Path:
+        """What such a job leaves."""
+        return self.results / "grid" / f"{job}.done"
+
+    @property
     def log(self) -> Path:
         return self.results / "log.txt"
 

@@ -9,7 +9,7 @@ import itertools
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,28 +117,35 @@ def _sample(where: str, folder: Path, row: dict[str, str]) -> Sample:
             raise DataError(f"{where}: fastq_{mate}: {file}: holds no read; give the reads again, or drop the sample")
         if (said := _mate(record[0])) not in ("", str(mate)):
             raise DataError(
-                f"{where}: fastq_{mate}: {file}: holds mates {said} (read {record[0]!r}); put it in column fastq_{said}"
+                f"{where}: fastq_{mate}: {file}: holds mates {said} (read {record[0].decode()!r}); put it in column fastq_{said}"
             )
-    _same_fragment(found, first, 1)
+    _same_fragment(found, [record[0] for record in first], 1)
     return found
 
 
-def _mate(name: str) -> str:
+def _mate(name: bytes) -> str:
     """Which mate a read's name says it is, in the old way (``name/1``) or Illumina's (``name 1:N:0:...``); empty where it does not."""
-    found = re.search(r"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:", name)
-    return (found[1] or found[2]) if found else ""
+    found = re.search(rb"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:", name)
+    return (found[1] or found[2]).decode() if found else ""
 
 
-def _same_fragment(sample: Sample, records_of_mates: list[tuple[str, int]], number: int) -> None:
-    names = [re.sub(r"/[12]$", "", record[0].split()[0]) for record in records_of_mates]
-    if len(set(names)) > 1:
-        raise DataError(
-            f"{sample.fastq[1]}: read {number:,} is {names[1]!r}, and {names[0]!r} in {Path(sample.fastq[0]).name}; "
-            "mates stand in the same order in both files: give the two files of one sample"
-        )
+def _fragment(name: bytes) -> bytes:
+    """What mates share of their names."""
+    first = name.split(None, 1)[0]
+    return first[:-2] if first[-2:] in (b"/1", b"/2") else first
 
 
-def records(path: str | Path) -> Iterator[tuple[str, int]]:
+def _same_fragment(sample: Sample, names: Iterable[bytes], number: int) -> None:
+    one, *others = map(_fragment, names)
+    for other in others:
+        if other != one:
+            raise DataError(
+                f"{sample.fastq[1]}: read {number:,} is {other.decode()!r}, and {one.decode()!r} in {Path(sample.fastq[0]).name}; "
+                "mates stand in the same order in both files: give the two files of one sample"
+            )
+
+
+def records(path: str | Path) -> Iterator[tuple[bytes, int]]:
     """Names (without ``@``) and lengths of the reads of a FASTQ file, gzipped or not.
 
     Raises
@@ -155,12 +162,15 @@ def records(path: str | Path) -> Iterator[tuple[str, int]]:
         with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
             while lines := list(itertools.islice(stream, 4)):
                 number += 1
-                wrong = _wrong(lines)
-                if wrong:
+                # As all but the last lines of a good file are: no more is looked at then.
+                good = (
+                    len(lines) == 4 and lines[0][:1] == b"@" and lines[2][:1] == b"+" and len(lines[1]) == len(lines[3])
+                )
+                if not good and (wrong := _wrong(lines)):
                     raise DataError(
                         f"{path}: read {number:,}: {wrong}; the file is cut off or no FASTQ: fetch it again"
                     )
-                yield lines[0][1:].rstrip().decode(errors="replace"), len(lines[1].rstrip())
+                yield lines[0][1:].rstrip(), len(lines[1].rstrip())
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise DataError(f"{path}: gzip breaks off after read {number:,}; fetch the file again") from None
 
@@ -190,8 +200,7 @@ def check(sample: Sample) -> Reads:
                 f"{short}: {n:,} reads, and more in {Path(long).name}; each read needs its mate: fetch both files again"
             )
         n += 1
-        if sample.paired:
-            _same_fragment(sample, list(mates), n)
-        lengths = [length for _, length in mates]
+        names, lengths = zip(*mates, strict=True)
+        _same_fragment(sample, names, n)
         bases, shortest, longest = bases + sum(lengths), min(shortest, *lengths), max(longest, *lengths)
     return Reads(n, bases, shortest, longest)

@@ -1,69 +1,17 @@
-"""How GPT-2's fine-tuning is set, and what it takes: the paper's grid search, and the memory of its model.
-
-Paper A, section III.B: "hyperparameters, including learning rate, batch size, sequence length, and number of epochs, were optimized
-through grid search on a held-out validation set".
-"""
-
-import itertools
-import time
-from dataclasses import replace
+"""Variants of GPT-2's fine-tuning, and what it takes: the memory of its model, on meta tensors. Paper A, section III.B."""
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import clone
-from sklearn.metrics import log_loss
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from epigen_utils import evaluation, models, sentence_models
-from epigen_utils.errors import DataError, closest
+from epigen_utils import models, sentence_models
 from epigen_utils.sentence_classes import GPT2Classifier
 from epigen_utils.sentence_models import GeneSentenceModel
 from epigen_utils.sentences import POSITIONS, GeneSentenceEncoder
 
-#: What the paper searched over.
-SEARCHED = ("learning_rate", "batch_size", "max_length", "epochs")
 GIB = 2**30
-
-
-def search(
-    classifier: GPT2Classifier,
-    train: tuple[pd.DataFrame, np.ndarray],
-    held: tuple[pd.DataFrame, np.ndarray],
-    positive: str,
-    grid: dict[str, list],
-) -> pd.DataFrame:
-    """Fine-tune once for each point of a grid and measure on held-out samples; points that were done before are read back.
-
-    Parameters
-    ----------
-    train, held
-        Log2 expression (samples x genes) and classes; both of the training fold.
-    grid
-        Values of any of `SEARCHED`.
-
-    Returns
-    -------
-    A row a point: the searched, ``auc``, ``loss`` (nats) and ``seconds``; in the order of the grid.
-
-    Raises
-    ------
-    DataError
-        If something else is to be searched.
-    """
-    if other := [name for name in grid if name not in SEARCHED]:
-        raise DataError(f"grid over {other[0]!r}: {closest(other[0], SEARCHED)}")
-    truth = np.asarray(held[1]) == positive
-    rows = []
-    for point in itertools.product(*grid.values()):
-        values = dict(zip(grid, point, strict=True))
-        made = with_settings(classifier, values)
-        start = time.perf_counter()
-        made.fit(*train)
-        p = evaluation.probability_of(made, held[0], positive)
-        found = {"auc": evaluation.auc(p, truth), "loss": log_loss(truth, p, labels=[False, True])}
-        rows.append(values | found | {"seconds": time.perf_counter() - start})
-    return pd.DataFrame(rows)
 
 
 def variants(
@@ -82,20 +30,6 @@ def variants(
     if language_epochs:
         changes["language stage first"] = {"language_epochs": language_epochs}
     return {name: clone(classifier).set_params(**change) for name, change in changes.items()}
-
-
-def with_settings(classifier: GPT2Classifier, values: dict[str, float]) -> GPT2Classifier:
-    """A classifier with other values of `SEARCHED`."""
-    made = clone(classifier)
-    settings = {name: value for name, value in values.items() if name != "max_length"}
-    changes = {"settings": replace(made.settings, **settings)}
-    return made.set_params(**changes, **({"max_length": int(values["max_length"])} if "max_length" in values else {}))
-
-
-def best(table: pd.DataFrame, grid: dict[str, list]) -> dict[str, float]:
-    """The point with the highest AUC; of equally high ones that with the lowest loss."""
-    row = table.sort_values(["auc", "loss"], ascending=[False, True]).iloc[0]
-    return {name: type(values[0])(row[name]) for name, values in grid.items()}
 
 
 def dry_run(

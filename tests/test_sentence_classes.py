@@ -137,21 +137,6 @@ def test_a_loss_that_is_no_number_is_said(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*/model"))
 
 
-def test_search_goes_over_the_grid_and_names_the_best(tmp_path):
-    values, y = samples(16)
-    held, truth = samples(8, seed=3)
-    grid = {"learning_rate": [1e-6, 1e-3], "max_length": [12, 24]}
-    made = GPT2Classifier(settings=QUICK, folder=tmp_path)
-    table = sentence_training.search(made, (values, y), (held, truth), "b", grid)
-    assert len(table) == 4
-    best = sentence_training.best(table, grid)
-    assert best["learning_rate"] == 1e-3
-    again = sentence_training.search(made, (values, y), (held, truth), "b", grid)
-    pd.testing.assert_frame_equal(again.drop(columns="seconds"), table.drop(columns="seconds"))
-    with pytest.raises(DataError, match="'learning_rate'"):
-        sentence_training.search(made, (values, y), (held, truth), "b", {"learning_rat": [1]})
-
-
 def test_variants_change_one_thing_each(tmp_path):
     made = sentence_training.variants(
         GPT2Classifier(), aligned=0.1, prior=("g",), vectors=pd.DataFrame(), language_epochs=1

@@ -1,0 +1,173 @@
+"""The paper's grid search: GPT-2 fine-tuned at every point of a grid and measured on samples held back; spread over jobs where asked.
+
+Paper A, section III.B: "hyperparameters, including learning rate, batch size, sequence length, and number of epochs, were optimized
+through grid search on a held-out validation set".
+
+``python -m epigen_utils.grid_search '<run as JSON>' <job>`` trains the points of one job of a run whose notebook takes a ``grid``; the
+notebook finds them done.
+"""
+
+import inspect
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.metrics import log_loss
+
+from epigen_utils import evaluation, in_fold, notebooks, processes, sample_cohorts, sentence_classes
+from epigen_utils.errors import DataError, closest
+from epigen_utils.runs import Run
+from epigen_utils.sample_cohorts import SampleCohort
+from epigen_utils.sentence_classes import GPT2Classifier
+
+#: What the paper searched over.
+SEARCHED = ("learning_rate", "batch_size", "max_length", "epochs")
+
+
+def search(
+    classifier: GPT2Classifier,
+    train: tuple[pd.DataFrame, np.ndarray],
+    held: tuple[pd.DataFrame, np.ndarray],
+    positive: str,
+    grid: dict[str, list],
+) -> pd.DataFrame:
+    """Fine-tune once for each point of a grid and measure on held-out samples; points that were done before are read back.
+
+    Parameters
+    ----------
+    train, held
+        Log2 expression (samples x genes) and classes; both of the training fold.
+    grid
+        Values of any of `SEARCHED`.
+
+    Returns
+    -------
+    A row a point: the searched, ``auc``, ``loss`` (nats) and ``seconds``; in the order of the grid.
+
+    Raises
+    ------
+    DataError
+        If something else is to be searched.
+    """
+    if other := [name for name in grid if name not in SEARCHED]:
+        raise DataError(f"grid over {other[0]!r}: {closest(other[0], SEARCHED)}")
+    truth = np.asarray(held[1]) == positive
+    rows = []
+    for point in itertools.product(*grid.values()):
+        values = dict(zip(grid, point, strict=True))
+        made = with_settings(classifier, values)
+        start = time.perf_counter()
+        made.fit(*train)
+        p = evaluation.probability_of(made, held[0], positive)
+        found = {"auc": evaluation.auc(p, truth), "loss": log_loss(truth, p, labels=[False, True])}
+        rows.append(values | found | {"seconds": time.perf_counter() - start})
+    return pd.DataFrame(rows)
+
+
+def with_settings(classifier: GPT2Classifier, values: dict[str, float]) -> GPT2Classifier:
+    """A classifier with other values of `SEARCHED`."""
+    made = clone(classifier)
+    settings = {name: value for name, value in values.items() if name != "max_length"}
+    changes = {"settings": replace(made.settings, **settings)}
+    return made.set_params(**changes, **({"max_length": int(values["max_length"])} if "max_length" in values else {}))
+
+
+def best(table: pd.DataFrame, grid: dict[str, list]) -> dict[str, float]:
+    """The point with the highest AUC; of equally high ones that with the lowest loss."""
+    row = table.sort_values(["auc", "loss"], ascending=[False, True]).iloc[0]
+    return {name: type(values[0])(row[name]) for name, values in grid.items()}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A cohort whose training samples are divided once more for the search.
+
+    Attributes
+    ----------
+    learned, asked
+        Log2 expression of the training and of the test samples, samples x genes chosen in training.
+    y, truth
+        Their classes.
+    inner, held
+        Positions in the training samples: those that the search learns from, and those it is measured on.
+    """
+
+    cohort: SampleCohort
+    learned: pd.DataFrame
+    asked: pd.DataFrame
+    y: np.ndarray
+    truth: np.ndarray
+    inner: np.ndarray
+    held: np.ndarray
+
+    @property
+    def parts(self) -> tuple[tuple[pd.DataFrame, np.ndarray], tuple[pd.DataFrame, np.ndarray]]:
+        """Values and classes of the inner and of the held samples."""
+        return tuple((self.learned.iloc[rows], self.y[rows]) for rows in (self.inner, self.held))
+
+
+def fold(
+    *,
+    dataset: str,
+    metadata: str = "",
+    group: str = "",
+    reference: str = "",
+    donor: str = "",
+    max_samples: int = 0,
+    n_genes: int = 32,
+    seed: int = 0,
+) -> Fold:
+    """One fold of donors in four is tested on, and one in three of the others is held back."""
+    columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
+    cohort = sample_cohorts.part(sample_cohorts.load(dataset, **columns), max_samples, seed)
+    train, test = next(evaluation.donor_folds(cohort.y, cohort.groups, n_splits=4, seed=seed))
+    chosen = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
+    learned, asked = chosen.tables(cohort.counts[train], cohort.y[train], cohort.counts[test])
+    inner, held = next(evaluation.donor_folds(cohort.y[train], cohort.groups[train], n_splits=3, seed=seed))
+    return Fold(cohort, learned, asked, cohort.y[train], cohort.y[test], inner, held)
+
+
+def classifier(
+    *,
+    results_dir: str,
+    model: str = "gpt2-tiny",
+    start: str = "",
+    shown: str = "bins",
+    epochs: float = 8.0,
+    precision: str = "fp32",
+    seed: int = 0,
+) -> GPT2Classifier:
+    """What is searched for, as its page sets it outside the search."""
+    settings = replace(sentence_classes.SETTINGS, epochs=epochs)
+    kept = {"folder": Path(results_dir) / "models", "precision": precision, "seed": seed}
+    return GPT2Classifier(settings=settings, preset=model, start=start, shown=shown, **kept)
+
+
+def train_job(run: Run, job: int) -> None:
+    """Train every so many points of a run's grid, beginning with that of the job's number."""
+    values = notebooks.defaults(run.source) | run.parameters
+
+    def given(function: Callable) -> dict:
+        return {name: values[name] for name in inspect.signature(function).parameters if name in values}
+
+    found = fold(**given(fold))
+    points = list(itertools.product(*values["grid"].values()))[job :: run.search_jobs]
+    for point in points:
+        one = {name: [value] for name, value in zip(values["grid"], point, strict=True)}
+        search(classifier(**given(classifier)), *found.parts, found.cohort.positive, one)
+
+
+def main(run: str, job: str) -> int:
+    """Entry of a job."""
+    return processes.job(lambda: train_job(Run(**json.loads(run)), int(job)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
