@@ -95,7 +95,7 @@ def shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> A
 def levels(ax: Axes, table: pd.DataFrame, names: list[str]) -> Axes:
     """Shares that need not sum to one, a mark each, a row a sample; `read_reports.samples`."""
     for name, colour, marker in zip(names, style.PALETTE[1:], style.MARKERS, strict=False):
-        ax.plot(table[name], table["sample"], marker, color=colour, markersize=7, label=name)
+        ax.plot(table[name], table["sample"], marker, color=colour, markersize=7, label=name, clip_on=False, zorder=3)
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     ax.set(xlim=(0, max(0.05, 1.1 * table[names].max().max())), xlabel="share of the reads, or of their alignments")
