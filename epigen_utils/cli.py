@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from epigen_utils import paths, processes, progress, registry, runs
+from epigen_utils import paths, processes, progress, registry, runs, sample_sheets
 from epigen_utils.errors import DataError, closest
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -49,10 +49,15 @@ def check(
     task: str = "",
 ) -> None:
     """Say what is wrong with a data set before anything runs on it."""
+    columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
+    _checked(dataset, **columns, task=task)
+
+
+def _checked(dataset: str, **options: str) -> dict[str, int] | None:
+    """Load a data set and say that it is good; gives its groups' sizes, in donors where there are any."""
     from epigen_utils import datasets
 
-    own = {"group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
-    adata = datasets.load(dataset, metadata=metadata, **own, task=task)
+    adata = datasets.load(dataset, **options)
     about = adata.uns["epigen"]
     line = f"{dataset}: good, {adata.n_obs:,} samples x {adata.n_vars:,} genes"
     if about.get("group"):
@@ -61,6 +66,11 @@ def check(
     if said := about.get("genes_in"):
         line += f"; genes in {said}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not about.get("group"):
+        return None
+    units = about.get("donor") or about["group"]
+    counted = adata.obs.groupby(about["group"], observed=True)[units]
+    return (counted.nunique() if about.get("donor") else counted.size()).astype(int).to_dict()
 
 
 @app.command()
@@ -98,16 +108,21 @@ def build(
         own |= {"metadata": metadata and str(Path(metadata).resolve())}
         own |= {"group": group, "reference": reference, "donor": donor, "species": species}
         own |= {"genes_in": genes_in}
-        check(own["dataset"], own["metadata"], group, reference, donor, genes_in, "groups")
+        columns = {"group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
+        own |= {"sizes": _checked(own["dataset"], metadata=own["metadata"], **columns, task="groups")}
     elif sheet:
         files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
-        own = {key: str(Path(value).resolve()) if Path(value).exists() else value for key, value in files.items()}
+        own = {
+            key: str(Path(value).resolve()) if value and Path(value).exists() else value for key, value in files.items()
+        }
         own |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
+        own |= {"sizes": sample_sheets.sizes(sample_sheets.read(sheet))}
     elif any((metadata, group, reference, donor, species, genes_in)):
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")
     known = {run.key: run for run in runs.plan(profile, own or None)}
+    _say_what_is_left_out([run for run in known.values() if run.name == "main"], own)
     for key in only or []:
         if key not in known:
             raise DataError(f"--only {key}: no such run; {closest(key, known)}")
@@ -133,6 +148,16 @@ def sweep(
     _snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "")
     done = recorded.write(profile, device)
     console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_what_is_left_out(planned: list[runs.Run], own: dict) -> None:
+    """Which chapters a data set of the user's, or reads, are too small for."""
+    name = Path(own.get("sheet") or own.get("dataset", "")).name
+    if own.get("sizes") is not None and len(own["sizes"]) < 2:
+        print(f"epigen: {name}: no two groups to compare; there are only counts", file=sys.stderr)
+        return
+    for notebook, why in runs.left_out(planned, own).items():
+        print(f"epigen: {notebook} is left out for {name}: {why}", file=sys.stderr)
 
 
 def _bring_tools(planned: list[runs.Run]) -> None:

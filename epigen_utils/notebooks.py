@@ -16,12 +16,15 @@ from epigen_utils.errors import DataError
 class Needs:
     """The line ``"epigen": {...}`` of a notebook's metadata.
 
-    ``after``: chapters whose results it reads; ``threads``: how many it may use; ``tools``: programs it calls.
+    ``after``: chapters whose results it reads; ``threads``: how many it may use; ``tools``: programs it calls; ``samples``: how many it needs
+    of each group (donors, where there are any); ``groups``: how many groups it takes, 0 for any number.
     """
 
     after: tuple[str, ...] = ()
     threads: int = 1
     tools: tuple[str, ...] = ()
+    samples: int = 0
+    groups: int = 0
 
 
 @cache
@@ -36,7 +39,8 @@ def needs(source: Path) -> Needs:
         raise DataError(
             f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}"
         )
-    return Needs(tuple(given.get("after", ())), int(given.get("threads", 1)), tuple(given.get("tools", ())))
+    lists = {key: tuple(given.get(key, ())) for key in ("after", "tools")}
+    return Needs(**lists, **{key: int(given[key]) for key in ("threads", "samples", "groups") if key in given})
 
 
 def parameters(source: Path) -> dict[str, str]:

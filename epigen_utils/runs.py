@@ -137,7 +137,8 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     own
         A data set of the user's: ``dataset`` (path), ``group``, perhaps ``metadata``, ``reference``, ``donor``. Every notebook that
         takes a sample table gets one more run on it; those on cells take none. Or reads: ``sheet``, and what `epigen_utils.reads` takes
-        beside it; the counts that are made of them are the data set.
+        beside it; the counts that are made of them are the data set. ``sizes`` (group -> samples, or donors where there are any): chapters
+        that need more are left out (`left_out`).
 
     Raises
     ------
@@ -216,22 +217,42 @@ def _own_runs(found: list[Run], profile: str, own: dict) -> list[Run]:
         known = notebooks.parameters(of_reads.source)
         values = {key: value for key, value in options.items() if key in known}
         runs.append(_run(Path(given), profile, of_reads.notebook, name, values))
-        # Only then is there anything to compare.
         samples = sample_sheets.read(given)
-        if not sample_sheets.comparable(samples):
-            return runs
         made = str(runs[0].reads / "counts.h5ad")
         options |= {"dataset": made, "group": "group"} | (
             {"donor": "donor"} if all(one.donor for one in samples) else {}
         )
+        own = own | {"sizes": sample_sheets.sizes(samples)}
+    lost = left_out(main, own)
     for run in main:
         known = notebooks.parameters(run.source)
-        if "metadata" not in known:
+        if "metadata" not in known or run.notebook in lost:
             continue
         values = {"cohorts": [options["dataset"]]} if "cohorts" in known else {"dataset": options["dataset"]}
         values |= {key: value for key, value in options.items() if key != "dataset" and key in known}
         runs.append(_run(Path(given), profile, run.notebook, name, values, made))
     return runs
+
+
+def left_out(planned: list[Run], own: dict) -> dict[str, str]:
+    """Notebook -> why a data set of the user's gets no run of it: how many of each group there are (``own["sizes"]``) is known beforehand."""
+    if own.get("sizes") is None:
+        return {}
+    # Numbers come as words through a configuration of Snakemake's.
+    sizes = {group: int(n) for group, n in own["sizes"].items()}
+    found = {}
+    for run in planned:
+        needs = run.needs
+        if "metadata" not in notebooks.parameters(run.source):
+            continue
+        least, fewest = max(needs.samples, 2), min(sizes, key=sizes.get, default="")
+        if len(sizes) < 2 or (needs.groups and len(sizes) != needs.groups):
+            found[run.notebook] = f"it takes {needs.groups or 'two or more'} groups, and there are {len(sizes)}"
+        elif sizes[fewest] < least:
+            found[run.notebook] = (
+                f"it needs {least} samples or donors of each group, and {fewest!r} has {sizes[fewest]}"
+            )
+    return found
 
 
 def own_name(path: str) -> str:

@@ -8,7 +8,6 @@ import gzip
 import itertools
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +88,15 @@ def read(path: str | Path) -> list[Sample]:
     return samples
 
 
-def comparable(samples: list[Sample]) -> bool:
-    """Whether all samples have a group, and at least two groups have two samples each: what the expression chapters need."""
-    sizes = Counter(sample.group for sample in samples)
-    return "" not in sizes and len(sizes) > 1 and min(sizes.values()) > 1
+def sizes(samples: list[Sample]) -> dict[str, int]:
+    """Group -> donors, or samples where not all have a donor; nothing where not all have a group."""
+    if not all(sample.group for sample in samples):
+        return {}
+    names = {sample.group: set() for sample in samples}
+    known = all(sample.donor for sample in samples)
+    for sample in samples:
+        names[sample.group].add(sample.donor if known else sample.name)
+    return {group: len(members) for group, members in names.items()}
 
 
 def _sample(where: str, folder: Path, row: dict[str, str]) -> Sample:

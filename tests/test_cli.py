@@ -37,7 +37,7 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
         (["build", "--group", "x"], "go with --dataset"),
         (["build", "--only", "epilepsy/02_tabletwo"], "did you mean 'epilepsy/02_table_two'?"),
         (["build", "--genome", "mm10"], "options about reads go with --sheet; give it"),
-        (["build", "--sheet", "lost.csv", "--genome", "mm10"], "lost.csv: no such data set or file"),
+        (["build", "--sheet", "lost.csv", "--genome", "mm10"], "lost.csv: no such sample sheet; check the path"),
         (["build", "--profile", "dmo"], "there are demo, paper, real"),
         (["data", "fetch", "airwy"], "did you mean 'airway'?"),
         (["data", "list", "--kind", "bulks"], "did you mean 'bulk'?"),

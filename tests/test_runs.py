@@ -143,3 +143,22 @@ def test_contents_follow_from_the_plan(own_file):
     only = yaml.safe_load(book.contents([run for run in planned if run.notebook == "epilepsy/01_datasets"]))
     assert "epilepsy/02_table_two" not in str(only)
     assert "reproduce" in str(only)
+
+
+def test_chapters_that_need_more_than_there_is_are_left_out(own_file):
+    main = [run for run in runs.plan("demo") if run.name == "main"]
+
+    def lost(**sizes):
+        return runs.left_out(main, {"sizes": sizes})
+
+    assert lost(a="4", b="4") == {}
+    few = lost(a=3, b=9)
+    assert few["epilepsy/11_attention"] == "it needs 4 samples or donors of each group, and 'a' has 3"
+    assert "epilepsy/07_classification" not in few
+    many = lost(a=9, b=9, c=9)
+    assert many["epilepsy/07_classification"] == "it takes 2 groups, and there are 3"
+    assert "epilepsy/03_differential_expression" not in many
+    own = {"dataset": own_file, "group": "condition", "sizes": {"a": 3, "b": 3}}
+    kept = {run.notebook for run in runs.plan("demo", own) if run.name == runs.own_name(own_file)}
+    assert "epilepsy/07_classification" in kept
+    assert "epilepsy/11_attention" not in kept

@@ -129,11 +129,11 @@ def test_mates_that_are_not_the_same_fragments(tmp_path):
         sample_sheets.check(sample(one, other))
 
 
-def test_what_can_be_compared():
-    def of(*groups):
-        return [sample_sheets.Sample(str(i), (), group=group) for i, group in enumerate(groups)]
+def test_sizes_of_groups_are_of_donors_where_all_have_one():
+    def of(*rows):
+        return [sample_sheets.Sample(str(i), (), group=group, donor=donor) for i, (group, donor) in enumerate(rows)]
 
-    assert sample_sheets.comparable(of("a", "a", "b", "b"))
-    assert not sample_sheets.comparable(of("a", "a", "b"))
-    assert not sample_sheets.comparable(of("a", "a"))
-    assert not sample_sheets.comparable(of("a", "a", "b", "b", ""))
+    assert sample_sheets.sizes(of(("a", ""), ("a", ""), ("b", ""))) == {"a": 2, "b": 1}
+    assert sample_sheets.sizes(of(("a", "x"), ("a", "x"), ("b", "x"))) == {"a": 1, "b": 1}
+    assert sample_sheets.sizes(of(("a", "x"), ("a", ""), ("b", "y"))) == {"a": 2, "b": 1}
+    assert sample_sheets.sizes(of(("a", "x"), ("", "y"))) == {}
