@@ -225,6 +225,7 @@ def baam(
     members: np.ndarray,
     *,
     name: str = "gene set",
+    units: np.ndarray | None = None,
     n_permutations: int = PERMUTATIONS,
     n_bootstrap: int = 1000,
     seed: int = 0,
@@ -241,10 +242,14 @@ def baam(
         True for genes of the set.
     name
         Of the set, for errors.
+    units
+        Donors of the samples; None: each is its own.
+    n_bootstrap
+        Draws of the interval; 0 for none.
 
     Returns
     -------
-    ``baam``; ``low`` and ``high``, 95%, over genes of the set and samples drawn anew, the genes outside as they are; missing for one gene;
+    ``baam``; ``low`` and ``high``, 95%, over genes of the set and donors drawn anew, the genes outside as they are; missing for one gene;
     ``random`` and ``matched``, the means over random sets and over sets with as many genes in each of `BINS` bins of mean place;
     ``p random`` and ``p matched``, one-sided, (b + 1) / (m + 1); ``genes`` of the set, and ``others``.
 
@@ -271,7 +276,8 @@ def baam(
     sets = {"random": _drawn(inside, np.zeros(len(inside), int), n_permutations, rng)}
     sets["matched"] = _drawn(inside, _bins(place), n_permutations, rng)
     observed = float(_values(inside[None], ranks, shown)[0])
-    low, high = _interval(inside, ranks, shown, n_bootstrap, rng)
+    codes = np.arange(len(shown)) if units is None else np.unique(units, return_inverse=True)[1]
+    low, high = _interval(inside, ranks, shown, codes, n_bootstrap, rng)
     found = {"baam": observed, "low": low, "high": high}
     nulls = {kind: _values(drawn, ranks, shown) for kind, drawn in sets.items()}
     found |= {kind: float(null.mean()) for kind, null in nulls.items()}
@@ -302,29 +308,37 @@ def _values(sets: np.ndarray, ranks: np.ndarray, shown: np.ndarray) -> np.ndarra
 
 
 def _interval(
-    inside: np.ndarray, ranks: np.ndarray, shown: np.ndarray, n: int, rng: np.random.Generator
+    inside: np.ndarray, ranks: np.ndarray, shown: np.ndarray, units: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Each gene of the set has a share of the genes outside that it stands above; genes and sentences are drawn anew."""
+    """Each gene of the set has a share of the genes outside that it stands above; genes, and units of sentences, are drawn anew."""
+    # Of one gene nothing can be said about others of its kind.
+    if not n or inside.sum() < 2:
+        return np.nan, np.nan
+    above = _above(inside, ranks, shown)
+    known = np.isfinite(above)
+    genes = rng.multinomial(above.shape[1], np.full(above.shape[1], 1 / above.shape[1]), size=n).T
+    n_units = units.max() + 1
+    weights = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n).T[units]
+    with np.errstate(invalid="ignore"):
+        # A sentence counts as one, however many genes of the set it shows; where it shows none of those drawn, not at all.
+        of_sentence = (np.where(known, above, 0.0) @ genes) / (known.astype(float) @ genes)
+        weights = np.where(np.isfinite(of_sentence), weights, 0)
+        drawn = np.nansum(weights * of_sentence, axis=0) / weights.sum(axis=0)
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _above(inside: np.ndarray, ranks: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Share of the genes outside a set that each of its genes stands above, sentences x genes of the set; NaN where one is not shown."""
     scores = np.where(shown, ranks, np.nan)
-    genes, outside = (
-        scores[:, inside],
-        np.sort(np.where(np.isnan(scores[:, ~inside]), np.inf, scores[:, ~inside]), axis=1),
-    )
+    genes, others = scores[:, inside], scores[:, ~inside]
+    outside = np.sort(np.where(np.isnan(others), np.inf, others), axis=1)
     m = shown[:, ~inside].sum(axis=1)
     above = np.full(genes.shape, np.nan)
-    for row in range(len(genes)):
-        if m[row]:
-            left, right = (np.searchsorted(outside[row, : m[row]], genes[row], side=side) for side in ("left", "right"))
-            above[row] = np.where(np.isfinite(genes[row]), (left + right) / 2 / m[row], np.nan)
-    drawn = []
-    for _ in range(n):
-        rows, columns = rng.integers(0, len(above), len(above)), rng.integers(0, above.shape[1], above.shape[1])
-        some = above[np.ix_(rows, columns)]
-        if np.isfinite(some).any():
-            drawn.append(np.nanmean(some))
-    # Of one gene nothing can be said about others of its kind.
-    low, high = np.quantile(drawn, [0.025, 0.975]) if above.shape[1] > 1 else (np.nan, np.nan)
-    return float(low), float(high)
+    for row in np.flatnonzero(m):
+        left, right = (np.searchsorted(outside[row, : m[row]], genes[row], side=side) for side in ("left", "right"))
+        above[row] = np.where(np.isfinite(genes[row]), (left + right) / 2 / m[row], np.nan)
+    return above
 
 
 def baam_of_sets(
@@ -352,7 +366,7 @@ def baam_of_heads(
     n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """`baam` head by head: a row a head, ``layer`` and ``head`` (from 1) first; ``padj`` over all heads, matched.
+    """`baam` head by head, without intervals: a row a head, ``layer`` and ``head`` (from 1) first; ``padj`` over all heads, matched.
 
     Parameters
     ----------
@@ -361,9 +375,9 @@ def baam_of_heads(
     """
     rows = []
     for layer, head in np.ndindex(paid.shape[:2]):
-        options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 200, "seed": seed}
+        options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
         found = baam(paid[layer, head], places, members, **options)
         rows.append({"layer": layer + 1, "head": head + 1, **found})
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).drop(columns=["low", "high"])
     table["padj"] = false_discovery_control(table["p matched"])
     return table

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import torch
 from captum.attr import InputXGradient, IntegratedGradients
-from scipy import stats
 
 from epigen_utils import evaluation
 from epigen_utils.errors import DataError, closest
@@ -190,16 +189,31 @@ def agreement(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.corr(method="spearman")
 
 
-def stability(scores: list[pd.Series]) -> dict[str, float]:
-    """Mean Spearman correlation of pairs of runs (seeds, or folds) over the genes that both have, with the lowest and highest pair."""
+def stability(scores: list[pd.Series], *, given: pd.Series | None = None) -> dict[str, float]:
+    """Mean Spearman correlation of pairs of runs (seeds, or folds) over the genes that both have, with the lowest and highest pair.
+
+    Parameters
+    ----------
+    given
+        Another score of the genes, which the correlations are partial to: what runs agree on and it does not say.
+    """
     pairs = []
     for one, other in itertools.combinations(scores, 2):
-        both = one.dropna().index.intersection(other.dropna().index)
-        if len(both) > 2:
-            pairs.append(float(stats.spearmanr(one[both], other[both]).statistic))
+        both = pd.concat([one, other] + ([] if given is None else [given]), axis=1).dropna()
+        if len(both) > 3:
+            pairs.append(_partial(both.corr(method="spearman").to_numpy()))
     if not pairs:
         return {"mean": np.nan, "low": np.nan, "high": np.nan, "pairs": 0}
     return {"mean": float(np.mean(pairs)), "low": min(pairs), "high": max(pairs), "pairs": len(pairs)}
+
+
+def _partial(r: np.ndarray) -> float:
+    """Correlation of the first two, given the third where there is one; NaN where that says all of one of them."""
+    if len(r) == 2:
+        return float(r[0, 1])
+    if max(abs(r[0, 2]), abs(r[1, 2])) > 1 - 1e-12:
+        return np.nan
+    return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))
 
 
 def recovered(scores: pd.DataFrame, planted: set[str]) -> pd.Series:

@@ -134,7 +134,7 @@ def aligned_halves(
     n_permutations: int = attention.PERMUTATIONS,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """BAAM of the halves of a set in the last layer, a row a model and half: ``model``, ``half``, ``seed`` and what `attention.baam` gives.
+    """BAAM of the halves of a set in the last layer, without intervals: ``model``, ``half``, ``seed`` and what `attention.baam` gives.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def aligned_halves(
             other = np.isin(found.genes, [gene for kind, some in halves.items() if kind != half for gene in some])
             # The hybrid loss aligns the mean over the heads of the last layer.
             scores = np.where(other, np.nan, found.paid[-1].mean(axis=0))
-            draws = {"name": half, "n_permutations": n_permutations, "seed": seed}
+            draws = {"name": half, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
             row = attention.baam(scores, found.places, np.isin(found.genes, members), **draws)
             rows.append({"model": name, "half": half, "seed": seed, **row})
     return pd.DataFrame(rows)
@@ -163,10 +163,22 @@ def of_fold(
     return biomarkers.model_scores(made, held, parts.tables[0], parts.cohort.positive, max_occluded=max_occluded)
 
 
-def stabilities(runs: dict[str, list[pd.DataFrame]]) -> pd.DataFrame:
-    """`attribution.stability` of every way: a row a way and kind of runs, ``way``, ``between``, ``mean``, ``low``, ``high``, ``pairs``."""
-    return pd.DataFrame(
-        {"way": way, "between": kind, **attribution.stability([table[way] for table in tables])}
-        for way in next(iter(runs.values()))[0].columns
-        for kind, tables in runs.items()
-    )
+def stabilities(runs: dict[str, list[pd.DataFrame]], *, given: pd.Series) -> pd.DataFrame:
+    """`attribution.stability` of every way: a row a way and kind of runs.
+
+    Parameters
+    ----------
+    given
+        Scores of a test; what runs agree on beyond it is the last column.
+
+    Returns
+    -------
+    ``way``, ``between``, ``mean``, ``low``, ``high``, ``pairs``, ``beyond the test`` (mean partial correlation, given its scores).
+    """
+    rows = []
+    for way in next(iter(runs.values()))[0].columns:
+        for kind, tables in runs.items():
+            scores = [table[way] for table in tables]
+            beyond = attribution.stability(scores, given=given)["mean"]
+            rows.append({"way": way, "between": kind, **attribution.stability(scores), "beyond the test": beyond})
+    return pd.DataFrame(rows)

@@ -36,7 +36,7 @@ def untrained(
         found = sentence_attention.read(made, values)
         for name, members in sets.items():
             inside = np.isin(found.genes, members)
-            options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 1, "seed": seed}
+            options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
             row = attention.baam(found.mean, found.places, inside, **options)
             rows.append({"seed": seed, "set": name, **row})
     return pd.DataFrame(rows)
@@ -71,7 +71,7 @@ def by_size(
     for size in [size for size in sizes if size < len(genes)]:
         for _ in range(n_sets):
             inside = np.isin(np.arange(scores.shape[1]), rng.choice(genes, size, replace=False))
-            found = attention.baam(scores, places, inside, n_permutations=1, n_bootstrap=1)
+            found = attention.baam(scores, places, inside, n_permutations=1, n_bootstrap=0)
             rows.append({"size": size, "baam": found["baam"]})
     return pd.DataFrame(rows)
 
@@ -93,7 +93,7 @@ def duplicated(
             scores = rng.normal(size=n_genes // n_copies)[families] + 0.3 * rng.normal(size=(n_samples, n_genes))
             places = np.argsort(np.argsort(rng.random((n_samples, n_genes)), axis=1), axis=1) / n_genes
             chosen = rng.choice(n_genes // n_copies, size // n_copies, replace=False)
-            options = {"n_permutations": 199, "n_bootstrap": 1, "seed": draw}
+            options = {"n_permutations": 199, "n_bootstrap": 0, "seed": draw}
             found = attention.baam(scores, places, np.isin(families, chosen), **options)
             rows.append({"copies": n_copies, **found})
     return pd.DataFrame(rows)

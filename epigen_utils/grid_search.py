@@ -31,10 +31,14 @@ from epigen_utils.sentence_classes import GPT2Classifier
 SEARCHED = ("learning_rate", "batch_size", "max_length", "epochs")
 
 
+#: Log2 expression, samples x genes, and the samples' classes.
+Part = tuple[pd.DataFrame, np.ndarray]
+
+
 def search(
     classifier: GPT2Classifier,
-    train: tuple[pd.DataFrame, np.ndarray],
-    held: tuple[pd.DataFrame, np.ndarray],
+    train: Part,
+    held: Part,
     positive: str,
     grid: dict[str, list],
 ) -> pd.DataFrame:
@@ -91,26 +95,17 @@ class Fold:
 
     Attributes
     ----------
-    learned, asked
-        Log2 expression of the training and of the test samples, samples x genes chosen in training.
-    y, truth
-        Their classes.
-    inner, held
-        Positions in the training samples: those that the search learns from, and those it is measured on.
+    inside, outside
+        Training samples that the search learns from, and those that it is measured on; size factors and genes are of the first alone.
+    train, test
+        All training samples, and the samples asked about at the end; size factors and genes are of all training samples.
     """
 
     cohort: SampleCohort
-    learned: pd.DataFrame
-    asked: pd.DataFrame
-    y: np.ndarray
-    truth: np.ndarray
-    inner: np.ndarray
-    held: np.ndarray
-
-    @property
-    def parts(self) -> tuple[tuple[pd.DataFrame, np.ndarray], tuple[pd.DataFrame, np.ndarray]]:
-        """Values and classes of the inner and of the held samples."""
-        return tuple((self.learned.iloc[rows], self.y[rows]) for rows in (self.inner, self.held))
+    inside: Part
+    outside: Part
+    train: Part
+    test: Part
 
 
 def fold(
@@ -127,11 +122,15 @@ def fold(
     """One fold of donors in four is tested on, and one in three of the others is held back."""
     columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
     cohort = sample_cohorts.part(sample_cohorts.load(dataset, **columns), max_samples, seed)
+    every = np.arange(len(cohort.y))
     train, test = next(evaluation.donor_folds(cohort.y, cohort.groups, n_splits=4, seed=seed))
-    chosen = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
-    learned, asked = chosen.tables(cohort.counts[train], cohort.y[train], cohort.counts[test])
     inner, held = next(evaluation.donor_folds(cohort.y[train], cohort.groups[train], n_splits=3, seed=seed))
-    return Fold(cohort, learned, asked, cohort.y[train], cohort.y[test], inner, held)
+    parts = []
+    for known, asked in ((every[train][inner], every[train][held]), (every[train], every[test])):
+        made = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
+        tables = made.tables(cohort.counts[known], cohort.y[known], cohort.counts[asked])
+        parts += zip(tables, (cohort.y[known], cohort.y[asked]), strict=True)
+    return Fold(cohort, *parts)
 
 
 def classifier(
@@ -161,7 +160,7 @@ def train_job(run: Run, job: int) -> None:
     points = list(itertools.product(*values["grid"].values()))[job :: run.search_jobs]
     for point in points:
         one = {name: [value] for name, value in zip(values["grid"], point, strict=True)}
-        search(classifier(**given(classifier)), *found.parts, found.cohort.positive, one)
+        search(classifier(**given(classifier)), found.inside, found.outside, found.cohort.positive, one)
 
 
 def main(run: str, job: str) -> int:

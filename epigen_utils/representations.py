@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from epigen_utils import embedding, evaluation, expression, in_fold, sample_scores, sentence_states
 from epigen_utils.errors import DataError
@@ -36,24 +36,34 @@ class Halves:
         Positions of the training and of the held-out samples in the cohort.
     tables
         Samples x genes of both; size factors and genes are of the training samples.
-    labels, units
-        Classes and donors of both.
+    labels, units, groups
+        Classes and donors of both; and what labels are permuted by: experiments where there are any, else donors.
     """
 
     cohort: SampleCohort
     rows: tuple[np.ndarray, np.ndarray]
     tables: tuple[pd.DataFrame, pd.DataFrame]
     labels: tuple[pd.Series, pd.Series]
-    units: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(self.cohort.units[part] for part in self.rows)
+
+    @property
+    def groups(self) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(self.cohort.groups[part] for part in self.rows)
 
 
 @dataclass(frozen=True)
 class Representation:
-    """Samples x features, with the classes that they are coloured by and their donors; whether the model was told these classes."""
+    """Samples x features, with the classes that they are coloured by; whether the model was told these classes.
+
+    ``groups`` are the samples' experiments where there are any, else their donors: labels are permuted by them.
+    """
 
     table: pd.DataFrame
     labels: pd.Series
-    units: np.ndarray
+    groups: np.ndarray
     told: bool = False
 
 
@@ -75,32 +85,42 @@ def halves(
         How many genes, and by what they are chosen in the training samples (`in_fold.SELECTIONS`).
     always
         Genes that are among these whatever they do.
+    fold
+        Which of the folds, of those that leave enough on both sides.
 
     Raises
     ------
     DataError
-        If the cohort cannot be held out in part (`sample_scores.check_folds`), or not with two samples of each class.
+        If the cohort cannot be held out in part (`sample_scores.check_folds`), or not so that two samples of each class are left to learn
+        from and three, of both classes, are held out.
     """
     n_splits = sample_scores.check_folds(cohort.y, cohort.groups, n_splits)
-    rows = list(evaluation.donor_folds(cohort.y, cohort.groups, n_splits=n_splits, seed=seed))[fold]
-    for part, name in zip(rows, ("learn from", "hold out"), strict=True):
-        classes, sizes = np.unique(cohort.y[part], return_counts=True)
-        if len(classes) < 2 or sizes.min() < 2:
-            few = str(classes[sizes.argmin()]) if len(classes) == 2 else "one of the classes"
-            raise DataError(f"{cohort.name}: fewer than two samples of {few!r} to {name}; give more samples or donors")
+    folds = list(evaluation.donor_folds(cohort.y, cohort.groups, n_splits=n_splits, seed=seed))
+    able = [pair for pair in folds if _enough(cohort.y, *pair)]
+    if fold >= len(able):
+        sizes = ", ".join(f"{n} {name!r}" for name, n in cohort.sizes().items())
+        raise DataError(
+            f"{cohort.name}: {sizes}: too few to learn from two of each class and to hold out three, of both"
+            f"{', in more than one way' if able else ''}; give more samples or donors"
+        )
+    rows = able[fold]
+    values = in_fold.FrozenFactors().fit(cohort.counts[rows[0]]).transform(cohort.counts[rows[0]])
+    order = in_fold.ranked_genes(values, cohort.y[rows[0]], by)
+    wanted = np.isin(np.array(cohort.genes)[order], list(always))
+    chosen = np.sort(np.concatenate([order[wanted], order[~wanted][: max(n_genes - wanted.sum(), 0)]]))
     given = cohort.counts[rows[0]], cohort.y[rows[0]], cohort.counts[rows[1]]
-    asked = np.flatnonzero(np.isin(cohort.genes, list(always)))
-    made = in_fold.InFold(None, cohort.genes, max(n_genes - len(asked), 0), by)
-    tables = made.tables(*given)
-    if len(asked):
-        chosen = np.union1d(made.chosen_, asked)
-        tables = in_fold.InFold(None, cohort.genes, chosen=chosen).tables(*given)
+    tables = in_fold.InFold(None, cohort.genes, chosen=chosen).tables(*given)
     levels = list(cohort.sizes())
     named = [table.set_axis(cohort.adata.obs_names[part]) for table, part in zip(tables, rows, strict=True)]
     labels = [
         pd.Series(pd.Categorical(cohort.y[part], levels), table.index) for table, part in zip(named, rows, strict=True)
     ]
-    return Halves(cohort, rows, tuple(named), tuple(labels), tuple(cohort.units[part] for part in rows))
+    return Halves(cohort, rows, tuple(named), tuple(labels))
+
+
+def _enough(y: np.ndarray, train: np.ndarray, held: np.ndarray) -> bool:
+    learned, asked = (np.unique(y[part], return_counts=True)[1] for part in (train, held))
+    return len(learned) == len(asked) == 2 and learned.min() >= 2 and asked.sum() >= 3
 
 
 def of_both_classes(labels: Sequence[str], most: int = 0) -> np.ndarray:
@@ -123,24 +143,33 @@ def of_halves(
     (train, held), (y, y_held) = parts.tables, parts.labels
     adata = parts.cohort.adata[parts.rows[1]].copy()
     made, fresh = clone(classifier).fit(train, y.to_numpy()), clone(classifier).untrained(train, y.to_numpy())
-    told = next(evaluation.labelings(y.to_numpy(), donors=parts.units[0], n_permutations=1, seed=classifier.seed))
+    told = meaningless(y.to_numpy(), parts.groups[0], seed=classifier.seed)
     shuffled = pd.Series(pd.Categorical(told, y.cat.categories), y.index)
     misled = clone(classifier).fit(train, shuffled.to_numpy())
 
     def seen(model: GPT2Classifier, values: pd.DataFrame) -> pd.DataFrame:
         return sentence_states.of_samples(model, values, layer=layer, pooling=pooling)
 
-    units, of_held = parts.units
+    groups, of_held = parts.groups
     found = {
         RAW: Representation(expression.counts(adata), y_held, of_held),
         STABLE: Representation(expression.vst(adata), y_held, of_held),
         SAME: Representation(held, y_held, of_held),
         FRESH: Representation(seen(fresh, held), y_held, of_held),
         HELD: Representation(seen(made, held), y_held, of_held),
-        SEEN: Representation(seen(made, train), y, units, told=True),
-        SHUFFLED: Representation(seen(misled, train), shuffled, units, told=True),
+        SEEN: Representation(seen(made, train), y, groups, told=True),
+        SHUFFLED: Representation(seen(misled, train), shuffled, groups, told=True),
     }
     return found, made
+
+
+def meaningless(labels: np.ndarray, groups: np.ndarray, *, n: int = 49, seed: int = 0) -> np.ndarray:
+    """Labels permuted by group that say as little as can be of the true ones: of ``n``, those whose adjusted Rand index is nearest to 0.
+
+    Of few samples, labels that are drawn blindly are often the true ones, or their mirror image.
+    """
+    drawn = evaluation.labelings(labels, donors=groups, n_permutations=n, seed=seed)
+    return min(drawn, key=lambda new: abs(adjusted_rand_score(labels, new)))
 
 
 def apart(
@@ -151,9 +180,9 @@ def apart(
     Returns
     -------
     A row a representation: ``representation``, ``samples``, ``features``, ``PC1``, ``PC1 + PC2`` (shares of the variance), ``noise`` (what
-    two components have of noise, for as many samples and features), ``silhouette`` in the plane of both, its permutation ``p`` (by donor;
-    missing where the model was told the classes), ``overlap`` (samples nearer to the other class's mean than to their own) and ``in all
-    dimensions``; and the planes.
+    two components have of noise, for as many samples and features), ``silhouette`` in the plane of both, its permutation ``p`` (by donor, or
+    within experiments) and the ``smallest p`` that these labelings allow (both missing where the model was told the classes), ``overlap``
+    (samples nearer to the other class's mean than to their own) and ``in all dimensions``; and the planes.
     """
     rows, planes = [], {}
     for name, one in shown.items():
@@ -161,13 +190,34 @@ def apart(
         words = one.labels.astype(str)
         row = {"representation": name, "samples": len(words), "features": one.table.shape[1], "PC1": shares[0]}
         row |= {"PC1 + PC2": shares[:2].sum(), "noise": embedding.noise_share(*one.table.shape, n_draws=20, seed=seed)}
-        row |= {"silhouette": float(silhouette_score(planes[name], words)), "p": np.nan}
+        row |= {"silhouette": float(silhouette_score(planes[name], words))}
+        row |= {"p": np.nan, "smallest p": np.nan}
         if not one.told:
-            test = {"donors": one.units, "n_permutations": n_permutations, "seed": seed}
-            row["p"] = evaluation.silhouette(planes[name], one.labels, **test)["p"]
+            test = {"donors": one.groups, "n_permutations": n_permutations, "seed": seed}
+            found = evaluation.silhouette(planes[name], one.labels, **test)
+            row |= {"p": found["p"], "smallest p": found["smallest_p"]}
         row["overlap"] = _overlapping(planes[name].to_numpy(), words.to_numpy())
         rows.append(row | {"in all dimensions": float(silhouette_score(one.table.to_numpy(float), words))})
     return pd.DataFrame(rows), planes
+
+
+def further_apart(
+    one: pd.DataFrame, other: pd.DataFrame, shown: Representation, *, n_permutations: int = 999, seed: int = 0
+) -> dict[str, float]:
+    """How much further apart the classes lie in one plane than in another plane of the same samples.
+
+    Returns
+    -------
+    ``value``, the difference of the silhouettes, and its permutation ``p``; labels are permuted as `apart` does, for both planes alike.
+    """
+    observed, p, _ = evaluation.permutation_pvalue(
+        lambda new: silhouette_score(one.to_numpy(), new) - silhouette_score(other.to_numpy(), new),
+        shown.labels.astype(str).to_numpy(),
+        donors=shown.groups,
+        n_permutations=n_permutations,
+        seed=seed,
+    )
+    return {"value": float(observed), "p": p}
 
 
 def _overlapping(points: np.ndarray, labels: np.ndarray) -> int:
@@ -216,8 +266,9 @@ def trajectory(
 
 
 def held_auc(parts: Halves, probabilities: np.ndarray) -> dict[str, float]:
-    """AUC on the held-out samples, with Newcombe's interval: ``auc``, ``low``, ``high``."""
+    """AUC on the held-out samples, with Newcombe's interval, in which donors count once: ``auc``, ``low``, ``high``."""
     truth = parts.labels[1].to_numpy() == parts.cohort.positive
     auc = evaluation.auc(np.asarray(probabilities), truth)
-    low, high = sample_scores.auc_interval(auc, int(truth.sum()), int((~truth).sum()), folds=1)
+    sizes = [len(np.unique(parts.units[1][of])) for of in (truth, ~truth)]
+    low, high = sample_scores.auc_interval(auc, *sizes, folds=1)
     return {"auc": auc, "low": low, "high": high}

@@ -125,3 +125,33 @@ def test_baam_of_heads_finds_the_head_that_looks():
     best = table.loc[table["baam"].idxmax()]
     assert (best["layer"], best["head"]) == (2, 3)
     assert (table["padj"] < 0.05).sum() == 1
+
+
+def test_an_interval_holds_its_value_where_sentences_show_unequal_shares_of_a_set():
+    """Half of the sentences show two genes of twenty, which stand high; a mean over genes and sentences alike would leave these out."""
+    rng = np.random.default_rng(1)
+    scores, places = rng.random((20, 120)), np.tile(np.arange(120) / 120, (20, 1))
+    members = np.arange(120) < 20
+    scores[:10, :20] *= 0.2
+    scores[10:, :20] += 0.9
+    scores[10:, 2:20] = np.nan
+    found = attention.baam(scores, places, members, n_permutations=9)
+    assert found["low"] < found["baam"] < found["high"]
+
+
+def test_the_interval_of_baam_draws_donors():
+    rng = np.random.default_rng(2)
+    places = np.tile(np.arange(80) / 80, (24, 1))
+    scores = rng.random((24, 80))
+    donors = np.repeat(np.arange(6), 4)
+    # What a donor is like, all of its samples are.
+    scores[:, :40] += rng.normal(0, 0.6, 6)[donors][:, None]
+    members = np.arange(80) < 40
+    alone, by_donor = (
+        attention.baam(scores, places, members, units=units, n_permutations=9) for units in (None, donors)
+    )
+    assert by_donor["high"] - by_donor["low"] > 1.3 * (alone["high"] - alone["low"])
+    assert by_donor["baam"] == alone["baam"]
+    none = attention.baam(scores, places, members, n_permutations=9, n_bootstrap=0)
+    assert np.isnan([none["low"], none["high"]]).all()
+    assert none["p matched"] == alone["p matched"]

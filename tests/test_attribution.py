@@ -94,3 +94,15 @@ def test_agreement_stability_and_recovery():
     stable = attribution.stability([scores["one"], scores["one"], scores["other"]])
     assert stable == {"mean": pytest.approx(-1 / 3), "low": -1.0, "high": 1.0, "pairs": 3}
     assert attribution.stability([scores["one"]])["pairs"] == 0
+
+
+def test_what_runs_agree_on_beyond_a_test():
+    rng = np.random.default_rng(0)
+    test, learned = rng.normal(size=(2, 400))
+    of_test = [pd.Series(test + 0.3 * rng.normal(size=400)) for _ in range(3)]
+    of_both = [pd.Series(test + learned + 0.3 * rng.normal(size=400)) for _ in range(3)]
+    given = pd.Series(test)
+    assert attribution.stability(of_test)["mean"] > 0.85
+    assert abs(attribution.stability(of_test, given=given)["mean"]) < 0.1
+    assert attribution.stability(of_both, given=given)["mean"] > 0.8
+    assert np.isnan(attribution.stability([given, of_test[0]], given=given)["mean"])

@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from sklearn.base import clone
 
 from epigen_utils import attribution_checks, representations, sample_cohorts, sentence_classes
@@ -60,7 +59,8 @@ def test_stability_by_way(tmp_path):
     parts = [representations.halves(cohort, n_genes=12, fold=fold) for fold in (0, 1)]
     classifier = GPT2Classifier(settings=QUICK, folder=tmp_path)
     tables = [attribution_checks.of_fold(part, classifier, max_explained=3, max_occluded=2) for part in parts]
-    table = attribution_checks.stabilities({"folds": tables, "same": [tables[0], tables[0]]})
+    given = tables[0]["attention"].rank(ascending=False)
+    table = attribution_checks.stabilities({"folds": tables, "same": [tables[0], tables[0]]}, given=given)
     assert np.allclose(table[table["between"] == "same"]["mean"], 1)
     assert set(table["way"]) == set(tables[0].columns)
 
@@ -74,4 +74,3 @@ def test_parts_share_no_sample_and_hold_the_genes_asked_for():
     assert parts.tables[0].shape[1] == 12
     assert set(parts.tables[0]) - {extra} <= set(plain.tables[0])
     assert not set(parts.tables[0].index) & set(parts.tables[1].index)
-    assert representations.held_auc(parts, np.arange(len(parts.labels[1])))["auc"] == pytest.approx(0.5, abs=0.5)

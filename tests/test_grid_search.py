@@ -1,11 +1,12 @@
 import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from test_sentence_classes import QUICK, samples
 
-from epigen_utils import grid_search, notebooks, paths, runs
+from epigen_utils import evaluation, grid_search, in_fold, notebooks, paths, runs, sample_cohorts
 from epigen_utils.errors import DataError
 from epigen_utils.sentence_classes import GPT2Classifier
 
@@ -40,7 +41,7 @@ def test_points_of_other_jobs_are_found_done_by_the_page(tmp_path, monkeypatch):
     )
     found = grid_search.fold(dataset="seizures-sim", max_samples=24, n_genes=16)
     bare = grid_search.classifier(results_dir=str(tmp_path / "main"))
-    table = grid_search.search(bare, *found.parts, found.cohort.positive, grid)
+    table = grid_search.search(bare, found.inside, found.outside, found.cohort.positive, grid)
     assert len(table) == 3
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "main" / "models").rglob("history.csv")}
     assert after == before
@@ -70,10 +71,16 @@ def test_what_a_page_sets_by_itself_is_what_a_job_takes():
     assert json.loads(spread.to_json())["parameters"] == {"search_jobs": 2}
 
 
-def test_folds_of_the_search_share_no_sample():
-    found = grid_search.fold(dataset="seizures-sim", max_samples=24, n_genes=8)
-    (inner, _), (held, _) = found.parts
-    assert not set(found.inner) & set(found.held)
-    assert len(inner) + len(held) == len(found.learned)
-    assert isinstance(found.asked, pd.DataFrame)
-    assert found.learned.shape[1] == 8
+def test_a_search_is_measured_on_samples_that_chose_nothing(tmp_path):
+    """Of cohorts without any difference; genes chosen with the samples held back would find one (AUC 1.00)."""
+    found = []
+    for seed in range(12):
+        path = tmp_path / f"nothing-{seed}.h5ad"
+        sample_cohorts.simulated(seed, 0).adata.write_h5ad(path)
+        fold = grid_search.fold(dataset=str(path), group="group", n_genes=32, seed=seed)
+        model = in_fold.rivals()["logistic regression"].fit(*fold.inside)
+        p = evaluation.probability_of(model, fold.outside[0], fold.cohort.positive)
+        found.append(evaluation.auc(p, fold.outside[1] == fold.cohort.positive))
+        assert len(fold.inside[0]) + len(fold.outside[0]) == len(fold.train[0])
+        assert fold.train[0].shape[1] == fold.test[0].shape[1] == 32
+    assert np.mean(found) < 0.7

@@ -54,14 +54,19 @@ def test_rollout_against_the_whole_product(untrained):
     np.testing.assert_allclose(np.nansum(found.rolled, axis=1), np.isfinite(found.places).sum(axis=1), rtol=1e-4)
 
 
-def test_pairs_are_of_genes_that_follow_and_average_to_even_attention(untrained):
-    made, values = untrained
-    found = sentence_attention.read(made, values)
-    assert np.nanmin(found.pairs) >= 0
-    assert found.pairs.shape == (20, 20)
-    # The first gene of a sentence sees itself alone.
-    top = values.iloc[1].to_numpy().argmax()
-    assert np.isfinite(found.pairs[top, top])
+def test_pairs_are_what_the_eager_kernel_pays_over_even_attention():
+    values, y = samples(n=2)
+    made = GPT2Classifier().untrained(values, y)
+    found = sentence_attention.read(made, values.iloc[:1])
+    row = made.encoder_.encode(values.iloc[:1])[0]
+    columns = np.array(row["input_ids"]) - 1
+    mean = torch.stack(eager(made, row)).mean(dim=(0, 1)).numpy()
+    expected = mean * np.arange(1, len(columns) + 1)[:, None]
+    later = np.triu_indices(len(columns), 1)
+    expected[later] = np.nan
+    np.testing.assert_allclose(found.pairs[np.ix_(columns, columns)], expected, rtol=1e-4, atol=1e-5)
+    # The first gene of a sentence sees itself alone; of all that it sees, a gene pays one on the mean.
+    np.testing.assert_allclose(np.nanmean(found.pairs, axis=1), 1.0, rtol=1e-4)
 
 
 def test_place_is_taken_out_where_it_is_all_there_is():
