@@ -45,7 +45,7 @@ for run in PLAN:
             output: touch(run.searched(job))
             params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable, job=job
             threads: run.needs.threads
-            shell: "{params.python} -m epigen_utils.grid_search {params.run:q} {params.job}"
+            shell: "{params.python:q} -m epigen_utils.grid_search {params.run:q} {params.job}"
 
     rule:
         name: run.rule
@@ -57,7 +57,7 @@ for run in PLAN:
         output: run.executed, run.metrics
         params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable
         threads: run.needs.threads
-        shell: "{params.python} -m epigen_utils.runs {params.run:q} {threads}"
+        shell: "{params.python:q} -m epigen_utils.runs {params.run:q} {threads}"
 
 
 rule claims:
@@ -71,7 +71,7 @@ rule claims:
     params:
         python=sys.executable,
     shell:
-        "{params.python} -m epigen_utils.cli claims --profile {PROFILE} --page {output[0]} --csv {output[1]} --quiet"
+        "{params.python:q} -m epigen_utils.cli claims --profile {PROFILE} --page {output[0]} --csv {output[1]} --quiet"
 
 
 rule site:
@@ -90,4 +90,4 @@ rule site:
         plan=[run.key for run in PLAN],
         own=json.dumps(OWN or {}),
     shell:
-        "{params.python} -m epigen_utils.cli site --profile {PROFILE} --own {params.own:q}"
+        "{params.python:q} -m epigen_utils.cli site --profile {PROFILE} --own {params.own:q}"

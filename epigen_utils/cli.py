@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from epigen_utils import paths, processes, progress, registry, runs, sample_sheets
+from epigen_utils import paths, processes, progress, references, registry, runs, sample_sheets
 from epigen_utils.errors import DataError, closest
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -112,8 +112,10 @@ def build(
         own |= {"sizes": _checked(own["dataset"], metadata=own["metadata"], **columns, task="groups")}
     elif sheet:
         files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
+        known = references.names()
         own = {
-            key: str(Path(value).resolve()) if value and Path(value).exists() else value for key, value in files.items()
+            key: str(Path(value).resolve()) if value and value not in known and Path(value).exists() else value
+            for key, value in files.items()
         }
         own |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
         own |= {"sizes": sample_sheets.sizes(sample_sheets.read(sheet))}
@@ -128,7 +130,7 @@ def build(
             raise DataError(f"--only {key}: no such run; {closest(key, known)}")
     chosen = [known[key] for key in only or known]
     _bring_tools(chosen)
-    _at_the_door(chosen, asked=bool(only))
+    _at_the_door(chosen, asked=bool(only), elsewhere=bool(executor))
     site = paths.SITE / "index.html"
     _snakemake(profile, own, [str(run.metrics) for run in chosen] if only else [str(site)], cores, executor)
     for done in [run.results for run in chosen] if only else [site]:
@@ -174,20 +176,22 @@ def _bring_tools(planned: list[runs.Run]) -> None:
         )
 
 
-def _at_the_door(chosen: list[runs.Run], *, asked: bool) -> None:
+def _at_the_door(chosen: list[runs.Run], *, asked: bool, elsewhere: bool) -> None:
     """Say what each pipeline from reads to counts needs, and refuse what cannot be.
 
     Parameters
     ----------
     asked
         Whether these runs were asked for by name; the reads of a sheet of the user's always were. Others are left out without the tools.
+    elsewhere
+        Whether the jobs run on other machines, whose tools and memory are not this one's.
     """
     from epigen_utils import reads
 
     lost = runs.missing_tools(chosen)
     for run in chosen:
         if run.reads and (asked or run.notebook not in lost or run.parameters["sheet"] not in registry.registry()):
-            said = reads.door(reads.of_run(run.parameters, run.reads), run.key)
+            said = reads.door(run.parameters, run.reads, run.key, elsewhere=elsewhere)
             if not run.metrics.exists():
                 print(f"epigen: {said}", file=sys.stderr)
 
@@ -197,7 +201,7 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
     paths.BUILD.mkdir(exist_ok=True)
     if "MAKELEVEL" in os.environ:
         processes.stay_with(os.getppid())
-    with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a") as jobs:
+    with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a+") as jobs:
         try:
             fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -222,7 +226,7 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
         ]
         command += ["--config", f"profile={profile}", *([f"own={json.dumps(own)}"] if own else [])]
         command += ["--workflow-profile", executor] if executor else processes.local_limits(cores)
-        environment = os.environ | {"EPIGEN_BUILD_PID": str(os.getpid())}
+        environment = os.environ | processes.told_of(os.getpid())
         run = {
             "env": environment,
             "cwd": paths.ROOT,
@@ -282,8 +286,7 @@ def site(profile: Profile = "demo", own: str = "{}") -> None:
     from epigen_utils import book
 
     given = json.loads(own)
-    if "EPIGEN_BUILD_PID" in os.environ:
-        processes.stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
+    processes.stay_with_build()
     planned = runs.plan(profile, given or None)
     lost = runs.missing_tools(planned)
     planned = runs.without_missing_tools(planned)

@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -24,9 +25,23 @@ def stay_with(parent: int) -> None:
                 os.kill(parent, 0)
             except ProcessLookupError:
                 os._exit(143)
+            except PermissionError:
+                pass
             time.sleep(0.3)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def told_of(pid: int) -> dict[str, str]:
+    """Environment by which jobs know their build: this machine and the process."""
+    return {"EPIGEN_BUILD": f"{socket.gethostname()}:{pid}"}
+
+
+def stay_with_build() -> None:
+    """End this process with its build, where one has been told of and runs on this machine: of jobs elsewhere, a cluster takes care."""
+    host, _, pid = os.environ.get("EPIGEN_BUILD", "").rpartition(":")
+    if host == socket.gethostname():
+        stay_with(int(pid))
 
 
 def die_with_parent() -> None:
@@ -42,10 +57,9 @@ def job(work: Callable[[], None]) -> int:
     -------
     Exit code; what a user can mend is said in one line.
     """
-    if "EPIGEN_BUILD_PID" in os.environ:
-        stay_with(int(os.environ["EPIGEN_BUILD_PID"]))
+    stay_with_build()
     paths.BUILD.mkdir(exist_ok=True)
-    with open(paths.JOBS_LOCK, "a") as lock:
+    with open(paths.JOBS_LOCK, "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         try:
             work()

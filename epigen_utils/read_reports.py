@@ -109,7 +109,7 @@ def fastqc_modules(path: Path) -> dict[str, tuple[str, pd.DataFrame]]:
 
 def qualities(made: Pipeline, sample: str) -> pd.DataFrame:
     """Mean quality by position, before and after trimming, by fastp: ``sample``, ``mate``, ``when``, ``position``, ``quality`` (Phred)."""
-    said = json.loads(made.file("fastp", f"{sample}.json").read_text())
+    said = json.loads(made.file("fastp", f"{sample}.fastp.json").read_text())
     rows = []
     for mate in range(1, len(made.by_name[sample].fastq) + 1):
         for when in ("before", "after"):
@@ -117,6 +117,18 @@ def qualities(made: Pipeline, sample: str) -> pd.DataFrame:
             table = pd.DataFrame({"position": np.arange(1, len(curve) + 1), "quality": curve})
             rows.append(table.assign(sample=sample, mate=mate, when=when))
     return pd.concat(rows, ignore_index=True)[["sample", "mate", "when", "position", "quality"]]
+
+
+def seen_by_fastqc(made: Pipeline) -> float:
+    """Share of samples of which FastQC has read every file to its end: as many reads as were counted when the files were checked."""
+    seen = []
+    for sample in made.by_name:
+        reads = json.loads(made.file("checked", f"{sample}.json").read_text())["reads"]
+        basics = [
+            fastqc_modules(path)["Basic Statistics"][1].set_index("Measure")["Value"] for path in made.fastqc(sample)
+        ]
+        seen.append(all(int(found["Total Sequences"]) == reads for found in basics))
+    return float(np.mean(seen))
 
 
 def verdicts(made: Pipeline) -> pd.DataFrame:
@@ -142,7 +154,7 @@ def samples(made: Pipeline) -> pd.DataFrame:
     """
     rows = []
     for name, sample in made.by_name.items():
-        trimming = json.loads(made.file("fastp", f"{name}.json").read_text())
+        trimming = json.loads(made.file("fastp", f"{name}.fastp.json").read_text())
         before, after = (trimming["summary"][f"{when}_filtering"]["total_reads"] for when in ("before", "after"))
         told = json.loads(made.file("counted", f"{name}.json").read_text())
         row = {
@@ -181,21 +193,45 @@ def shares(statuses: dict[str, int]) -> dict[str, float]:
     return found | {"other": max(1 - sum(found.values()), 0.0)}
 
 
+def _recorded(made: Pipeline) -> list[dict]:
+    """Records of the steps of the samples that the sheet has now."""
+    found = [json.loads(path.read_text()) for path in sorted((made.root / "records").glob("*.json"))]
+    return [record for record in found if record["sample"] in {"", *made.by_name}]
+
+
 def records(made: Pipeline) -> pd.DataFrame:
     """What every step took: ``step``, ``sample``, ``seconds``, ``cpu_seconds``, ``commands``; in the order of the steps."""
-    found = [json.loads(path.read_text()) for path in sorted((made.root / "records").glob("*.json"))]
-    table = pd.DataFrame(found)
-    order = ["fastqc", "fastp", "index", "align", "count", "multiqc"]
+    table = pd.DataFrame(_recorded(made))
+    order = ["checked", "fastqc", "fastp", "index", "align", "count", "merge", "multiqc"]
     table["commands"] = ["\n".join(commands) for commands in table["commands"]]
     table["place"] = table["step"].map(order.index)
     columns = ["step", "sample", "seconds", "cpu_seconds", "commands"]
     return table.sort_values(["place", "sample"], kind="stable")[columns].reset_index(drop=True)
 
 
+def versions(made: Pipeline) -> pd.DataFrame:
+    """Versions that the tools had when they ran: ``tool``, ``version`` (several, where steps were run at different times)."""
+    found: dict[str, set[str]] = {}
+    for record in _recorded(made):
+        for tool, version in record["versions"].items():
+            found.setdefault(tool, set()).add(version)
+    return pd.DataFrame([{"tool": tool, "version": ", ".join(sorted(said))} for tool, said in sorted(found.items())])
+
+
 def by_step(table: pd.DataFrame) -> pd.DataFrame:
     """`records` summed over samples: ``step``, ``jobs``, ``seconds`` and ``share`` of all."""
     found = table.groupby("step", sort=False).agg(jobs=("seconds", "size"), seconds=("seconds", "sum")).reset_index()
     return found.assign(share=found["seconds"] / found["seconds"].sum())
+
+
+def of_parabricks(made: Pipeline) -> str:
+    """Whether this run says anything of Parabricks."""
+    if made.aligner == "parabricks":
+        return "Alignment here was by Parabricks; STAR was not run beside it, so that how much faster it is was not measured."
+    return (
+        "Parabricks was not run here: its container needs a GPU, and `aligner: parabricks` builds the documented command "
+        "(`pbrun rna_fq2bam`) for those who have one."
+    )
 
 
 def whole_speedup(table: pd.DataFrame, *, step: str, times: float) -> float:

@@ -1,7 +1,7 @@
-"""The steps from reads to counts, one job each: ``python -m epigen_utils.read_steps '<pipeline as JSON>' <step> <sample> <threads>``.
+"""The steps from reads to counts, one job each: ``python -m epigen_utils.read_steps <pipeline.json> <step> <sample> <threads>``.
 
 Each works in a room of its own, where its inputs have plain names, and moves what it made to where the next step looks when all of it is
-there; beside it stays a record of its commands and the seconds they took.
+there; beside it stays a record of its commands, the tools' versions and the seconds they took.
 """
 
 import contextlib
@@ -15,10 +15,11 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from epigen_utils import processes, read_reports, read_tools, reads, references, sample_sheets
+from epigen_utils import processes, read_reports, read_tools, references, sample_sheets
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 from epigen_utils.reads import Pipeline
@@ -28,7 +29,7 @@ class Room:
     """A folder that a step works in, and what it calls there."""
 
     def __init__(self, folder: Path, log: Path, where: str):
-        self.folder, self.log, self.where, self.commands = folder, log, where, []
+        self.folder, self.log, self.where, self.commands, self.versions = folder, log, where, [], {}
 
     def link(self, target: Path | str, name: str) -> str:
         (self.folder / name).symlink_to(Path(target).resolve())
@@ -43,6 +44,8 @@ class Room:
             With the line by which the tool says what went wrong.
         """
         self.commands.append(shlex.join(command) + (f" > {into}" if into else ""))
+        if command[0] in read_tools.VERSIONS:
+            self.versions[command[0]] = read_tools.version(command[0])
         # Programs in Python of the machine's own, MultiQC among them, must not see what is set for this one.
         theirs = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         with open(self.log, "a") as log, open(self.folder / into if into else os.devnull, "w") as out:
@@ -93,13 +96,15 @@ def _room(made: Pipeline, step: str, sample: str) -> Iterator[Room]:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     record = {"step": step, "sample": sample, "seconds": round(time.perf_counter() - started, 3)}
     record |= {"cpu_seconds": round(used.ru_utime + used.ru_stime, 3), "commands": room.commands}
+    record["versions"] = room.versions
     write_atomically(made.root / "records" / f"{name}.json", json.dumps(record, indent=1))
 
 
 def checked(made: Pipeline, sample: str, threads: int) -> None:
     """Read every read; what was found goes to ``checked/<sample>.json``."""
-    found = sample_sheets.check(made.by_name[sample])
-    write_atomically(made.file("checked", f"{sample}.json"), json.dumps(dataclasses.asdict(found)))
+    with _room(made, "checked", sample):
+        found = sample_sheets.check(made.by_name[sample])
+        write_atomically(made.file("checked", f"{sample}.json"), json.dumps(dataclasses.asdict(found)))
 
 
 def quality(made: Pipeline, sample: str, threads: int) -> None:
@@ -119,14 +124,16 @@ def trimmed(made: Pipeline, sample: str, threads: int) -> None:
     """Adapters off; the reads are for the aligner only."""
     with _room(made, "fastp", sample) as room:
         files = [
-            room.link(file, f"raw_{mate}.fastq{_gz(file)}") for mate, file in enumerate(made.by_name[sample].fastq, 1)
+            room.link(file, f"{sample}_{mate}.fastq{_gz(file)}")
+            for mate, file in enumerate(made.by_name[sample].fastq, 1)
         ]
-        targets = made.trimmed(sample)
-        room.call(read_tools.fastp(files, [target.name for target in targets], sample, threads, made.adapter))
-        for target in targets:
-            room.move(target.name, target)
-        for kind in (".json", ".html"):
-            room.move(f"fastp{kind}", made.file("fastp", f"{sample}{kind}"))
+        targets = {f"trimmed_{mate}.fastq.gz": target for mate, target in enumerate(made.trimmed(sample), 1)}
+        room.call(read_tools.fastp(files, list(targets), sample, threads, made.adapter))
+        for name, target in targets.items():
+            room.move(name, target)
+        # By this name MultiQC knows it.
+        for kind in (".html", ".json"):
+            room.move(f"fastp{kind}", made.file("fastp", f"{sample}.fastp{kind}"))
 
 
 def _gz(file: str) -> str:
@@ -144,11 +151,7 @@ def index(made: Pipeline, sample: str, threads: int) -> None:
     """
     with _room(made, "index", sample) as room:
         for given, name in ((made.fasta, "genome.fa"), (made.gtf, "annotation.gtf")):
-            if given.endswith(".gz"):
-                with gzip.open(given) as packed, open(room.folder / name, "wb") as plain:
-                    shutil.copyfileobj(packed, plain, 1 << 20)
-            else:
-                shutil.copyfile(given, room.folder / name)
+            _unpack(Path(given), room.folder / name)
         references.check(room.folder / "genome.fa", room.folder / "annotation.gtf")
         if not made.index:
             sizes = [length for _, length in references.sequences(room.folder / "genome.fa")]
@@ -158,6 +161,17 @@ def index(made: Pipeline, sample: str, threads: int) -> None:
             room.move("index", made.star_index)
         for name in ("genome.fa", "annotation.gtf"):
             room.move(name, made.file("reference", name))
+
+
+def _unpack(given: Path, target: Path) -> None:
+    if given.suffix != ".gz":
+        shutil.copyfile(given, target)
+        return
+    try:
+        with gzip.open(given) as packed, open(target, "wb") as plain:
+            shutil.copyfileobj(packed, plain, 1 << 20)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise DataError(f"{given}: is no whole gzip; fetch it again") from None
 
 
 def aligned(made: Pipeline, sample: str, threads: int) -> None:
@@ -177,7 +191,7 @@ def aligned(made: Pipeline, sample: str, threads: int) -> None:
             (room.folder / "markdup.txt").touch()
         else:
             room.call(read_tools.star_align(files, sample, threads))
-            for command in read_tools.sort_and_mark(threads):
+            for command in read_tools.sort_and_mark(threads, made.needs.memory):
                 room.call(command)
         for command in read_tools.index_and_stats():
             room.call(command, into="stats.txt" if "stats" in command else "")
@@ -188,7 +202,7 @@ def aligned(made: Pipeline, sample: str, threads: int) -> None:
                 f"{Path(made.fasta).name}, which must be {made.least_mapped:.0%}; give the genome of this species"
             )
         kept = {"Log.final.out": ".Log.final.out", "SJ.out.tab": ".SJ.out.tab", "stats.txt": ".stats.txt"}
-        kept |= {"markdup.txt": ".markdup.txt", "sorted.bam.bai": ".bam.bai", "sorted.bam": ".bam"}
+        kept |= {"markdup.txt": ".markdup.txt", "sorted.bam.csi": ".bam.csi", "sorted.bam": ".bam"}
         for name, suffix in kept.items():
             room.move(name, made.file("aligned", f"{sample}{suffix}"))
 
@@ -204,10 +218,10 @@ def counted(made: Pipeline, sample: str, threads: int) -> None:
     given = made.by_name[sample]
     with _room(made, "count", sample) as room:
         room.link(made.file("reference", "annotation.gtf"), "annotation.gtf")
-        room.link(made.file("aligned", f"{sample}.bam"), "sorted.bam")
+        bam = room.link(made.file("aligned", f"{sample}.bam"), f"{sample}.bam")
         assigned = {}
         for strandedness in read_tools.STRANDS:
-            room.call(read_tools.feature_counts(strandedness, given.paired, threads))
+            room.call(read_tools.feature_counts(bam, strandedness, given.paired, threads))
             assigned[strandedness] = read_reports.assignment(room.folder / f"{strandedness}.txt.summary")["Assigned"]
         found = read_reports.strandedness(assigned, sample=sample, stated=given.strandedness)
         room.move(f"{found}.txt.summary", made.file("counted", f"{sample}.txt.summary"))
@@ -220,15 +234,22 @@ def merged(made: Pipeline, sample: str, threads: int) -> None:
     """Counts and TPM of all samples, and the AnnData that goes on."""
     from epigen_utils import read_counts
 
-    write_atomically(made.root / "versions.json", json.dumps(reads.versions(made.aligner), indent=1))
-    read_counts.write_counts(made)
+    with _room(made, "merge", ""):
+        read_counts.write_counts(made)
 
 
 def reported(made: Pipeline, sample: str, threads: int) -> None:
     """MultiQC over what the tools left."""
     with _room(made, "multiqc", sample) as room:
-        for name in ("fastqc", "fastp", "aligned", "counted"):
-            room.link(made.root / name, name)
+        for name in made.by_name:
+            files = [
+                *made.fastqc(name),
+                made.file("fastp", f"{name}.fastp.json"),
+                made.file("counted", f"{name}.txt.summary"),
+            ]
+            files += [made.file("aligned", f"{name}{kind}") for kind in (".Log.final.out", ".stats.txt")]
+            for file in files:
+                room.link(file, file.name)
         room.call(read_tools.multiqc())
         room.move("multiqc_report.html", made.report)
 
@@ -240,7 +261,7 @@ STEPS: dict[str, Callable[[Pipeline, str, int], None]] = {
 
 def main(pipeline: str, step: str, sample: str, threads: str = "1") -> int:
     """Entry of a job."""
-    made = Pipeline.of(json.loads(pipeline))
+    made = Pipeline.read(pipeline)
     made.root.mkdir(parents=True, exist_ok=True)
     return processes.job(lambda: STEPS[step](made, sample, int(threads)))
 

@@ -78,7 +78,7 @@ def star_index(bases: int, sequences: int, threads: int, memory: int) -> list[st
     command = ["STAR", "--runMode", "genomeGenerate", "--runThreadN", str(threads), "--genomeDir", "index"]
     command += ["--genomeFastaFiles", "genome.fa", "--sjdbGTFfile", "annotation.gtf", "--sjdbOverhang", str(OVERHANG)]
     command += ["--genomeSAindexNbases", str(nbases), "--genomeChrBinNbits", str(bits)]
-    return [*command, "--limitGenomeGenerateRAM", str(max(memory, 31_000_000_000))]
+    return [*command, "--limitGenomeGenerateRAM", str(memory)]
 
 
 def star_align(files: list[str], name: str, threads: int) -> list[str]:
@@ -100,26 +100,33 @@ def parabricks_align(files: list[str], name: str, threads: int) -> list[str]:
     return [*command, "--read-files-command", "zcat", "--two-pass-mode", "Basic", "--num-threads", str(threads)]
 
 
-def sort_and_mark(threads: int) -> list[list[str]]:
-    """``Aligned.out.bam`` sorted by place, its duplicates marked and counted: ``sorted.bam``, ``markdup.txt``."""
+def sort_and_mark(threads: int, memory: int) -> list[list[str]]:
+    """``Aligned.out.bam`` sorted by place, its duplicates marked and counted: ``sorted.bam``, ``markdup.txt``.
+
+    Parameters
+    ----------
+    memory
+        Bytes that all threads may take; sorting takes half of them, 768 MB a thread at most.
+    """
     more = ["-@", str(max(threads - 1, 0))]
+    each = max(min(768, memory // 2_000_000 // threads), 16)
     return [
         ["samtools", "fixmate", *more, "-m", "Aligned.out.bam", "mated.bam"],
-        ["samtools", "sort", *more, "-o", "placed.bam", "mated.bam"],
+        ["samtools", "sort", *more, "-m", f"{each}M", "-o", "placed.bam", "mated.bam"],
         ["samtools", "markdup", *more, "-s", "-f", "markdup.txt", "placed.bam", "sorted.bam"],
     ]
 
 
 def index_and_stats() -> list[list[str]]:
-    """``sorted.bam.bai``, and ``samtools stats`` on standard output."""
-    return [["samtools", "index", "sorted.bam"], ["samtools", "stats", "sorted.bam"]]
+    """``sorted.bam.csi``, since BAI ends at 512 million bases, and ``samtools stats`` on standard output."""
+    return [["samtools", "index", "-c", "sorted.bam"], ["samtools", "stats", "sorted.bam"]]
 
 
-def feature_counts(strandedness: str, paired: bool, threads: int) -> list[str]:
-    """Fragments by gene, from ``<name>.bam`` to ``<strandedness>.txt``: those that lie in exons of one gene, and in one place."""
+def feature_counts(bam: str, strandedness: str, paired: bool, threads: int) -> list[str]:
+    """Fragments by gene, to ``<strandedness>.txt``: those that lie in exons of one gene, and in one place."""
     command = ["featureCounts", "-T", str(threads), "-s", str(STRANDS[strandedness]), "-t", "exon", "-g", "gene_id"]
     command += ["-p", "--countReadPairs", "-C"] if paired else []
-    return [*command, "-a", "annotation.gtf", "-o", f"{strandedness}.txt", "sorted.bam"]
+    return [*command, "-a", "annotation.gtf", "-o", f"{strandedness}.txt", bam]
 
 
 def multiqc() -> list[str]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -51,14 +51,21 @@ class Pipeline:
 
     @classmethod
     def of(cls, given: dict) -> "Pipeline":
-        """From what `asdict` or JSON makes of one."""
+        """From what `asdict` makes of one."""
         samples = tuple(Sample(**row | {"fastq": tuple(row["fastq"])}) for row in given["samples"])
         return cls(**given | {"samples": samples, "least_mapped": float(given["least_mapped"])})
 
-    def to_json(self, sample: str = "") -> str:
-        """All of it, or with one sample only, so that its jobs do not depend on what the others are."""
-        kept = [self.by_name[sample]] if sample else self.samples
-        return json.dumps(asdict(replace(self, samples=tuple(kept))))
+    @classmethod
+    def read(cls, path: str | Path) -> "Pipeline":
+        """From the file that `save` has written."""
+        return cls.of(json.loads(Path(path).read_text()))
+
+    def save(self) -> Path:
+        """Write ``pipeline.json``, where jobs read it: hundreds of samples are longer than a command line may be."""
+        path, text = self.root / "pipeline.json", json.dumps(asdict(self), indent=1)
+        if not path.exists() or path.read_text() != text:
+            write_atomically(path, text)
+        return path
 
     @property
     def root(self) -> Path:
@@ -115,7 +122,7 @@ def pipeline(
     index: str = "",
     adapter: str = read_tools.ADAPTER,
 ) -> Pipeline:
-    """A pipeline, checked as far as that takes no full reading of the reads or of the genome, which its first jobs do.
+    """A pipeline, checked as far as that takes no full reading of the reads or of the genome, which its first jobs do; a genome is fetched.
 
     Parameters
     ----------
@@ -133,9 +140,9 @@ def pipeline(
     """
     if aligner not in ALIGNERS:
         raise DataError(f"aligner {aligner!r}; {closest(aligner, ALIGNERS)}")
-    if aligner == "parabricks" and not shutil.which("pbrun"):
+    if aligner == "parabricks" and not index:
         raise DataError(
-            "aligner parabricks: no pbrun here; run inside NVIDIA's container with a GPU, or give aligner star"
+            "aligner parabricks: needs an index made by the version of STAR that its documentation names; give index"
         )
     if sheet in registry.registry():
         path, fasta, annotation = of_registry(sheet)
@@ -147,11 +154,6 @@ def pipeline(
             raise DataError(
                 f"{sheet}: which genome? give one of {', '.join(references.names())}, or a FASTA file with its GTF"
             )
-        if genome in references.names():
-            # Before a genome is fetched.
-            fastq = [file for sample in sample_sheets.read(path) for file in sample.fastq]
-            wanted = references.needs(references.stated_bases(genome), fastq, indexed=bool(index))
-            references.check_machine(wanted, Path(folder), sheet)
         fasta, annotation = references.files(genome, gtf)
     samples = sample_sheets.read(path)
     if index and not (Path(index) / "SA").is_file():
@@ -171,19 +173,40 @@ def of_run(parameters: dict, folder: Path) -> Pipeline:
     return pipeline(parameters["sheet"], folder, **given)
 
 
-def door(made: Pipeline, what: str) -> str:
-    """What a pipeline will ask for, in words; refused where the tools are missing, or the machine is too small.
+def door(parameters: dict, folder: Path, what: str, *, elsewhere: bool = False) -> str:
+    """What the pipeline of `of_run` will ask for, in words; refused where the tools are missing, or the machine is too small.
+
+    Said before a genome is fetched, and once: what is finished is not asked for again.
+
+    Parameters
+    ----------
+    elsewhere
+        Whether its jobs run on other machines, of which only the disk is this one's.
 
     Raises
     ------
     DataError
         Saying what is missing.
     """
-    lost = [tool for tool in TOOLS if not shutil.which(tool)]
-    if lost:
-        raise DataError(f"{what}: {', '.join(lost)} not installed (make tools, as root or by conda)")
-    references.check_machine(made.needs, made.root, what)
-    return f"{what}: {len(made.samples)} samples on {Path(made.fasta).name}; needs {made.needs}"
+    sheet, genome = parameters["sheet"], parameters.get("genome", "")
+    if genome in references.names() and sheet not in registry.registry():
+        samples, n_bases, name = sample_sheets.read(sheet), references.stated_bases(genome), genome
+    else:
+        made = of_run(parameters, folder)
+        samples, n_bases, name = made.samples, references.bases(made.fasta), Path(made.fasta).name
+    fastq = [file for sample in samples for file in sample.fastq]
+    wanted = references.needs(n_bases, fastq, indexed=bool(parameters.get("index")))
+    if not elsewhere:
+        tools = [*TOOLS, *(["pbrun"] if parameters.get("aligner") == "parabricks" else [])]
+        if lost := [tool for tool in tools if not shutil.which(tool)]:
+            mend = (
+                "run inside NVIDIA's container with a GPU" if lost == ["pbrun"] else "make tools, as root or by conda"
+            )
+            raise DataError(f"{what}: {', '.join(lost)} not installed ({mend})")
+        references.check_memory(wanted, what)
+    if not (Path(folder) / "counts.h5ad").exists():
+        references.check_disk(wanted, Path(folder), what)
+    return f"{what}: {len(samples)} samples on {name}; needs {wanted}"
 
 
 def of_registry(name: str) -> tuple[Path, Path, Path]:
@@ -201,6 +224,8 @@ def of_registry(name: str) -> tuple[Path, Path, Path]:
     if simulated:
         folder = simulated_folder(name)
         return folder / "sheet.csv", folder / "genome.fa", folder / "annotation.gtf"
+    if "samples" not in entry.options:
+        raise DataError(f"{name}: says of no sample which files are its own; write a sample sheet")
     found = registry.fetch(name)
     folder = paths.CACHE / name
     rows = [
@@ -239,7 +264,6 @@ def run(made: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
     DataError
         With the line that a step left, and where its log is.
     """
-    door(made, "reads to counts")
     made.root.mkdir(parents=True, exist_ok=True)
     with locked(made.root):
         command = [
@@ -251,16 +275,15 @@ def run(made: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
             "--directory",
             str(made.root),
         ]
-        command += [*processes.local_limits(cores), "--config", f"pipeline={made.to_json()}"]
+        command += [*processes.local_limits(cores), "--config", f"pipeline={made.save()}"]
         options = {"capture_output": True, "text": True, "check": False, "preexec_fn": processes.die_with_parent}
-        options["env"] = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+        options["env"] = os.environ | {"PYTHONPATH": str(paths.ROOT)} | processes.told_of(os.getpid())
         subprocess.run([*command, "--unlock"], **options)
         done = subprocess.run([*command, "--rerun-incomplete", "--keep-going"], **options)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("epigen: ")]
-        raise DataError(
-            said[0].removeprefix("epigen: ") if said else f"reads to counts stopped: {done.stderr.strip()[-400:]}"
-        )
+        last = [line.strip() for line in done.stderr.splitlines() if line.strip()][-1:]
+        raise DataError(said[0].removeprefix("epigen: ") if said else f"reads to counts stopped: {''.join(last)}")
 
 
 def finished(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipeline:
@@ -278,7 +301,10 @@ def finished(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipelin
     DataError
         If a result is missing.
     """
-    made = pipeline(sheet, reads_dir or Path(results_dir) / "reads", **options)
+    folder = Path(reads_dir or Path(results_dir) / "reads")
+    if not reads_dir:
+        door({"sheet": sheet} | options, folder, sheet)
+    made = pipeline(sheet, folder, **options)
     if not reads_dir:
         run(made)
     for path in made.results:
@@ -294,7 +320,14 @@ def truth(sheet: str) -> pd.DataFrame | None:
     return pd.read_csv(simulated_folder(sheet) / "truth.csv", index_col="gene")
 
 
-def versions(aligner: str = "star") -> dict[str, str]:
-    """Tool -> the version that is installed."""
-    names = [*TOOLS, *(["pbrun"] if aligner == "parabricks" else [])]
-    return {name: read_tools.version(name) for name in names}
+#: Modules that the rules of each step stand on: what a change of them makes stale is done again.
+CODE = {
+    "checked": ("sample_sheets",),
+    "tools": ("read_steps", "read_tools"),
+    "counts": ("read_counts", "read_reports", "read_steps"),
+}
+
+
+def code(kind: str) -> str:
+    """Hash of the modules of `CODE`."""
+    return "-".join(sha256(paths.PACKAGE / f"{name}.py")[:12] for name in CODE[kind])

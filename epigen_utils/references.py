@@ -49,8 +49,10 @@ def bases(fasta: str | Path) -> int:
         with open(path, "rb") as stream:
             stream.seek(-4, 2)
             said = int.from_bytes(stream.read(4), "little")
-        # Files of several members state their last one's, and none states more than 4 GB.
-        size = said if said > size else 4 * size
+        # It states its size modulo 4 GiB: meant is the one nearest to what packs so.
+        guess = said + max(round((3.6 * size - said) / 2**32), 0) * 2**32
+        # A file of several members states its last one's.
+        size = guess if guess > size else 4 * size
     return size
 
 
@@ -191,8 +193,8 @@ def needs(n_bases: int, fastq: list[str], *, indexed: bool = False) -> Needs:
     return Needs(memory, disk + (0 if indexed else DISK_PER_BASE * n_bases))
 
 
-def check_machine(wanted: Needs, folder: Path, what: str) -> None:
-    """Refuse what would not fit.
+def check_memory(wanted: Needs, what: str) -> None:
+    """Refuse what does not fit into this machine's memory.
 
     Raises
     ------
@@ -200,14 +202,25 @@ def check_machine(wanted: Needs, folder: Path, what: str) -> None:
         Saying what is needed and what there is.
     """
     memory = psutil.virtual_memory().total
-    place = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
-    disk = shutil.disk_usage(place).free
     if wanted.memory > memory:
         raise DataError(
             f"{what}: needs {wanted.memory / 1e9:.1f} GB of memory, this machine has {memory / 1e9:.1f}; "
             "run it on a larger one (--executor), or give a smaller genome"
         )
-    if wanted.disk > disk:
+
+
+def check_disk(wanted: Needs, folder: Path, what: str) -> None:
+    """Refuse what does not fit beside a folder; what it already holds, of a run that was stopped, is taken off.
+
+    Raises
+    ------
+    DataError
+        Saying what is needed and what there is.
+    """
+    place = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
+    free = shutil.disk_usage(place).free
+    more = wanted.disk - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if more > free:
         raise DataError(
-            f"{what}: needs {wanted.disk / 1e9:.1f} GB of disk, {folder} has {disk / 1e9:.1f} free; make room, or run it elsewhere"
+            f"{what}: needs {more / 1e9:.1f} GB of disk, {folder} has {free / 1e9:.1f} free; make room, or run it elsewhere"
         )

@@ -195,7 +195,9 @@ def _fetch(found: Entry, role: str) -> Path:
     target = paths.CACHE / found.name / role / spec.filename
     with locked(target.parent):
         expected = spec.sha256 or _seen(target)
-        if not (target.exists() and (expected is None or sha256(target) == expected)):
+        # What is there, and was never checked against its publisher's list, is checked now.
+        unchecked = expected is None and bool(spec.checksums)
+        if unchecked or not (target.exists() and (expected is None or sha256(target) == expected)):
             (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
     return target
 

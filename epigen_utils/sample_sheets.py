@@ -128,15 +128,15 @@ def _sample(where: str, folder: Path, row: dict[str, str]) -> Sample:
 
 
 def _mate(name: bytes) -> str:
-    """Which mate a read's name says it is, in the old way (``name/1``) or Illumina's (``name 1:N:0:...``); empty where it does not."""
-    found = re.search(rb"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:", name)
-    return (found[1] or found[2]).decode() if found else ""
+    """Which mate a read's name says it is, in the old way (``name/1``), Illumina's (``name 1:N:0:...``) or the archive's; or empty."""
+    found = re.search(rb"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:|^[SED]RR\d+\.\d+\.([12])(?:\s|$)", name)
+    return next(filter(None, found.groups())).decode() if found else ""
 
 
 def _fragment(name: bytes) -> bytes:
-    """What mates share of their names."""
+    """What mates share of their names; the archive's own have a third number where they were dumped with it (``SRR1.1.2``)."""
     first = name.split(None, 1)[0]
-    return first[:-2] if first[-2:] in (b"/1", b"/2") else first
+    return first[:-2] if re.search(rb"/[12]$|^[SED]RR\d+\.\d+\.[12]$", first) else first
 
 
 def _same_fragment(sample: Sample, names: Iterable[bytes], number: int) -> None:

@@ -22,7 +22,7 @@ def rules(made: Pipeline) -> pd.DataFrame:
         If Snakemake cannot read its rules.
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.READS_RULES), "--directory", str(made.root)]
-    command += ["--config", f"pipeline={made.to_json()}", "--rulegraph", "dot", "--nolock"]
+    command += ["--config", f"pipeline={made.save()}", "--rulegraph", "dot", "--nolock"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"{paths.READS_RULES}: {done.stderr.strip().splitlines()[-1]}")

@@ -66,3 +66,16 @@ def test_a_reference_is_fetched_checked_and_remembered(serve, cache, with_regist
     found.write_text("changed")
     registry.fetch("tiny")
     assert found.read_text() == ">one\nACGT\n"
+
+
+def test_a_file_whose_list_could_not_be_had_is_checked_at_the_next_call(serve, cache, with_registry):
+    address, folder, _ = serve
+    (folder / "g.fa").write_text(">one\nACGT\n")
+    with_registry(ENTRY.format(address))
+    with pytest.raises(DataError, match="SUMS: cannot be"):
+        registry.fetch("tiny")
+    (folder / "SUMS").write_text(f"{'0' * 32} g.fa\n")
+    with pytest.raises(DataError, match="checksum .*, and .*/SUMS says 0000"):
+        registry.fetch("tiny")
+    (folder / "SUMS").write_text(f"{hashlib.md5((folder / 'g.fa').read_bytes()).hexdigest()} g.fa\n")
+    assert registry.fetch("tiny")["fasta"].read_text() == ">one\nACGT\n"

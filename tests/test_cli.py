@@ -82,17 +82,22 @@ def test_what_reads_need_is_said_before_anything_starts(monkeypatch, capsys):
     from epigen_utils import reads
 
     chosen = [run for run in runs.plan("demo") if run.reads or run.notebook == "epilepsy/02_table_two"]
-    monkeypatch.setattr(reads, "of_run", lambda parameters, folder: folder)
-    monkeypatch.setattr(reads, "door", lambda made, what: f"{what}: 6 samples; needs 1.5 GB of memory")
+    asked = []
+    monkeypatch.setattr(
+        reads,
+        "door",
+        lambda _, folder, what, elsewhere: asked.append(elsewhere) or f"{what}: 6 samples; needs 1.5 GB of memory",
+    )
     monkeypatch.setattr(runs.Run, "metrics", paths.RESULTS / "nothing")
     monkeypatch.setattr(runs, "missing_tools", lambda planned: {})
-    cli._at_the_door(chosen, asked=False)
+    cli._at_the_door(chosen, asked=False, elsewhere=True)
+    assert asked == [True]
     said = "epigen: epilepsy/12_reads_to_counts: 6 samples; needs 1.5 GB of memory\n"
     assert capsys.readouterr().err == said
     monkeypatch.setattr(runs, "missing_tools", lambda planned: {"epilepsy/12_reads_to_counts": ["STAR"]})
-    cli._at_the_door(chosen, asked=False)
+    cli._at_the_door(chosen, asked=False, elsewhere=False)
     assert capsys.readouterr().err == ""
-    cli._at_the_door(chosen, asked=True)
+    cli._at_the_door(chosen, asked=True, elsewhere=False)
     assert capsys.readouterr().err == said
 
 

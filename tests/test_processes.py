@@ -16,6 +16,33 @@ def test_a_process_ends_with_the_one_it_stays_with():
         assert child.wait(timeout=20) == 143
 
 
+def test_a_job_on_another_machine_does_not_look_for_its_build_here(monkeypatch):
+    """On a cluster the build's process is on another machine; a job that looked for its number here would end at once."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    code = (
+        "from epigen_utils import processes; import time; processes.stay_with_build(); time.sleep(1.5); print('done')"
+    )
+    for name, said in processes.told_of(gone.pid).items():
+        for value, expected in ((said, 143), (f"another-{said}", 0), ("", 0)):
+            monkeypatch.setenv(name, value)
+            done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, check=False)
+            assert done.returncode == expected, value
+
+
+def test_a_process_of_another_user_is_alive():
+    code = """
+import os, time
+from epigen_utils import processes
+def refused(pid, signal):
+    raise PermissionError
+os.kill = refused
+processes.stay_with(1)
+time.sleep(1)
+"""
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=paths.ROOT, check=False).returncode == 0
+
+
 def test_a_child_ends_with_its_parent():
     code = """
 import subprocess, sys, time

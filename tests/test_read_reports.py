@@ -4,8 +4,9 @@ import zipfile
 
 import pytest
 
-from epigen_utils import read_reports
+from epigen_utils import read_reports, reads
 from epigen_utils.errors import DataError
+from epigen_utils.sample_sheets import Sample
 
 STAR = """                          Number of input reads |\t2000
                    Uniquely mapped reads number |\t1800
@@ -91,6 +92,18 @@ def test_fastqc_s_archive(tmp_path):
     assert found["Overrepresented sequences"][1].empty
 
 
+def test_fastqc_must_have_read_what_was_checked(tmp_path):
+    made = reads.Pipeline(str(tmp_path), (Sample("a", ("/1.fq",)), Sample("b", ("/2.fq",))), "/g.fa", "/g.gtf")
+    for folder in ("fastqc", "checked"):
+        (tmp_path / folder).mkdir()
+    text = "##FastQC\t0.11.9\n>>Basic Statistics\tpass\n#Measure\tValue\nTotal Sequences\t5\n>>END_MODULE\n"
+    for name, n in (("a", 5), ("b", 6)):
+        with zipfile.ZipFile(tmp_path / "fastqc" / f"{name}_1_fastqc.zip", "w") as archive:
+            archive.writestr("x/fastqc_data.txt", text)
+        made.file("checked", f"{name}.json").write_text(json.dumps({"reads": n}))
+    assert read_reports.seen_by_fastqc(made) == 0.5
+
+
 def test_time_by_step_and_what_a_faster_one_gives(tmp_path):
     (tmp_path / "records").mkdir()
     for step, sample, seconds in (("align", "a", 30), ("align", "b", 40), ("fastp", "a", 10), ("multiqc", "", 20)):
@@ -100,15 +113,21 @@ def test_time_by_step_and_what_a_faster_one_gives(tmp_path):
             "seconds": seconds,
             "cpu_seconds": seconds,
             "commands": [f"{step} x", "y"],
+            "versions": {},
         }
         (tmp_path / "records" / f"{step}.{sample}.json").write_text(json.dumps(record))
-    records = read_reports.records(types.SimpleNamespace(root=tmp_path))
+    records = read_reports.records(types.SimpleNamespace(root=tmp_path, by_name=["a", "b"]))
     assert records["step"].tolist() == ["fastp", "align", "align", "multiqc"]
     assert records["commands"].iloc[0] == "fastp x\ny"
     table = read_reports.by_step(records)
     assert table.set_index("step")["share"].to_dict() == pytest.approx({"fastp": 0.1, "align": 0.7, "multiqc": 0.2})
     assert read_reports.whole_speedup(table, step="align", times=7) == pytest.approx(1 / 0.4)
     assert read_reports.whole_speedup(table, step="align", times=1e9) == pytest.approx(1 / 0.3)
+
+
+@pytest.mark.parametrize(("aligner", "said"), [("star", "was not run here"), ("parabricks", "was by Parabricks")])
+def test_what_is_said_of_parabricks(aligner, said):
+    assert said in read_reports.of_parabricks(types.SimpleNamespace(aligner=aligner))
 
 
 def test_duplicates_of_samtools_stats(tmp_path):

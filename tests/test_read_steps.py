@@ -1,8 +1,10 @@
+import gzip
 import json
+from dataclasses import replace
 
 import pytest
 
-from epigen_utils import read_steps, reads
+from epigen_utils import read_reports, read_steps, reads
 from epigen_utils.errors import DataError
 from epigen_utils.sample_sheets import Sample
 
@@ -22,6 +24,7 @@ def test_a_step_leaves_a_record_and_no_room(made):
     record = json.loads((made.root / "records" / "align.a.json").read_text())
     assert record["commands"] == ["sh -c 'echo said; echo made > x' > out.txt"]
     assert record["seconds"] > 0
+    assert record["versions"] == {}
     assert not list((made.root / "rooms").iterdir())
 
 
@@ -48,8 +51,28 @@ def test_a_tool_in_python_does_not_see_our_settings_and_its_last_line_is_told(ma
         room.call(["python3", "-c", "print('fine'); 1 / 0"])
 
 
+def test_versions_are_those_of_the_tools_that_ran(made, monkeypatch):
+    monkeypatch.setattr(read_steps.read_tools, "version", lambda tool: "1.2")
+    monkeypatch.setitem(read_steps.read_tools.VERSIONS, "true", ["true"])
+    with read_steps._room(made, "align", "a") as room:
+        room.call(["true"])
+        room.call(["sh", "-c", "true"])
+    assert read_reports.versions(made).to_dict("records") == [{"tool": "true", "version": "1.2"}]
+    assert len(read_reports.records(made)) == 1
+    other = replace(made, samples=(replace(made.samples[0], name="b"),))
+    assert read_reports.versions(other).empty, "a sample that is no longer in the sheet"
+
+
+def test_a_genome_that_breaks_off(made, tmp_path):
+    packed = gzip.compress(b">one\n" + b"ACGT\n" * 5000)
+    (tmp_path / "g.fa.gz").write_bytes(packed[:-20])
+    with pytest.raises(DataError, match=r"g\.fa\.gz: is no whole gzip; fetch it again"):
+        read_steps.index(replace(made, fasta=str(tmp_path / "g.fa.gz")), "", 1)
+
+
 def test_the_entry_of_a_job_says_what_went_wrong(made, capsys):
-    assert read_steps.main(made.to_json(), "checked", "a") == 0
+    path = str(made.save())
+    assert read_steps.main(path, "checked", "a") == 0
     assert json.loads(made.file("checked", "a.json").read_text()) == {
         "reads": 1,
         "bases": 4,
@@ -58,7 +81,7 @@ def test_the_entry_of_a_job_says_what_went_wrong(made, capsys):
     }
     with open(made.samples[0].fastq[0], "a") as stream:
         stream.write("@r1\nAC")
-    assert read_steps.main(made.to_json(), "checked", "a") == 1
+    assert read_steps.main(path, "checked", "a") == 1
     said = capsys.readouterr().err
     assert said.startswith("epigen: ")
     assert "read 2: 2 of its four lines" in said

@@ -1,4 +1,3 @@
-import shlex
 import shutil
 import subprocess
 
@@ -63,9 +62,9 @@ def test_paired_and_single_reads():
     assert paired[paired.index("--adapter_sequence_r2") + 1] == read_tools.ADAPTER
     assert "--adapter_sequence" not in read_tools.fastp(["1"], ["a"], "s", 2, "auto")
     assert "--detect_adapter_for_pe" in read_tools.fastp(["1", "2"], ["a", "b"], "s", 2, "auto")
-    assert "--countReadPairs" in read_tools.feature_counts("reverse", True, 1)
-    assert "-p" not in read_tools.feature_counts("reverse", False, 1)
-    assert [read_tools.feature_counts(name, True, 1)[4] for name in ("unstranded", "forward", "reverse")] == [
+    assert "--countReadPairs" in read_tools.feature_counts("a.bam", "reverse", True, 1)
+    assert "-p" not in read_tools.feature_counts("a.bam", "reverse", False, 1)
+    assert [read_tools.feature_counts("a.bam", name, True, 1)[4] for name in ("unstranded", "forward", "reverse")] == [
         "0",
         "1",
         "2",
@@ -88,11 +87,10 @@ def test_a_tool_that_is_not_there_has_no_version(monkeypatch):
     read_tools.version.cache_clear()
 
 
-def test_commands_are_one_line_each():
-    for command in [
-        *read_tools.sort_and_mark(2),
-        *read_tools.index_and_stats(),
-        read_tools.multiqc(),
-        read_tools.fastqc(["x"], 1),
-    ]:
-        assert "\n" not in shlex.join(command)
+def test_sorting_keeps_within_the_memory_that_is_asked_for():
+    def each(threads, memory):
+        command = read_tools.sort_and_mark(threads, memory)[1]
+        return int(command[command.index("-m") + 1].removesuffix("M"))
+
+    assert each(8, 32_000_000_000) == 768
+    assert 8 * each(8, 1_500_000_000) <= 1500

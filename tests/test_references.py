@@ -92,10 +92,31 @@ def test_what_a_machine_must_have(tmp_path, monkeypatch):
     with pytest.raises(
         DataError, match=r"mine: needs 32\.5 GB of memory, this machine has 16\.0; run it on a larger one"
     ):
-        references.check_machine(human, tmp_path, "mine")
+        references.check_memory(human, "mine")
     machine.total = 64e9
+    references.check_memory(human, "mine")
     monkeypatch.setattr(references.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1e9))
     with pytest.raises(DataError, match=r"mine: needs 37\.2 GB of disk, .* has 1\.0 free; make room"):
-        references.check_machine(human, tmp_path / "not" / "there", "mine")
+        references.check_disk(human, tmp_path / "not" / "there", "mine")
     monkeypatch.setattr(references.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1e11))
-    references.check_machine(human, tmp_path, "mine")
+    references.check_disk(human, tmp_path, "mine")
+
+
+def test_what_a_folder_holds_already_is_not_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(references.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=700))
+    wanted = references.Needs(0, 1000)
+    with pytest.raises(DataError, match="disk"):
+        references.check_disk(wanted, tmp_path, "mine")
+    (tmp_path / "aligned").mkdir()
+    (tmp_path / "aligned" / "a.bam").write_bytes(b"x" * 400)
+    references.check_disk(wanted, tmp_path, "mine")
+
+
+def test_a_packed_genome_that_is_larger_than_its_last_four_bytes_can_say(tmp_path):
+    """Wheat: 14.5 GB, packed to 4.2; a sparse file stands in."""
+    path = tmp_path / "wheat.fa.gz"
+    with open(path, "wb") as stream:
+        stream.truncate(4_200_000_000)
+        stream.seek(-4, 2)
+        stream.write((14_500_000_000 % 2**32).to_bytes(4, "little"))
+    assert references.bases(path) == 14_500_000_000

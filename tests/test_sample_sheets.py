@@ -137,3 +137,21 @@ def test_sizes_of_groups_are_of_donors_where_all_have_one():
     assert sample_sheets.sizes(of(("a", "x"), ("a", "x"), ("b", "x"))) == {"a": 1, "b": 1}
     assert sample_sheets.sizes(of(("a", "x"), ("a", ""), ("b", "y"))) == {"a": 2, "b": 1}
     assert sample_sheets.sizes(of(("a", "x"), ("", "y"))) == {}
+
+
+def test_names_of_mates_in_the_archive(tmp_path):
+    """As fastq-dump -I writes them."""
+    fastq(tmp_path / "1.fq.gz", ["SRR100.1.1", "SRR100.2.1"])
+    fastq(tmp_path / "2.fq.gz", ["SRR100.1.2", "SRR100.2.2"])
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("sample,fastq_1,fastq_2\na,1.fq.gz,2.fq.gz\n")
+    (found,) = sample_sheets.read(sheet)
+    assert sample_sheets.check(found).reads == 2
+    sheet.write_text("sample,fastq_1,fastq_2\na,2.fq.gz,1.fq.gz\n")
+    with pytest.raises(DataError, match="holds mates 2"):
+        sample_sheets.read(sheet)
+    # The second read of a run is no second mate.
+    fastq(tmp_path / "1.fq.gz", ["SRR100.1", "SRR100.2"])
+    fastq(tmp_path / "2.fq.gz", ["SRR100.1", "SRR100.2"])
+    sheet.write_text("sample,fastq_1,fastq_2\na,1.fq.gz,2.fq.gz\n")
+    assert sample_sheets.check(sample_sheets.read(sheet)[0]).reads == 2
