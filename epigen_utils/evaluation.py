@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.stats import false_discovery_control, hypergeom, rankdata
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score, f1_score, silhouette_score
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from epigen_utils import embedding
 from epigen_utils.errors import DataError
@@ -20,22 +20,17 @@ def labelings(
     labels: np.ndarray, *, donors: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """Permuted labels, as `permutation_pvalue` visits them; parameters and errors as there."""
-    labels = np.asarray(labels)
-    codes = np.zeros(len(labels), int) if donors is None else np.unique(donors, return_inverse=True)[1]
-    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    nested = donors is not None and all(len(set(labels[index])) == 1 for index in members)
-    units = np.array([labels[index[0]] for index in members]) if nested else labels
-    blocks = [np.arange(len(units))] if nested else members
-    n_labelings = math.prod(_n_arrangements(units[index]) for index in blocks)
-    if n_labelings == 1:
+    units, blocks, codes = _blocks(np.asarray(labels), donors)
+    others = n_labelings(labels, donors)
+    if not others:
         raise DataError(
             "permutation test: donors and groups leave one labeling only; give more donors, or leave donor out"
         )
-    if n_labelings <= n_permutations + 1:
+    if others <= n_permutations:
         permuted = (new for new in _all_labelings(units, blocks) if not np.array_equal(new, units))
     else:
         permuted = _shuffled_labelings(units, blocks, n_permutations, np.random.default_rng(seed))
-    yield from (new[codes] if nested else new for new in permuted)
+    yield from (new if codes is None else new[codes] for new in permuted)
 
 
 def permutation_pvalue(
@@ -75,11 +70,19 @@ def permutation_pvalue(
     return observed, float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)), null
 
 
-def n_labelings(labels: np.ndarray, within: np.ndarray | None = None) -> int:
-    """How many other labelings there are, in all samples or within each of some blocks."""
-    labels = np.asarray(labels)
-    blocks = np.zeros(len(labels)) if within is None else np.asarray(within)
-    return math.prod(_n_arrangements(labels[blocks == block]) for block in np.unique(blocks)) - 1
+def n_labelings(labels: np.ndarray, donors: np.ndarray | None = None) -> int:
+    """How many other labelings there are by the rules of `labelings`."""
+    units, blocks, _ = _blocks(np.asarray(labels), donors)
+    return math.prod(_n_arrangements(units[index]) for index in blocks) - 1
+
+
+def _blocks(labels: np.ndarray, donors: np.ndarray | None) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
+    """Labels of what is permuted, within which blocks, and, where donors are, the donor of each sample."""
+    codes = np.zeros(len(labels), int) if donors is None else np.unique(donors, return_inverse=True)[1]
+    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    if donors is None or any(len(set(labels[index])) > 1 for index in members):
+        return labels, members, None
+    return np.array([labels[index[0]] for index in members]), [np.arange(len(members))], codes
 
 
 def _n_arrangements(labels: np.ndarray) -> int:
@@ -230,11 +233,25 @@ def donor_folds(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Positions to learn from and to test on, whole donors, with the classes' shares kept as well as may be.
 
-    There are no more folds than the rarest class has donors, so that all classes are among the training cells of each.
+    There are no more folds than the rarest class has donors; all classes are among the training cells of each.
+
+    Raises
+    ------
+    DataError
+        If no division was found that leaves every class to learn from.
     """
     donors = pd.DataFrame({"y": y, "group": groups}).drop_duplicates().groupby("y").size()
-    folds = StratifiedGroupKFold(min(n_splits, int(donors.min())), shuffle=True, random_state=seed)
-    yield from folds.split(np.zeros(len(y)), y, groups)
+    n_splits, n_classes = min(n_splits, int(donors.min()), len(set(groups))), len(donors)
+    shuffled = {"n_splits": n_splits, "shuffle": True}
+    # The best kept shares are one division; where that leaves a class out, others are drawn.
+    tried = [StratifiedGroupKFold(**shuffled, random_state=seed)] if n_splits > 1 else []
+    tried += [GroupKFold(**shuffled, random_state=seed + i) for i in range(20 * len(tried))]
+    for divided in tried:
+        folds = list(divided.split(np.zeros(len(y)), y, groups))
+        if all(len(np.unique(y[train])) == n_classes for train, _ in folds):
+            yield from folds
+            return
+    raise DataError("folds: the donors, or experiments, leave a class without any to learn from; give more of them")
 
 
 def probability_of(model: object, X: object, name: str) -> np.ndarray:

@@ -21,7 +21,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import log_loss
 
-from epigen_utils import evaluation, in_fold, notebooks, processes, sample_cohorts, sentence_classes
+from epigen_utils import evaluation, in_fold, notebooks, processes, sample_cohorts, sample_scores, sentence_classes
 from epigen_utils.errors import DataError, closest
 from epigen_utils.runs import Run
 from epigen_utils.sample_cohorts import SampleCohort
@@ -119,18 +119,29 @@ def fold(
     n_genes: int = 32,
     seed: int = 0,
 ) -> Fold:
-    """One fold of donors in four is tested on, and one in three of the others is held back."""
+    """One fold of donors in four is tested on, and one in three of the others is held back.
+
+    Raises
+    ------
+    DataError
+        If a class has too few donors, or experiments, to be divided twice.
+    """
     columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
     cohort = sample_cohorts.part(sample_cohorts.load(dataset, **columns), max_samples, seed)
     every = np.arange(len(cohort.y))
-    train, test = next(evaluation.donor_folds(cohort.y, cohort.groups, n_splits=4, seed=seed))
-    inner, held = next(evaluation.donor_folds(cohort.y[train], cohort.groups[train], n_splits=3, seed=seed))
+    train, test = _divided(cohort.y, cohort.groups, 4, seed)
+    inner, held = _divided(cohort.y[train], cohort.groups[train], 3, seed)
     parts = []
     for known, asked in ((every[train][inner], every[train][held]), (every[train], every[test])):
         made = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
         tables = made.tables(cohort.counts[known], cohort.y[known], cohort.counts[asked])
         parts += zip(tables, (cohort.y[known], cohort.y[asked]), strict=True)
     return Fold(cohort, *parts)
+
+
+def _divided(y: np.ndarray, groups: np.ndarray, n_splits: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    n_splits = sample_scores.check_folds(y, groups, n_splits)
+    return next(evaluation.donor_folds(y, groups, n_splits=n_splits, seed=seed))
 
 
 def classifier(
@@ -140,11 +151,13 @@ def classifier(
     start: str = "",
     shown: str = "bins",
     epochs: float = 8.0,
+    learning_rate: float = 1e-3,
+    batch_size: int = 8,
     precision: str = "fp32",
     seed: int = 0,
 ) -> GPT2Classifier:
     """What is searched for, as its page sets it outside the search."""
-    settings = replace(sentence_classes.SETTINGS, epochs=epochs)
+    settings = replace(sentence_classes.SETTINGS, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
     kept = {"folder": Path(results_dir) / "models", "precision": precision, "seed": seed}
     return GPT2Classifier(settings=settings, preset=model, start=start, shown=shown, **kept)
 

@@ -179,22 +179,29 @@ def compare(
 
     Returns
     -------
-    A row a model: ``data set``, ``model``, what `sample_scores.of_repeats` gives, ``shuffled`` (mean AUC of shuffled labels) and ``p``
-    ((b + 1) / (m + 1)); and the predictions by model.
+    A row a model: ``data set``, ``model``, what `sample_scores.of_repeats` gives, ``shuffled`` (mean AUC of shuffled labels),
+    ``labelings`` (how many) and ``p`` ((b + 1) / (m + 1); missing where so few labelings could not bring it to 0.05); and the predictions
+    by model.
     """
     rows, predictions = [], {}
     for name, estimator in estimators.items():
         predictions[name] = asked(cohort, estimator, n_splits=n_splits, n_repeats=n_repeats, seed=seed)
         row = sample_scores.of_repeats(predictions[name], cohort.positive, seed=seed)
         m = n_shuffles if isinstance(n_shuffles, int) else n_shuffles.get(name, 0)
-        row |= {"shuffled": np.nan, "p": np.nan}
+        row |= {"shuffled": np.nan, "labelings": m, "p": np.nan}
         if m:
             null = shuffled(cohort, estimator, n_splits=n_splits, n_permutations=m, seed=seed)
             first = predictions[name][predictions[name]["repeat"] == 0]
             observed = sample_scores.pooled(first, cohort.positive)["auc"]
-            row |= {"shuffled": null.mean(), "p": ((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)}
+            row |= {"shuffled": null.mean(), "labelings": len(null)}
+            if m >= LEAST_LABELINGS:
+                row["p"] = ((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)
         rows.append({"data set": cohort.name, "model": name, **row})
     return pd.DataFrame(rows), predictions
+
+
+#: Labelings with which a p can be 0.05.
+LEAST_LABELINGS = 19
 
 
 def on(cohort: SampleCohort, table: np.ndarray) -> SampleCohort:
@@ -255,18 +262,18 @@ def attainable(cohort: SampleCohort, predictions: pd.DataFrame, *, target: float
 
     Returns
     -------
-    ``data set``, ``samples`` (of the classes), ``folds``, ``pairs``, ``pairs in one fold``, the value of pooled pairs that is nearest to a
-    target, and the ``smallest p`` that its labelings allow.
+    ``data set``, ``samples`` (of the classes), ``folds``, ``pairs``, ``pairs in one fold`` (of all folds of one division together), the
+    share of these, without ties, that is nearest to a target, and the ``smallest p`` that its labelings allow.
     """
     n_negative, n_positive = cohort.sizes().values()
-    values = evaluation.attainable_auc(n_positive, n_negative)
     row = {"data set": cohort.name, "samples": f"{n_negative} v {n_positive}", "folds": predictions["fold"].nunique()}
     row |= {
         "pairs": n_negative * n_positive,
         "pairs in one fold": sample_scores.pairs_within(predictions, cohort.positive),
     }
+    values = np.arange(row["pairs in one fold"] + 1) / row["pairs in one fold"]
     row[f"nearest to {target:.2f}"] = evaluation.nearest(values, target)
-    return row | {"smallest p": 1 / (1 + evaluation.n_labelings(cohort.y, cohort.batch))}
+    return row | {"smallest p": 1 / (1 + evaluation.n_labelings(cohort.y, cohort.groups))}
 
 
 def overfitting(cohort: SampleCohort, estimator: object, held_out: pd.DataFrame) -> float:

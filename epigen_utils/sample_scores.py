@@ -152,7 +152,8 @@ def of_repeats(predictions: pd.DataFrame, positive: str, *, n_bootstrap: int = 1
     )
     found["f1"] = values["f1"]
     found["f1 low"], found["f1 high"] = _bootstrapped_f1(predictions, positive, n_bootstrap, seed)
-    n = n_positive + n_negative
+    # One donor's samples may be of both classes.
+    n = first["donor"].nunique()
     interval = stats.binomtest(round(values["accuracy"] * n), n).proportion_ci()
     found |= {"accuracy": values["accuracy"], "accuracy low": interval.low, "accuracy high": interval.high}
     return found | {"brier": values["brier"], "n": len(first), "donors": n}
@@ -161,10 +162,17 @@ def of_repeats(predictions: pd.DataFrame, positive: str, *, n_bootstrap: int = 1
 def _bootstrapped_f1(predictions: pd.DataFrame, positive: str, n_bootstrap: int, seed: int) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     true, said = (predictions[column] == positive for column in ("true", "predicted"))
-    table = pd.DataFrame({"hit": true & said, "both": true.astype(int) + said, "true": true, "row": predictions["row"]})
-    rows = table.groupby("row").agg(hit=("hit", "sum"), both=("both", "sum"), true=("true", "first"))
-    members = [np.flatnonzero(rows["true"] == kind) for kind in (True, False)]
-    hit, both = rows["hit"].to_numpy(), rows["both"].to_numpy()
+    table = pd.DataFrame(
+        {"hit": true & said, "both": true.astype(int) + said, "donor": predictions["donor"], "true": true}
+    )
+    donors = table.groupby("donor").agg(hit=("hit", "sum"), both=("both", "sum"), share=("true", "mean"))
+    # Donors of one class, of the other, and of both, are drawn among their like.
+    members = [
+        np.flatnonzero(found)
+        for found in (donors["share"] == 1, donors["share"] == 0, donors["share"].between(0, 1, "neither"))
+    ]
+    members = [some for some in members if len(some)]
+    hit, both = donors["hit"].to_numpy(), donors["both"].to_numpy()
     drawn = [np.concatenate([rng.choice(some, len(some)) for some in members]) for _ in range(n_bootstrap)]
     low, high = np.quantile([2 * hit[some].sum() / max(both[some].sum(), 1) for some in drawn], [0.025, 0.975])
     return float(low), float(high)
@@ -290,6 +298,18 @@ def learning_curve(
                 row = {"model": name, "per class": size, "samples": len(some), "fold": fold}
                 rows.append(row | {"auc": evaluation.auc(p, y[test] == positive)})
     return pd.DataFrame(rows)
+
+
+def learning_in_words(curve: pd.DataFrame, *, ours: str) -> str:
+    """What `learning_curve` says with the fewest and with all samples, of one model and of the best of the others."""
+    means = curve.groupby(["model", "per class"])["auc"].mean().unstack()
+    few, many = means.iloc[:, 0], means.iloc[:, -1]
+    most = curve.loc[curve["per class"] == means.columns[-1], "samples"].mean()
+    return (
+        f"With {means.columns[0]} samples of each class {ours} has an AUC of {few[ours]:.2f}, the better of the plain models "
+        f"{few.drop(ours).max():.2f}; with {means.columns[-1]} of the rarer class, {most:.0f} samples in all, "
+        f"{many[ours]:.2f} and {many.drop(ours).max():.2f}."
+    )
 
 
 def _nested(

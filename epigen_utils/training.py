@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -135,6 +136,7 @@ def fit(
         with _quiet():
             finished = type(model).from_pretrained(output_dir / "model", local_files_only=True)
         model.load_state_dict(finished.state_dict())
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
         return pd.read_csv(output_dir / "history.csv")
     arguments = TrainingArguments(
         output_dir=str(output_dir),
@@ -180,6 +182,8 @@ def fit(
     attending = models.attending(model, "matmul") if by_matmul else contextlib.nullcontext()
     with attending, _quiet():
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
+    # What is asked of a model is computed in fp32, whether it was trained now or read again.
+    extract_model_from_parallel(model, keep_fp32_wrapper=False)
     history = pd.DataFrame(trainer.state.log_history)
     history = history[history["measured"].notna()] if "measured" in history else history.iloc[:0]
     history = history.drop(columns=["measured"], errors="ignore").drop_duplicates("step", keep="last")
@@ -297,7 +301,9 @@ class _Trainer(Trainer):
         """The objective's loss, where it has one."""
         if self.watch.objective.loss is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        return self.watch.objective.loss(model, inputs, num_items_in_batch)
+        loss = self.watch.objective.loss(model, inputs, num_items_in_batch)
+        # Each device has divided by the labels of all, and their gradients are averaged.
+        return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
 
     def training_step(self, *arguments, **options) -> torch.Tensor:
         """Keep the loss for the history."""

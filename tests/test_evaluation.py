@@ -164,3 +164,24 @@ def test_an_interval_over_donors_is_as_wide_as_donors_differ():
     _, low, high, n = evaluation.mean_over_units(values, np.arange(400), n_bootstrap=500, rng=rng)
     assert high - low < 0.3
     assert n == 400
+
+
+def test_folds_leave_every_class_to_learn_from():
+    """Groups of both classes, one of them with nearly all of one: some divisions would leave it to no training fold."""
+    sizes = {"one": (1, 7), "two": (4, 1), "three": (7, 0)}
+    y = np.concatenate([np.repeat(["a", "b"], n) for n in sizes.values()])
+    groups = np.repeat(list(sizes), [sum(n) for n in sizes.values()])
+    for seed in range(10):
+        for train, _ in evaluation.donor_folds(y, groups, n_splits=2, seed=seed):
+            assert set(y[train]) == {"a", "b"}
+    with pytest.raises(DataError, match="leave a class without any to learn from"):
+        list(evaluation.donor_folds(np.array(list("ab")), np.array(list("xy")), n_splits=2, seed=0))
+
+
+def test_how_many_labelings_there_are():
+    labels = np.array(list("aabb"))
+    assert evaluation.n_labelings(labels) == 5
+    assert evaluation.n_labelings(labels, np.array(list("xyxy"))) == 3
+    assert evaluation.n_labelings(labels, np.array(list("xxyy"))) == 1
+    for donors in (None, np.array(list("xyxy")), np.array(list("xxyy"))):
+        assert len(list(evaluation.labelings(labels, donors=donors))) == evaluation.n_labelings(labels, donors)

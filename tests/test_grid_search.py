@@ -84,3 +84,10 @@ def test_a_search_is_measured_on_samples_that_chose_nothing(tmp_path):
         assert len(fold.inside[0]) + len(fold.outside[0]) == len(fold.train[0])
         assert fold.train[0].shape[1] == fold.test[0].shape[1] == 32
     assert np.mean(found) < 0.7
+
+
+def test_too_few_to_be_divided_twice(tmp_path):
+    cohort = sample_cohorts.simulated(0, 0, n=2)
+    cohort.adata.write_h5ad(tmp_path / "few.h5ad")
+    with pytest.raises(DataError, match="in one fold at most, so that nothing is left to learn it from"):
+        grid_search.fold(dataset=str(tmp_path / "few.h5ad"), group="group")

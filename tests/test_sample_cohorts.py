@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -98,3 +100,28 @@ def test_what_species_share_is_found_and_shuffled_labels_find_nothing():
     assert abs(null.mean() - 0.5) < 0.25
     with pytest.raises(DataError, match="0 genes in common"):
         sample_cohorts.transferred(one, sample_cohorts.load("airway"), in_fold.rivals())
+
+
+def test_what_an_auc_can_be_is_a_share_of_the_pairs_within_folds():
+    """Three against three in three folds: three pairs, and no AUC near 0.90."""
+    cohort = sample_cohorts.simulated(0, 0, n=3)
+    predictions = sample_cohorts.asked(
+        cohort, in_fold.InFold(in_fold.rivals()["majority"], cohort.genes, 4), n_splits=3
+    )
+    row = sample_cohorts.attainable(cohort, predictions, target=0.90)
+    assert (row["pairs"], row["pairs in one fold"]) == (9, 3)
+    assert row["nearest to 0.90"] == 1.0
+    assert row["smallest p"] == pytest.approx(1 / 20)
+    # Each donor has one sample of either class: labels are exchanged within donors.
+    paired = replace(cohort, units=np.array(["x", "y", "z"] * 2))
+    assert sample_cohorts.attainable(paired, predictions, target=0.90)["smallest p"] == pytest.approx(1 / 8)
+
+
+def test_too_few_labelings_give_no_p():
+    cohort = sample_cohorts.simulated(0, 200, n=6)
+    models = {"LR": in_fold.InFold(in_fold.rivals()["logistic regression"], cohort.genes, 8)}
+    few, _ = sample_cohorts.compare(cohort, models, n_splits=3, n_shuffles=2)
+    assert few["labelings"].item() == 2
+    assert few["p"].isna().all()
+    enough, _ = sample_cohorts.compare(cohort, models, n_splits=3, n_shuffles=19)
+    assert enough["p"].item() == 0.05

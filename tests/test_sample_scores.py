@@ -95,6 +95,20 @@ def test_donors_are_counted_once():
     assert (one["donors"], two["donors"], two["n"]) == (20, 10, 20)
     assert two["auc high"] - two["auc low"] > one["auc high"] - one["auc low"]
     assert one["f1 low"] <= one["f1"] <= one["f1 high"]
+    # Twenty alike samples of a donor say as much as one.
+    many = pd.concat([predictions().assign(donor=lambda table: "d" + table["row"].astype(str))] * 20, ignore_index=True)
+    alike = sample_scores.of_repeats(many.assign(row=range(len(many))), "b")
+    assert alike["donors"] == 20
+    for name in ("f1 low", "f1 high", "auc low", "auc high"):
+        assert alike[name] == pytest.approx(one[name], abs=0.03), name
+
+
+def test_a_donor_with_samples_of_both_classes_is_one():
+    paired = predictions()
+    paired["donor"] = "d" + paired.groupby(["repeat", "true"]).cumcount().astype(str)
+    found = sample_scores.of_repeats(paired, "b")
+    assert (found["n"], found["donors"]) == (20, 10)
+    assert found["f1 low"] <= found["f1"] <= found["f1 high"]
 
 
 def test_overlapping_training_sets_widen_the_interval():
@@ -136,6 +150,15 @@ def test_learning_curve_takes_parts_of_parts():
     assert sorted(set(table["per class"])) == [4, 8, 30]
     assert table.groupby("per class")["auc"].mean().iloc[-1] > 0.7
     assert (table["samples"] == 2 * table["per class"]).all(), "both classes have as many here"
+
+
+def test_the_words_of_a_learning_curve_say_how_many_there_were():
+    rows = [("GPT-2", 4, 8, 0.6), ("LR", 4, 8, 0.7), ("RF", 4, 8, 0.5), ("GPT-2", 163, 787, 0.8), ("LR", 163, 787, 0.9)]
+    curve = pd.DataFrame(rows, columns=["model", "per class", "samples", "auc"])
+    assert sample_scores.learning_in_words(curve, ours="GPT-2") == (
+        "With 4 samples of each class GPT-2 has an AUC of 0.60, the better of the plain models 0.70; "
+        "with 163 of the rarer class, 787 samples in all, 0.80 and 0.90."
+    )
 
 
 def test_roc_starts_and_ends_where_it_must():

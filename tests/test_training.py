@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,28 @@ def test_bf16_learns_too_and_fp8_says_why_not(tmp_path):
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     with pytest.raises(ValueError, match="fp8"):
         fit(tmp_path / "other", model, settings, precision="fp8")
+
+
+def test_a_finished_run_says_what_a_fresh_one_said_in_mixed_precision_too(tmp_path):
+    model, settings = setup(steps=4)
+    fit(tmp_path, model, settings, precision="bf16")
+    again, _ = setup(steps=4)
+    fit(tmp_path, again, settings, precision="bf16")
+    ids = torch.tensor(Cells(1).ids[0])[None]
+    with torch.no_grad():
+        fresh, read = (one.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for one in (model, again))
+    assert fresh.dtype == torch.float32
+    torch.testing.assert_close(fresh, read, rtol=0, atol=0)
+
+
+def test_a_loss_of_our_own_counts_every_device():
+    """Its gradients are averaged over devices, and it has divided by the labels of all."""
+    trainer = object.__new__(training._Trainer)
+    objective = types.SimpleNamespace(loss=lambda model, batch, n: torch.tensor(3.0))
+    trainer.callback_handler = types.SimpleNamespace(callbacks=[training._Watch(objective, [])])
+    trainer.accelerator = types.SimpleNamespace(num_processes=2)
+    assert trainer.compute_loss(None, {}, num_items_in_batch=8) == 6
+    assert trainer.compute_loss(None, {}) == 3
 
 
 TWO = """
