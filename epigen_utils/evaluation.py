@@ -21,7 +21,7 @@ def labelings(
 ) -> Iterator[np.ndarray]:
     """Permuted labels, as `permutation_pvalue` visits them; parameters and errors as there."""
     units, blocks, codes = _blocks(np.asarray(labels), donors)
-    others = n_labelings(labels, donors)
+    others = _n_others(units, blocks)
     if not others:
         raise DataError(
             "permutation test: donors and groups leave one labeling only; give more donors, or leave donor out"
@@ -73,6 +73,10 @@ def permutation_pvalue(
 def n_labelings(labels: np.ndarray, donors: np.ndarray | None = None) -> int:
     """How many other labelings there are by the rules of `labelings`."""
     units, blocks, _ = _blocks(np.asarray(labels), donors)
+    return _n_others(units, blocks)
+
+
+def _n_others(units: np.ndarray, blocks: list[np.ndarray]) -> int:
     return math.prod(_n_arrangements(units[index]) for index in blocks) - 1
 
 

@@ -128,11 +128,10 @@ def fold(
     """
     columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
     cohort = sample_cohorts.part(sample_cohorts.load(dataset, **columns), max_samples, seed)
-    every = np.arange(len(cohort.y))
     train, test = _divided(cohort.y, cohort.groups, 4, seed)
     inner, held = _divided(cohort.y[train], cohort.groups[train], 3, seed)
     parts = []
-    for known, asked in ((every[train][inner], every[train][held]), (every[train], every[test])):
+    for known, asked in ((train[inner], train[held]), (train, test)):
         made = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
         tables = made.tables(cohort.counts[known], cohort.y[known], cohort.counts[asked])
         parts += zip(tables, (cohort.y[known], cohort.y[asked]), strict=True)

@@ -100,9 +100,19 @@ def differences(values: np.ndarray, y: np.ndarray) -> np.ndarray:
     return score
 
 
-def chosen_genes(values: np.ndarray, y: np.ndarray, by: str, n_genes: int) -> np.ndarray:
-    """Positions of the first of `ranked_genes`, in the order of the table, so that equal values are always sorted alike."""
-    return np.sort(ranked_genes(values, y, by)[:n_genes])
+def chosen_genes(
+    values: np.ndarray, y: np.ndarray, by: str, n_genes: int, always: np.ndarray | None = None
+) -> np.ndarray:
+    """Positions of the first of `ranked_genes`, in the order of the table, so that equal values are always sorted alike.
+
+    Parameters
+    ----------
+    always
+        True for genes that take the first places whatever they do; of others there are fewer then.
+    """
+    order = ranked_genes(values, y, by)
+    wanted = np.zeros(len(order), bool) if always is None else np.asarray(always)[order]
+    return np.sort(np.concatenate([order[wanted], order[~wanted][: max(n_genes - wanted.sum(), 0)]]))
 
 
 class InFold(ClassifierMixin, BaseEstimator):
@@ -118,6 +128,8 @@ class InFold(ClassifierMixin, BaseEstimator):
         How many genes are chosen, and by what (`SELECTIONS`).
     chosen
         Positions of genes that were chosen elsewhere, as `leaking` does; None to choose them where the rest is fitted.
+    always
+        Names of genes that are among the chosen whatever they do.
     """
 
     def __init__(
@@ -127,8 +139,10 @@ class InFold(ClassifierMixin, BaseEstimator):
         n_genes: int = 256,
         by: str = "variance",
         chosen: np.ndarray | None = None,
+        always: tuple[str, ...] = (),
     ):
-        self.model, self.genes, self.n_genes, self.by, self.chosen = model, genes, n_genes, by, chosen
+        self.model, self.genes, self.n_genes, self.by = model, genes, n_genes, by
+        self.chosen, self.always = chosen, always
 
     def fit(self, counts: np.ndarray, y: np.ndarray) -> "InFold":
         """Fit all of it on counts, samples x genes."""
@@ -143,7 +157,12 @@ class InFold(ClassifierMixin, BaseEstimator):
     def _learned(self, counts: np.ndarray, y: np.ndarray) -> pd.DataFrame:
         self.factors_ = FrozenFactors().fit(counts)
         values = self.factors_.transform(counts)
-        self.chosen_ = chosen_genes(values, y, self.by, self.n_genes) if self.chosen is None else self.chosen
+        if self.chosen is None:
+            asked = set(self.always)
+            always = np.array([gene in asked for gene in self.genes], bool)
+            self.chosen_ = chosen_genes(values, y, self.by, self.n_genes, always)
+        else:
+            self.chosen_ = self.chosen
         return self._table(values)
 
     def predict_proba(self, counts: np.ndarray) -> np.ndarray:

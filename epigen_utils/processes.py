@@ -26,6 +26,7 @@ def stay_with(parent: int) -> None:
             except ProcessLookupError:
                 os._exit(143)
             except PermissionError:
+                # There is such a process; it is another user's.
                 pass
             time.sleep(0.3)
 

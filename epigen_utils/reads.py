@@ -50,15 +50,11 @@ class Pipeline:
     least_mapped: float = LEAST_MAPPED
 
     @classmethod
-    def of(cls, given: dict) -> "Pipeline":
-        """From what `asdict` makes of one."""
-        samples = tuple(Sample(**row | {"fastq": tuple(row["fastq"])}) for row in given["samples"])
-        return cls(**given | {"samples": samples, "least_mapped": float(given["least_mapped"])})
-
-    @classmethod
     def read(cls, path: str | Path) -> "Pipeline":
         """From the file that `save` has written."""
-        return cls.of(json.loads(Path(path).read_text()))
+        given = json.loads(Path(path).read_text())
+        samples = tuple(Sample(**row | {"fastq": tuple(row["fastq"])}) for row in given["samples"])
+        return cls(**given | {"samples": samples})
 
     def save(self) -> Path:
         """Write ``pipeline.json``, where jobs read it: hundreds of samples are longer than a command line may be."""

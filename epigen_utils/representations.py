@@ -104,12 +104,8 @@ def halves(
             f"{', in more than one way' if able else ''}; give more samples or donors"
         )
     rows = able[fold]
-    values = in_fold.FrozenFactors().fit(cohort.counts[rows[0]]).transform(cohort.counts[rows[0]])
-    order = in_fold.ranked_genes(values, cohort.y[rows[0]], by)
-    wanted = np.isin(np.array(cohort.genes)[order], list(always))
-    chosen = np.sort(np.concatenate([order[wanted], order[~wanted][: max(n_genes - wanted.sum(), 0)]]))
     given = cohort.counts[rows[0]], cohort.y[rows[0]], cohort.counts[rows[1]]
-    tables = in_fold.InFold(None, cohort.genes, chosen=chosen).tables(*given)
+    tables = in_fold.InFold(None, cohort.genes, n_genes, by, always=tuple(always)).tables(*given)
     levels = list(cohort.sizes())
     named = [table.set_axis(cohort.adata.obs_names[part]) for table, part in zip(tables, rows, strict=True)]
     labels = [
@@ -190,12 +186,12 @@ def apart(
         words = one.labels.astype(str)
         row = {"representation": name, "samples": len(words), "features": one.table.shape[1], "PC1": shares[0]}
         row |= {"PC1 + PC2": shares[:2].sum(), "noise": embedding.noise_share(*one.table.shape, n_draws=20, seed=seed)}
-        row |= {"silhouette": float(silhouette_score(planes[name], words))}
-        row |= {"p": np.nan, "smallest p": np.nan}
-        if not one.told:
+        if one.told:
+            row |= {"silhouette": float(silhouette_score(planes[name], words)), "p": np.nan, "smallest p": np.nan}
+        else:
             test = {"donors": one.groups, "n_permutations": n_permutations, "seed": seed}
             found = evaluation.silhouette(planes[name], one.labels, **test)
-            row |= {"p": found["p"], "smallest p": found["smallest_p"]}
+            row |= {"silhouette": found["value"], "p": found["p"], "smallest p": found["smallest_p"]}
         row["overlap"] = _overlapping(planes[name].to_numpy(), words.to_numpy())
         rows.append(row | {"in all dimensions": float(silhouette_score(one.table.to_numpy(float), words))})
     return pd.DataFrame(rows), planes

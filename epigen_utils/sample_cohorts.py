@@ -161,6 +161,10 @@ def shuffled(
     )
 
 
+#: Labelings with which a p can be 0.05.
+LEAST_LABELINGS = 19
+
+
 def compare(
     cohort: SampleCohort,
     estimators: dict[str, object],
@@ -198,10 +202,6 @@ def compare(
                 row["p"] = ((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)
         rows.append({"data set": cohort.name, "model": name, **row})
     return pd.DataFrame(rows), predictions
-
-
-#: Labelings with which a p can be 0.05.
-LEAST_LABELINGS = 19
 
 
 def on(cohort: SampleCohort, table: np.ndarray) -> SampleCohort:
