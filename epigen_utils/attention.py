@@ -1,11 +1,7 @@
-"""What attention looks at: how widely, how far to the front, at which class of genes, and whether at planted regulators.
+"""Attention of Geneformer's heads: width, share on first ranks, preference for gene classes, recovery of regulators.
 
-Paper B, section 1.4.1; Theodoris et al. 2023. Attention follows rank, so that every comparison here is with genes of like rank.
-Attention is no explanation: a head can look at a gene and do nothing with what it sees.
-
-The Biology-Attention Alignment Metric (`baam`): paper A names it once and defines nothing. Here it is the probability that a gene of a
-set gets more attention than a gene outside it, within one sentence, mean over sentences: 0.5 for attention that knows nothing of the
-set. Genes that a loss was told of must not be in the set.
+Paper B, section 1.4.1; Theodoris et al. 2023. Attention depends on rank, so all comparisons are with genes of similar
+rank. Attention is not an explanation: a head can attend to a gene without any effect on the output.
 """
 
 from collections.abc import Iterator
@@ -21,9 +17,11 @@ from epigen_utils.batching import pad
 from epigen_utils.errors import DataError
 from epigen_utils.vocabularies import PAD, Vocabulary
 
-#: Bins of mean rank within which random genes stand for those of a class.
+#: Bins of mean rank within which random genes are matched to those of a class.
 BINS = 20
-#: Sets that each null of `baam` draws.
+#: Bins of mean relative position within which the matched null of `baam` draws genes.
+PLACE_BINS = 20
+#: Random sets in each null of `baam`.
 PERMUTATIONS = 999
 
 
@@ -31,38 +29,40 @@ PERMUTATIONS = 999
 def matrices(
     model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, batch_size: int = 16
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Attention of each cell: token ids (length) and weights (layers x heads x queries x keys), which sum to one over keys.
+    """Iterate over cells: token ids (length) and attention (layers x heads x queries x keys), summing to one over keys.
 
-    Fused attention gives no weights, so the model is asked in its plain form, which is set back afterwards.
+    Fused attention returns no weights, so the model switches to eager attention for the duration.
     """
     model.eval()
     with models.attending(model, "eager"):
         ids = [np.asarray(cell) for cell in cells["input_ids"]]
         order = np.argsort([-len(cell) for cell in ids], kind="stable")
         for first in range(0, len(order), batch_size):
-            some = [ids[cell] for cell in order[first : first + batch_size]]
-            batch = pad(some, vocabulary.tokens[PAD]).to(model.device)
+            cell_ids = [ids[cell] for cell in order[first : first + batch_size]]
+            batch = pad(cell_ids, vocabulary.tokens[PAD]).to(model.device)  # (cells, length)
             mask = (batch != vocabulary.tokens[PAD]).long()
             layers = model.base_model(batch, attention_mask=mask, output_attentions=True).attentions
-            weights = torch.stack(layers, dim=1).float().cpu().numpy()
-            for row, cell in enumerate(some):
+            weights = torch.stack(layers, dim=1).float().cpu().numpy()  # (cells, layers, heads, queries, keys)
+            for row, cell in enumerate(cell_ids):
                 yield cell, weights[row, :, :, : len(cell), : len(cell)]
 
 
 def widths(model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, front: float = 0.1) -> pd.DataFrame:
-    """How widely each head looks, and how much of its attention goes to the first ranks.
+    """Width of each head's attention, and its share on the first ranks.
 
     Returns
     -------
-    A row a cell, layer and head: ``cell`` (number in the order of lengths), ``layer``, ``head`` (from 1), ``width`` (exp of the
-    mean entropy over queries, over the length: 1 looks at all genes alike) and ``front`` (share of attention to the first
-    ``front`` of the ranks, over what even attention would give them).
+    One row a cell, layer and head:
+
+    - ``cell`` (index in descending order of length), ``layer``, ``head`` (from 1);
+    - ``width``: exp of the mean entropy over queries, divided by the length; 1 for uniform attention;
+    - ``front``: attention to the first ``front`` of the ranks, relative to uniform attention.
     """
     rows = []
     for number, (cell, weights) in enumerate(matrices(model, cells, vocabulary)):
         n = len(cell)
         first = max(round(front * n), 1)
-        entropy = -(weights * np.log(np.maximum(weights, 1e-12))).sum(axis=-1).mean(axis=-1)
+        entropy = -(weights * np.log(np.maximum(weights, 1e-12))).sum(axis=-1).mean(axis=-1)  # (layers, heads)
         to_front = weights[..., :first].sum(axis=-1).mean(axis=-1) / (first / n)
         for layer, head in np.ndindex(entropy.shape):
             row = {"cell": number, "layer": layer + 1, "head": head + 1, "width": np.exp(entropy[layer, head]) / n}
@@ -71,27 +71,29 @@ def widths(model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, fro
 
 
 def received(model: PreTrainedModel, cells: object, vocabulary: Vocabulary) -> tuple[pd.DataFrame, np.ndarray]:
-    """Attention that each gene receives, with what its rank explains taken out.
+    """Attention that each gene receives, corrected for its rank.
 
-    For each head the log of the mean attention over queries, times the length, less its mean over all genes at the same rank.
+    For each head: the log of the mean attention over queries, times the length, minus its mean over genes of the same
+    rank.
 
     Returns
     -------
-    A row a gene that a cell shows: ``token``, ``cells`` and ``rank`` (mean relative rank); and the gene's mean residual, genes x
-    layers x heads.
+    One row a gene in any cell: ``token``, ``cells`` (number of cells) and ``rank`` (mean relative rank); and the genes'
+    mean residuals, genes x layers x heads.
     """
-    tokens, places, values = [], [], []
+    tokens, positions, values = [], [], []
     for cell, weights in matrices(model, cells, vocabulary):
         tokens.append(cell)
-        places.append(np.arange(len(cell)))
-        values.append(np.log(np.maximum(weights.mean(axis=-2) * len(cell), 1e-12)).transpose(2, 0, 1))
-    token, place, value = np.concatenate(tokens), np.concatenate(places), np.concatenate(values)
+        positions.append(np.arange(len(cell)))
+        log_attention = np.log(np.maximum(weights.mean(axis=-2) * len(cell), 1e-12))  # (layers, heads, genes)
+        values.append(log_attention.transpose(2, 0, 1))  # (genes, layers, heads)
+    token, position, value = np.concatenate(tokens), np.concatenate(positions), np.concatenate(values)
     lengths = np.repeat([len(cell) for cell in tokens], [len(cell) for cell in tokens])
-    bins = np.minimum((place / lengths * 4 * BINS).astype(int), 4 * BINS - 1)
+    bins = np.minimum((position / lengths * 4 * BINS).astype(int), 4 * BINS - 1)
     value = value - _mean_by(bins, value, 4 * BINS)[bins]
     names, codes = np.unique(token, return_inverse=True)
     table = pd.DataFrame({"token": names, "cells": np.bincount(codes)})
-    table["rank"] = np.bincount(codes, place / lengths) / table["cells"]
+    table["rank"] = np.bincount(codes, position / lengths) / table["cells"]
     return table, _mean_by(codes, value, len(names))
 
 
@@ -104,27 +106,28 @@ def _mean_by(codes: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 def preferences(
     table: pd.DataFrame, residuals: np.ndarray, members: set[int], *, n_permutations: int = 999, seed: int = 0
 ) -> pd.DataFrame:
-    """Which heads look more at genes of a class than at other genes of like rank.
+    """Test which heads attend more to genes of a class than to other genes of similar rank.
 
-    The null draws as many genes at random as the class has in each bin of mean rank, so that genes, not cells, are exchanged.
+    The null draws, from each bin of mean rank, as many random genes as the class has there: genes, not cells, are
+    exchanged.
 
     Parameters
     ----------
     table, residuals
-        As `received` gives them.
+        Output of `received`.
     members
         Token ids of the class.
 
     Returns
     -------
-    A row a head: ``layer``, ``head``, ``difference`` (mean residual of the class less that of the null), ``p`` (one-sided,
-    (b + 1) / (m + 1)) and ``padj`` (Benjamini-Hochberg over heads).
+    One row a head: ``layer``, ``head``, ``difference`` (mean residual of the class minus that of the null), ``p``
+    (one-sided, (b + 1) / (m + 1)) and ``padj`` (Benjamini-Hochberg over heads).
     """
     inside = table["token"].isin(members).to_numpy()
     bins = pd.qcut(table["rank"], BINS, labels=False, duplicates="drop").to_numpy()
     rng = np.random.default_rng(seed)
-    observed = residuals[inside].mean(axis=0)
-    null = np.empty((n_permutations, *observed.shape))
+    observed = residuals[inside].mean(axis=0)  # (layers, heads)
+    null = np.empty((n_permutations, *observed.shape))  # (permutations, layers, heads)
     groups = [np.flatnonzero(bins == level) for level in np.unique(bins)]
     sizes = [int(inside[group].sum()) for group in groups]
     for draw in range(n_permutations):
@@ -140,9 +143,9 @@ def preferences(
         }
         for layer, head in np.ndindex(p.shape)
     ]
-    found = pd.DataFrame(rows)
-    found["padj"] = false_discovery_control(found["p"])
-    return found
+    heads = pd.DataFrame(rows)
+    heads["padj"] = false_discovery_control(heads["p"])
+    return heads
 
 
 def regulators_found(
@@ -155,21 +158,21 @@ def regulators_found(
     n_permutations: int = 199,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Whether targets look at their own regulators more than other genes do.
+    """Test whether target genes attend to their regulators more than other genes do.
 
-    For each pair of a gene and a regulator that stand in at least ``least_cells`` cells together, the mean attention from the gene
-    to the regulator, over what even attention would give. The null permutes which regulator a column of the network belongs to,
-    so that genes that all attend to stay so.
+    The score of a gene-regulator pair that co-occurs in at least ``least_cells`` cells is the mean attention from gene
+    to regulator, relative to uniform attention. The null permutes the regulators over the columns of the network, which
+    preserves how much attention each regulator receives.
 
     Parameters
     ----------
     regulon
-        Weights, genes x regulators, by Ensembl id; not zero where the regulator sets the gene.
+        Weights, genes x regulators, by Ensembl id; non-zero if the regulator acts on the gene.
 
     Returns
     -------
-    A row a head: ``layer``, ``head``, ``auc`` (of linked pairs above the others), ``null`` (its mean under permutation), ``p``
-    and ``pairs``.
+    One row a head: ``layer``, ``head``, ``auc`` (of linked pairs against the others), ``null`` (its mean under
+    permutation), ``p`` and ``pairs``.
     """
     genes = [gene for gene in regulon.index if gene in vocabulary.tokens]
     names = [gene for gene in regulon.columns if gene in vocabulary.tokens]
@@ -180,11 +183,11 @@ def regulators_found(
     sums, n = None, np.zeros((len(genes), len(names)))
     for cell, weights in matrices(model, cells, vocabulary):
         if sums is None:
-            sums = np.zeros((*weights.shape[:2], *n.shape))
+            sums = np.zeros((*weights.shape[:2], *n.shape))  # (layers, heads, genes, regulators)
         queries, keys = np.flatnonzero(row[cell] >= 0), np.flatnonzero(column[cell] >= 0)
-        at = np.ix_(row[cell[queries]], column[cell[keys]])
-        n[at] += 1
-        sums[(slice(None), slice(None), *at)] += weights[:, :, queries][:, :, :, keys] * len(cell)
+        pairs = np.ix_(row[cell[queries]], column[cell[keys]])
+        n[pairs] += 1
+        sums[(slice(None), slice(None), *pairs)] += weights[:, :, queries][:, :, :, keys] * len(cell)
     linked = regulon.loc[genes, names].to_numpy() != 0
     itself = np.array(genes)[:, None] == np.array(names)[None]
     seen = (n >= least_cells) & ~itself
@@ -195,13 +198,13 @@ def regulators_found(
         score = np.divide(sums[layer, head], n, out=np.zeros_like(n), where=n > 0)[seen]
         auc = evaluation.auc(score, linked[seen])
         null = np.array([evaluation.auc(score, linked[:, order][seen]) for order in orders])
-        rank = {"layer": layer + 1, "head": head + 1, "auc": auc, "null": null.mean()}
-        rows.append(rank | {"p": ((null >= auc).sum() + 1) / (n_permutations + 1), "pairs": int(seen.sum())})
+        result = {"layer": layer + 1, "head": head + 1, "auc": auc, "null": null.mean()}
+        rows.append(result | {"p": ((null >= auc).sum() + 1) / (n_permutations + 1), "pairs": int(seen.sum())})
     return pd.DataFrame(rows)
 
 
 def coexpression(values: np.ndarray, genes: list[str], regulon: pd.DataFrame) -> float:
-    """The plain rival of `regulators_found`: the AUC of the absolute correlation of expression between gene and regulator.
+    """Baseline of `regulators_found`: AUC of the absolute correlation of expression between gene and regulator.
 
     Parameters
     ----------
@@ -210,11 +213,11 @@ def coexpression(values: np.ndarray, genes: list[str], regulon: pd.DataFrame) ->
     genes
         Ensembl ids of the columns.
     """
-    place = {gene: i for i, gene in enumerate(genes)}
-    rows = [gene for gene in regulon.index if gene in place and values[:, place[gene]].std() > 0]
-    columns = [gene for gene in regulon.columns if gene in place and values[:, place[gene]].std() > 0]
+    column_of = {gene: i for i, gene in enumerate(genes)}
+    rows = [gene for gene in regulon.index if gene in column_of and values[:, column_of[gene]].std() > 0]
+    columns = [gene for gene in regulon.columns if gene in column_of and values[:, column_of[gene]].std() > 0]
     scaled = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-12)
-    r = scaled[:, [place[g] for g in rows]].T @ scaled[:, [place[g] for g in columns]] / len(values)
+    r = scaled[:, [column_of[g] for g in rows]].T @ scaled[:, [column_of[g] for g in columns]] / len(values)
     other = np.array(rows)[:, None] != np.array(columns)[None]
     return evaluation.auc(np.abs(r)[other], (regulon.loc[rows, columns].to_numpy() != 0)[other])
 
@@ -230,110 +233,118 @@ def baam(
     n_bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """BAAM of one gene set, with its interval and both nulls.
+    """Biology-Attention Alignment Metric of one gene set, with its interval and two nulls.
+
+    Paper A names the metric once without a definition. Here it is the probability that a gene of the set receives more
+    attention than a gene outside it within one sentence, averaged over sentences: 0.5 for attention independent of the
+    set. The set must not contain genes that the training loss used.
 
     Parameters
     ----------
     scores
-        Attention, samples x genes; NaN where a sentence does not show a gene (`sentence_attention.read`).
+        Attention, samples x genes; NaN if a sentence lacks the gene (`sentence_attention.read`).
     places
-        Relative place of each gene, as `scores`.
+        Relative position of each gene, in the shape of `scores`.
     members
         True for genes of the set.
     name
-        Of the set, for errors.
+        Name of the set, for errors.
     units
-        Donors of the samples; None: each is its own.
+        Donor of each sample; None: each sample is a unit.
     n_bootstrap
-        Draws of the interval; 0 for none.
+        Bootstrap draws for the interval; 0 for none.
 
     Returns
     -------
-    ``baam``; ``low`` and ``high``, 95%, over genes of the set and donors drawn anew, the genes outside as they are; missing for one gene;
-    ``random`` and ``matched``, the means over random sets and over sets with as many genes in each of `BINS` bins of mean place;
-    ``p random`` and ``p matched``, one-sided, (b + 1) / (m + 1); ``genes`` of the set, and ``others``.
+    - ``baam``;
+    - ``low``, ``high``: 95% interval over resampled genes of the set and donors, genes outside fixed; NaN for one gene;
+    - ``random``, ``matched``: means over random sets, and over sets with as many genes in each of `PLACE_BINS` bins of
+      mean position;
+    - ``p random``, ``p matched``: one-sided, (b + 1) / (m + 1);
+    - ``genes`` (of the set), ``others``.
 
     Raises
     ------
     DataError
         If no gene of the set, or none outside it, is among the genes.
     """
-    kept = np.isfinite(scores).any(axis=0)
-    inside = np.asarray(members, bool)[kept]
+    observable = np.isfinite(scores).any(axis=0)
+    inside = np.asarray(members, bool)[observable]
     if not inside.any():
         raise DataError(
-            f"{name}: has no member among the {kept.sum():,} genes of the sentences; give a set of these genes, or choose more genes"
+            f"{name}: has no member among the {observable.sum():,} genes of the sentences; give a set of these genes, "
+            "or choose more genes"
         )
     if inside.all():
         raise DataError(
-            f"{name}: all {kept.sum():,} genes of the sentences are members; nothing is left to compare with"
+            f"{name}: all {observable.sum():,} genes of the sentences are members; nothing is left to compare with"
         )
-    ranks = rankdata(scores[:, kept], axis=1, nan_policy="omit")
-    shown = np.isfinite(scores[:, kept])
-    ranks = np.where(shown, ranks, 0.0)
-    place = np.nanmean(places[:, kept], axis=0)
+    ranks = rankdata(scores[:, observable], axis=1, nan_policy="omit")
+    present = np.isfinite(scores[:, observable])
+    ranks = np.where(present, ranks, 0.0)
+    mean_position = np.nanmean(places[:, observable], axis=0)
     rng = np.random.default_rng(seed)
     sets = {"random": _drawn(inside, np.zeros(len(inside), int), n_permutations, rng)}
-    sets["matched"] = _drawn(inside, _bins(place), n_permutations, rng)
-    observed = float(_values(inside[None], ranks, shown)[0])
-    codes = np.arange(len(shown)) if units is None else np.unique(units, return_inverse=True)[1]
-    low, high = _interval(inside, ranks, shown, codes, n_bootstrap, rng)
-    found = {"baam": observed, "low": low, "high": high}
-    nulls = {kind: _values(drawn, ranks, shown) for kind, drawn in sets.items()}
-    found |= {kind: float(null.mean()) for kind, null in nulls.items()}
+    sets["matched"] = _drawn(inside, _bins(mean_position), n_permutations, rng)
+    observed = float(_values(inside[None], ranks, present)[0])
+    codes = np.arange(len(present)) if units is None else np.unique(units, return_inverse=True)[1]
+    low, high = _interval(inside, ranks, present, codes, n_bootstrap, rng)
+    result = {"baam": observed, "low": low, "high": high}
+    nulls = {kind: _values(drawn, ranks, present) for kind, drawn in sets.items()}
+    result |= {kind: float(null.mean()) for kind, null in nulls.items()}
     for kind, null in nulls.items():
-        found[f"p {kind}"] = float(((null >= observed - 1e-12).sum() + 1) / (n_permutations + 1))
-    return found | {"genes": int(inside.sum()), "others": int((~inside).sum())}
+        result[f"p {kind}"] = float(((null >= observed - 1e-12).sum() + 1) / (n_permutations + 1))
+    return result | {"genes": int(inside.sum()), "others": int((~inside).sum())}
 
 
-def _bins(place: np.ndarray) -> np.ndarray:
-    return (rankdata(place, method="ordinal").astype(int) - 1) * BINS // len(place)
+def _bins(positions: np.ndarray) -> np.ndarray:
+    return (rankdata(positions, method="ordinal").astype(int) - 1) * PLACE_BINS // len(positions)
 
 
 def _drawn(inside: np.ndarray, bins: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Sets x genes, with as many members in each bin as the set has."""
+    """Draw random sets, sets x genes, with as many members in each bin as the given set."""
     order = np.argsort(rng.random((n, len(inside))) + bins, axis=1)
-    found = np.zeros(order.shape, bool)
-    np.put_along_axis(found, order, np.broadcast_to(inside[np.argsort(bins, kind="stable")], order.shape), axis=1)
-    return found
+    drawn = np.zeros(order.shape, bool)
+    np.put_along_axis(drawn, order, np.broadcast_to(inside[np.argsort(bins, kind="stable")], order.shape), axis=1)
+    return drawn
 
 
-def _values(sets: np.ndarray, ranks: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """BAAM of many sets: the mean, over sentences that show genes on both sides, of the rank sum's AUROC."""
+def _values(sets: np.ndarray, ranks: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """BAAM of many sets: mean AUROC, by rank sums, over sentences with genes in and outside the set."""
     weights = sets.astype(float)
-    k, n = weights @ shown.T.astype(float), shown.sum(axis=1)
+    k, n = weights @ present.T.astype(float), present.sum(axis=1)
     pairs = k * (n - k)
     with np.errstate(invalid="ignore"):
         return np.nanmean(np.where(pairs > 0, (weights @ ranks.T - k * (k + 1) / 2) / pairs, np.nan), axis=1)
 
 
 def _interval(
-    inside: np.ndarray, ranks: np.ndarray, shown: np.ndarray, units: np.ndarray, n: int, rng: np.random.Generator
+    inside: np.ndarray, ranks: np.ndarray, present: np.ndarray, units: np.ndarray, n: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Each gene of the set has a share of the genes outside that it stands above; genes, and units of sentences, are drawn anew."""
-    # Of one gene nothing can be said about others of its kind.
+    """Interval from a bootstrap over genes of the set and over units of sentences."""
+    # A single gene carries no information about the spread between genes.
     if not n or inside.sum() < 2:
         return np.nan, np.nan
-    above = _above(inside, ranks, shown)
-    known = np.isfinite(above)
+    above = _above(inside, ranks, present)
+    finite = np.isfinite(above)
     genes = rng.multinomial(above.shape[1], np.full(above.shape[1], 1 / above.shape[1]), size=n).T
     n_units = units.max() + 1
     weights = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n).T[units]
     with np.errstate(invalid="ignore"):
-        # A sentence counts as one, however many genes of the set it shows; where it shows none of those drawn, not at all.
-        of_sentence = (np.where(known, above, 0.0) @ genes) / (known.astype(float) @ genes)
-        weights = np.where(np.isfinite(of_sentence), weights, 0)
-        drawn = np.nansum(weights * of_sentence, axis=0) / weights.sum(axis=0)
+        # Sentences have equal weight, whatever their number of set genes; those with none of the drawn genes have none.
+        per_sentence = (np.where(finite, above, 0.0) @ genes) / (finite.astype(float) @ genes)  # (sentences, draws)
+        weights = np.where(np.isfinite(per_sentence), weights, 0)
+        drawn = np.nansum(weights * per_sentence, axis=0) / weights.sum(axis=0)
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _above(inside: np.ndarray, ranks: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Share of the genes outside a set that each of its genes stands above, sentences x genes of the set; NaN where one is not shown."""
-    scores = np.where(shown, ranks, np.nan)
+def _above(inside: np.ndarray, ranks: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Share of genes outside the set that each set gene outranks, sentences x genes of the set; NaN if it is absent."""
+    scores = np.where(present, ranks, np.nan)
     genes, others = scores[:, inside], scores[:, ~inside]
     outside = np.sort(np.where(np.isnan(others), np.inf, others), axis=1)
-    m = shown[:, ~inside].sum(axis=1)
+    m = present[:, ~inside].sum(axis=1)
     above = np.full(genes.shape, np.nan)
     for row in np.flatnonzero(m):
         left, right = (np.searchsorted(outside[row, : m[row]], genes[row], side=side) for side in ("left", "right"))
@@ -344,7 +355,12 @@ def _above(inside: np.ndarray, ranks: np.ndarray, shown: np.ndarray) -> np.ndarr
 def baam_of_sets(
     scores: np.ndarray, places: np.ndarray, genes: list[str], sets: dict[str, list[str]], **options
 ) -> pd.DataFrame:
-    """`baam` of several sets: a row a set that has members, ``set`` first, and ``padj``, Benjamini-Hochberg over the matched nulls."""
+    """`baam` of several sets.
+
+    Returns
+    -------
+    One row a set with members: ``set``, the keys of `baam`, and ``padj`` (Benjamini-Hochberg over ``p matched``).
+    """
     rows = []
     for name, members in sets.items():
         inside = np.isin(genes, list(members))
@@ -366,18 +382,22 @@ def baam_of_heads(
     n_permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """`baam` head by head, without intervals: a row a head, ``layer`` and ``head`` (from 1) first; ``padj`` over all heads, matched.
+    """`baam` of each head, without intervals.
 
     Parameters
     ----------
     paid
-        Layers x heads x samples x genes.
+        Attention, layers x heads x samples x genes.
+
+    Returns
+    -------
+    One row a head: ``layer``, ``head`` (from 1), the keys of `baam`, and ``padj`` over all heads, from ``p matched``.
     """
     rows = []
     for layer, head in np.ndindex(paid.shape[:2]):
         options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
-        found = baam(paid[layer, head], places, members, **options)
-        rows.append({"layer": layer + 1, "head": head + 1, **found})
+        result = baam(paid[layer, head], places, members, **options)
+        rows.append({"layer": layer + 1, "head": head + 1, **result})
     table = pd.DataFrame(rows).drop(columns=["low", "high"])
     table["padj"] = false_discovery_control(table["p matched"])
     return table

@@ -1,4 +1,4 @@
-"""Plots of attention, alignment and attribution; each takes an axes and gives it back, but for the clustered heat map."""
+"""Plots of attention, alignment and attribution; each draws on an axes and returns it, but for `pairs`, a figure."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,9 +11,9 @@ from epigen_utils import style
 
 
 def by_place(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
-    """Attention along the sentence, a line a model; `sentence_attention.by_place`."""
-    for (name, found), colour, marker in zip(tables.items(), style.PALETTE[1:], style.MARKERS, strict=False):
-        ax.plot(found["place"], found["attention"], marker + "-", color=colour, markersize=4, label=name)
+    """Attention by relative position in the sentence, one line per model (`sentence_attention.by_place`)."""
+    for (name, table), colour, marker in zip(tables.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        ax.plot(table["place"], table["attention"], marker + "-", color=colour, markersize=4, label=name)
     ax.axhline(1, color=style.MUTED, linestyle="--", linewidth=1)
     ax.set(xlim=(0, 1), ylim=(0, None), xlabel="place in the sentence (0 first)", ylabel="attention, 1 is even")
     ax.legend(fontsize=8)
@@ -29,18 +29,20 @@ def grid(
     centre: float | None = None,
     marks: str = "",
 ) -> Axes:
-    """A value a head, layers down and heads across; cells whose ``marks`` column is below 0.05 have a star."""
+    """A value for each head, layers x heads; a star where the column ``marks`` is below 0.05."""
     wide = table.pivot(index="layer", columns="head", values=value)
     spread = np.nanmax(np.abs(wide.to_numpy() - (centre or 0))) or 1.0
-    ends = {} if centre is None else {"vmin": centre - spread, "vmax": centre + spread}
-    image = ax.imshow(wide, aspect="auto", cmap="viridis" if centre is None else style.DIVERGING, **ends)
+    limits = {} if centre is None else {"vmin": centre - spread, "vmax": centre + spread}
+    image = ax.imshow(wide, aspect="auto", cmap="viridis" if centre is None else style.DIVERGING, **limits)
     stars = table.pivot(index="layer", columns="head", values=marks) < 0.05 if marks else None
     box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.0}
     for y, x in np.ndindex(wide.shape):
-        # Numbers where there is room for them, stars always.
-        said = f"{wide.iat[y, x]:.2f}" if wide.size <= 64 else ""
-        if said := said + ("*" if stars is not None and stars.iat[y, x] else ""):
-            ax.text(x, y, said, ha="center", va="center", fontsize=8, bbox=box)
+        # Numbers are drawn only where there is room, stars always.
+        text = f"{wide.iat[y, x]:.2f}" if wide.size <= 64 else ""
+        if stars is not None and stars.iat[y, x]:
+            text += "*"
+        if text:
+            ax.text(x, y, text, ha="center", va="center", fontsize=8, bbox=box)
     ax.set_xticks(range(wide.shape[1]), wide.columns)
     ax.set_yticks(range(wide.shape[0]), wide.index)
     ax.set(xlabel="head", ylabel="layer")
@@ -51,14 +53,14 @@ def grid(
 
 
 def alignment(ax: Axes, table: pd.DataFrame) -> Axes:
-    """BAAM of gene sets with its interval, and the means of both nulls; `attention.baam_of_sets`."""
-    place = np.arange(len(table))
+    """BAAM of gene sets with its interval, and the mean of the position-matched null (`attention.baam_of_sets`)."""
+    y = np.arange(len(table))
     ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
-    ax.hlines(place, table["low"], table["high"], color=style.PALETTE[2], linewidth=2)
-    ax.plot(table["baam"], place, "o", color=style.PALETTE[2], label="BAAM, 95% interval")
-    ax.plot(table["matched"], place, "x", color=style.HIGHLIGHT, markeredgewidth=2, label="sets at the same places")
+    ax.hlines(y, table["low"], table["high"], color=style.PALETTE[2], linewidth=2)
+    ax.plot(table["baam"], y, "o", color=style.PALETTE[2], label="BAAM, 95% interval")
+    ax.plot(table["matched"], y, "x", color=style.HIGHLIGHT, markeredgewidth=2, label="sets at the same places")
     names = [f"{row['set']} ({row['genes']})" for row in table.to_dict("records")]
-    ax.set_yticks(place, names)
+    ax.set_yticks(y, names)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="probability that a gene of the set gets more attention")
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2, fontsize=7)
@@ -66,19 +68,19 @@ def alignment(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def aligned(ax: Axes, table: pd.DataFrame) -> Axes:
-    """BAAM of both halves of a set, a dot a seed, by what the model was trained with; crosses are sets at the same places.
+    """BAAM of both halves of a gene set by model, one dot per seed; crosses are sets at matched positions.
 
     Parameters
     ----------
     table
-        ``model``, ``half``, ``baam`` and ``matched``.
+        Columns ``model`` (what it was trained with), ``half``, ``baam`` and ``matched``.
     """
     kinds = list(dict.fromkeys(table["model"]))
     halves = zip(table.groupby("half", sort=False), style.PALETTE[1:], (-0.14, 0.14), strict=False)
-    for (half, found), colour, shift in halves:
-        at = found["model"].map(kinds.index) + shift
-        ax.plot(at - 0.04, found["baam"], "o", color=colour, alpha=0.8, label=half)
-        ax.plot(at + 0.04, found["matched"], "x", color=colour, label=f"{half}: sets at the same places")
+    for (half, runs), colour, shift in halves:
+        x = runs["model"].map(kinds.index) + shift
+        ax.plot(x - 0.04, runs["baam"], "o", color=colour, alpha=0.8, label=half)
+        ax.plot(x + 0.04, runs["matched"], "x", color=colour, label=f"{half}: sets at the same places")
     ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
     ax.set_xticks(range(len(kinds)), kinds)
     ax.set(ylim=(0, 1.04), xlim=(-0.5, len(kinds) - 0.5), ylabel="BAAM, last layer")
@@ -87,7 +89,7 @@ def aligned(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def agreement(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Spearman correlations of ways to score genes; `attribution.agreement`."""
+    """Spearman correlations between methods of scoring genes (`attribution.agreement`)."""
     image = ax.imshow(table, cmap=style.DIVERGING, vmin=-1, vmax=1)
     for y, x in np.ndindex(table.shape):
         if np.isfinite(table.iat[y, x]):
@@ -102,20 +104,20 @@ def agreement(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def recovery(ax: Axes, table: pd.DataFrame) -> Axes:
-    """AUROC of planted genes by way and model, with intervals; `attribution_checks.over_cohorts`."""
-    ways = list(dict.fromkeys(table["way"]))
+    """AUROC of planted genes by method and model, with intervals (`attribution_checks.over_cohorts`)."""
+    methods = list(dict.fromkeys(table["way"]))
     models = {
         "trained": (style.PALETTE[2], "o"),
         "random weights": (style.PALETTE[0], "s"),
         "no model": (style.PALETTE[1], "D"),
     }
     for (model, (colour, marker)), shift in zip(models.items(), (-0.15, 0.15, 0.0), strict=True):
-        found = table[table["model"] == model]
-        place = found["way"].map(ways.index) + shift
-        ax.hlines(place, found["auroc low"], found["auroc high"], color=colour, linewidth=2)
-        ax.plot(found["auroc"], place, marker, color=colour, label=model)
+        aurocs = table[table["model"] == model]
+        y = aurocs["way"].map(methods.index) + shift
+        ax.hlines(y, aurocs["auroc low"], aurocs["auroc high"], color=colour, linewidth=2)
+        ax.plot(aurocs["auroc"], y, marker, color=colour, label=model)
     ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
-    ax.set_yticks(range(len(ways)), ways)
+    ax.set_yticks(range(len(methods)), methods)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1.02), xlabel="AUROC of the genes that make the class")
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, fontsize=7)
@@ -123,20 +125,19 @@ def recovery(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def ranked(ax: Axes, places: pd.DataFrame, names: pd.Series, *, n: int) -> Axes:
-    """Genes by their places in several ways: the nearer to the first, the larger and darker the dot.
+    """Ranks of genes by several methods: the better the rank, the larger and darker the dot.
 
     Parameters
     ----------
     places
-        Genes x ways, 1 first (`biomarkers.ranks`); genes are drawn in the order given.
+        Genes x methods, 1 is best (`biomarkers.ranks`); genes are drawn in the order given.
     n
-        Genes that were ranked.
+        Number of ranked genes.
     """
-    for x, way in enumerate(places.columns):
-        share = 1 - (places[way] - 1) / max(n - 1, 1)
-        shown = share.fillna(0)
+    for x, method in enumerate(places.columns):
+        share = (1 - (places[method] - 1) / max(n - 1, 1)).fillna(0)
         ax.scatter(
-            [x] * len(places), range(len(places)), s=12 + 150 * shown**3, c=shown, cmap="viridis_r", vmin=0, vmax=1
+            [x] * len(places), range(len(places)), s=12 + 150 * share**3, c=share, cmap="viridis_r", vmin=0, vmax=1
         )
     ax.set_xticks(range(places.shape[1]), places.columns, rotation=45, ha="right", fontsize=8)
     ax.set_yticks(range(len(places)), [str(names.get(gene, gene)) for gene in places.index], fontsize=8)
@@ -147,19 +148,20 @@ def ranked(ax: Axes, places: pd.DataFrame, names: pd.Series, *, n: int) -> Axes:
 
 
 def pairs(table: pd.DataFrame, *, label: str) -> Figure:
-    """Gene-gene attention, looking genes down and looked-at genes across, both clustered by Ward linkage.
+    """Gene-gene attention, query genes x key genes, both clustered by Ward linkage.
 
     Parameters
     ----------
     table
-        Genes x genes, named; 1 is what even attention gives, NaN (grey, for the trees as if even) where no gene follows the other.
+        Genes x genes, by name, relative to even attention (1). NaN where the genes never follow each other: drawn
+        grey, and clustered as 1.
     """
     logs = np.log2(table.clip(lower=1e-3)).fillna(0)
     limit = float(np.quantile(np.abs(logs.to_numpy()), 0.98)) or 1.0
     size = 2.6 + 0.2 * len(table)
     # clustermap lays its axes out itself.
     with plt.rc_context({"figure.constrained_layout.use": False}):
-        drawn = sns.clustermap(
+        clustered = sns.clustermap(
             logs,
             method="ward",
             cmap=style.DIVERGING,
@@ -173,23 +175,23 @@ def pairs(table: pd.DataFrame, *, label: str) -> Figure:
             xticklabels=True,
             yticklabels=True,
         )
-    drawn.ax_heatmap.set_facecolor("#bbbbbb")
-    drawn.ax_cbar.tick_params(labelsize=7)
-    drawn.ax_cbar.yaxis.label.set_size(7)
-    drawn.ax_heatmap.tick_params(axis="both", labelsize=7.5, length=0)
-    drawn.ax_heatmap.set(xlabel="looked at", ylabel="looking")
-    return drawn.figure
+    clustered.ax_heatmap.set_facecolor("#bbbbbb")
+    clustered.ax_cbar.tick_params(labelsize=7)
+    clustered.ax_cbar.yaxis.label.set_size(7)
+    clustered.ax_heatmap.tick_params(axis="both", labelsize=7.5, length=0)
+    clustered.ax_heatmap.set(xlabel="looked at", ylabel="looking")
+    return clustered.figure
 
 
 def calls(ax: Axes, table: pd.DataFrame, *, by: str) -> Axes:
-    """How often each null calls what is not there; `baam_checks.rejections`."""
+    """False rejections of each null at 5%, with intervals (`baam_checks.rejections`)."""
     groups = list(dict.fromkeys(table[by]))
-    for (null, found), colour, shift in zip(
+    for (null, rates), colour, shift in zip(
         table.groupby("null", sort=False), style.PALETTE[1:], (-0.1, 0.1), strict=False
     ):
-        at = found[by].map(groups.index) + shift
-        ax.vlines(at, found["low"], found["high"], color=colour, linewidth=2)
-        ax.plot(at, found["share"], "o", color=colour, label=f"{null} sets")
+        x = rates[by].map(groups.index) + shift
+        ax.vlines(x, rates["low"], rates["high"], color=colour, linewidth=2)
+        ax.plot(x, rates["share"], "o", color=colour, label=f"{null} sets")
     ax.axhline(0.05, color=style.MUTED, linestyle="--", linewidth=1)
     ax.set_xticks(range(len(groups)), groups)
     ax.set(ylim=(0, 1.02), xlim=(-0.5, len(groups) - 0.5), ylabel="share called at 5%")
@@ -198,11 +200,11 @@ def calls(ax: Axes, table: pd.DataFrame, *, by: str) -> Axes:
 
 
 def sizes(ax: Axes, table: pd.DataFrame) -> Axes:
-    """BAAM of random sets by their size: a dot a set; `baam_checks.by_size`."""
+    """BAAM of random gene sets by size, one dot per set (`baam_checks.by_size`)."""
     rng = np.random.default_rng(0)
     groups = sorted(set(table["size"]))
-    at = table["size"].map(groups.index) + rng.uniform(-0.18, 0.18, len(table))
-    ax.plot(at, table["baam"], ".", color=style.PALETTE[2], alpha=0.5)
+    x = table["size"].map(groups.index) + rng.uniform(-0.18, 0.18, len(table))
+    ax.plot(x, table["baam"], ".", color=style.PALETTE[2], alpha=0.5)
     ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
     ax.set_xticks(range(len(groups)), [f"{size:g}" for size in groups])
     ax.set(ylim=(0, 1.02), xlabel="genes of the set", ylabel="BAAM of random sets")

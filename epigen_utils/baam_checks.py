@@ -1,6 +1,6 @@
-"""How the Biology-Attention Alignment Metric misleads: by place, by size of the set, by genes that are there twice.
+"""Calibration of the Biology-Attention Alignment Metric: effects of position, set size and co-expressed genes.
 
-Attention of untrained models knows no biology: a right test calls one in twenty of them.
+The attention of an untrained model carries no biology, so that a calibrated test rejects one in twenty of them.
 """
 
 import numpy as np
@@ -24,38 +24,44 @@ def untrained(
     seeds: range,
     n_permutations: int = 199,
 ) -> pd.DataFrame:
-    """BAAM of models that have learned nothing, one a seed; their attention knows no biology, so that every call is a false one.
+    """BAAM of untrained models, one per seed; every rejection is a false positive.
 
     Returns
     -------
-    A row a seed and set, as `attention.baam` gives it, with ``seed`` and ``set``.
+    A row a seed and set: ``seed``, ``set`` and the columns of `attention.baam`.
     """
     rows = []
     for seed in seeds:
-        made = clone(classifier).set_params(seed=seed).untrained(values, y)
-        found = sentence_attention.read(made, values)
+        model = clone(classifier).set_params(seed=seed).untrained(values, y)
+        readout = sentence_attention.read(model, values)
         for name, members in sets.items():
-            inside = np.isin(found.genes, members)
+            inside = np.isin(readout.genes, members)
             options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
-            row = attention.baam(found.mean, found.places, inside, **options)
+            row = attention.baam(readout.mean, readout.places, inside, **options)
             rows.append({"seed": seed, "set": name, **row})
     return pd.DataFrame(rows)
 
 
 def rejections(table: pd.DataFrame, *, by: str = "set") -> pd.DataFrame:
-    """How often each null calls what is not there: a row a group and null, ``called`` of ``tests``, ``share`` with its exact interval."""
+    """False-positive rate of each null hypothesis at level `ALPHA`.
+
+    Returns
+    -------
+    A row a group and null: the group, ``null``, ``called`` (rejections), ``tests``, ``share`` with its exact interval
+    (``low``, ``high``).
+    """
     rows = []
-    for name, found in table.groupby(by, sort=False):
+    for name, tests in table.groupby(by, sort=False):
         for null in ("random", "matched"):
-            called = int((found[f"p {null}"] <= ALPHA).sum())
-            low, high = binomtest(called, len(found)).proportion_ci()
-            row = {by: name, "null": null, "called": called, "tests": len(found), "share": called / len(found)}
+            called = int((tests[f"p {null}"] <= ALPHA).sum())
+            low, high = binomtest(called, len(tests)).proportion_ci()
+            row = {by: name, "null": null, "called": called, "tests": len(tests), "share": called / len(tests)}
             rows.append(row | {"low": low, "high": high})
     return pd.DataFrame(rows)
 
 
 def early_and_late(values: pd.DataFrame, *, size: int) -> dict[str, list[str]]:
-    """Three sets without biology: the genes that are expressed most, those that are least, and every so many of all between."""
+    """Three sets without biology: the most and the least expressed genes, and genes evenly spaced over all ranks."""
     order = values.mean().sort_values(ascending=False, kind="stable").index
     spread = order[np.linspace(0, len(order) - 1, size).round().astype(int)]
     return {"first in the sentences": list(order[:size]), "last": list(order[-size:]), "all along": list(spread)}
@@ -64,26 +70,28 @@ def early_and_late(values: pd.DataFrame, *, size: int) -> dict[str, list[str]]:
 def by_size(
     scores: np.ndarray, places: np.ndarray, *, sizes: list[int], n_sets: int = 200, seed: int = 0
 ) -> pd.DataFrame:
-    """BAAM of random sets of several sizes below the number of genes, for attention as it is: ``size``, ``baam``."""
+    """BAAM of random gene sets of each size below the number of genes: a row a set, ``size``, ``baam``."""
     rng = np.random.default_rng(seed)
     genes = np.flatnonzero(np.isfinite(scores).any(axis=0))
     rows = []
     for size in [size for size in sizes if size < len(genes)]:
         for _ in range(n_sets):
             inside = np.isin(np.arange(scores.shape[1]), rng.choice(genes, size, replace=False))
-            found = attention.baam(scores, places, inside, n_permutations=1, n_bootstrap=0)
-            rows.append({"size": size, "baam": found["baam"]})
+            value = attention.baam(scores, places, inside, n_permutations=1, n_bootstrap=0)["baam"]
+            rows.append({"size": size, "baam": value})
     return pd.DataFrame(rows)
 
 
 def duplicated(
     *, copies: list[int], n_genes: int = 240, size: int = 24, n_samples: int = 12, n_sets: int = 200, seed: int = 0
 ) -> pd.DataFrame:
-    """BAAM where attention is noise, but genes come in families that are attended to alike, and the set is of whole families.
+    """BAAM of noise in which the genes of a family receive similar attention, for sets of whole families.
+
+    Both null hypotheses take the members of a set for independent, which these are not.
 
     Returns
     -------
-    A row a size of family and set, as `attention.baam` gives it, with ``copies``: both nulls take members for independent.
+    A row a family size and set: ``copies`` (the family size) and the columns of `attention.baam`.
     """
     rows = []
     for n_copies in copies:
@@ -94,6 +102,6 @@ def duplicated(
             places = np.argsort(np.argsort(rng.random((n_samples, n_genes)), axis=1), axis=1) / n_genes
             chosen = rng.choice(n_genes // n_copies, size // n_copies, replace=False)
             options = {"n_permutations": 199, "n_bootstrap": 0, "seed": draw}
-            found = attention.baam(scores, places, np.isin(families, chosen), **options)
-            rows.append({"copies": n_copies, **found})
+            row = attention.baam(scores, places, np.isin(families, chosen), **options)
+            rows.append({"copies": n_copies, **row})
     return pd.DataFrame(rows)

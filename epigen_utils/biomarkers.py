@@ -1,4 +1,4 @@
-"""Genes ranked by everything that could name a biomarker, beside each other: attention, attributions, tests, forests.
+"""Biomarker rankings of genes side by side: attention, attributions, tests and random forests.
 
 Paper A, section I: "identifies top biomarkers (e.g., GRIA1, SST, PVALB) from thousands of genes".
 """
@@ -16,49 +16,58 @@ from epigen_utils.sentence_classes import GPT2Classifier
 def model_scores(
     classifier: GPT2Classifier, values: pd.DataFrame, background: pd.DataFrame, positive: str, *, max_occluded: int = 0
 ) -> pd.DataFrame:
-    """What can be read off a model of a gene.
-
-    Genes x ``attention``, ``attention beyond place``, ``rollout`` (means over samples), ``integrated gradients``, ``gradient x input``,
-    ``occlusion`` and ``deletion`` (`attribution.importance`).
+    """Gene scores that are read off a model.
 
     Parameters
     ----------
     values, background
-        Samples that are explained, and training samples: log2 expression, samples x genes.
+        Samples to explain, and training samples: log2 expression, samples x genes.
     max_occluded
-        Of these samples, the first so many are occluded, which asks the model once a gene; 0: all. Samples should come from both
-        classes by turns (`representations.of_both_classes`).
+        Number of samples, from the first, for occlusion, which runs the model once per gene; 0: all. The samples should
+        alternate between classes (`representations.of_both_classes`).
+
+    Returns
+    -------
+    Genes x ``attention``, ``attention beyond place``, ``rollout`` (means over samples), ``integrated gradients``,
+    ``gradient x input``, ``occlusion``, ``deletion`` (mean absolute attributions).
     """
-    seen = sentence_attention.of_genes(sentence_attention.read(classifier, values)).set_index("gene")
-    found = seen[["attention", "beyond place", "rollout"]].rename(columns={"beyond place": "attention beyond place"})
+    by_gene = sentence_attention.of_genes(sentence_attention.read(classifier, values)).set_index("gene")
+    scores = by_gene[["attention", "beyond place", "rollout"]].rename(
+        columns={"beyond place": "attention beyond place"}
+    )
     options = {"background": background}
-    some = values.iloc[: max_occluded or None]
-    ways = {
+    occluded = values.iloc[: max_occluded or None]
+    attributions = {
         "integrated gradients": attribution.integrated_gradients(classifier, values, positive, **options),
         "gradient x input": attribution.gradient_x_input(classifier, values, positive, **options),
-        "occlusion": attribution.occlusion(classifier, some, positive, **options),
-        "deletion": attribution.occlusion(classifier, some, positive, how="deleted", **options),
+        "occlusion": attribution.occlusion(classifier, occluded, positive, **options),
+        "deletion": attribution.occlusion(classifier, occluded, positive, how="deleted", **options),
     }
-    return found.assign(**{name: attribution.importance(table) for name, table in ways.items()})
+    return scores.assign(**{way: attribution.importance(table) for way, table in attributions.items()})
 
 
 def plain_scores(values: pd.DataFrame, y: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
-    """What needs no language model, from training samples: genes x ``variance``, ``F test`` (of the classes) and ``random forest`` (impurity)."""
-    tested = in_fold.differences(values.to_numpy(), y)
+    """Gene scores without a language model, from training samples.
+
+    Returns
+    -------
+    Genes x ``variance``, ``F test`` (between classes), ``random forest`` (impurity importance).
+    """
+    f_scores = in_fold.differences(values.to_numpy(), y)
     forest = RandomForestClassifier(500, n_jobs=1, random_state=seed).fit(values, y)
-    columns = {"variance": values.var().to_numpy(), "F test": tested, "random forest": forest.feature_importances_}
+    columns = {"variance": values.var().to_numpy(), "F test": f_scores, "random forest": forest.feature_importances_}
     return pd.DataFrame(columns, values.columns)
 
 
 def tested(cohort: SampleCohort, rows: np.ndarray) -> pd.DataFrame:
-    """Differential expression between the classes in some samples (`differential.deseq`), by gene.
+    """Differential expression between the classes in the training samples (`differential.deseq`), by gene.
 
-    Where the samples are of several experiments that have both classes, the experiment is in the design.
+    The design includes the experiment if there are several and each has both classes.
 
     Parameters
     ----------
     rows
-        Positions in the cohort: the training samples.
+        Positions of the training samples in the cohort.
     """
     adata = cohort.adata[rows][:, cohort.genes].copy()
     levels = list(cohort.sizes())
@@ -66,40 +75,39 @@ def tested(cohort: SampleCohort, rows: np.ndarray) -> pd.DataFrame:
     design = "~class"
     if cohort.batch is not None:
         adata.obs["batch"] = cohort.batch[rows]
-        if (pd.crosstab(adata.obs["batch"], adata.obs["class"]) > 0).all(axis=None) and adata.obs[
-            "batch"
-        ].nunique() > 1:
+        counts = pd.crosstab(adata.obs["batch"], adata.obs["class"])
+        if len(counts) > 1 and (counts > 0).all(axis=None):
             design = "~batch + class"
     return differential.deseq(adata, design=design, contrast=("class", cohort.positive, levels[0]))
 
 
 def ranks(scores: pd.DataFrame) -> pd.DataFrame:
-    """Place of each gene by each way, 1 first; ties share the mean of their places."""
+    """Rank of each gene by each way, 1 the highest score; ties share their mean rank."""
     return scores.rank(ascending=False)
 
 
 def of_named(scores: pd.DataFrame, named: pd.DataFrame) -> pd.DataFrame:
-    """Where genes that a paper names stand.
+    """Ranks of genes that a paper names.
 
     Parameters
     ----------
     named
-        ``human`` and ``gene`` (the data set's id, missing where it has none), as `genes.in_data` gives it.
+        Table of `genes.in_data`: ``human`` and ``gene`` (the data set's id; missing where it has none).
 
     Returns
     -------
-    A row a name and gene: ``human``, ``gene``, then the place by each way; missing where the model is not shown the gene.
+    A row a name and gene: ``human``, ``gene``, then the rank by each way, missing if the sentences lack the gene.
     """
-    places = ranks(scores).reindex(named["gene"]).reset_index(drop=True)
-    return pd.concat([named[["human", "gene"]].reset_index(drop=True), places], axis=1)
+    table = ranks(scores).reindex(named["gene"]).reset_index(drop=True)
+    return pd.concat([named[["human", "gene"]].reset_index(drop=True), table], axis=1)
 
 
 def enriched(scores: pd.DataFrame, sets: dict[str, list[str]], *, n_top: int) -> pd.DataFrame:
-    """Over-representation of gene sets among the first genes of each way (`evaluation.overlaps`), one FDR over all ways and sets.
+    """Over-representation of gene sets among the top genes of each way (`evaluation.overlaps`).
 
     Returns
     -------
-    A row a way and set: ``way``, ``set``, ``genes``, ``chosen``, ``expected``, ``p``, ``padj``.
+    A row a way and set: ``way``, ``set``, ``genes``, ``chosen``, ``expected``, ``p``, ``padj`` (FDR over all rows).
     """
     universe = list(scores.index)
     tables = [

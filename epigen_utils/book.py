@@ -1,4 +1,4 @@
-"""From runs to a site: pages copied into the book, the table of contents that follows from the plan, Sphinx."""
+"""From runs to a site: copy pages into the book, derive its table of contents from the plan, run Sphinx."""
 
 import json
 import re
@@ -17,16 +17,19 @@ from epigen_utils.runs import Run
 
 
 def publish(planned: list[Run], lost: dict[str, list[str]] | None = None) -> None:
-    """Copy executed notebooks into the book; pages of runs that are no longer planned are removed.
+    """Copy executed notebooks into the book, and remove pages of runs that are no longer planned.
 
-    In the place of a chapter whose programs are not installed (``lost``: notebook -> programs) a page says so.
+    In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` refer to the figure of the same run, and the title of a
+    run other than ``main`` contains its name.
 
-    In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` name the figure of this very run, and the title of a run
-    other than ``main`` says which run it is.
+    Parameters
+    ----------
+    lost
+        Notebook -> programs that it calls and that are not installed; a page that says so replaces the chapter.
     """
-    wanted = {run.page for run in planned}
+    pages = {run.page for run in planned}
     for page in paths.BOOK.glob("*/*.ipynb"):
-        if page not in wanted:
+        if page not in pages:
             page.unlink()
     for run in planned:
         content = _as_page(run)
@@ -37,8 +40,11 @@ def publish(planned: list[Run], lost: dict[str, list[str]] | None = None) -> Non
         page = paths.BOOK / f"{notebook}.md"
         page.unlink(missing_ok=True)
         if tools := (lost or {}).get(notebook):
-            said = f"This chapter is not in this build: {', '.join(tools)} not installed; `make tools` brings them, as root or by conda."
-            write_atomically(page, f"# {notebooks.title(source)}\n\n{said}\n")
+            notice = (
+                f"This chapter is not in this build: {', '.join(tools)} not installed; "
+                "`make tools` brings them, as root or by conda."
+            )
+            write_atomically(page, f"# {notebooks.title(source)}\n\n{notice}\n")
 
 
 def _as_page(run: Run) -> str:
@@ -48,14 +54,11 @@ def _as_page(run: Run) -> str:
     for cell in notebook["cells"]:
         cell["metadata"].pop("papermill", None)
         if "injected-parameters" in cell["metadata"].get("tags", []):
-            # Where a file of the user's lies is nobody's business.
+            # The site may be public: paths of the user's files are reduced to file names.
             cell["source"] = re.sub(r"\"/[^\"]*/([^\"/]+)\"", r'"\1"', "".join(cell["source"]))
         if cell["cell_type"] == "markdown":
-            text = re.sub(
-                r"(\{(?:num)?ref\}`)(fig|tab):(\w+)`",
-                rf"\g<1>{run.key.replace('/', '-')}-\2-\3`",
-                "".join(cell["source"]),
-            )
+            label = rf"\g<1>{run.key.replace('/', '-')}-\2-\3`"
+            text = re.sub(r"(\{(?:num)?ref\}`)(fig|tab):(\w+)`", label, "".join(cell["source"]))
             if not titled and text.startswith("# "):
                 title, _, rest = text.partition("\n")
                 text, titled = f"{title}: {markup.text(run.name)}\n{rest}", True
@@ -64,59 +67,55 @@ def _as_page(run: Run) -> str:
 
 
 def contents(planned: list[Run], own: str = "") -> str:
-    """The table of contents of this plan, as YAML: chapters without a run are left out, further runs stand under theirs.
+    """The table of contents of a plan, as YAML, without chapters that have no run; further runs are sections.
 
     Parameters
     ----------
     own
-        Name of the runs on the user's data, which get a part of their own.
+        Name of the runs on the user's data, which form a separate part.
     """
     toc = yaml.safe_load(paths.TOC.read_text())
-    runs = {run.notebook: [] for run in planned}
+    by_chapter = {run.notebook: [] for run in planned}
     for run in planned:
-        runs[run.notebook].append(run)
-    mine = [{"file": run.key} for run in planned if own and run.name == own]
+        by_chapter[run.notebook].append(run)
+    user_pages = [{"file": run.key} for run in planned if own and run.name == own]
     for part in toc["parts"]:
-        kept = []
+        chapters = []
         for chapter in part["chapters"]:
             if (paths.BOOK / f"{chapter['file']}.md").exists():
-                kept.append(chapter)
-            elif chapter["file"] in runs:
-                others = [{"file": run.key} for run in runs[chapter["file"]] if run.name not in ("main", own)]
-                kept.append(chapter | ({"sections": others} if others else {}))
-        part["chapters"] = kept
+                chapters.append(chapter)
+            elif chapter["file"] in by_chapter:
+                others = [{"file": run.key} for run in by_chapter[chapter["file"]] if run.name not in ("main", own)]
+                chapters.append(chapter | ({"sections": others} if others else {}))
+        part["chapters"] = chapters
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    if mine:
-        toc["parts"].insert(0, {"caption": f"Your data: {own}", "chapters": mine})
+    if user_pages:
+        toc["parts"].insert(0, {"caption": f"Your data: {own}", "chapters": user_pages})
     return yaml.safe_dump(toc, sort_keys=False)
 
 
 def write_claims(profile: str, markdown: Path, csv: Path) -> None:
-    """The claims page's table, counted by verdict, and the same as CSV."""
+    """Write the claims page, with the number of claims by verdict and a table for each paper, and all claims as CSV."""
     judged = claims.table(profile)
     write_atomically(csv, judged.to_csv(index=False))
     kinds = judged["verdict"].str.partition(":")[0]
     counted = ", ".join(f"{kind} {int((kinds == kind).sum())}" for kind in claims.VERDICTS)
     parts = [f"{len(judged)} claims; {counted}.", ""]
     for paper, rows in judged.groupby("paper"):
-        shown = claims.for_reading(rows)
+        caption, label = f"Claims of paper {paper}, reported and reproduced.", f"claims-{paper.lower()}"
         parts.append(f"## Paper {paper}\n")
-        parts.append(
-            markup.myst_table(
-                shown, caption=f"Claims of paper {paper}, reported and reproduced.", label=f"claims-{paper.lower()}"
-            )
-        )
+        parts.append(markup.myst_table(claims.for_reading(rows), caption=caption, label=label))
     parts.append(f"{{download}}`All claims as CSV </../{csv.relative_to(paths.ROOT)}>`")
     write_atomically(markdown, "\n".join(parts) + "\n")
 
 
 def build(planned: list[Run], own: str = "", lost: dict[str, list[str]] | None = None) -> None:
-    """Publish the pages and build the site; any warning of Sphinx fails it. ``lost`` as `publish` takes it.
+    """Publish the pages (`publish`) and build the site.
 
     Raises
     ------
     DataError
-        With the first warning, and the log that has them all.
+        If Sphinx warns or fails; the message gives the first warning and the log.
     """
     publish(planned, lost)
     toc = contents(planned, own)
@@ -124,14 +123,8 @@ def build(planned: list[Run], own: str = "", lost: dict[str, list[str]] | None =
         shutil.rmtree(paths.SITE, ignore_errors=True)
         write_atomically(paths.BUILT_TOC, toc)
     log = paths.SITE_LOG
-    command = [
-        str(Path(sys.executable).with_name("jupyter-book")),
-        "build",
-        str(paths.BOOK),
-        "--toc",
-        str(paths.BUILT_TOC),
-    ]
-    command += ["-W", "-n", "--keep-going"]
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", paths.BOOK, "--toc", paths.BUILT_TOC, "-W", "-n", "--keep-going"]
     with open(log, "w") as stream, tqdm(total=100, desc="site", unit="%", leave=False) as bar:
         process = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for line in process.stdout:
@@ -139,14 +132,12 @@ def build(planned: list[Run], own: str = "", lost: dict[str, list[str]] | None =
             _advance(bar, line)
         code = process.wait()
     if code != 0:
-        lines = re.sub(r"\x1b\[[\d;]*m", "", log.read_text()).splitlines()
-        first = next(
-            (line for line in lines if re.search(r"WARNING|ERROR|Error", line)), lines[-1] if lines else "no output"
-        )
+        lines = re.sub(r"\x1b\[[\d;]*m", "", log.read_text()).splitlines() or ["no output"]
+        first = next((line for line in lines if re.search(r"WARNING|ERROR|Error", line)), lines[-1])
         raise DataError(f"site: {first.strip()} (log: {log})")
 
 
-#: Sphinx reads, then writes: each phase counts for half of the bar.
+#: Phases of Sphinx, each with its start on the bar in percent.
 PHASES = {"reading sources": 0, "writing output": 50}
 
 

@@ -1,4 +1,4 @@
-"""Whether the test keeps its word: against R, on simulated cohorts with and without effects, on real data shuffled."""
+"""Calibration of the differential-expression test: agreement with R, type-I error and FDR, permuted real data."""
 
 from collections.abc import Iterable
 
@@ -9,29 +9,27 @@ from scipy.stats import t as student
 
 from epigen_utils import designs, differential, effects, evaluation, simulate
 
-COMPARED = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
-
 
 def against_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: float) -> pd.DataFrame:
-    r"""How far the columns of a results table are from those of another implementation.
+    r"""Differences of a results table from that of another implementation, by column.
 
     Parameters
     ----------
     ours, theirs
         A row a gene, DESeq2's columns.
     min_mean
-        Genes with a smaller mean are left out of all columns but the first: at a count or two estimates are ill defined.
+        Genes with a mean up to this are compared in ``baseMean`` only: at a count or two, estimates are ill defined.
 
     Returns
     -------
-    A row a column: ``column``, ``genes`` (with a value on both sides), ``only ours`` and ``only theirs`` (with a value on one
-    side), and the median, 99% quantile and maximum of \|ours - theirs\|; for ``baseMean`` relative to theirs.
+    A row a column: ``column``, ``genes`` (with a value in both), ``only ours`` and ``only theirs`` (genes with a value
+    in one), and ``median``, ``99%`` and ``largest`` of \|ours - theirs\|, for ``baseMean`` relative to theirs.
     """
     theirs = theirs.reindex(ours.index)
     rows = []
-    for column in COMPARED:
-        keep = theirs["baseMean"] > (0 if column == "baseMean" else min_mean)
-        a, b = ours.loc[keep, column], theirs.loc[keep, column]
+    for column in differential.COLUMNS:
+        expressed = theirs["baseMean"] > (0 if column == "baseMean" else min_mean)
+        a, b = ours.loc[expressed, column], theirs.loc[expressed, column]
         difference = ((a - b) / (b if column == "baseMean" else 1)).abs().dropna()
         row = {"column": column, "genes": len(difference), "only ours": int((a.notna() & b.isna()).sum())}
         row |= {"only theirs": int((a.isna() & b.notna()).sum()), "median": difference.median()}
@@ -40,7 +38,12 @@ def against_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: flo
 
 
 def between_tables(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
-    r"""Correlation over all entries, and median, 99% quantile and maximum of \|ours - theirs\|, of two tables of the same rows."""
+    r"""Agreement of two tables with the same rows, over all entries.
+
+    Returns
+    -------
+    ``Pearson``, and ``median``, ``99%`` (quantile) and ``largest`` of \|ours - theirs\|.
+    """
     theirs = theirs.loc[ours.index, ours.columns]
     difference = (ours - theirs).abs().to_numpy().ravel()
     row = {"Pearson": float(np.corrcoef(ours.to_numpy().ravel(), theirs.to_numpy().ravel())[0, 1])}
@@ -48,21 +51,22 @@ def between_tables(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]
 
 
 def calls_that_differ(ours: pd.DataFrame, theirs: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
-    """Every gene that one implementation calls and the other does not.
+    """Genes that only one of two implementations calls.
 
     Returns
     -------
-    A row a gene: ``gene``, ``called by`` (ours or theirs), ``baseMean``, and ``log2FoldChange``, ``lfcSE`` and ``padj`` of both.
+    A row a gene: ``gene``, ``called by`` (ours or theirs), ``baseMean``, and ``log2FoldChange``, ``lfcSE`` and ``padj``
+    of both.
     """
     theirs = theirs.reindex(ours.index)
     called = ours["padj"] < alpha
     differ = called != (theirs["padj"] < alpha)
-    found = pd.DataFrame({"gene": ours.index[differ], "called by": np.where(called[differ], "ours", "theirs")})
-    found["baseMean"] = theirs.loc[differ, "baseMean"].to_numpy()
+    discordant = pd.DataFrame({"gene": ours.index[differ], "called by": np.where(called[differ], "ours", "theirs")})
+    discordant["baseMean"] = theirs.loc[differ, "baseMean"].to_numpy()
     for column in ("log2FoldChange", "lfcSE", "padj"):
         for name, table in (("ours", ours), ("theirs", theirs)):
-            found[f"{column}, {name}"] = table.loc[differ, column].to_numpy()
-    return found
+            discordant[f"{column}, {name}"] = table.loc[differ, column].to_numpy()
+    return discordant
 
 
 def simulated(
@@ -74,19 +78,19 @@ def simulated(
     alpha: float,
     edges: tuple[float, ...],
 ) -> pd.DataFrame:
-    """False discoveries and power on simulated cohorts (`simulate.negative_binomial_cohort`), and the same without effects.
+    """False discoveries and power on simulated cohorts with effects, and type-I error on cohorts without.
 
     Parameters
     ----------
     groups
         Two groups and their sizes, the reference first.
     edges
-        Limits of the planted sizes that power is given by.
+        Bin edges of the planted sizes, by which power is given.
 
     Returns
     -------
-    A row a seed: ``seed``, ``called``, ``false discoveries`` (share of the called; 0 where nothing is), a column a bin of
-    sizes (share called), and of the cohort without effects ``rejected, null`` (share of p-values below ``alpha``) and
+    A row a seed: ``seed``, ``called``, ``false discoveries`` (share of the called; 0 if none), a column a bin of sizes
+    (share called), and, of the cohort without effects, ``rejected, null`` (share of p-values below ``alpha``) and
     ``called, null``.
     """
     reference, target = groups
@@ -97,24 +101,24 @@ def simulated(
             cohort = simulate.negative_binomial_cohort(
                 groups=groups, reference=reference, n_genes=n_genes, n_changed=changed, seed=seed
             )
-            found = differential.deseq(cohort, design="~group", contrast=("group", target, reference), alpha=alpha)
-            n_called = int((found["padj"] < alpha).sum())
+            results = differential.deseq(cohort, design="~group", contrast=("group", target, reference), alpha=alpha)
+            n_called = int((results["padj"] < alpha).sum())
             if changed:
                 truth = cohort.varm["log2_fold_change"][target]
-                rate = effects.false_discovery_rate(found, truth, alpha=alpha)[0]
-                power = effects.against_truth(found, truth, alpha=alpha, edges=edges).iloc[1:]
+                rate = effects.false_discovery_rate(results, truth, alpha=alpha)[0]
+                by_size = effects.against_truth(results, truth, alpha=alpha, edges=edges).iloc[1:]
                 row |= {"called": n_called, "false discoveries": rate if n_called else 0.0}
-                row |= dict(zip(power["size"], power["found"], strict=True))
+                row |= dict(zip(by_size["size"], by_size["found"], strict=True))
             else:
-                row |= {"rejected, null": (found["pvalue"].dropna() < alpha).mean(), "called, null": n_called}
+                row |= {"rejected, null": (results["pvalue"].dropna() < alpha).mean(), "called, null": n_called}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each column over seeds with its 95% t interval: ``quantity``, ``mean``, ``low``, ``high``, ``seeds``.
+    """Mean of each column over seeds with Student's 95% interval: ``quantity``, ``mean``, ``low``, ``high``, ``seeds``.
 
-    A seed without a value, such as one that has no gene in a bin, is left out of that row.
+    Missing values, such as those of a bin without genes, are left out.
     """
     rows = []
     for name in table.columns.drop("seed"):
@@ -135,45 +139,46 @@ def shuffled(
     alpha: float,
     seed: int,
 ) -> pd.DataFrame:
-    """Differential expression of real data under its own labels, and under shuffled ones.
+    """Differential expression of real data with the observed labels and with permuted ones.
 
-    Only samples of the two groups are used; pooled levels become one group. Labels are shuffled as `evaluation.labelings` does; of a labeling and its mirror
-    image one is tested. Counts of genes are correlated, so that the number called swings widely from shuffle to shuffle.
+    Only samples of the two groups are used; pooled levels become one group. `evaluation.labelings` permutes the labels;
+    of a permutation and its mirror image (the two labels swapped) only one is tested. Genes are correlated, so the
+    number called varies widely between permutations.
 
     Returns
     -------
-    A row a labeling, the observed one first: ``labels`` (observed or shuffled), ``agree`` (share of the samples that keep
-    their label or, if more, get the other), ``called``, ``rejected`` (share of p-values below ``alpha``).
+    A row a labeling, the observed one first: ``labels`` (observed or shuffled), ``agree`` (share of the samples whose
+    label is unchanged, in the labeling or its mirror image, whichever is larger), ``called``, ``rejected`` (share of
+    p-values below ``alpha``).
 
     Raises
     ------
     DataError
-        As of `differential.deseq`, if the observed labels cannot be tested.
+        If the observed labels cannot be tested (`differential.deseq`).
     """
     variable, target, reference = contrast
     designs.check_contrast(adata, contrast)
     words = adata.obs[variable].astype(str)
     targets = words.isin(designs.levels(adata, variable, target)).to_numpy()
-    kept = targets | (words == reference).to_numpy()
-    observed = np.where(targets, target, reference)[kept]
-    chosen = None if donors is None else np.asarray(donors)[kept]
-    new = list(evaluation.labelings(observed, donors=chosen, n_permutations=4 * n_shuffles, seed=seed))
-    # Where they are few they come in alphabetical order, of which the first are all alike.
-    order = np.random.default_rng(seed).permutation(len(new))
+    compared = targets | (words == reference).to_numpy()
+    observed = np.where(targets, target, reference)[compared]
+    units = None if donors is None else np.asarray(donors)[compared]
+    permutations = list(evaluation.labelings(observed, donors=units, n_permutations=4 * n_shuffles, seed=seed))
+    # Enumerated permutations come in lexicographic order, in which the first ones hardly differ.
+    order = np.random.default_rng(seed).permutation(len(permutations))
     seen, rows = set(), []
-    for labels in [observed, *(new[place] for place in order)]:
+    for labels in [observed, *(permutations[i] for i in order)]:
         key = tuple(labels == labels[0])
         if key in seen or len(rows) > n_shuffles:
             continue
         seen.add(key)
-        cohort = adata[kept].copy()
+        cohort = adata[compared].copy()
         cohort.obs[variable] = pd.Categorical(labels, [reference, target])
         if rows and not designs.is_full_rank(designs.matrix(cohort, design)):
-            continue  # the shuffle made the groups one with another term
-        found = differential.deseq(cohort, design=design, contrast=(variable, target, reference), alpha=alpha)
+            continue  # the permutation confounded the groups with another term
+        results = differential.deseq(cohort, design=design, contrast=(variable, target, reference), alpha=alpha)
         same = (labels == observed).mean()
         row = {"labels": "shuffled" if rows else "observed", "agree": max(same, 1 - same)}
-        rows.append(
-            row | {"called": int((found["padj"] < alpha).sum()), "rejected": (found["pvalue"].dropna() < alpha).mean()}
-        )
+        row |= {"called": int((results["padj"] < alpha).sum())}
+        rows.append(row | {"rejected": (results["pvalue"].dropna() < alpha).mean()})
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Plots of cells, corpora and encodings; each takes an axes and gives it back."""
+"""Plots of cells, corpora, encodings and pretraining; each draws on an axes and returns it."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,20 +10,20 @@ from epigen_utils import style
 
 
 def flow(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Cells of each data set: those that stay, and those that each step removes; `curation.flow`."""
+    """Shares of each data set's cells that remain or that a curation step removes (`curation.flow`)."""
     names = list(dict.fromkeys(table["dataset"]))
-    stay = table.groupby("dataset", sort=False)["left"].last()
-    start = stay + table.groupby("dataset", sort=False)["removed"].sum()
+    remaining = table.groupby("dataset", sort=False)["left"].last()
+    total = remaining + table.groupby("dataset", sort=False)["removed"].sum()
     left = np.zeros(len(names))
-    parts = {"stays": stay} | {
+    parts = {"stays": remaining} | {
         step: part.set_index("dataset")["removed"] for step, part in table.groupby("step", sort=False)
     }
     for (step, cells), colour in zip(parts.items(), style.PALETTE, strict=False):
-        share = (cells / start)[names].to_numpy()
+        share = (cells / total)[names].to_numpy()
         ax.barh(names, share, left=left, color=colour, height=0.65, label=step)
         left += share
-    for place, name in enumerate(names):
-        ax.text(1.01, place, f"{stay[name]:,} of {start[name]:,} stay", va="center", fontsize=8)
+    for y, name in enumerate(names):
+        ax.text(1.01, y, f"{remaining[name]:,} of {total[name]:,} stay", va="center", fontsize=8)
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.invert_yaxis()
@@ -33,16 +33,16 @@ def flow(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def depth_and_mitochondria(ax: Axes, cells: pd.DataFrame, *, title: str) -> Axes:
-    """Mitochondrial share against total counts of each cell, by what removed it; `curation.curate`."""
+    """Mitochondrial share against total counts of each cell, coloured by the removing step (`curation.curate`)."""
     colour = dict(zip(["", "metadata", "empty", "mitochondrial", "depth", "genes"], style.PALETTE, strict=False))
-    for step, some in cells[cells["total"] > 0].groupby("removed", sort=True):
+    for step, group in cells[cells["total"] > 0].groupby("removed", sort=True):
         ax.scatter(
-            some["total"],
-            some["mitochondrial"],
+            group["total"],
+            group["mitochondrial"],
             s=8 if step else 4,
             color=colour[step],
             edgecolor="none",
-            label=f"{step or 'stays'} ({len(some):,})",
+            label=f"{step or 'stays'} ({len(group):,})",
             rasterized=True,
         )
     ax.set_xscale("log")
@@ -57,9 +57,9 @@ def depth_and_mitochondria(ax: Axes, cells: pd.DataFrame, *, title: str) -> Axes
 
 
 def agreement(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
-    """How far approximate medians are from the exact ones, in per cent, against the number that they are."""
-    off = 100 * (approximate / exact - 1)
-    ax.scatter(exact, off, s=5, color=style.MUTED, edgecolor="none", rasterized=True)
+    """Relative error of approximate medians, in per cent, against the exact medians."""
+    error = 100 * (approximate / exact - 1)
+    ax.scatter(exact, error, s=5, color=style.MUTED, edgecolor="none", rasterized=True)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:,g}")
@@ -69,15 +69,15 @@ def agreement(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
 
 
 def lengths(ax: Axes, tokens: np.ndarray, *, marks: dict[str, float], label: str = "genes in a cell") -> Axes:
-    """Histogram of the lengths of cells, with named lengths marked."""
+    """Histogram of cell lengths in tokens, with named lengths marked."""
     ax.hist(tokens, bins=50, color=style.PALETTE[2], edgecolor="white", linewidth=0.3)
     top = ax.get_ylim()[1]
-    for place, (name, at) in enumerate(marks.items()):
-        ax.axvline(at, color=style.HIGHLIGHT, linewidth=1.2, linestyle="--")
-        right = at > 0.7 * ax.get_xlim()[1]
+    for i, (name, length) in enumerate(marks.items()):
+        ax.axvline(length, color=style.HIGHLIGHT, linewidth=1.2, linestyle="--")
+        right = length > 0.7 * ax.get_xlim()[1]
         ax.annotate(
-            f"{name} {at:,.0f}",
-            (at, top * (0.97 - 0.09 * place)),
+            f"{name} {length:,.0f}",
+            (length, top * (0.97 - 0.09 * i)),
             xytext=(-4 if right else 4, 0),
             textcoords="offset points",
             ha="right" if right else "left",
@@ -90,7 +90,7 @@ def lengths(ax: Axes, tokens: np.ndarray, *, marks: dict[str, float], label: str
 
 
 def places(ax: Axes, rows: pd.DataFrame) -> Axes:
-    """AUC of each class of genes by encoding, with intervals; right of one half, the class stands in front.
+    """AUC of each class of genes by encoding, with intervals; above one half, the class ranks before other genes.
 
     Parameters
     ----------
@@ -100,10 +100,10 @@ def places(ax: Axes, rows: pd.DataFrame) -> Axes:
     classes = list(dict.fromkeys(rows["class"]))
     encodings = list(dict.fromkeys(rows["encoding"]))
     for shift, (name, colour) in enumerate(zip(encodings, (style.PALETTE[2], style.HIGHLIGHT), strict=False)):
-        some = rows[rows["encoding"] == name].set_index("class").reindex(classes)
+        aucs = rows[rows["encoding"] == name].set_index("class").reindex(classes)
         y = np.arange(len(classes)) + 0.24 * (shift - (len(encodings) - 1) / 2)
-        error = [(some["mean"] - some["low"]).to_numpy(), (some["high"] - some["mean"]).to_numpy()]
-        ax.errorbar(some["mean"].to_numpy(), y, xerr=error, fmt="os"[shift], color=colour, label=name, markersize=5)
+        error = [(aucs["mean"] - aucs["low"]).to_numpy(), (aucs["high"] - aucs["mean"]).to_numpy()]
+        ax.errorbar(aucs["mean"].to_numpy(), y, xerr=error, fmt="os"[shift], color=colour, label=name, markersize=5)
     ax.axvline(0.5, color=style.MUTED, linewidth=0.8)
     ax.set_yticks(range(len(classes)), classes)
     ax.set_ylim(len(classes) - 0.4, -0.6)
@@ -114,12 +114,12 @@ def places(ax: Axes, rows: pd.DataFrame) -> Axes:
 
 
 def thinning(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Medians over cells, with the middle half, of what is left of an encoding against the share of counts kept."""
+    """Agreement of thinned with full encodings against the share of counts kept: medians and quartiles over cells."""
     names = {"kept": "genes still detected", "top": "first genes still first", "spearman": "Spearman of the ranks"}
     for (column, name), colour, marker in zip(names.items(), style.PALETTE[1:], style.MARKERS, strict=False):
-        quarters = table.groupby("share")[column].quantile([0.25, 0.5, 0.75]).unstack()
-        ax.fill_between(quarters.index, quarters[0.25], quarters[0.75], color=colour, alpha=0.15, linewidth=0)
-        ax.plot(quarters.index, quarters[0.5], color=colour, marker=marker, label=name)
+        quartiles = table.groupby("share")[column].quantile([0.25, 0.5, 0.75]).unstack()
+        ax.fill_between(quartiles.index, quartiles[0.25], quartiles[0.75], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(quartiles.index, quartiles[0.5], color=colour, marker=marker, label=name)
     ax.set_xscale("log")
     ax.set_xticks(sorted(table["share"].unique()))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -132,13 +132,16 @@ def thinning(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def learning(ax: Axes, history: pd.DataFrame, rivals: dict[str, float]) -> Axes:
-    """Loss on held-out cells against the tokens seen, with the losses of rivals that read no cell as lines."""
+    """Held-out and training loss against tokens seen; losses of baselines that ignore the input as lines."""
     ax.plot(
         history["tokens"] / 1e6, history["loss"], color=style.PALETTE[2], marker="o", markersize=3, label="held out"
     )
-    seen = history[history["train_loss"] > 0]
+    trained = history[history["train_loss"] > 0]
     ax.plot(
-        seen["tokens"] / 1e6, seen["train_loss"], color=style.PALETTE[6], label="training, mean since the last point"
+        trained["tokens"] / 1e6,
+        trained["train_loss"],
+        color=style.PALETTE[6],
+        label="training, mean since the last point",
     )
     for (name, loss), dash in zip(rivals.items(), ("--", "-.", ":", (0, (1, 3))), strict=False):
         ax.axhline(loss, color=style.HIGHLIGHT, linestyle=dash, linewidth=1.2, label=name)
@@ -149,7 +152,7 @@ def learning(ax: Axes, history: pd.DataFrame, rivals: dict[str, float]) -> Axes:
 
 
 def by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
-    """Mean of a column of predictions by where in the cell the masked gene stands, one line a model."""
+    """Mean of a column of predictions by the masked gene's rank in its cell, one line per model."""
     for (name, table), colour, marker in zip(predictions.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         edges = np.unique(np.r_[0, 2 ** np.arange(2, 12)])
         bins = np.searchsorted(edges, table["rank"], side="right") - 1
@@ -164,10 +167,10 @@ def by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, label
 
 
 def ladder(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Real tokens a second of each way of making a step, with how many times the plain one that is."""
+    """Real tokens per second of each variant of a training step, with its speed-up over the plain variant."""
     ax.barh(table["step"], table["tokens a second"], color=style.PALETTE[2], height=0.65)
-    for place, row in enumerate(table.itertuples()):
-        ax.text(row._2, place, f" {row.times:.1f} x", va="center", fontsize=8)
+    for y, (rate, times) in enumerate(zip(table["tokens a second"], table["times"], strict=True)):
+        ax.text(rate, y, f" {times:.1f} x", va="center", fontsize=8)
     ax.set_xlim(0, table["tokens a second"].max() * 1.15)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.invert_yaxis()
@@ -176,7 +179,7 @@ def ladder(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
-    """A number of each head by layer, mean over cells, one colour a model, with the mean over heads as a line."""
+    """Mean over cells of a column for each head, by layer; one colour per model, the mean over heads as a line."""
     for (name, table), colour, marker in zip(tables.items(), (style.PALETTE[2], style.PALETTE[0]), "os", strict=False):
         heads = table.groupby(["layer", "head"])[value].mean()
         ax.scatter(heads.index.get_level_values("layer"), heads, color=colour, marker=marker, s=18, alpha=0.7)
@@ -191,14 +194,14 @@ def by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, label: st
 
 
 def head_preferences(ax: Axes, found: pd.DataFrame, *, alpha: float) -> Axes:
-    """How much more each head looks at a class than at genes of like rank; filled where the difference is called."""
+    """Log ratio of each head's attention to a gene class over genes of like rank; filled if padj < ``alpha``."""
     groups = list(found.groupby(["class", "model"], sort=False))
-    for place, ((_kind, model), heads) in enumerate(groups):
+    for y, ((_kind, model), heads) in enumerate(groups):
         colour = style.PALETTE[2] if model != "fresh weights" else style.PALETTE[0]
         called = heads["padj"] < alpha
         spread = np.linspace(-0.25, 0.25, len(heads))
-        for chosen, fill in ((called, colour), (~called, "none")):
-            ax.scatter(heads["difference"][chosen], place + spread[chosen], facecolor=fill, edgecolor=colour, s=26)
+        for subset, fill in ((called, colour), (~called, "none")):
+            ax.scatter(heads["difference"][subset], y + spread[subset], facecolor=fill, edgecolor=colour, s=26)
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
     ax.set_yticks(range(len(groups)), [f"{kind}, {model}" for (kind, model), _ in groups])
     ax.set_ylim(len(groups) - 0.5, -0.5)
@@ -207,7 +210,7 @@ def head_preferences(ax: Axes, found: pd.DataFrame, *, alpha: float) -> Axes:
 
 
 def edges(ax: Axes, found: pd.DataFrame, *, rival: float) -> Axes:
-    """AUC of each head for planted links by layer, one colour a model, with a rival as a dashed line."""
+    """AUC of each head for planted links, by layer; one colour per model, the baseline as a dashed line."""
     for (name, heads), colour, marker in zip(
         found.groupby("model", sort=False), (style.PALETTE[2], style.PALETTE[0]), "os", strict=False
     ):
@@ -223,16 +226,16 @@ def edges(ax: Axes, found: pd.DataFrame, *, rival: float) -> Axes:
 
 
 def composition(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Share of cells by kind (rows) in each data set (columns), as stacked bars."""
+    """Shares of cells of each kind (rows) in each data set (columns), as stacked bars."""
     left = np.zeros(table.shape[1])
     colours = style.PALETTE if len(table) <= len(style.PALETTE) else plt.get_cmap("tab20").colors
-    for place, (kind, cells) in enumerate(table.iterrows()):
+    for i, (kind, cells) in enumerate(table.iterrows()):
         share = (cells / table.sum()).to_numpy()
         ax.barh(
             list(table.columns),
             share,
             left=left,
-            color=colours[place % len(colours)],
+            color=colours[i % len(colours)],
             label=str(kind),
             edgecolor="white",
         )

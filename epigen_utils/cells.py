@@ -1,4 +1,4 @@
-"""Cells in parts: from memory or from h5ad files larger than it, and encoded cells as Arrow on disk."""
+"""Cells in chunks, from memory or from h5ad files larger than memory, and encoded cells on disk as Arrow."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ from scipy import sparse
 from epigen_utils import readers, schema
 from epigen_utils.errors import DataError
 
-#: Columns of var that hold Ensembl ids, where they are not the index.
+#: Columns of var that may hold Ensembl ids if the index does not.
 ENSEMBL_COLUMNS = ("ensembl_id", "gene_ids", "feature_id", "gene_id")
 
 
 @dataclass
 class Part:
-    """Some cells of a source: their names, their sample table and, when asked for, their counts."""
+    """A chunk of the cells of a source: names, sample table and, read on request, counts."""
 
     source: "Source"
     rows: np.ndarray
@@ -40,32 +40,36 @@ class Part:
         return self.source.table.iloc[self.rows]
 
     def depth(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Depth of each cell as the sample table states it (`schema.DEPTH`), else the sum of its counts."""
+        """Depth of each cell from the sample table (`schema.DEPTH`), else the sum of its counts."""
         obs = self.source.obs
         if schema.DEPTH in obs:
             return obs[schema.DEPTH].to_numpy(np.float64)[self.rows]
         return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
     def counts(self) -> sparse.csr_matrix:
-        """Cells x genes, as many rows as there are names."""
+        """Counts of the chunk, cells x genes."""
         first, last = int(self.rows[0]), int(self.rows[-1]) + 1
         block = sparse.csr_matrix(self.matrix[first:last])
         return block if len(self.rows) == last - first else block[self.rows - first]
 
 
 class Source:
-    """Cells x genes that can be taken in parts.
+    """Counts, cells x genes, that are read in chunks.
 
     Attributes
     ----------
     where
-        What an error calls it.
+        Name of the data in error messages.
     genes, ensembl_ids
         Name and Ensembl id, without version, of each column.
     obs
-        The sample table, a row a cell.
+        The sample table, one row per cell.
     uns
-        What the data set says of itself, as in an AnnData of `epigen_utils.datasets`.
+        Description of the data set, as in an AnnData of `epigen_utils.datasets`.
+    rows
+        Positions of the selected cells (``keep``: a mask or positions; all cells by default).
+    table, schema
+        Sample table of the cells as Arrow stores it, and its Arrow schema.
     """
 
     def __init__(
@@ -83,7 +87,6 @@ class Source:
         keep = np.arange(len(obs)) if keep is None else np.asarray(keep)
         self.rows = np.flatnonzero(keep) if keep.dtype == bool else np.sort(keep)
         self.table = _plain(obs)
-        #: Of the columns of the sample table, which Arrow holds as words, numbers, or yes and no.
         self.schema = pa.Schema.from_pandas(self.table, preserve_index=False).remove_metadata()
 
     @property
@@ -95,7 +98,7 @@ class Source:
         return len(self.genes)
 
     def parts(self, size: int) -> Iterator[Part]:
-        """The cells that are kept, in the file's order, at most ``size`` at a time."""
+        """The selected cells in the order of the file, at most ``size`` at a time."""
         for first in range(0, len(self.obs), size):
             rows = self.rows[np.searchsorted(self.rows, first) : np.searchsorted(self.rows, first + size)]
             if len(rows):
@@ -103,7 +106,7 @@ class Source:
 
 
 class InMemory(Source):
-    """An AnnData whose counts are in ``layers["counts"]``."""
+    """An AnnData with counts in ``layers["counts"]``."""
 
     def __init__(self, adata: anndata.AnnData, keep: np.ndarray | None = None):
         where = adata.uns.get("epigen", {}).get("name", "data")
@@ -113,12 +116,12 @@ class InMemory(Source):
 
 
 class CountsFile(Source):
-    """An h5ad on disk, of which only the sample table and the gene table are held in memory.
+    """An h5ad file; only its sample table and gene table are held in memory.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or holds no matrix of counts.
+        If the file cannot be read, or has no matrix of counts.
     """
 
     def __init__(self, path: str | Path, keep: np.ndarray | None = None):
@@ -130,11 +133,11 @@ class CountsFile(Source):
             self.file = h5py.File(path)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".* names are not unique")
-                place = _counts_in(path, self.file)
-                table = "raw/var" if place.startswith("raw") else "var"
-                parts = read_elem(self.file[table]), read_elem(self.file["obs"])
-            about = {"epigen": readers.about_own(path) | {"species": "homo_sapiens"}}
-            super().__init__(str(path), _matrix(self.file[place]), *parts, about, keep)
+                element = _counts_in(path, self.file)
+                var = read_elem(self.file["raw/var" if element.startswith("raw") else "var"])
+                obs = read_elem(self.file["obs"])
+            uns = {"epigen": readers.about_own(path) | {"species": "homo_sapiens"}}
+            super().__init__(str(path), _matrix(self.file[element]), var, obs, uns, keep)
         except (OSError, KeyError, DataError) as error:
             if self.file:
                 self.file.close()
@@ -150,18 +153,18 @@ class CountsFile(Source):
 
 
 def _counts_in(path: Path, file: h5py.File) -> str:
-    """Where an h5ad has its counts; the first place that holds whole numbers."""
-    there = [place for place in ("layers/counts", "X", "raw/X") if place in file]
-    for place in there:
-        matrix = file[place]
-        some = (matrix["data"] if isinstance(matrix, h5py.Group) else matrix)[:1000]
-        if (some == np.floor(some)).all():
-            return place
-    raise DataError(f"{path}: no counts in {', '.join(there) or 'it'}; put the raw counts in layers['counts']")
+    """Name of the matrix of counts of an h5ad: the first matrix whose leading values are integers."""
+    names = [name for name in ("layers/counts", "X", "raw/X") if name in file]
+    for name in names:
+        matrix = file[name]
+        values = (matrix["data"] if isinstance(matrix, h5py.Group) else matrix)[:1000]
+        if (values == np.floor(values)).all():
+            return name
+    raise DataError(f"{path}: no counts in {', '.join(names) or 'it'}; put the raw counts in layers['counts']")
 
 
 def _matrix(element: h5py.Group | h5py.Dataset) -> object:
-    """Something whose rows can be sliced; by columns, a matrix is turned round in memory."""
+    """A matrix whose rows can be sliced; one stored by columns is converted to CSR in memory."""
     if isinstance(element, h5py.Dataset):
         return element
     stored = sparse_dataset(element)
@@ -169,17 +172,17 @@ def _matrix(element: h5py.Group | h5py.Dataset) -> object:
 
 
 def _ensembl_ids(where: str, var: pd.DataFrame) -> np.ndarray:
-    names = [var[column] for column in ENSEMBL_COLUMNS if column in var] + [var.index.to_series()]
-    for ids in names:
+    for ids in [*(var[column] for column in ENSEMBL_COLUMNS if column in var), var.index.to_series()]:
         if readers.mostly_ensembl(ids):
             return readers.without_version(ids).to_numpy()
     raise DataError(
-        f"{where}: no Ensembl ids, {var.index[0]!r} for one; put them in var['ensembl_id'] (genes.table has them by symbol)"
+        f"{where}: no Ensembl ids, {var.index[0]!r} for one; "
+        "put them in var['ensembl_id'] (genes.table has them by symbol)"
     )
 
 
 def _plain(obs: pd.DataFrame) -> pd.DataFrame:
-    """The sample table, with the cells' names, as words, numbers, and yes and no."""
+    """The sample table, with the names of the cells, as strings, numbers and booleans, which Arrow can store."""
     table = pd.DataFrame({"cell_id": obs.index.astype(str)}, index=obs.index)
     for column in obs:
         values = obs[column]
@@ -192,12 +195,12 @@ def _plain(obs: pd.DataFrame) -> pd.DataFrame:
 def write_arrow(
     folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, card: dict[str, object]
 ) -> datasets.Dataset:
-    """Batches as a folder that ``datasets.load_from_disk`` maps into memory; written beside, then renamed.
+    """Write record batches to a folder for ``datasets.load_from_disk``, through a temporary folder that is renamed.
 
     Parameters
     ----------
     card
-        Kept as ``vocabulary.json``.
+        Description of the vocabulary, stored as ``vocabulary.json``.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -229,12 +232,12 @@ def write_arrow(
 
 
 def load_arrow(folder: str | Path) -> datasets.Dataset:
-    """Encoded cells of a folder, mapped from disk.
+    """Load the encoded cells of a folder, memory-mapped.
 
     Raises
     ------
     DataError
-        If the folder holds none.
+        If the folder has none.
     """
     folder = Path(folder)
     if not (folder / "state.json").is_file():

@@ -1,7 +1,7 @@
-"""What the papers report beside what was reproduced, and a verdict on each.
+"""The papers' claims beside the reproduced numbers, and a verdict on each.
 
-``data/claims/<paper>_<chapter>.csv`` holds one chapter's claims; its columns are `COLUMNS`. A chapter's ``main`` run
-leaves the numbers in its ``metrics.json``; a claim names the one it is judged by as ``<paper>/<chapter>:<metric>``.
+``data/claims/<paper>_<chapter>.csv`` holds the claims of one chapter; its columns are `COLUMNS`. A chapter's ``main``
+run writes its numbers to ``metrics.json``; a claim refers to one of them as ``<paper>/<chapter>:<metric>``.
 """
 
 import json
@@ -11,25 +11,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from epigen_utils import paths, registry
+from epigen_utils import notebooks, paths, registry
 from epigen_utils.errors import DataError
 
-#: id; paper (A, B); locus (section, figure, table); quote (short, verbatim); quantity (what the number measures);
-#: reported (a number, >x, <x or a..b); tolerance (half of the last digit that the paper prints, 0 where it gives a
-#: bound); metric (the number it is judged by); needs (data set, and model after a semicolon, that alone may decide it);
-#: otherwise (the verdict if the number disagrees); premise (what the judgement takes for granted).
 COLUMNS = [
     "id",
-    "paper",
-    "locus",
-    "quote",
-    "quantity",
-    "reported",
-    "tolerance",
-    "metric",
-    "needs",
-    "otherwise",
-    "premise",
+    "paper",  # A or B
+    "locus",  # section, figure or table
+    "quote",  # short, verbatim
+    "quantity",  # what the number measures
+    "reported",  # a number, >x, <x or a..b
+    "tolerance",  # half of the last digit that the paper prints; 0 if it gives a bound
+    "metric",  # the number by which the claim is judged
+    "needs",  # the data set that may decide it and, after a semicolon, the model
+    "otherwise",  # the verdict if the number disagrees
+    "premise",  # what the judgement assumes
 ]
 
 REPRODUCED = "reproduced"
@@ -41,13 +37,13 @@ VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONSISTENT, NOT_ATTAINABLE, NEEDS_DATA
 
 
 def read(folder: Path = paths.CLAIMS) -> pd.DataFrame:
-    """All claims as the papers make them.
+    """All claims of the papers.
 
     Raises
     ------
     DataError
-        Naming the file and row of a claim with a wrong column, a duplicate id, a value that cannot be read, or a
-        verdict or data set that does not exist.
+        If a claim has a wrong column, a duplicate id, an unreadable value, or an unknown verdict or data set; the
+        message gives its file and row.
     """
     tables = []
     for path in sorted(folder.glob("*.csv")):
@@ -58,8 +54,8 @@ def read(folder: Path = paths.CLAIMS) -> pd.DataFrame:
             _check_row(f"{path}: row {line}", row)
         tables.append(table)
     claims = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
-    if (twice := claims["id"].duplicated()).any():
-        raise DataError(f"{folder}: claim {claims.loc[twice, 'id'].iloc[0]!r}: id given twice; rename one")
+    if (duplicated := claims["id"].duplicated()).any():
+        raise DataError(f"{folder}: claim {claims.loc[duplicated, 'id'].iloc[0]!r}: id given twice; rename one")
     return claims
 
 
@@ -68,14 +64,14 @@ def _check_row(where: str, row) -> None:
         raise DataError(f"{where}: metric {row.metric!r}; write it as paper/chapter:name")
     if row.otherwise not in VERDICTS:
         raise DataError(f"{where}: otherwise {row.otherwise!r}; one of {', '.join(VERDICTS)}")
-    data = row.needs.partition(";")[0].strip()
-    if data not in registry.registry():
-        raise DataError(f"{where}: needs {data!r}, which is not in the registry; mend the name")
+    dataset = row.needs.partition(";")[0].strip()
+    if dataset not in registry.registry():
+        raise DataError(f"{where}: needs {dataset!r}, which is not in the registry; mend the name")
     agrees(row.reported, row.tolerance, 0.0, where=where)
 
 
 def agrees(reported: str, tolerance: str, value: float, *, where: str = "claim") -> bool:
-    """Whether a number is what the paper reports, within the tolerance.
+    """Whether a number agrees with what the paper reports, within the tolerance.
 
     Parameters
     ----------
@@ -104,24 +100,31 @@ def agrees(reported: str, tolerance: str, value: float, *, where: str = "claim")
 
 
 def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
-    """Set each claim beside the number of the run it names.
+    """Judge each claim by the number of the run that it refers to.
 
-    A claim is decided only by the data set (and model) in its ``needs``, real; any other run gives *needs data*, and
-    its number stands in ``method_check``. A number that says what it was computed ``of`` stands for that data set alone. A
-    number that is NaN was looked for and is not there, such as the adjusted p of a gene that is too low to be tested:
-    the claim does not hold.
+    Only real data of the data set (and the model) in ``needs`` decide a claim. The verdict on any other run is *needs
+    data*, and its number is given as ``method_check``. A metric with a key ``of`` counts for that data set alone. A
+    metric that is NaN, such as the adjusted p of a gene whose mean is too low for a test, contradicts the claim.
 
     Parameters
     ----------
     claims
-        As `read` gives them.
+        Claims from `read`.
     runs
         Run key (``paper/chapter``, or ``paper/chapter--run``) -> its ``metrics.json``.
 
     Returns
     -------
-    The claims with ``reproduced``, ``low``, ``high``, ``verdict``, ``data`` (what the number was computed from) and
-    ``method_check``.
+    The claims with six further columns.
+
+    reproduced, low, high
+        The number and its interval, if it decides the claim.
+    verdict
+        One of `VERDICTS`; *needs data* is followed by the missing data set and model.
+    data
+        Data sets of the run.
+    method_check
+        The number, if it does not decide the claim.
     """
     rows = []
     for claim in claims.to_dict("records"):
@@ -129,44 +132,48 @@ def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
         run = runs.get(key, {})
         metric = run.get("metrics", {}).get(name, {})
         value = metric.get("value", math.nan)
-        wanted = {part.strip() for part in claim["needs"].split(";")}
+        needs = {part.strip() for part in claim["needs"].split(";")}
         data = run.get("datasets", {})
         real = {name for name, about in data.items() if about["nature"] == "real" and metric.get("of", name) == name}
-        decided = wanted <= real | {run.get("model", "")} and bool(metric)
+        decided = needs <= real | {run.get("model", "")} and bool(metric)
         if decided:
             verdict = REPRODUCED if agrees(claim["reported"], claim["tolerance"], value) else claim["otherwise"]
         else:
             verdict = f"{NEEDS_DATA}: {claim['needs']}"
-        found = {"reproduced": value, "low": metric.get("low", math.nan), "high": metric.get("high", math.nan)}
-        if not decided:
-            found = dict.fromkeys(found, math.nan)
-        check = math.nan if decided else value
-        rows.append(claim | found | {"verdict": verdict, "data": ", ".join(data), "method_check": check})
+        judgement = {
+            "reproduced": value if decided else math.nan,
+            "low": metric.get("low", math.nan) if decided else math.nan,
+            "high": metric.get("high", math.nan) if decided else math.nan,
+            "verdict": verdict,
+            "data": ", ".join(data),
+            "method_check": math.nan if decided else value,
+        }
+        rows.append(claim | judgement)
     extra = ["reproduced", "low", "high", "verdict", "data", "method_check"]
     return pd.DataFrame(rows, columns=[*claims.columns, *extra])
 
 
 def recorded(profile: str) -> dict[str, dict]:
-    """The ``metrics.json`` of every run of a profile, by run key; ``main`` runs carry no suffix."""
-    found = {}
+    """The ``metrics.json`` of every run of a profile, by run key."""
+    metrics = {}
     for path in sorted((paths.RESULTS / profile).glob("*/*/*/metrics.json")):
         paper, chapter, run = path.parts[-4:-1]
-        found[f"{paper}/{chapter}" + ("" if run == "main" else f"--{run}")] = json.loads(path.read_text())
-    return found
+        metrics[notebooks.run_key(f"{paper}/{chapter}", run)] = json.loads(path.read_text())
+    return metrics
 
 
 def table(profile: str = "demo") -> pd.DataFrame:
-    """Every claim with its verdict, from the results of a profile."""
+    """Every claim with its verdict, judged by the results of a profile."""
     return judge(read(), recorded(profile))
 
 
 def of_chapter(claims: pd.DataFrame, chapter: str) -> pd.DataFrame:
-    """Those claims that one chapter (``paper/NN_slug``) judges."""
+    """The claims that are judged by runs of one chapter (``paper/NN_slug``)."""
     return claims[claims["metric"].str.match(rf"{re.escape(chapter)}(--[\w-]+)?:")]
 
 
 def for_reading(judged: pd.DataFrame) -> pd.DataFrame:
-    """The columns a page shows, numbers rounded for the eye."""
+    """The columns that a page shows, with rounded numbers; empty columns are dropped."""
 
     def number(row, column):
         return "" if pd.isna(row[column]) else f"{row[column]:.3g}"
@@ -189,5 +196,5 @@ def for_reading(judged: pd.DataFrame) -> pd.DataFrame:
         }
         for _, row in judged.iterrows()
     ]
-    shown = pd.DataFrame(rows)
-    return shown.loc[:, (shown != "").any()] if len(shown) else shown
+    columns = pd.DataFrame(rows)
+    return columns.loc[:, (columns != "").any()] if len(columns) else columns

@@ -1,4 +1,4 @@
-"""Plots of predictions, by class and by donor; each takes an axes and gives it back."""
+"""Plots of classifications, by class and by donor; each draws on an axes and returns it."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from epigen_utils import scores, style
 
 
 def confusion(ax: Axes, counts: pd.DataFrame) -> Axes:
-    """Confusion counts, shares of the true class as colour; `scores.confusion`."""
+    """Confusion counts, coloured by the share of the true class (`scores.confusion`)."""
     share = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(counts.shape):
@@ -27,12 +27,12 @@ def confusion(ax: Axes, counts: pd.DataFrame) -> Axes:
 
 
 def heatmap(ax: Axes, predictions: pd.DataFrame, *, most: int = 400, seed: int = 0) -> Axes:
-    """Probability of each class in each cell, clustered within the true class, as paper B's Figure 6; a part of many cells."""
+    """Class probabilities of at most ``most`` random cells, clustered within each true class (paper B, Figure 6)."""
     names = scores.levels(predictions)
-    some = predictions.sample(min(most, len(predictions)), random_state=seed)
+    sample = predictions.sample(min(most, len(predictions)), random_state=seed)
     columns, bounds = [], [0]
     for name in names:
-        p = some.loc[some["true"] == name, [f"p_{level}" for level in names]].to_numpy()
+        p = sample.loc[sample["true"] == name, [f"p_{level}" for level in names]].to_numpy()
         columns.append(p[leaves_list(linkage(p, "average"))] if len(p) > 2 else p)
         bounds.append(bounds[-1] + len(p))
     image = ax.imshow(np.vstack(columns).T, cmap="magma", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
@@ -49,21 +49,21 @@ def heatmap(ax: Axes, predictions: pd.DataFrame, *, most: int = 400, seed: int =
 
 
 def model_scores(ax: Axes, table: pd.DataFrame, *, chance: float) -> Axes:
-    """Macro-F1 of each model with its interval, and of the same model on shuffled labels where there is one.
+    """Macro-F1 of each model with its interval, and of the same model with labels permuted among donors.
 
     Parameters
     ----------
     table
-        ``model``, ``value``, ``low``, ``high``, ``shuffled`` (NaN without).
+        Columns ``model``, ``value``, ``low``, ``high`` and ``shuffled`` (NaN if not run).
     chance
-        Macro-F1 of naming the largest class always.
+        Macro-F1 of always predicting the largest class.
     """
-    place = np.arange(len(table))
-    ax.hlines(place, table["low"], table["high"], color=style.PALETTE[2], linewidth=2)
-    ax.plot(table["value"], place, "o", color=style.PALETTE[2], label="held-out donors, 95% interval")
-    ax.plot(table["shuffled"], place, "x", color=style.HIGHLIGHT, label="labels shuffled among donors")
+    y = np.arange(len(table))
+    ax.hlines(y, table["low"], table["high"], color=style.PALETTE[2], linewidth=2)
+    ax.plot(table["value"], y, "o", color=style.PALETTE[2], label="held-out donors, 95% interval")
+    ax.plot(table["shuffled"], y, "x", color=style.HIGHLIGHT, label="labels shuffled among donors")
     ax.axvline(chance, color=style.MUTED, linestyle="--", linewidth=1, label="largest class always")
-    ax.set_yticks(place, table["model"])
+    ax.set_yticks(y, table["model"])
     ax.invert_yaxis()
     ax.set_xlim(0, 1)
     ax.set_xlabel("macro-F1")
@@ -72,15 +72,15 @@ def model_scores(ax: Axes, table: pd.DataFrame, *, chance: float) -> Axes:
 
 
 def by_class(ax: Axes, table: pd.DataFrame, names: list[str]) -> Axes:
-    """Precision, recall and F1 of each class with intervals; `scores.with_intervals`."""
-    held = table.set_index("score")
+    """Precision, recall and F1 of each class with intervals (`scores.with_intervals`)."""
+    table = table.set_index("score")
     for i, kind in enumerate(("precision", "recall", "F1")):
-        rows = held.loc[[f"{kind}, {name}" for name in names]]
-        place = np.arange(len(names)) + 0.22 * (i - 1)
-        ax.vlines(place, rows["low"], rows["high"], color=style.PALETTE[i + 1], linewidth=2)
-        ax.plot(place, rows["value"], "o", color=style.PALETTE[i + 1], label=kind)
-    donors = [int(held.loc[f"recall, {name}", "donors"]) for name in names]
-    ax.set_xticks(range(len(names)), [f"{name}\n({n} donors)" for name, n in zip(names, donors, strict=True)])
+        values = table.loc[[f"{kind}, {name}" for name in names]]
+        x = np.arange(len(names)) + 0.22 * (i - 1)
+        ax.vlines(x, values["low"], values["high"], color=style.PALETTE[i + 1], linewidth=2)
+        ax.plot(x, values["value"], "o", color=style.PALETTE[i + 1], label=kind)
+    n_donors = [int(table.loc[f"recall, {name}", "donors"]) for name in names]
+    ax.set_xticks(range(len(names)), [f"{name}\n({n} donors)" for name, n in zip(names, n_donors, strict=True)])
     ax.set_xlim(-0.6, len(names) - 0.4)
     ax.set_ylim(0, 1)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
@@ -89,7 +89,7 @@ def by_class(ax: Axes, table: pd.DataFrame, names: list[str]) -> Axes:
 
 
 def calibration(ax: Axes, table: pd.DataFrame) -> Axes:
-    """How often the named class is right against how probable it was said to be; dots as large as their cells are many."""
+    """Accuracy against the mean predicted probability, by bin (`scores.calibration`); dot area grows with cells."""
     ax.plot([0, 1], [0, 1], color=style.MUTED, linestyle="--", linewidth=1)
     ax.plot(table["said"], table["right"], color=style.PALETTE[2], linewidth=1)
     sizes = 15 + 185 * table["cells"] / table["cells"].max()
@@ -106,19 +106,17 @@ def calibration(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def donors(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Share of each donor's cells that are named rightly, donors of a class together; those named wrongly as a whole are filled."""
-    names = list(dict.fromkeys(table["true"]))
-    colour = style.colours(sorted(names))
-    place = 0
+    """Share of each donor's cells predicted correctly, by class; donors that are predicted wrongly are black."""
+    first = 0
     ticks = []
-    for name in sorted(names):
-        some = table[table["true"] == name].sort_values("right")
-        spots = np.arange(place, place + len(some))
-        wrong = (some["predicted"] != some["true"]).to_numpy()
-        ax.vlines(spots, 0, some["right"], color=colour[name], linewidth=1.2)
-        ax.scatter(spots, some["right"], s=26, color=np.where(wrong, "black", colour[name]), zorder=3)
-        ticks.append((spots.mean(), f"{name}\n({len(some)} donors)"))
-        place += len(some) + 1
+    for name, colour in style.colours(sorted(set(table["true"]))).items():
+        members = table[table["true"] == name].sort_values("right")
+        x = np.arange(first, first + len(members))
+        wrong = (members["predicted"] != members["true"]).to_numpy()
+        ax.vlines(x, 0, members["right"], color=colour, linewidth=1.2)
+        ax.scatter(x, members["right"], s=26, color=np.where(wrong, "black", colour), zorder=3)
+        ticks.append((x.mean(), f"{name}\n({len(members)} donors)"))
+        first += len(members) + 1
     ax.set_xticks(*zip(*ticks, strict=True))
     ax.set_ylim(0, 1.03)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
@@ -127,7 +125,7 @@ def donors(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def points(ax: Axes, plane: np.ndarray, labels: np.ndarray, *, title: str, name: str = "UMAP") -> Axes:
-    """Many cells in the plane, coloured by a label; a legend where there are few."""
+    """Cells in two dimensions, coloured by a label; a legend for at most eight labels."""
     levels = sorted(set(labels))
     colour = style.colours(levels)
     for level in levels:

@@ -1,6 +1,6 @@
-"""Cells told apart by a fine-tuned model: paper B, section 3.2, with official Geneformer's conventions.
+"""Classification of cells by a fine-tuned model: paper B, section 3.2, with official Geneformer's conventions.
 
-The class is read off the first position (``<cls>`` in V2, the cell's first gene in V1) by a pooler and a linear head.
+A pooler and a linear head predict the class from the first position (``<cls>`` in V2, the cell's first gene in V1).
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from epigen_utils.batching import pad
 from epigen_utils.training import Settings
 from epigen_utils.vocabularies import PAD, Vocabulary
 
-#: Published settings (official trainer_state.json, which paper B's repository takes over): 7,020 steps of 12 cells, of which
-#: 1,812 warm up.
+#: Published settings (official trainer_state.json, which paper B's repository reuses): 7,020 steps of 12 cells, with
+#: 1,812 warm-up steps.
 PUBLISHED = Settings(
     learning_rate=8.04e-4, warmup_steps=1812, weight_decay=0.258828, batch_size=12, epochs=0.9, schedule="polynomial"
 )
@@ -29,18 +29,18 @@ PUBLISHED_STEPS = 7_020
 
 
 def published(n_cells: int, *, epochs: float = PUBLISHED.epochs) -> Settings:
-    """The published settings with the warm-up's share of the steps kept: as published it would outlast a smaller data set."""
+    """Scale the published warm-up to the number of steps; 1,812 steps would outlast a smaller data set."""
     steps = epochs * n_cells / PUBLISHED.batch_size
     return replace(PUBLISHED, epochs=epochs, warmup_steps=round(steps * PUBLISHED.warmup_steps / PUBLISHED_STEPS))
 
 
 class CellClasses:
-    """Classes of cells as something to train for (`training.fit`).
+    """Training objective of cell classification (`training.fit`).
 
     Parameters
     ----------
     labels, valid_labels
-        Number of the class of each training row, and of each held-out one.
+        Class index of each training cell, and of each held-out cell.
     """
 
     loss = None
@@ -53,49 +53,50 @@ class CellClasses:
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """``input_ids`` and ``attention_mask`` (cells x length), ``labels`` (cells)."""
         value = self.vocabulary.tokens[PAD]
-        ids = pad([row["input_ids"] for row in rows], value)
+        ids = pad([row["input_ids"] for row in rows], value)  # (cells, length)
         labels = torch.from_numpy(self.labels[[row["row"] for row in rows]].astype(np.int64))
         return {"input_ids": ids, "attention_mask": (ids != value).long(), "labels": labels}
 
     def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
         """Mean loss (nats), accuracy and macro-F1 on held-out cells."""
         p = probabilities(model, valid, self.vocabulary)
-        said = p.argmax(axis=1)
+        predicted = p.argmax(axis=1)
         loss = -np.log(np.maximum(p[np.arange(len(p)), self.valid_labels], 1e-12)).mean()
-        macro = f1_score(self.valid_labels, said, average="macro")
-        return {"loss": float(loss), "accuracy": float((said == self.valid_labels).mean()), "macro_f1": float(macro)}
+        macro = f1_score(self.valid_labels, predicted, average="macro")
+        accuracy = (predicted == self.valid_labels).mean()
+        return {"loss": float(loss), "accuracy": float(accuracy), "macro_f1": float(macro)}
 
 
 @torch.no_grad()
 def probabilities(model: PreTrainedModel, cells: object, vocabulary: Vocabulary) -> np.ndarray:
-    """Probability of each class, cells x classes, in the order of the cells."""
+    """Predict the probability of each class, cells x classes, in the order of the cells."""
     model.eval()
     ids = [np.asarray(cell) for cell in cells["input_ids"]]
-    found = np.empty((len(ids), model.config.num_labels), np.float32)
+    predicted = np.empty((len(ids), model.config.num_labels), np.float32)
     for rows in hidden_states.batches(np.array([len(cell) for cell in ids])):
-        batch = pad([ids[row] for row in rows], vocabulary.tokens[PAD]).to(model.device)
-        logits = model(batch, attention_mask=(batch != vocabulary.tokens[PAD]).long()).logits
-        found[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
-    return found
+        batch = pad([ids[row] for row in rows], vocabulary.tokens[PAD]).to(model.device)  # (cells, length)
+        logits = model(batch, attention_mask=(batch != vocabulary.tokens[PAD]).long()).logits  # (cells, classes)
+        predicted[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
+    return predicted
 
 
 class FineTuned(ClassifierMixin, BaseEstimator):
-    """A model that is fine-tuned on some cells and asked about others, as scikit-learn's estimators are.
+    """Scikit-learn estimator that fine-tunes a pretrained model on cells.
 
     Parameters
     ----------
     encoded
         All cells; ``fit`` and ``predict_proba`` take positions in it.
     start
-        Model whose body the fine-tuning starts from.
+        Pretrained model whose body initialises the classifier.
     settings
-        Of the training; None for the published ones (`published`).
+        Training settings; None for the published ones (`published`).
     layers_frozen
-        First layers that stay as they are.
+        Number of first layers with frozen weights.
     random_init
-        Start from fresh weights of the same shape, with nothing frozen: what pretraining is worth is the difference.
+        Start from random weights of the same shape with no layer frozen, a control for the effect of pretraining.
     folder
-        Where each fit keeps its run, under a name that follows from its rows and labels, so that it can be gone on with.
+        Folder of all runs; each fit is stored under a hash of its rows, labels and settings, and can be resumed.
     """
 
     def __init__(
@@ -118,15 +119,15 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         return FineTuned(**self.get_params(deep=False))
 
     def fit(self, rows: np.ndarray, y: np.ndarray) -> "FineTuned":
-        """Fine-tune on the cells at some positions."""
+        """Fine-tune on the cells at the given positions."""
         self.classes_, labels = np.unique(y, return_inverse=True)
         body = models.build(self.start.config, "masked-lm", seed=self.seed) if self.random_init else self.start
         model = models.with_head(body, "cell-class", [str(name) for name in self.classes_], seed=self.seed)
         model = models.frozen(model, 0 if self.random_init else self.layers_frozen)
         settings = self.settings or published(len(rows))
-        # Nothing is measured on the way: every choice is made before, in the training cells.
+        # No evaluation during training: all choices were made earlier, within the training cells.
         settings = replace(settings, evaluate_every=0)
-        asked = np.ascontiguousarray(rows).tobytes() + labels.tobytes() + str((settings, self.random_init)).encode()
+        identity = np.ascontiguousarray(rows).tobytes() + labels.tobytes() + str((settings, self.random_init)).encode()
         objective = CellClasses(self.vocabulary, labels, labels[:0])
         training.fit(
             model,
@@ -135,7 +136,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
             objective=objective,
             precision=self.precision,
             seed=self.seed,
-            output_dir=Path(self.folder) / hashlib.sha256(asked).hexdigest()[:16],
+            output_dir=Path(self.folder) / hashlib.sha256(identity).hexdigest()[:16],
             settings=settings,
             progress=False,
         )
@@ -143,7 +144,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities, cells x classes."""
+        """Predict class probabilities of cells at the given positions, cells x classes."""
         return probabilities(self.model_, self.encoded.select(rows), self.vocabulary)
 
 
@@ -159,32 +160,32 @@ def tune(
     n_splits: int = 3,
     inner_folds: int = 1,
 ) -> tuple[Settings, int, object]:
-    """Choose settings inside the training cells, by macro-F1 on held-out donors among them (optuna, TPE).
+    """Choose settings by macro-F1 on donors held out within the training cells (optuna, TPE).
 
     Parameters
     ----------
     rows, y, donors
-        Of the training cells alone.
+        Positions, labels and donors of the training cells alone.
     epochs
-        Fewest and most.
+        Smallest and largest number of epochs.
     n_splits, inner_folds
-        Folds of donors that the training cells are split into, and how many of them are tried.
+        Number of donor folds within the training cells, and how many of them are evaluated.
 
     Returns
     -------
     The best settings, the number of frozen layers, and the study.
     """
     names, labels = np.unique(y, return_inverse=True)
-    folds = list(evaluation.donor_folds(y, donors, n_splits=n_splits, seed=seed))[:inner_folds]
+    splits = list(evaluation.donor_folds(y, donors, n_splits=n_splits, seed=seed))[:inner_folds]
 
     def score(trial: optuna.Trial) -> float:
         settings, layers = _suggested(trial, epochs, estimator.start.config.num_hidden_layers, len(rows))
-        found = []
-        for train, test in folds:
-            some = estimator.__sklearn_clone__().set_params(settings=settings, layers_frozen=layers)
-            p = some.fit(rows[train], y[train]).predict_proba(rows[test])
-            found.append(f1_score(labels[test], p.argmax(axis=1), labels=range(len(names)), average="macro"))
-        return float(np.mean(found))
+        scores = []
+        for train, test in splits:
+            candidate = estimator.__sklearn_clone__().set_params(settings=settings, layers_frozen=layers)
+            p = candidate.fit(rows[train], y[train]).predict_proba(rows[test])
+            scores.append(f1_score(labels[test], p.argmax(axis=1), labels=range(len(names)), average="macro"))
+        return float(np.mean(scores))
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
@@ -194,15 +195,15 @@ def tune(
 
 
 def _suggested(trial: object, epochs: tuple[float, float], n_layers: int, n_cells: int) -> tuple[Settings, int]:
-    """What official Geneformer's search goes over: rate, warm-up, decay, schedule, epochs; and frozen layers."""
-    chosen = trial.suggest_float("epochs", *epochs)
-    steps = chosen * n_cells / PUBLISHED.batch_size
+    """Suggest settings and frozen layers in official Geneformer's search space."""
+    n_epochs = trial.suggest_float("epochs", *epochs)
+    steps = n_epochs * n_cells / PUBLISHED.batch_size
     settings = Settings(
         learning_rate=trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True),
         warmup_steps=round(steps * trial.suggest_float("warm_up", 0.02, 0.3)),
         weight_decay=trial.suggest_float("weight_decay", 1e-3, 0.3, log=True),
         batch_size=PUBLISHED.batch_size,
-        epochs=chosen,
+        epochs=n_epochs,
         schedule=trial.suggest_categorical("schedule", ["linear", "cosine", "polynomial"]),
     )
     return settings, trial.suggest_int("layers_frozen", 0, n_layers // 2)

@@ -38,7 +38,7 @@ Adapter = Annotated[str, typer.Option(help="What adapters begin with, or auto; I
 Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at which size.")]
 
 
-@app.command()
+@app.command("check")
 def check(
     dataset: str,
     metadata: Metadata = "",
@@ -54,7 +54,12 @@ def check(
 
 
 def _checked(dataset: str, **options: str) -> dict[str, int] | None:
-    """Load a data set and say that it is good; gives its groups' sizes, in donors where there are any."""
+    """Load a data set and print its dimensions.
+
+    Returns
+    -------
+    Group -> number of donors, or of samples if no donors are given; None without groups.
+    """
     from epigen_utils import datasets
 
     adata = datasets.load(dataset, **options)
@@ -63,17 +68,17 @@ def _checked(dataset: str, **options: str) -> dict[str, int] | None:
     if about.get("group"):
         sizes = adata.obs[about["group"]].value_counts(sort=False)
         line += f"; {about['group']}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
-    if said := about.get("genes_in"):
-        line += f"; genes in {said}"
+    if genes_in := about.get("genes_in"):
+        line += f"; genes in {genes_in}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if not about.get("group"):
         return None
-    units = about.get("donor") or about["group"]
-    counted = adata.obs.groupby(about["group"], observed=True)[units]
-    return (counted.nunique() if about.get("donor") else counted.size()).astype(int).to_dict()
+    groups = adata.obs.groupby(about["group"], observed=True)
+    units = groups[about["donor"]].nunique() if about.get("donor") else groups.size()
+    return units.astype(int).to_dict()
 
 
-@app.command()
+@app.command("build")
 def build(
     profile: Profile = "demo",
     dataset: Annotated[
@@ -101,43 +106,46 @@ def build(
     executor: Annotated[str, typer.Option(help="A Snakemake workflow profile, such as workflow/slurm.")] = "",
 ) -> None:
     """Build the book, or one part of it, on a profile or on your own data."""
-    own = {}
+    user_data = {}
     if dataset:
-        known = dataset in registry.registry()
-        own = {"dataset": dataset if known else str(Path(dataset).resolve())}
-        own |= {"metadata": metadata and str(Path(metadata).resolve())}
-        own |= {"group": group, "reference": reference, "donor": donor, "species": species}
-        own |= {"genes_in": genes_in}
-        columns = {"group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
-        own |= {"sizes": _checked(own["dataset"], metadata=own["metadata"], **columns, task="groups")}
+        columns = {"group": group, "reference": reference, "donor": donor}
+        user_data = {
+            "dataset": dataset if dataset in registry.registry() else str(Path(dataset).resolve()),
+            "metadata": metadata and str(Path(metadata).resolve()),
+            **columns,
+            "species": species,
+            "genes_in": genes_in,
+        }
+        options = columns | {"metadata": user_data["metadata"], "genes_in": genes_in}
+        user_data["sizes"] = _checked(user_data["dataset"], **options, task="groups")
     elif sheet:
         files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
-        known = references.names()
-        own = {
-            key: str(Path(value).resolve()) if value and value not in known and Path(value).exists() else value
+        genomes = references.names()
+        user_data = {
+            key: str(Path(value).resolve()) if value and value not in genomes and Path(value).exists() else value
             for key, value in files.items()
         }
-        own |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
-        own |= {"sizes": sample_sheets.sizes(sample_sheets.read(sheet))}
+        user_data |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
+        user_data["sizes"] = sample_sheets.sizes(sample_sheets.read(sheet))
     elif any((metadata, group, reference, donor, species, genes_in)):
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")
-    known = {run.key: run for run in runs.plan(profile, own or None)}
-    _say_what_is_left_out([run for run in known.values() if run.name == "main"], own)
+    planned = {run.key: run for run in runs.plan(profile, user_data or None)}
+    _say_what_is_left_out([run for run in planned.values() if run.name == "main"], user_data)
     for key in only or []:
-        if key not in known:
-            raise DataError(f"--only {key}: no such run; {closest(key, known)}")
-    chosen = [known[key] for key in only or known]
+        if key not in planned:
+            raise DataError(f"--only {key}: no such run; {closest(key, planned)}")
+    chosen = [planned[key] for key in only or planned]
     _bring_tools(chosen)
-    _at_the_door(chosen, asked=bool(only), elsewhere=bool(executor))
-    site = paths.SITE / "index.html"
-    _snakemake(profile, own, [str(run.metrics) for run in chosen] if only else [str(site)], cores, executor)
-    for done in [run.results for run in chosen] if only else [site]:
-        console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
+    _at_the_door(chosen, by_name=bool(only), elsewhere=bool(executor))
+    index_page = paths.SITE / "index.html"
+    _snakemake(profile, user_data, [str(run.metrics) for run in chosen] if only else [str(index_page)], cores, executor)
+    for output in [run.results for run in chosen] if only else [index_page]:
+        console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command("sweep")
 def sweep(
     profile: Profile = "sweeps",
     device: Annotated[str, typer.Option(help="What it runs on, as the recorded file names it.")] = "cpu",
@@ -148,22 +156,22 @@ def sweep(
 
     planned = runs.plan(profile)
     _snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "")
-    done = recorded.write(profile, device)
-    console.print(f"done: {os.path.relpath(done)}", markup=False, highlight=False, soft_wrap=True)
+    output = recorded.write(profile, device)
+    console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _say_what_is_left_out(planned: list[runs.Run], own: dict) -> None:
-    """Which chapters a data set of the user's, or reads, are too small for."""
-    name = Path(own.get("sheet") or own.get("dataset", "")).name
-    if own.get("sizes") is not None and len(own["sizes"]) < 2:
+def _say_what_is_left_out(planned: list[runs.Run], user_data: dict) -> None:
+    """Print the chapters for which the user's data set, or reads, are too small."""
+    name = Path(user_data.get("sheet") or user_data.get("dataset", "")).name
+    if user_data.get("sizes") is not None and len(user_data["sizes"]) < 2:
         print(f"epigen: {name}: no two groups to compare; there are only counts", file=sys.stderr)
         return
-    for notebook, why in runs.left_out(planned, own).items():
-        print(f"epigen: {notebook} is left out for {name}: {why}", file=sys.stderr)
+    for notebook, reason in runs.left_out(planned, user_data).items():
+        print(f"epigen: {notebook} is left out for {name}: {reason}", file=sys.stderr)
 
 
 def _bring_tools(planned: list[runs.Run]) -> None:
-    """Install missing programs where that is allowed; elsewhere say which chapters are left out."""
+    """Install missing programs if the user is root and has apt-get, and print the chapters that are left out."""
     missing = runs.missing_tools(planned)
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"epigen: installing {', '.join(sorted(set(sum(missing.values(), []))))} (make tools)", file=sys.stderr)
@@ -176,28 +184,31 @@ def _bring_tools(planned: list[runs.Run]) -> None:
         )
 
 
-def _at_the_door(chosen: list[runs.Run], *, asked: bool, elsewhere: bool) -> None:
-    """Say what each pipeline from reads to counts needs, and refuse what cannot be.
+def _at_the_door(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> None:
+    """Check each pipeline from reads to counts before the build starts, and print what it needs.
 
     Parameters
     ----------
-    asked
-        Whether these runs were asked for by name; the reads of a sheet of the user's always were. Others are left out without the tools.
+    by_name
+        Whether the user chose these runs (``--only``). Other runs are skipped if their programs are missing, unless
+        they are on the user's own sheet.
     elsewhere
-        Whether the jobs run on other machines, whose tools and memory are not this one's.
+        Whether the jobs run on other machines, with other programs and memory.
     """
     from epigen_utils import reads
 
-    lost = runs.missing_tools(chosen)
+    missing = runs.missing_tools(chosen)
     for run in chosen:
-        if run.reads and (asked or run.notebook not in lost or run.parameters["sheet"] not in registry.registry()):
-            said = reads.door(run.parameters, run.reads, run.key, elsewhere=elsewhere)
+        if not run.reads:
+            continue
+        if by_name or run.notebook not in missing or run.parameters["sheet"] not in registry.registry():
+            message = reads.door(run.parameters, run.reads, run.key, elsewhere=elsewhere)
             if not run.metrics.exists():
-                print(f"epigen: {said}", file=sys.stderr)
+                print(f"epigen: {message}", file=sys.stderr)
 
 
-def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor: str) -> None:
-    """Run Snakemake under a lock of our own, so that its own may be cleared after a build that was killed."""
+def _snakemake(profile: str, user_data: dict, targets: list[str], cores: int, executor: str) -> None:
+    """Run Snakemake under the lock of the build, so that Snakemake's locks can be cleared after a killed build."""
     paths.BUILD.mkdir(exist_ok=True)
     if "MAKELEVEL" in os.environ:
         processes.stay_with(os.getppid())
@@ -212,49 +223,41 @@ def _snakemake(profile: str, own: dict, targets: list[str], cores: int, executor
         building.truncate(0)
         building.write(str(os.getpid()))
         building.flush()
-        # Jobs of a build that was killed end within a second; they hold this lock until then.
+        # Jobs of a killed build hold this lock until they end, within a second.
         fcntl.flock(jobs, fcntl.LOCK_EX)
         fcntl.flock(jobs, fcntl.LOCK_SH)
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(paths.ROOT / "Snakefile"),
-            "--directory",
-            str(paths.ROOT),
-        ]
-        command += ["--config", f"profile={profile}", *([f"own={json.dumps(own)}"] if own else [])]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
+        command += ["--directory", str(paths.ROOT), "--config", f"profile={profile}"]
+        command += [f"own={json.dumps(user_data)}"] if user_data else []
         command += ["--workflow-profile", executor] if executor else processes.local_limits(cores)
-        environment = os.environ | processes.told_of(os.getpid())
-        run = {
-            "env": environment,
+        options = {
+            "env": os.environ | processes.told_of(os.getpid()),
             "cwd": paths.ROOT,
             "pass_fds": [jobs.fileno()],
             "preexec_fn": processes.die_with_parent,
         }
         if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
-            subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **run)
+            subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
         command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *targets]
         with (
-            subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **run) as process,
+            subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process,
             open(paths.BUILD_LOG, "w") as log,
         ):
-            said = progress.follow(process.stderr, log)
+            error_printed = progress.follow(process.stderr, log)
         if process.returncode != 0:
-            what = "" if said else f" ({_cause(paths.BUILD_LOG.read_text())})"
+            cause = "" if error_printed else f" ({_cause(paths.BUILD_LOG.read_text())})"
             raise DataError(
-                f"the build stopped{what}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
+                f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
             )
 
 
 def _cause(log: str) -> str:
-    """The line of Snakemake's log that says why it stopped."""
+    """The line of Snakemake's log that gives the error."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return next((line for line in lines if "Error" in line or "Exception" in line), lines[-1] if lines else "no output")
 
 
-@app.command()
+@app.command("claims")
 def claims(
     profile: Profile = "demo",
     page: Annotated[Path | None, typer.Option(help="Write the claims page's table here.", hidden=True)] = None,
@@ -273,24 +276,24 @@ def claims(
         judged.to_csv(csv, index=False)
     if not quiet:
         columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
-        shown = ledger.for_reading(judged).reindex(columns=columns, fill_value="")
-        kinds = judged["verdict"].str.partition(":")[0].value_counts()
-        _print_table("Claims", shown.to_numpy().tolist(), columns)
-        counted = ", ".join(f"{kind} {n}" for kind, n in kinds.items())
-        console.print(f"{counted} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True)
+        cells = ledger.for_reading(judged).reindex(columns=columns, fill_value="")
+        verdicts = judged["verdict"].str.partition(":")[0].value_counts()
+        _print_table("Claims", cells.to_numpy().tolist(), columns)
+        counts = ", ".join(f"{verdict} {n}" for verdict, n in verdicts.items())
+        console.print(f"{counts} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True)
 
 
-@app.command(hidden=True)
+@app.command("site", hidden=True)
 def site(profile: Profile = "demo", own: str = "{}") -> None:
     """Publish the pages of finished runs and build the site (called by the Snakefile)."""
     from epigen_utils import book
 
-    given = json.loads(own)
+    user_data = json.loads(own)
     processes.stay_with_build()
-    planned = runs.plan(profile, given or None)
-    lost = runs.missing_tools(planned)
-    planned = runs.without_missing_tools(planned)
-    book.build(planned, runs.own_name(given.get("sheet") or given["dataset"]) if given else "", lost)
+    planned = runs.plan(profile, user_data or None)
+    missing = runs.missing_tools(planned)
+    user_run = runs.own_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
+    book.build(runs.without_missing_tools(planned), user_run, missing)
 
 
 @data.command("list")
@@ -299,10 +302,10 @@ def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(re
     chosen = [entry for entry in registry.registry().values() if kind in ("", entry.kind)]
     if not chosen:
         raise DataError(f"--kind {kind}: no such kind; {closest(kind, registry.KINDS)}")
-    rows = [
-        [e.name, e.kind, e.nature, e.species, ", ".join(sorted({f.source for f in e.files.values()})), e.title]
-        for e in chosen
-    ]
+    rows = []
+    for entry in chosen:
+        sources = ", ".join(sorted({file.source for file in entry.files.values()}))
+        rows.append([entry.name, entry.kind, entry.nature, entry.species, sources, entry.title])
     _print_table("Data sets", rows, ["name", "kind", "nature", "species", "source", "title"])
 
 
@@ -330,7 +333,7 @@ def _print_table(title: str, rows: list[list[str]], columns: list[str]) -> None:
 
 
 def main() -> None:
-    """Run a command; what a user can mend is said in one line, with exit code 1."""
+    """Run a command; a `DataError` is printed as one line, with exit code 1."""
     try:
         app()
     except DataError as error:

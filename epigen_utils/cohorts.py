@@ -1,4 +1,4 @@
-"""Labelled cells of donors, encoded: from a data set, or from cells that were tokenised before."""
+"""Encoded cells with labels and donors, from a data set or from tokenised cells."""
 
 import json
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import datasets as arrow
 import numpy as np
 import pandas as pd
 
-from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised, vocabularies
+from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils.vocabularies import Vocabulary, of_medians
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Cohort:
     Attributes
     ----------
     adata
-        The cells under human Ensembl ids; of tokenised cells the sample table alone.
+        The cells under human Ensembl ids; for tokenised cells, the sample table alone.
     labels, donors
-        Words, a cell each.
+        Label and donor of each cell, strings.
+    counts
+        Whether ``adata`` has counts; tokenised cells have none.
     label
         Column of the labels.
-    counts
-        Whether ``adata`` has counts, which tokenised cells have lost.
     """
 
     adata: anndata.AnnData
@@ -40,7 +40,7 @@ class Cohort:
     label: str
 
     def levels(self, first: str = "") -> list[str]:
-        """Classes, one of them first."""
+        """Sorted classes, with ``first`` in front."""
         return sorted(set(self.labels), key=lambda name: (name != first, name))
 
 
@@ -62,34 +62,35 @@ def load(
     Parameters
     ----------
     dataset
-        As `datasets.load` takes it, for example the h5ad of Chaffin et al. 2022 with its columns; or a folder of tokenised cells, such
-        as Geneformer's ``human_dcm_hcm_nf.dataset``.
+        Argument of `datasets.load`, for example the h5ad of Chaffin et al. 2022; or a folder of tokenised cells, for
+        example Geneformer's ``human_dcm_hcm_nf.dataset``.
     vocabulary
-        That of the model; none to take the medians of these cells, which know no labels. Tokenised cells need one, and those that say
-        of themselves which they are of must be of it.
+        Vocabulary of the model; None: built from the medians of these cells, which are independent of the labels.
+        Required for tokenised cells, which must have been encoded with it (`tokenised.load`).
     label, donor
-        Columns; by default the registry's.
+        Columns of the sample table; by default the registry's.
     keep
-        Cells to keep, ``column=value,value``: paper B keeps ``cell_type=Cardiomyocyte1,Cardiomyocyte2,Cardiomyocyte3``.
+        Cells to keep, ``column=value,value``; paper B:
+        ``cell_type=Cardiomyocyte1,Cardiomyocyte2,Cardiomyocyte3``.
     max_cells
-        A random part of them at most; 0 for all.
+        Largest number of cells, drawn at random; 0 for all.
     per_donor
-        As of `evaluation.check_donors`.
+        Whether labels belong to donors rather than to cells (`evaluation.check_donors`).
 
     Raises
     ------
     DataError
-        As `datasets.load`, `genes.humanised`, `encoding.RankValueEncoder.encode` and `evaluation.check_donors`; and if a column is
-        missing, no cell is kept, or the tokens are of another vocabulary.
+        If the cells cannot be loaded, mapped to human genes (`genes.humanised`) or encoded, a column is missing, no
+        cell is kept, the tokens are of another vocabulary, or `evaluation.check_donors` fails.
     """
     folder = Path(dataset)
     if tokenised.there(folder):
         adata, encoded = tokenised.load(folder, vocabulary, max_length=max_length)
     else:
-        given = {"donor": donor, "species": species, "task": "counts"}
-        adata, encoded = genes.named(genes.humanised(datasets.load(dataset, group=label, **given))), None
-    about = adata.uns["epigen"]
-    columns = {"label": label or about.get("group"), "donor": donor or about.get("donor")}
+        adata = datasets.load(dataset, group=label, donor=donor, species=species, task="counts")
+        adata, encoded = genes.named(genes.humanised(adata)), None
+    metadata = adata.uns["epigen"]
+    columns = {"label": label or metadata.get("group"), "donor": donor or metadata.get("donor")}
     for role, column in columns.items():
         schema.column(adata, column, role=role, where=dataset)
     rows = _kept(dataset, adata.obs, keep)
@@ -99,9 +100,9 @@ def load(
     adata = adata[rows].copy()
     if encoded is None:
         if vocabulary is None:
-            vocabulary = vocabularies.of_medians(curation.exact_medians([adata]), name=dataset)
-        shown = np.asarray((adata.layers["counts"] > 0).sum(axis=1)).ravel() > 0
-        adata = adata[shown].copy()
+            vocabulary = of_medians(curation.exact_medians([adata]), name=dataset)
+        has_counts = np.asarray((adata.layers["counts"] > 0).sum(axis=1)).ravel() > 0
+        adata = adata[has_counts].copy()
         encoded, counts = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata), True
     else:
         encoded, counts = encoded.select(rows), False
@@ -118,45 +119,45 @@ def _kept(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
         raise DataError(f"{where}: no column {column!r} to keep cells by; there are {', '.join(map(str, table))}")
     rows = np.flatnonzero(table[column].astype(str).isin(values.split(",")))
     if not len(rows):
-        known = ", ".join(table[column].astype(str).unique()[:10])
-        raise DataError(f"{where}: no cell has {keep!r}; {column} is one of {known}")
+        levels = ", ".join(table[column].astype(str).unique()[:10])
+        raise DataError(f"{where}: no cell has {keep!r}; {column} is one of {levels}")
     return rows
 
 
 def split(donors: np.ndarray, test: list[str]) -> np.ndarray:
-    """True for cells of the test donors.
+    """Mask that is true for cells of the test donors.
 
     Raises
     ------
     DataError
-        If one of them is not there.
+        If a test donor is not among the donors.
     """
-    if lost := [donor for donor in map(str, test) if donor not in set(donors)]:
-        raise DataError(f"test donor {lost[0]!r}: not among the donors, '{donors[0]}' for one; mend the list")
+    if missing := [donor for donor in map(str, test) if donor not in set(donors)]:
+        raise DataError(f"test donor {missing[0]!r}: not among the donors, '{donors[0]}' for one; mend the list")
     return np.isin(donors, list(map(str, test)))
 
 
 def save(adata: anndata.AnnData, path: Path) -> None:
-    """Write an h5ad, beside and then renamed; of ``uns`` what a file can hold."""
-    kept = adata.copy()
-    kept.uns = {}
+    """Write an h5ad beside and rename it; ``uns`` is dropped, since h5ad cannot store all of its values."""
+    stripped = adata.copy()
+    stripped.uns = {}
     part = path.with_name(f".{path.name}.part")
-    kept.write_h5ad(part)
+    stripped.write_h5ad(part)
     part.rename(path)
 
 
 def note(folder: Path, **facts: object) -> None:
-    """Keep beside a model what those who use it must know, as ``cohort.json``: the donors that it has not seen, its classes."""
+    """Write facts about a classifier's cohort (held-out donors, classes) beside the model, as ``cohort.json``."""
     write_atomically(folder / "cohort.json", json.dumps(facts, indent=1))
 
 
 def noted(folder: Path) -> dict:
-    """Read what `note` wrote.
+    """Read the facts that `note` wrote.
 
     Raises
     ------
     DataError
-        If it is not there.
+        If ``cohort.json`` is missing.
     """
     try:
         return json.loads((folder / "cohort.json").read_text())

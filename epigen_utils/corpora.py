@@ -1,4 +1,4 @@
-"""A corpus: cells of some donors to learn from, cells of others to be asked about, encoded with one vocabulary."""
+"""A corpus for pretraining: encoded cells of training donors and of held-out donors, with one vocabulary."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import anndata
 import datasets as arrow
 import numpy as np
 
-from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised, vocabularies
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised
+from epigen_utils.vocabularies import Vocabulary, of_medians
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Corpus:
     adata
         All cells, under human Ensembl ids.
     train, valid
-        Encoded cells: of the donors to learn from, and of the held-out ones.
+        Encoded cells of the training donors, and of the held-out donors.
     donors
-        Who each cell of ``valid`` is from.
+        Donor of each cell of ``valid``.
     held_out
-        Which cells of ``adata`` are in ``valid``.
+        True for cells of ``adata`` that are in ``valid``.
     """
 
     adata: anndata.AnnData
@@ -50,16 +50,18 @@ def load(
     Parameters
     ----------
     dataset, species, donor
-        As `datasets.load` takes them, or a folder of tokenised cells (`tokenised.load`). Without a donor each cell is its own.
+        Arguments of `datasets.load`; or ``dataset`` is a folder of tokenised cells (`tokenised.load`). Without a donor
+        column, each cell counts as a donor.
     held_out
-        Share of the cells; 0 to hold none out.
+        Share of the cells to hold out; 0 for none.
     vocabulary
-        By default of the medians of the training cells alone; tokenised cells need theirs.
+        By default built from the medians of the training cells alone; required for tokenised cells.
 
     Raises
     ------
     DataError
-        As `datasets.load`, `genes.humanised`, `evaluation.hold_out` and `encoding.RankValueEncoder.encode`.
+        If the cells cannot be loaded, mapped to human genes (`genes.humanised`), split by donor (`evaluation.hold_out`)
+        or encoded.
     """
     encoded = None
     if tokenised.there(dataset):
@@ -67,12 +69,14 @@ def load(
         adata.uns["epigen"] |= {"donor": donor} if donor else {}
     else:
         adata = genes.named(genes.humanised(datasets.load(dataset, donor=donor, species=species, task="counts")))
-    by = adata.uns["epigen"].get("donor")
-    units = schema.column(adata, by, role="donor", where=dataset).to_numpy() if by else adata.obs_names.to_numpy()
-    out = evaluation.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(adata.n_obs, bool)
+    column = adata.uns["epigen"].get("donor")
+    units = adata.obs_names.to_numpy()
+    if column:
+        units = schema.column(adata, column, role="donor", where=dataset).to_numpy()
+    is_held_out = evaluation.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(adata.n_obs, bool)
     if vocabulary is None:
-        vocabulary = vocabularies.of_medians(curation.exact_medians([adata[~out].copy()]), name=dataset)
+        vocabulary = of_medians(curation.exact_medians([adata[~is_held_out].copy()]), name=dataset)
     encoder = encoding.RankValueEncoder.of(vocabulary, max_length=max_length)
     encoded = encoder.encode(adata) if encoded is None else encoded
-    train, valid = (encoded.select(np.flatnonzero(rows)) for rows in (~out, out))
-    return Corpus(adata, vocabulary, encoder, train, valid, units[out], out)
+    train, valid = (encoded.select(np.flatnonzero(rows)) for rows in (~is_held_out, is_held_out))
+    return Corpus(adata, vocabulary, encoder, train, valid, units[is_held_out], is_held_out)

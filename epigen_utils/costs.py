@@ -1,7 +1,7 @@
-"""What a model and its training cost: parameters by part, floating-point operations by token.
+"""Costs of a model and its training: parameters by part, floating-point operations by token.
 
-Paper B, section 2.3 (Eq. 3) and its claims of 1/25 of the compute and 1/20 of the data. A multiplication and an addition are two
-operations; softmax, norms and activations are left out, being less than a hundredth.
+Paper B, section 2.3 (Eq. 3) and its claims of 1/25 of the compute and 1/20 of the data. A multiplication and an
+addition are two operations; softmax, norms and activations, below 1% of the total, are omitted.
 """
 
 import pandas as pd
@@ -13,57 +13,68 @@ from epigen_utils.batching import MASKED
 
 
 def parts(config: PretrainedConfig) -> dict[str, int]:
-    """Parameters of a masked language model: ``genes`` (embedding, tied to the output), ``positions``, ``layers``, ``rest``."""
+    """Parameters of a masked language model by part.
+
+    Returns
+    -------
+    ``genes`` (embedding, tied to the output), ``positions``, ``layers``, ``rest``.
+    """
     with torch.device("meta"):
         model = models.HEADS["masked-lm"](config)
-    found = {"genes": 0, "positions": 0, "layers": 0, "rest": 0}
+    counts = {"genes": 0, "positions": 0, "layers": 0, "rest": 0}
     for name, weight in model.named_parameters():
-        kind = "rest"
-        for part, sign in (("genes", "word_embeddings"), ("positions", "position_embeddings"), ("layers", "encoder")):
-            kind = part if sign in name else kind
-        found[kind] += weight.numel()
-    return found
+        part = "rest"
+        for kind, module in (("genes", "word_embeddings"), ("positions", "position_embeddings"), ("layers", "encoder")):
+            part = kind if module in name else part
+        counts[part] += weight.numel()
+    return counts
 
 
 def equation_three(config: PretrainedConfig, *, ratio: int | None = None) -> int:
-    """What paper B's Eq. 3 counts: 2 V d + L (4 d^2 + 2 d d_ff).
+    """Parameters by paper B's Eq. 3: 2 V d + L (4 d^2 + 2 d d_ff).
 
     Parameters
     ----------
     ratio
-        Of the feed-forward width to the width; by default the configuration's. The paper says it is typically 4.
+        Ratio of d_ff to d, typically 4 according to the paper; by default the configuration's.
     """
-    d, wide = config.hidden_size, config.intermediate_size
-    wide = wide if ratio is None else ratio * d
-    return 2 * config.vocab_size * d + config.num_hidden_layers * (4 * d**2 + 2 * d * wide)
+    d = config.hidden_size
+    d_ff = config.intermediate_size if ratio is None else ratio * d
+    return 2 * config.vocab_size * d + config.num_hidden_layers * (4 * d**2 + 2 * d * d_ff)
 
 
 def table(configs: dict[str, PretrainedConfig]) -> pd.DataFrame:
-    """A row a model: ``model``, ``parameters``, its `parts`, ``share`` (of the first), ``in embedding`` (share, genes and positions), ``Eq. 3``."""
+    """Parameters of models.
+
+    Returns
+    -------
+    One row per model: ``model``, ``parameters``, ``share`` (relative to the first model), the counts of `parts`,
+    ``in embedding`` (share of genes and positions), ``Eq. 3``.
+    """
     rows = []
     for name, config in configs.items():
-        found = parts(config)
-        whole = sum(found.values())
-        row = {"model": name, "parameters": whole, **found}
-        row["in embedding"] = (found["genes"] + found["positions"]) / whole
+        counts = parts(config)
+        total = sum(counts.values())
+        row = {"model": name, "parameters": total, **counts}
+        row["in embedding"] = (counts["genes"] + counts["positions"]) / total
         rows.append(row | {"Eq. 3": equation_three(config)})
-    made = pd.DataFrame(rows)
-    made.insert(2, "share", made["parameters"] / made["parameters"].iloc[0])
-    return made
+    sizes = pd.DataFrame(rows)
+    sizes.insert(2, "share", sizes["parameters"] / sizes["parameters"].iloc[0])
+    return sizes
 
 
 def forward(config: PretrainedConfig, tokens: float, squares: float, *, asked: float = MASKED) -> float:
-    """Operations of a pass over cells that projects only the genes that are asked for to the vocabulary.
+    """Operations of a forward pass over cells that projects only masked genes to the vocabulary.
 
     Parameters
     ----------
     tokens, squares
-        Sums over the cells of their lengths, and of their squared lengths, which attention goes by.
+        Sums over the cells of their lengths and of their squared lengths (attention).
     asked
-        Share of the tokens.
+        Share of the tokens that are masked.
     """
-    d, wide, n = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    linear = tokens * n * (8 * d**2 + 4 * d * wide)
+    d, d_ff, n = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    linear = tokens * n * (8 * d**2 + 4 * d * d_ff)
     attention = squares * n * 4 * d
     return linear + attention + asked * tokens * (2 * d**2 + 2 * d * config.vocab_size)
 
@@ -71,40 +82,42 @@ def forward(config: PretrainedConfig, tokens: float, squares: float, *, asked: f
 def training(
     config: PretrainedConfig, tokens: float, squares: float, *, teacher: PretrainedConfig | None = None
 ) -> float:
-    """Operations of training on cells: a pass forward and twice that back, and the teacher's forward where there is one."""
-    found = 3 * forward(config, tokens, squares)
-    return found + (forward(teacher, tokens, squares) if teacher else 0)
+    """Operations of training on cells: forward pass, backward pass (twice that) and the teacher's forward pass."""
+    operations = 3 * forward(config, tokens, squares)
+    return operations + (forward(teacher, tokens, squares) if teacher else 0)
 
 
 def published(logs: pd.DataFrame, lengths: pd.Series, *, corpus: float, epochs: float = 3) -> pd.DataFrame:
-    """What paper B's students cost beside Geneformer's pretraining.
+    """Training costs of paper B's students relative to Geneformer's pretraining.
 
     Parameters
     ----------
     logs
         ``student``, ``cells`` (seen so far), ``hours``.
     lengths
-        ``mean`` and ``standard deviation`` of the tokens of a cell.
+        ``mean`` and ``standard deviation`` of the tokens per cell.
     corpus, epochs
-        Cells of the teacher's corpus, and how often it saw each.
+        Cells of the teacher's corpus, and passes over it.
 
     Returns
     -------
-    A row a model: ``model``, ``cells`` seen, ``corpora`` (cells over the corpus), ``data`` and ``compute`` (how many times less than the
-    teacher's), ``operations``, ``hours``.
+    One row per model: ``model``, ``cells`` seen, ``corpora`` (cells relative to the corpus), ``operations``, ``hours``,
+    ``data`` and ``compute`` (the teacher's relative to the model's).
     """
     squares = lengths["mean"] ** 2 + lengths["standard deviation"] ** 2
-    full = models.preset("geneformer-10m")
-    seen = {"geneformer-10m": (epochs * corpus, None)}
+    teacher_config = models.preset("geneformer-10m")
     last = logs.groupby("student", sort=False).last()
-    seen |= {name: (row["cells"], full) for name, row in last.iterrows()}
+    trained = {"geneformer-10m": (epochs * corpus, None)}
+    trained |= {name: (row["cells"], teacher_config) for name, row in last.iterrows()}
     rows = []
-    for name, (cells, teacher) in seen.items():
+    for name, (cells, teacher) in trained.items():
         config = models.preset(name)
-        spent = training(config, cells * lengths["mean"], cells * squares, teacher=teacher)
+        operations = training(config, cells * lengths["mean"], cells * squares, teacher=teacher)
         hours = last["hours"].get(name)
-        rows.append({"model": name, "cells": cells, "corpora": cells / corpus, "operations": spent, "hours": hours})
-    made = pd.DataFrame(rows)
-    made["data"] = made["cells"].iloc[0] / made["cells"]
-    made["compute"] = made["operations"].iloc[0] / made["operations"]
-    return made
+        rows.append(
+            {"model": name, "cells": cells, "corpora": cells / corpus, "operations": operations, "hours": hours}
+        )
+    comparison = pd.DataFrame(rows)
+    comparison["data"] = comparison["cells"].iloc[0] / comparison["cells"]
+    comparison["compute"] = comparison["operations"].iloc[0] / comparison["operations"]
+    return comparison

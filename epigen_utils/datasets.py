@@ -1,7 +1,7 @@
-"""A name or a path becomes an AnnData that keeps the contract of `epigen_utils.schema`.
+"""Load a data set by name or path into an AnnData that satisfies the contract of `epigen_utils.schema`.
 
-``load("airway")`` takes a data set of the registry; ``load("my.h5ad", group="condition")`` or
-``load("counts.csv", metadata="samples.csv", group="condition")`` takes one of the user's own.
+``load("airway")`` loads a data set of the registry; ``load("my.h5ad", group="condition")`` or
+``load("counts.csv", metadata="samples.csv", group="condition")`` loads a user's own file.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from epigen_utils import readers, registry, schema
 from epigen_utils.errors import DataError, closest
 from epigen_utils.files import sha256
 
-#: Above this many values a matrix is kept sparse.
+#: A dense matrix with more values than this is stored sparse.
 SPARSE_ABOVE = 20_000_000
 
 
@@ -37,39 +37,41 @@ def load(
     Parameters
     ----------
     name_or_path
-        A name of ``data/registry.yml``, or the path of an h5ad, CSV or TSV file (ids in the first column), gzipped or not.
+        A name of ``data/registry.yml``, or the path of an h5ad, CSV or TSV file (ids in the first column), gzipped or
+        not.
     metadata
-        For CSV and TSV: a table with a row a sample, sample ids in the first column.
+        Sample table of a CSV or TSV file: one row per sample, sample ids in the first column.
     group, reference, donor, batch
-        Column of the groups, the level that others are compared with, columns of the donors and of the experiments; the registry's by
-        default.
+        Column of the groups, reference level of the comparisons, columns of the donors and of the experiments; the
+        registry's by default.
     species
-        Of a data set of one's own, as the registry writes it (``mus_musculus``); needed only for orthologs.
+        Species of a user's file, as the registry writes it (``mus_musculus``); needed only for orthologs.
     genes_in
-        ``rows`` or ``columns`` of a file of one's own; empty to find out (`readers.read_table`).
+        ``rows`` or ``columns`` of a user's file; inferred if empty (`readers.read_table`).
     task
-        What the data must be fit for (`schema.TASKS`); by default ``groups`` where a group is known, else ``counts``.
+        Requirements to check (`schema.TASKS`); by default ``intensity`` for arrays, ``groups`` if a group column is
+        named, else ``counts``.
 
     Returns
     -------
-    AnnData, samples x genes; ``uns["epigen"]`` says what it is and the SHA-256 of what it was read from.
+    AnnData, samples x genes; ``uns["epigen"]`` describes the data and gives the SHA-256 of each file read.
 
     Raises
     ------
     DataError
-        One line with the file, the place and the mend.
+        In one line: the file, the place in it and the repair.
     """
     name = str(name_or_path)
     path = Path(name)
-    own = name not in registry.registry() and (path.suffix != "" or path.exists())
-    if own:
+    is_user_file = name not in registry.registry() and (path.suffix != "" or path.exists())
+    if is_user_file:
         adata, about = _load_own(path, Path(metadata) if metadata else None, genes_in)
     elif metadata:
         raise DataError(f"{name}: a data set of the registry has its own sample table; leave metadata out")
     else:
         adata, about = _load_registered(name)
-    given = {"group": group, "reference": reference, "donor": donor, "batch": batch, "species": species}
-    about |= {key: value for key, value in given.items() if value}
+    overrides = {"group": group, "reference": reference, "donor": donor, "batch": batch, "species": species}
+    about |= {key: value for key, value in overrides.items() if value}
     adata.uns["epigen"] = about
     if task and task not in schema.TASKS:
         raise DataError(f"task {task!r}: {closest(task, schema.TASKS)}")
@@ -80,10 +82,10 @@ def load(
         raise DataError(f"{name}: {problems[0]}{more}")
     if group := about.get("group"):
         levels = adata.obs[group].astype(str)
-        first = [about["reference"]] if about.get("reference") else []
-        adata.obs[group] = pd.Categorical(levels, [*first, *(x for x in dict.fromkeys(levels) if x not in first)])
+        reference_first = [about["reference"]] if about.get("reference") else []
+        adata.obs[group] = pd.Categorical(levels, list(dict.fromkeys([*reference_first, *levels])))
     if (donor := about.get("donor")) in adata.obs:
-        # A donor's number is a name.
+        # Numbers of donors are names, not quantities.
         adata.obs[donor] = pd.Categorical(adata.obs[donor].astype(object).map(str, na_action="ignore"))
     return adata
 
@@ -92,26 +94,32 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
     entry = registry.entry(name)
     if entry.kind not in ("bulk", "cells"):
         raise DataError(f"{name}: is {entry.kind}, not an expression matrix; take its files with registry.fetch")
-    simulated = [spec for spec in entry.files.values() if spec.source == "simulated"]
+    simulated = next((spec for spec in entry.files.values() if spec.source == "simulated"), None)
     if simulated:
+        # Imported here, so that only runs on simulated data depend on this module (`notebooks.modules`).
         from epigen_utils import simulate
 
-        adata = getattr(simulate, simulated[0].simulated)(**simulated[0].args)
+        arguments = dict(simulated.args)
+        if "base" in arguments:
+            arguments["base"] = load(arguments["base"])
+        adata = getattr(simulate, simulated.simulated)(**arguments)
         hashes = {"simulated": _sha256_of(adata.layers["counts"])}
     else:
-        found = registry.fetch(name)
-        adata = _finish(readers.READERS[entry.read](found, **entry.options), entry.measure, name)
-        hashes = {role: sha256(path) for role, path in found.items()}
-    keep = {"group": entry.group, "reference": entry.reference, "donor": entry.donor, "batch": entry.batch}
+        inputs = registry.fetch(name)
+        adata = _finish(readers.READERS[entry.read](inputs, **entry.options), entry.measure, name)
+        hashes = {role: sha256(path) for role, path in inputs.items()}
+    design = {"group": entry.group, "reference": entry.reference, "donor": entry.donor, "batch": entry.batch}
     about = {
         "name": name,
         "title": entry.title,
         "nature": entry.nature,
         "species": entry.species,
         "measure": entry.measure,
+        "licence": entry.licence,
+        "citation": entry.citation,
+        "sha256": hashes,
     }
-    about |= {"licence": entry.licence, "citation": entry.citation, "sha256": hashes}
-    return adata, about | {key: value for key, value in keep.items() if value}
+    return adata, about | {key: value for key, value in design.items() if value}
 
 
 def _sha256_of(values: np.ndarray | sparse.csr_matrix) -> str:
@@ -124,29 +132,29 @@ def _sha256_of(values: np.ndarray | sparse.csr_matrix) -> str:
 def _load_own(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata.AnnData, dict]:
     if genes_in not in ("", "rows", "columns"):
         raise DataError(f"genes_in {genes_in!r}: write rows or columns, or leave it empty")
-    for wanted in filter(None, (path, metadata)):
-        if wanted.is_dir():
-            raise DataError(f"{wanted}: is a directory; give a file")
-        if not wanted.is_file():
-            raise DataError(f"{wanted}: no such file; check the path")
+    for file in filter(None, (path, metadata)):
+        if file.is_dir():
+            raise DataError(f"{file}: is a directory; give a file")
+        if not file.is_file():
+            raise DataError(f"{file}: no such file; check the path")
     suffix = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
     if suffix == ".h5ad":
         if metadata:
             raise DataError(f"{metadata}: an h5ad has its own sample table (obs); leave metadata out")
         adata = readers.read_h5ad({"counts": path}, genes_in=genes_in)
     elif suffix.removesuffix(".gz") in (".csv", ".tsv", ".txt"):
-        found = {"counts": path} | ({"samples": metadata} if metadata else {})
-        adata = readers.read_table(found, genes_in=genes_in)
+        inputs = {"counts": path} | ({"samples": metadata} if metadata else {})
+        adata = readers.read_table(inputs, genes_in=genes_in)
     else:
         raise DataError(f"{path}: {suffix or 'no'} suffix; give .h5ad, .csv or .tsv (also .gz)")
     about = readers.about_own(path)
     about["genes_in"] = adata.uns.pop("genes_in", "columns, as an h5ad has them")
-    about["sha256"] = {part.name: sha256(part) for part in filter(None, (path, metadata))}
+    about["sha256"] = {file.name: sha256(file) for file in filter(None, (path, metadata))}
     return _finish(adata, "counts", str(path)), about
 
 
 def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData:
-    """Put the values where the contract wants them; integers become integers, large matrices sparse."""
+    """Move the values to the layer of the contract; integer-valued floats become integers, large matrices sparse."""
     if measure not in adata.layers:
         adata.layers[measure] = _raw_values(adata, measure, where)
     values = adata.layers[measure]
@@ -158,16 +166,16 @@ def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData
     adata.layers[measure] = values
     adata.X = None
     if "symbol" not in adata.var:
-        named = next((column for column in ("gene_symbol", "gene_name", "gene_symbols") if column in adata.var), None)
-        adata.var["symbol"] = adata.var[named].astype(str) if named else adata.var_names.astype(str)
+        column = next((column for column in ("gene_symbol", "gene_name", "gene_symbols") if column in adata.var), None)
+        adata.var["symbol"] = adata.var[column].astype(str) if column else adata.var_names.astype(str)
     if "ensembl_id" not in adata.var and readers.mostly_ensembl(adata.var_names):
-        known = adata.var_names.str.match(readers.ENSEMBL)
-        adata.var["ensembl_id"] = readers.without_version(adata.var_names).where(known, "")
+        is_ensembl = adata.var_names.str.match(readers.ENSEMBL)
+        adata.var["ensembl_id"] = readers.without_version(adata.var_names).where(is_ensembl, "")
     return adata
 
 
 def _raw_values(adata: anndata.AnnData, measure: str, where: str):
-    """X if it may be raw, else raw.X if it has the same genes; the schema has the last word."""
+    """X if it may hold raw values, else raw.X if it has the same shape; `schema.check` validates the choice."""
     raw = adata.raw
     if adata.X is not None and (measure != "counts" or _are_integers(adata.X) or raw is None):
         return adata.X
@@ -186,7 +194,7 @@ def _are_integers(values) -> bool:
 
 
 def _share_of_integers(values) -> float:
-    """Of the non-zero values as they stand in the file, before any rounding."""
+    """Share of integers among the non-zero values of the file, before any rounding."""
     data = values.data if sparse.issparse(values) else np.asarray(values)
     if not np.issubdtype(data.dtype, np.number) or not (data != 0).any():
         return 0.0

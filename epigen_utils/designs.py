@@ -1,4 +1,4 @@
-"""Designs and contrasts: a formula over the sample table, what is compared in it, and what it cannot be."""
+"""Designs and contrasts: formulas over the sample table, the comparisons within them, and their validity."""
 
 import anndata
 import numpy as np
@@ -12,12 +12,12 @@ from epigen_utils.errors import DataError
 
 
 def parse_contrast(text: str) -> tuple[str, str, str]:
-    """Read ``variable,target,reference``, as a command line gives it.
+    """Parse ``variable,target,reference``.
 
     Raises
     ------
     DataError
-        If there are not three parts.
+        If the text has not three non-empty parts.
     """
     parts = tuple(part.strip() for part in text.split(","))
     if len(parts) != 3 or not all(parts):
@@ -26,14 +26,15 @@ def parse_contrast(text: str) -> tuple[str, str, str]:
 
 
 def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = "") -> tuple[str, dict[str, tuple]]:
-    """The design and the contrasts of a data set: the caller's, else those of ``data/contrasts.csv``, else the plain ones.
+    """Design and contrasts of a data set: the caller's, else those of ``data/contrasts.csv``, else the defaults.
+
+    ``data/contrasts.csv`` applies to a registered data set with the group and reference of its registry entry. By
+    default every level of the group is compared with the first, within donors if a donor has samples of several levels.
 
     Parameters
     ----------
     design, contrast
-        A formula, and a contrast as text; empty to look them up. The table holds for a registered data set with the
-        registry's own group and reference. Without a row in it every level of the group is compared with the first, within
-        donors where a donor has samples of more than one level.
+        A formula, and a contrast as text (`parse_contrast`); empty to look them up.
 
     Returns
     -------
@@ -56,8 +57,8 @@ def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = ""
     rows = table[table["id"].str.startswith(about["name"] + ":")]
     if len(rows) and _as_registered(about):
         blocking = [_term(name) for name in rows["blocking"].iloc[0].split(";") if name]
-        found = {row.id.partition(":")[2]: (row.variable, row.target, row.reference) for row in rows.itertuples()}
-        return design or "~" + " + ".join([*blocking, _term(rows["variable"].iloc[0])]), found
+        contrasts = {row.id.partition(":")[2]: (row.variable, row.target, row.reference) for row in rows.itertuples()}
+        return design or "~" + " + ".join([*blocking, _term(rows["variable"].iloc[0])]), contrasts
     reference, *others = adata.obs[group].cat.categories
     blocking = [_term(about["donor"])] if about.get("donor") and not donors_are_nested(adata) else []
     return design or "~" + " + ".join([*blocking, _term(group)]), {
@@ -71,12 +72,12 @@ def _as_registered(about: dict) -> bool:
 
 
 def _term(column: str) -> str:
-    """A column's name as a formula takes it."""
+    """A column's name, quoted where a formula requires it."""
     return column if column.isidentifier() else f"`{column}`"
 
 
 def donors_are_nested(adata: anndata.AnnData) -> bool:
-    """Whether no donor has samples of two groups, so that donors can be no blocks; False where no donor is named."""
+    """Whether every donor has samples of one group only, so that donors cannot be blocks; False without donors."""
     about = adata.uns["epigen"]
     if not about.get("donor"):
         return False
@@ -84,10 +85,10 @@ def donors_are_nested(adata: anndata.AnnData) -> bool:
 
 
 def covariates(obs: pd.DataFrame) -> pd.DataFrame:
-    """The sample table as a formula reads it: factors, and numbers where levels would leave too few samples to a level.
+    """The sample table with each column made numeric or a factor, as the formulas need it.
 
-    Numbers with a fraction stay numbers. Whole numbers and text are factors, unless they are numbers with more different
-    values than half of the samples: an age, or RIN. A categorical column, such as the group and the donor, stays one.
+    Floats stay numeric, and categorical columns (group, donor) stay factors. Integers and text become factors, unless
+    they are numbers with more distinct values than half of the samples, such as an age or RIN.
     """
     obs = obs.copy()
     for column in obs:
@@ -98,18 +99,18 @@ def covariates(obs: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_float_dtype(values):
             continue
         numbers = pd.to_numeric(values.astype(object), errors="coerce").astype(float)
-        many = values.nunique() > len(obs) / 2 and (numbers.notna() == values.notna()).all()
-        obs[column] = numbers if many else values.astype(object).map(str, na_action="ignore")
+        is_numeric = values.nunique() > len(obs) / 2 and (numbers.notna() == values.notna()).all()
+        obs[column] = numbers if is_numeric else values.astype(object).map(str, na_action="ignore")
     return obs
 
 
 def matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
-    """The model matrix of a formula over ``obs``, samples x coefficients; columns are read as by `covariates`.
+    """The model matrix of a formula over the `covariates` of ``obs``, samples x coefficients.
 
     Raises
     ------
     DataError
-        If the formula cannot be read or names a column that is not there.
+        If the formula cannot be parsed or names a missing column.
     """
     try:
         return pd.DataFrame(model_matrix(design, covariates(adata.obs)))
@@ -119,22 +120,22 @@ def matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
 
 
 def check(adata: anndata.AnnData, design: str) -> None:
-    """Say in one line what a design cannot be.
+    """Refuse a design that cannot be fitted.
 
     Raises
     ------
     DataError
-        Naming the term or sample: not there, empty, confounded with another, or too many coefficients for the samples.
+        Naming the term or sample: missing, empty, confounded with another, or more coefficients than samples allow.
     """
-    found = matrix(adata, design)
-    if len(found) < adata.n_obs:
-        lost = adata.obs_names.difference(found.index, sort=False)[0]
-        raise DataError(f"design {design!r}: sample {lost!r} lacks a value; fill it in, or drop the sample")
-    if not is_full_rank(found):
-        raise DataError(f"design {design!r}: {_dependent(found)} cannot be told apart in these samples; drop a term")
-    if len(found) <= found.shape[1]:
+    model = matrix(adata, design)
+    if len(model) < adata.n_obs:
+        sample = adata.obs_names.difference(model.index, sort=False)[0]
+        raise DataError(f"design {design!r}: sample {sample!r} lacks a value; fill it in, or drop the sample")
+    if not is_full_rank(model):
+        raise DataError(f"design {design!r}: {_dependent(model)} cannot be told apart in these samples; drop a term")
+    if len(model) <= model.shape[1]:
         raise DataError(
-            f"design {design!r}: {found.shape[1]} coefficients for {len(found)} samples leave nothing to estimate "
+            f"design {design!r}: {model.shape[1]} coefficients for {len(model)} samples leave nothing to estimate "
             "dispersion from; add replicates"
         )
 
@@ -152,12 +153,12 @@ def _dependent(model: pd.DataFrame) -> str:
 
 
 def check_contrast(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> None:
-    """Say in one line what a contrast cannot be.
+    """Refuse a contrast that cannot be tested.
 
     Raises
     ------
     DataError
-        If a column or level is not there, a level has one sample, or a level is compared with itself.
+        If a column or level is missing, a level has one sample, or a level is compared with itself.
     """
     variable, target, reference = contrast
     if variable not in adata.obs:
@@ -166,8 +167,8 @@ def check_contrast(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> No
     targets = levels(adata, variable, target)
     for level in (*targets, reference):
         if level not in sizes:
-            known = ", ".join(sorted(sizes.index))
-            raise DataError(f"contrast: {variable!r} has no level {level!r} (levels: {known})")
+            names = ", ".join(sorted(sizes.index))
+            raise DataError(f"contrast: {variable!r} has no level {level!r} (levels: {names})")
         if sizes[level] < 2:
             raise DataError(f"contrast: {level!r} of {variable!r} has one sample; a comparison needs replicates")
     if reference in targets:
@@ -175,19 +176,19 @@ def check_contrast(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> No
 
 
 def levels(adata: anndata.AnnData, variable: str, target: str) -> list[str]:
-    """The level, or the levels that a target such as ``a+b`` pools."""
-    there = set(adata.obs[variable].astype(str))
+    """Levels that a target names: itself, or those that a target such as ``a+b`` pools."""
+    present = set(adata.obs[variable].astype(str))
     parts = [part.strip() for part in target.split("+")]
-    return parts if target not in there and len(parts) > 1 else [target]
+    return parts if target not in present and len(parts) > 1 else [target]
 
 
 def vector(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray:
-    """Weights of the design's coefficients in a contrast; pooled levels count the same each.
+    """Weights of the design's coefficients in a contrast; pooled levels have equal weight.
 
     Raises
     ------
     DataError
-        If the contrast is over a column that is not in the design, or over one that is no factor there.
+        If the contrast's column is not in the design, or is numeric there.
     """
     variable, target, reference = contrast
     table = covariates(adata.obs)
@@ -203,11 +204,11 @@ def vector(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) 
 
 
 def blocks(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray | None:
-    """Samples that a shuffle may exchange labels among: of one donor, or of one level of what the design blocks on.
+    """Blocks within which labels may be permuted: donors, or levels of the terms that the design blocks on.
 
     Returns
     -------
-    A word a sample, or None where any two may be exchanged.
+    Name of each sample's block, or None if all labels are exchangeable.
     """
     donor = adata.uns["epigen"].get("donor")
     terms = {term.strip(" `") for term in design.lstrip("~ ").replace("*", "+").split("+")}

@@ -1,7 +1,6 @@
-"""One door to differential expression: a design, its contrasts, DESeq2's columns.
+"""Differential expression by a design and its contrasts, in DESeq2's columns.
 
-The engine is PyDESeq2 (Muzellec et al. 2023); what it does differently from R is measured in
-tests/test_differential.py against values of R DESeq2 1.38.3.
+The engine is PyDESeq2 (Muzellec et al. 2023); tests/test_differential.py measures how it differs from R DESeq2 1.38.3.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ ENGINES = ("pydeseq2",)
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A design fitted to a data set: size factors, dispersions and coefficients, from which contrasts are tested."""
+    """A design fitted to a data set: the size factors, dispersions and coefficients that contrasts are tested with."""
 
     adata: anndata.AnnData
     design: str
@@ -41,9 +40,9 @@ class Fit:
         cooks_filter: bool = True,
         shrink: bool = False,
     ) -> pd.DataFrame:
-        """Test one contrast; parameters, columns and errors as of `deseq`."""
+        """Test one contrast; `deseq` documents parameters, columns and errors."""
         designs.check_contrast(self.adata, contrast)
-        stats = DeseqStats(
+        test = DeseqStats(
             self.dds,
             contrast=designs.vector(self.adata, self.design, contrast),
             alpha=alpha,
@@ -53,10 +52,10 @@ class Fit:
             quiet=True,
         )
         with expression.quiet_pydeseq2():
-            stats.summary()
+            test.summary()
             if shrink:
-                stats.lfc_shrink(coeff=self._coefficient(stats, contrast), adapt=True)
-        return stats.results_df[COLUMNS].reindex(self.adata.var_names)
+                test.lfc_shrink(coeff=self._coefficient(test, contrast), adapt=True)
+        return test.results_df[COLUMNS].reindex(self.adata.var_names)
 
     @property
     def dispersions(self) -> pd.DataFrame:
@@ -64,32 +63,32 @@ class Fit:
 
         Returns
         -------
-        A row a gene: ``baseMean`` (counts), ``genewise`` (by the gene's own counts), ``trend``, ``final`` (the one that is
-        tested with), ``outlier`` (kept at its own estimate, being far above the trend).
+        A row a gene: ``baseMean`` (counts), ``genewise`` (from the gene's own counts), ``trend``, ``final`` (used
+        in the tests), ``outlier`` (so far above the trend that the final estimate is the gene-wise one).
         """
         names = {"_normed_means": "baseMean", "genewise_dispersions": "genewise", "fitted_dispersions": "trend"}
         names |= {"dispersions": "final", "_outlier_genes": "outlier"}
-        found = self.dds.var.loc[self.dds.var["non_zero"], list(names)].rename(columns=names)
-        return found.astype({"outlier": bool})
+        table = self.dds.var.loc[self.dds.var["non_zero"], list(names)].rename(columns=names)
+        return table.astype({"outlier": bool})
 
-    def _coefficient(self, stats: DeseqStats, contrast: tuple[str, str, str]) -> str:
+    def _coefficient(self, test: DeseqStats, contrast: tuple[str, str, str]) -> str:
         variable, target, reference = contrast
         name = f"{variable}[T.{target}]"
-        vector = stats.contrast_vector
-        if name not in stats.LFC or vector[stats.LFC.columns.get_loc(name)] != 1 or np.count_nonzero(vector) != 1:
+        vector = test.contrast_vector
+        if name not in test.LFC or vector[test.LFC.columns.get_loc(name)] != 1 or np.count_nonzero(vector) != 1:
             raise DataError(
-                f"shrinkage: {target!r} against {reference!r} is not one coefficient of {self.design!r}; compare with the "
-                "design's reference level, or leave it unshrunk"
+                f"shrinkage: {target!r} against {reference!r} is not one coefficient of {self.design!r}; compare with "
+                "the design's reference level, or leave it unshrunk"
             )
         return name
 
 
 def fit(adata: anndata.AnnData, *, design: str, engine: str = "pydeseq2", threads: int = 1) -> Fit:
-    """Fit a design once, to test several contrasts of it; parameters and errors as of `deseq`."""
+    """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors."""
     if engine not in ENGINES:
         raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
     designs.check(adata, design)
-    expression.size_factors(adata)  # says in one line where there are none
+    expression.size_factors(adata)  # raises a readable error if they are undefined
     inference = DefaultInference(n_cpus=threads)
     with expression.quiet_pydeseq2():
         dds = DeseqDataSet(
@@ -121,23 +120,23 @@ def deseq(
     design
         A formula over columns of ``obs``, e.g. ``~batch + condition``.
     contrast
-        (variable, target, reference): a positive log2 fold change is higher in the target. A target ``a+b`` pools two
+        (variable, target, reference); a positive log2 fold change is higher in the target. A target ``a+b`` pools two
         levels: the mean of their log2 fold changes is tested.
     options
         Of `Fit.results`: ``alpha``, the level that independent filtering is tuned for; ``independent_filter`` and
-        ``cooks_filter``, on as in R; ``shrink``, whether ``log2FoldChange`` and ``lfcSE`` are shrunk (apeglm's prior, Zhu et
-        al. 2019), p-values untouched.
+        ``cooks_filter``, on as in R; ``shrink``, whether to shrink ``log2FoldChange`` and ``lfcSE`` (apeglm's prior,
+        Zhu et al. 2019), which leaves p-values unchanged.
 
     Returns
     -------
-    A row a gene, in the order of the data set: ``baseMean`` (counts), ``log2FoldChange``, ``lfcSE`` (log2),
-    ``stat`` (Wald), ``pvalue``, ``padj`` (Benjamini-Hochberg). Genes without counts, and genes that Cook's distance or
-    independent filtering takes out, have NaN where R has NA.
+    A row a gene, in the order of the data set: ``baseMean`` (counts), ``log2FoldChange``, ``lfcSE`` (log2), ``stat``
+    (Wald), ``pvalue``, ``padj`` (Benjamini-Hochberg). Genes without counts, and genes removed by Cook's distance or
+    independent filtering, have NaN where R has NA.
 
     Raises
     ------
     DataError
-        Naming a column, level or term: not there, empty, too few samples, or confounded with another.
+        Naming a column, level or term: missing, empty, with too few samples, or confounded with another.
     """
     designs.check_contrast(adata, contrast)
     return fit(adata, design=design, engine=engine, threads=threads).results(contrast, **options)
@@ -146,9 +145,9 @@ def deseq(
 def linear(
     adata: anndata.AnnData, table: pd.DataFrame, *, design: str, contrasts: dict[str, tuple[str, str, str]]
 ) -> pd.DataFrame:
-    """Contrasts of values that are no counts, such as scores or log intensities, by ordinary least squares.
+    """Contrasts of values other than counts, such as scores or log intensities, by ordinary least squares.
 
-    With one factor this is Student's t test; with the donor in the design, the paired one.
+    With one factor this is Student's t test; with the donor in the design, the paired t test.
 
     Parameters
     ----------
@@ -157,13 +156,13 @@ def linear(
 
     Returns
     -------
-    A row a contrast and feature: ``contrast``, ``feature``, ``mean`` (of all samples), ``difference``, ``low``, ``high`` (95%
-    interval), ``df``, ``p`` and ``padj`` (Benjamini-Hochberg over the features of the contrast).
+    A row a contrast and feature: ``contrast``, ``feature``, ``mean`` (of all samples), ``difference``, ``low``,
+    ``high`` (95% interval), ``df``, ``p`` and ``padj`` (Benjamini-Hochberg over the features of the contrast).
 
     Raises
     ------
     DataError
-        As of `deseq`.
+        If `designs.check` or `designs.check_contrast` refuses the design or a contrast.
     """
     designs.check(adata, design)
     x, y = designs.matrix(adata, design).to_numpy(dtype=float), table.to_numpy(dtype=float)
@@ -171,31 +170,33 @@ def linear(
     df = len(x) - x.shape[1]
     variance = np.square(y - x @ coefficients).sum(axis=0) / df
     inverse = np.linalg.inv(x.T @ x)
-    found = []
+    parts = []
     for name, contrast in contrasts.items():
         designs.check_contrast(adata, contrast)
         vector = designs.vector(adata, design, contrast)
-        rows = pd.DataFrame({"contrast": name, "feature": table.columns, "mean": y.mean(axis=0)})
+        part = pd.DataFrame({"contrast": name, "feature": table.columns, "mean": y.mean(axis=0)})
         error = np.sqrt(variance * (vector @ inverse @ vector))
         difference = vector @ coefficients
         half = student.ppf(0.975, df) * error
-        rows["difference"], rows["low"], rows["high"], rows["df"] = difference, difference - half, difference + half, df
+        part["difference"], part["low"], part["high"], part["df"] = difference, difference - half, difference + half, df
         with np.errstate(divide="ignore", invalid="ignore"):
-            rows["p"] = np.where(error > 0, 2 * student.sf(np.abs(difference / error), df), np.nan)
-        rows["padj"] = false_discovery_control(rows["p"].fillna(1)) if len(rows) else []
-        found.append(rows)
-    return pd.concat(found, ignore_index=True)
+            part["p"] = np.where(error > 0, 2 * student.sf(np.abs(difference / error), df), np.nan)
+        part["padj"] = false_discovery_control(part["p"].fillna(1)) if len(part) else []
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 def called_under_shuffles(
     adata: anndata.AnnData, table: pd.DataFrame, *, alpha: float, n_permutations: int, seed: int
 ) -> np.ndarray:
-    """How many features `linear` calls between two groups under each of a number of shuffled labelings."""
+    """Number of features that `linear` calls between two groups, for each permutation of the labels."""
     group = adata.uns["epigen"]["group"]
     design, contrasts = designs.contrasts_of(adata)
-    shuffled, counts = adata.copy(), []
-    new = evaluation.labelings(adata.obs[group].astype(str).to_numpy(), n_permutations=n_permutations, seed=seed)
-    for labels in itertools.islice(new, n_permutations):
+    shuffled, n_called = adata.copy(), []
+    observed = adata.obs[group].astype(str).to_numpy()
+    permutations = evaluation.labelings(observed, n_permutations=n_permutations, seed=seed)
+    for labels in itertools.islice(permutations, n_permutations):
         shuffled.obs[group] = pd.Categorical(labels, adata.obs[group].cat.categories)
-        counts.append(int((linear(shuffled, table, design=design, contrasts=contrasts)["padj"] < alpha).sum()))
-    return np.array(counts)
+        results = linear(shuffled, table, design=design, contrasts=contrasts)
+        n_called.append(int((results["padj"] < alpha).sum()))
+    return np.array(n_called)

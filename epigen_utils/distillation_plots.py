@@ -1,4 +1,4 @@
-"""Plots of students beside their teacher; each takes an axes and gives it back."""
+"""Plots of students and their teacher; each draws on an axes and returns it."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from epigen_utils import style
 
-#: Where the boxes of `scheme` stand: middle, and which colour of the palette.
+#: Boxes of `scheme`: text -> centre (x, y) and index of the palette's colour.
 BOXES = {
     "cell, 15% of\nits genes hidden": (0.11, 0.5, 0),
     "teacher\n(frozen)": (0.40, 0.78, 2),
@@ -20,12 +20,12 @@ BOXES = {
 
 
 def scheme(ax: Axes, *, of_ce: str, of_kl: str) -> Axes:
-    """What flows where when a student learns, as paper B's Figure 4.
+    """Diagram of distillation after paper B's Figure 4.
 
     Parameters
     ----------
     of_ce, of_kl
-        Words of the weights of the two losses.
+        Weights of the two losses, as text.
     """
     for text, (x, y, colour) in BOXES.items():
         box = FancyBboxPatch((x - 0.095, y - 0.1), 0.19, 0.2, boxstyle="round,pad=0.01", lw=1.4)
@@ -51,14 +51,14 @@ def scheme(ax: Axes, *, of_ce: str, of_kl: str) -> Axes:
 
 
 def parts(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Where a model's parameters are, one bar a model; `costs.table`."""
+    """Parameters of each model by part, one bar per model (`costs.table`)."""
     left = np.zeros(len(table))
     names = {"genes": "gene embedding", "positions": "positions", "layers": "layers", "rest": "head and norms"}
     for (column, name), colour in zip(names.items(), style.PALETTE[1:], strict=False):
         ax.barh(table["model"], table[column], left=left, color=colour, height=0.65, label=name)
         left += table[column].to_numpy()
-    for place, row in enumerate(table.itertuples()):
-        ax.text(row.parameters, place, f" {row.parameters:,}", va="center", fontsize=8)
+    for y, total in enumerate(table["parameters"]):
+        ax.text(total, y, f" {total:,}", va="center", fontsize=8)
     ax.set_xlim(0, table["parameters"].max() * 1.25)
     ax.xaxis.set_major_formatter(EngFormatter())
     ax.invert_yaxis()
@@ -68,10 +68,10 @@ def parts(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def curves(ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: str, legend: bool = True) -> Axes:
-    """A column of several histories against steps, one line a run."""
+    """A column of several training histories against steps, one line per run."""
     for (name, history), colour, marker in zip(histories.items(), style.PALETTE[1:], style.MARKERS, strict=False):
-        many = {"marker": marker, "markersize": 3.5} if len(history) < 40 else {}
-        ax.plot(history["step"], history[value], color=colour, label=name, linewidth=1.3, **many)
+        points = {"marker": marker, "markersize": 3.5} if len(history) < 40 else {}
+        ax.plot(history["step"], history[value], color=colour, label=name, linewidth=1.3, **points)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_xlabel("step")
     ax.set_ylabel(label)
@@ -81,17 +81,17 @@ def curves(ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: s
 
 
 def gaps(ax: Axes, table: pd.DataFrame, *, value: str, label: str, percent: bool = False) -> Axes:
-    """A number of each model with its interval, a row each.
+    """A statistic of each model with its interval, one row each.
 
     Parameters
     ----------
     table
-        ``model``, the column ``value`` and the same with `` low`` and `` high``.
+        Columns ``model``, the one named by ``value``, and the latter with the suffixes ``" low"`` and ``" high"``.
     """
-    place = np.arange(len(table))
-    ax.hlines(place, table[f"{value} low"], table[f"{value} high"], color=style.PALETTE[2], linewidth=2)
-    ax.plot(table[value], place, "o", color=style.PALETTE[2])
-    ax.set_yticks(place, table["model"])
+    y = np.arange(len(table))
+    ax.hlines(y, table[f"{value} low"], table[f"{value} high"], color=style.PALETTE[2], linewidth=2)
+    ax.plot(table[value], y, "o", color=style.PALETTE[2])
+    ax.set_yticks(y, table["model"])
     ax.set_ylim(len(table) - 0.5, -0.5)
     if percent:
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
@@ -100,11 +100,11 @@ def gaps(ax: Axes, table: pd.DataFrame, *, value: str, label: str, percent: bool
 
 
 def pairs(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], label: str) -> Axes:
-    """Two numbers of each seed, joined by a line."""
+    """Paired values of each seed, joined by a line."""
     for row in table[list(columns)].to_numpy():
         ax.plot([0, 1], row, color=style.MUTED, linewidth=1, zorder=1)
-    for place, (column, colour) in enumerate(zip(columns, style.PALETTE[1:], strict=False)):
-        ax.scatter([place] * len(table), table[column], color=colour, s=30, zorder=2)
+    for x, (column, colour) in enumerate(zip(columns, style.PALETTE[1:], strict=False)):
+        ax.scatter([x] * len(table), table[column], color=colour, s=30, zorder=2)
     ax.set_xticks([0, 1], list(columns))
     ax.set_xlim(-0.4, 1.4)
     ax.set_ylabel(label)
@@ -112,23 +112,24 @@ def pairs(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], label: str
 
 
 def retention(ax: Axes, table: pd.DataFrame) -> Axes:
-    """What is left of a teacher in each student, by raw accuracy and by what is above the largest class; the paper's beside it.
+    """Share of the teacher's accuracy, and of its lift over the largest class, that each student retains.
 
     Parameters
     ----------
     table
-        ``model``, ``source``, ``by accuracy`` and ``by lift``, and for this run `` low`` and `` high`` of each.
+        Columns ``model``, ``source`` (``this run`` or the paper's), ``by accuracy`` and ``by lift``; for this run also
+        these two with the suffixes ``" low"`` and ``" high"``.
     """
     names = list(dict.fromkeys(table["model"]))
     kinds = (("by accuracy", style.PALETTE[2], "o", -0.12), ("by lift", style.PALETTE[1], "s", 0.12))
     for name, colour, marker, shift in kinds:
         for source, part in table.groupby("source", sort=False):
-            own = source == "this run"
-            place = np.array([names.index(model) for model in part["model"]]) + shift + (0 if own else 0.06)
-            filled = colour if own else "white"
-            ax.plot(place, part[name], marker, color=colour, markerfacecolor=filled, label=f"{name}, {source}")
-            if own:
-                ax.vlines(place, part[f"{name} low"], part[f"{name} high"], color=colour, linewidth=1.5)
+            this_run = source == "this run"
+            x = np.array([names.index(model) for model in part["model"]]) + shift + (0 if this_run else 0.06)
+            fill = colour if this_run else "white"
+            ax.plot(x, part[name], marker, color=colour, markerfacecolor=fill, label=f"{name}, {source}")
+            if this_run:
+                ax.vlines(x, part[f"{name} low"], part[f"{name} high"], color=colour, linewidth=1.5)
     ax.axhline(1, color=style.MUTED, linewidth=0.8)
     ax.set_xticks(range(len(names)), names)
     ax.yaxis.set_major_formatter(PercentFormatter(1))
@@ -138,16 +139,16 @@ def retention(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def cost(ax: Axes, table: pd.DataFrame) -> Axes:
-    """How many times less than the teacher each student cost, in data and in compute; `costs.published` without its first row."""
-    place = np.arange(len(table))
+    """Ratios of the teacher's to each student's data and compute (`costs.published` without its first row)."""
+    y = np.arange(len(table))
     for shift, column, colour in ((-0.18, "data", style.PALETTE[1]), (0.18, "compute", style.PALETTE[2])):
-        ax.barh(place + shift, table[column], height=0.34, color=colour, label=column)
-        for at, value in zip(place + shift, table[column], strict=True):
-            note = ax.text(value, at, f" 1/{value:.1f}", va="center", fontsize=8)
+        ax.barh(y + shift, table[column], height=0.34, color=colour, label=column)
+        for height, value in zip(y + shift, table[column], strict=True):
+            note = ax.text(value, height, f" 1/{value:.1f}", va="center", fontsize=8)
             note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     ax.axvline(20, color=style.PALETTE[1], linestyle="--", linewidth=1, label="data, as the paper says")
     ax.axvline(25, color=style.PALETTE[2], linestyle="--", linewidth=1, label="compute, as the paper says")
-    ax.set_yticks(place, table["model"])
+    ax.set_yticks(y, table["model"])
     ax.invert_yaxis()
     ax.set_xlabel("times less than the teacher's pretraining")
     ax.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -155,6 +156,6 @@ def cost(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def around(table: pd.DataFrame) -> tuple[float, float]:
-    """Limits of an axis that is about 1: as far to both sides as the values reach, and a little more."""
+    """Axis limits symmetric about 1, with a margin of 15% beyond the values."""
     reach = 1.15 * max(float((table - 1).abs().max().max()), 0.01)
     return 1 - reach, 1 + reach

@@ -1,4 +1,4 @@
-"""What runs of distillation say together: over seeds, over schedules, and of one frozen model that is measured again.
+"""Comparisons of distillation runs over seeds and schedules, and repeated evaluations of one frozen model.
 
 Paper B, section 3.1 and the training logs of its repository.
 """
@@ -14,7 +14,7 @@ from epigen_utils import masked_genes
 from epigen_utils.distillation import Run
 from epigen_utils.vocabularies import Vocabulary
 
-#: Names of a student with a teacher and without, and whether it is without.
+#: Kinds of student, and whether each is trained without a teacher.
 KINDS = {"distilled": False, "CE only": True}
 
 
@@ -27,24 +27,24 @@ def drift(
     n_cells: int,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One frozen model measured again and again as paper B's evaluation does it: other cells and other masks each time.
+    """Evaluate one frozen model repeatedly as paper B does: on other cells with other masks each time.
 
     Returns
     -------
-    A row a draw: ``accuracy`` and ``perplexity``, means over random batches of 16.
+    One row per draw: ``draw``, ``accuracy`` and ``perplexity``, means over random batches of 16.
     """
     rng = np.random.default_rng(seed)
     rows = []
     for draw in range(n_draws):
-        some = cells.select(rng.choice(len(cells), min(n_cells, len(cells)), replace=False))
-        found = masked_genes.predict(model, some, vocabulary, seed=seed + 1 + draw)
-        over = masked_genes.summary(found, n_bootstrap=1, seed=seed + draw).set_index("over").loc["batch"]
-        rows.append({"draw": draw, "accuracy": over["accuracy"], "perplexity": over["perplexity"]})
+        sample = cells.select(rng.choice(len(cells), min(n_cells, len(cells)), replace=False))
+        predictions = masked_genes.predict(model, sample, vocabulary, seed=seed + 1 + draw)
+        averages = masked_genes.summary(predictions, n_bootstrap=1, seed=seed + draw).set_index("over").loc["batch"]
+        rows.append({"draw": draw, "accuracy": averages["accuracy"], "perplexity": averages["perplexity"]})
     return pd.DataFrame(rows)
 
 
 def by_seed(runs: list[Run], metrics: pd.DataFrame) -> pd.DataFrame:
-    """The first student with its teacher and without, a row a seed that has both.
+    """Compare the first student with and without its teacher, one row per seed that has both.
 
     Parameters
     ----------
@@ -53,36 +53,36 @@ def by_seed(runs: list[Run], metrics: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    ``seed``; ``accuracy, distilled``, ``accuracy, CE only``, and so for perplexity.
+    ``seed``; ``accuracy, distilled``, ``accuracy, CE only``, and the same for perplexity.
     """
     first = runs[0]
-    same = [run for run in runs if run.alpha is None or replace(run, name=first.name, seed=first.seed) == first]
+    comparable = [run for run in runs if run.alpha is None or replace(run, name=first.name, seed=first.seed) == first]
     rows = []
-    for seed in sorted({run.seed for run in same}):
-        names = {run.alpha is None: run.name for run in same if run.seed == seed}
+    for seed in sorted({run.seed for run in comparable}):
+        names = {run.alpha is None: run.name for run in comparable if run.seed == seed}
         if len(names) == 2:
             row = {"seed": seed}
-            for what in ("accuracy", "perplexity"):
-                row |= {f"{what}, {kind}": metrics.loc[names[alone], what] for kind, alone in KINDS.items()}
+            for metric in ("accuracy", "perplexity"):
+                row |= {f"{metric}, {kind}": metrics.loc[names[ce_only], metric] for kind, ce_only in KINDS.items()}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def mean_over_seeds(values: pd.Series) -> tuple[float, float, float]:
-    """Mean over seeds with its 95% interval by t; of one seed without."""
+    """Mean over seeds with its 95% t interval (NaN for one seed)."""
     mean, n = float(np.mean(values)), len(values)
     half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
     return mean, mean - half, mean + half
 
 
 def spread(values: pd.Series) -> float:
-    """From the lowest to the highest, over the mean; NaN where that is 0."""
+    """Range relative to the mean; NaN if the mean is 0."""
     mean = float(np.mean(values))
     return float(np.ptp(values) / mean) if mean else float("nan")
 
 
 def after_zero(loss: pd.Series, rate: pd.Series) -> dict[str, float]:
-    """What a held-out loss does after the learning rate has first come down to (a hundredth of its highest) zero.
+    """Change of a held-out loss after the learning rate has first decayed to zero (below a hundredth of its maximum).
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def after_zero(loss: pd.Series, rate: pd.Series) -> dict[str, float]:
 
     Returns
     -------
-    ``rise`` and ``fall``: how far it goes above and below where it was then, both 0 where nothing changes any more.
+    ``rise`` and ``fall``: the largest increase and decrease relative to the loss at that step; 0 if there is no such
+    step.
     """
     values, rates = np.asarray(loss, float), np.asarray(rate, float)
     warm = int(np.argmax(rates >= rates.max() / 2))

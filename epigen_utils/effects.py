@@ -1,4 +1,4 @@
-"""What the results of differential expression say: genes called, beside a paper's values, beside a planted truth."""
+"""Results of differential expression: genes called, comparison with published values and with a planted truth."""
 
 import anndata
 import gseapy
@@ -10,7 +10,7 @@ from epigen_utils import designs, genes
 
 
 def summary(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
-    """A row a contrast: genes tested, up and down at the level, left out by Cook's distance and by filtering."""
+    """A row a contrast: genes with counts, called up and down, and excluded by Cook's distance and by filtering."""
     rows = []
     for name, table in results.items():
         called = table["padj"] < alpha
@@ -30,7 +30,7 @@ def summary(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
 def table_one(
     adata: anndata.AnnData, results: dict[str, pd.DataFrame], reported: pd.Series, *, alpha: float
 ) -> pd.DataFrame:
-    """What each contrast says of the genes that a paper reports, paralogs in rows of their own.
+    """Results of each contrast for the genes that a paper reports.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def table_one(
 
     Returns
     -------
-    Columns ``human``, ``gene`` (its symbol here), ``contrast``, ``baseMean``, ``log2FoldChange``, ``low``, ``high`` (95%
-    Wald interval), ``padj``, ``reported``, ``same sign`` (yes, no, or not called); a gene without an ortholog in the data
-    has one row with nothing but its name.
+    A row a contrast and ortholog: ``human``, ``gene`` (symbol in the data), ``contrast``, ``baseMean``,
+    ``log2FoldChange``, ``low``, ``high`` (95% Wald interval), ``padj``, ``reported``, ``same sign`` (yes, no, or not
+    called). A gene without an ortholog in the data has one row without results.
     """
     rows = []
     for gene in genes.in_data(adata, list(reported.index)).itertuples():
@@ -50,34 +50,23 @@ def table_one(
             rows.append(row | {"gene": "not in the data"})
             continue
         for name, table in results.items():
-            found = table.loc[gene.gene]
-            change, half = found["log2FoldChange"], 1.96 * found["lfcSE"]
+            result = table.loc[gene.gene]
+            change, half = result["log2FoldChange"], 1.96 * result["lfcSE"]
             same = "yes" if change * row["reported"] > 0 else "no"
-            row |= {"gene": gene.symbol, "contrast": name, "baseMean": found["baseMean"], "log2FoldChange": change}
-            row |= {"low": change - half, "high": change + half, "padj": found["padj"]}
-            rows.append(row | {"same sign": same if found["padj"] < alpha else "not called"})
-    columns = [
-        "human",
-        "gene",
-        "contrast",
-        "baseMean",
-        "log2FoldChange",
-        "low",
-        "high",
-        "padj",
-        "reported",
-        "same sign",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+            row |= {"gene": gene.symbol, "contrast": name, "baseMean": result["baseMean"], "log2FoldChange": change}
+            row |= {"low": change - half, "high": change + half, "padj": result["padj"]}
+            rows.append(row | {"same sign": same if result["padj"] < alpha else "not called"})
+    columns = ["human", "gene", "contrast", "baseMean", "log2FoldChange", "low", "high", "padj"]
+    return pd.DataFrame(rows, columns=[*columns, "reported", "same sign"])
 
 
 def planted(truth: pd.DataFrame, adata: anndata.AnnData, contrast: tuple[str, str, str]) -> pd.Series:
-    """The planted log2 fold change of every gene in a contrast; pooled levels count the same each.
+    """The planted log2 fold change of every gene in a contrast; pooled levels have equal weight.
 
     Parameters
     ----------
     truth
-        Genes x levels of the group, against one level that has no column.
+        Log2 fold changes, genes x levels of the group, against a level without a column.
     """
     variable, target, reference = contrast
     change = truth[designs.levels(adata, variable, target)].mean(axis=1)
@@ -85,19 +74,19 @@ def planted(truth: pd.DataFrame, adata: anndata.AnnData, contrast: tuple[str, st
 
 
 def against_truth(results: pd.DataFrame, truth: pd.Series, *, alpha: float, edges: tuple[float, ...]) -> pd.DataFrame:
-    r"""Power by the size of the planted effect, and the false discoveries, of one contrast of a simulated cohort.
+    r"""Power by the size of the planted effect, and false positives, of one contrast of a simulated cohort.
 
     Parameters
     ----------
     truth
         Planted log2 fold change of each gene.
     edges
-        Limits of the sizes, ascending.
+        Bin edges of the sizes, ascending.
 
     Returns
     -------
-    A row a bin of \|log2 fold change\|: ``size``, ``genes``, ``found`` (share with adjusted p below the level); the first
-    row, size 0, gives the genes without an effect, and ``found`` there is the share of them that was called.
+    A row a bin of \|log2 fold change\|: ``size``, ``genes`` (with counts), ``found`` (share with adjusted p below
+    ``alpha``). The first row, size 0, holds the genes without an effect.
     """
     called = results["padj"] < alpha
     tested = results["baseMean"] > 0
@@ -114,11 +103,11 @@ def against_truth(results: pd.DataFrame, truth: pd.Series, *, alpha: float, edge
 
 
 def false_discovery_rate(results: pd.DataFrame, truth: pd.Series, *, alpha: float) -> tuple[float, float, float]:
-    """Share of the called genes that have no planted effect, with its 95% interval (Clopper and Pearson 1934).
+    """Share of the called genes without a planted effect, with its 95% interval (Clopper and Pearson 1934).
 
     Returns
     -------
-    Share, low, high; NaN where nothing is called.
+    Share, low, high; NaN if no gene is called.
     """
     called = results["padj"] < alpha
     if not called.any():
@@ -133,36 +122,30 @@ def enrichment(
 ) -> pd.DataFrame:
     """Gene set enrichment of a ranked list (Subramanian et al. 2005, by GSEApy's ``prerank``).
 
-    Genes are permuted, not samples, so correlation within a set makes the p-values too small; they rank, they do not prove.
+    Genes are permuted, not samples, so correlation within a set makes the p-values too small: they rank sets only.
 
     Parameters
     ----------
     statistic
-        Gene -> what the genes are ranked by, such as the Wald statistic; missing values are left out.
+        Gene -> ranking statistic, such as Wald's; missing values are left out.
     sets
         Name -> genes; sets with fewer than five ranked genes are left out.
 
     Returns
     -------
-    A row a set, strongest first: ``set``, ``genes`` (ranked), ``NES`` (positive: higher in the target), ``p``, ``FDR``,
-    ``leading`` (genes of the leading edge, separated by semicolons). Empty where no set has five genes.
+    A row a set, strongest first: ``set``, ``genes`` (number ranked), ``NES`` (positive: higher in the target), ``p``,
+    ``FDR``, ``leading`` (genes of the leading edge, separated by semicolons). Empty if no set has five genes.
     """
-    columns = {
-        "Term": "set",
-        "genes": "genes",
-        "NES": "NES",
-        "NOM p-val": "p",
-        "FDR q-val": "FDR",
-        "Lead_genes": "leading",
-    }
+    columns = {"Term": "set", "genes": "genes", "NES": "NES", "NOM p-val": "p", "FDR q-val": "FDR"}
+    columns |= {"Lead_genes": "leading"}
     ranked = statistic.dropna()
     inside = {name: [gene for gene in dict.fromkeys(members) if gene in ranked.index] for name, members in sets.items()}
     inside = {name: members for name, members in inside.items() if 5 <= len(members) < len(ranked)}
     if not inside:
         return pd.DataFrame(columns=list(columns.values()))
-    # A tie broken by the table's order would be arbitrary in another way on each machine.
+    # Sorted by name first, so that ties do not depend on the order of the table.
     ranked = ranked.sort_index(kind="stable").sort_values(ascending=False, kind="stable")
-    found = gseapy.prerank(
+    table = gseapy.prerank(
         rnk=ranked,
         gene_sets=inside,
         min_size=5,
@@ -173,10 +156,9 @@ def enrichment(
         outdir=None,
         no_plot=True,
     ).res2d
-    found["genes"] = [len(inside[name]) for name in found["Term"]]
-    found = found[list(columns)].rename(columns=columns)
-    found = found.astype({"NES": float, "p": float, "FDR": float})
-    return found.sort_values("NES", key=abs, ascending=False, kind="stable", ignore_index=True)
+    table["genes"] = [len(inside[name]) for name in table["Term"]]
+    table = table[list(columns)].rename(columns=columns).astype({"NES": float, "p": float, "FDR": float})
+    return table.sort_values("NES", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
 def _by_human(published: pd.DataFrame, species: str) -> pd.DataFrame:
@@ -187,9 +169,9 @@ def _by_human(published: pd.DataFrame, species: str) -> pd.DataFrame:
 def beside_published(
     adata: anndata.AnnData, results: dict[str, pd.DataFrame], published: pd.DataFrame, species: str, *, alpha: float
 ) -> pd.DataFrame:
-    r"""How large the fold changes of a cohort are beside those of a published table, and whether they point the same way.
+    r"""Sizes and signs of a cohort's fold changes compared with those of a published table.
 
-    Genes are matched by their human orthologs, one to one on both sides.
+    Genes are matched by one-to-one human orthologs.
 
     Parameters
     ----------
@@ -198,34 +180,24 @@ def beside_published(
 
     Returns
     -------
-    A row for the published table and each contrast: ``genes`` (matched, with a fold change), ``called``, quantiles of
-    \|log2 fold change\| (``median``, ``95%``, ``99%``), ``Spearman`` (with the published fold changes), ``both called`` and
-    ``same sign`` (share of these).
+    A row for the published table and each contrast: ``table``, ``genes`` (matched, with a fold change), ``called``,
+    quantiles of \|log2 fold change\| (``median``, ``95%``, ``99%``), ``Spearman`` (with the published fold changes),
+    ``both called`` and ``same sign`` (share of these).
     """
     human = _by_human(published, species)
-    mine = adata.var["symbol"].map(genes.one_to_one(genes.species_of(adata))).dropna()
-    mine = mine[~mine.duplicated(keep=False)]
+    orthologs_of = adata.var["symbol"].map(genes.one_to_one(genes.species_of(adata))).dropna()
+    orthologs_of = orthologs_of[~orthologs_of.duplicated(keep=False)]
 
-    def sizes(name, change, called):
-        low, middle, high = change.abs().quantile([0.5, 0.95, 0.99])
-        return {
-            "table": name,
-            "genes": len(change),
-            "called": int(called.sum()),
-            "median": low,
-            "95%": middle,
-            "99%": high,
-        }
+    def sizes(name: str, change: pd.Series, called: pd.Series) -> dict[str, object]:
+        quantiles = dict(zip(("median", "95%", "99%"), change.abs().quantile([0.5, 0.95, 0.99]), strict=True))
+        return {"table": name, "genes": len(change), "called": int(called.sum()), **quantiles}
 
     rows = [sizes("published", human["log2FoldChange"], human["padj"] < alpha)]
     for name, table in results.items():
-        own = (
-            table.loc[mine.index, ["log2FoldChange", "padj"]]
-            .set_axis(mine.to_numpy())
-            .dropna(subset=["log2FoldChange"])
-        )
-        row = sizes(name, own["log2FoldChange"], own["padj"] < alpha)
-        pair = own.join(human, how="inner", rsuffix="_published")
+        matched = table.loc[orthologs_of.index, ["log2FoldChange", "padj"]].set_axis(orthologs_of.to_numpy())
+        matched = matched.dropna(subset=["log2FoldChange"])
+        row = sizes(name, matched["log2FoldChange"], matched["padj"] < alpha)
+        pair = matched.join(human, how="inner", rsuffix="_published")
         both = pair[(pair["padj"] < alpha) & (pair["padj_published"] < alpha)]
         row["Spearman"] = pair["log2FoldChange"].corr(pair["log2FoldChange_published"], method="spearman")
         row["both called"] = len(both)
@@ -235,19 +207,19 @@ def beside_published(
 
 
 def places_in_published(reported: pd.Series, published: pd.DataFrame, species: str) -> pd.DataFrame:
-    r"""Where fold changes that a paper reports would stand among those of a published table.
+    r"""Reported fold changes compared with the distribution of those of a published table.
 
     Parameters
     ----------
     reported
         Human symbol -> log2 fold change.
     published
-        As of `beside_published`.
+        Table of `beside_published`.
 
     Returns
     -------
-    A row a gene: ``human``, ``reported``, ``published`` and ``padj`` (that gene there), ``as large`` (share of all genes there
-    whose \|log2 fold change\| is at least the reported one).
+    A row a gene: ``human``, ``reported``, ``published`` and ``padj`` (the gene's values in the table), ``as large``
+    (share of all genes of the table whose \|log2 fold change\| is at least the reported one).
     """
     human = _by_human(published, species)
     size = published["log2FoldChange"].abs()

@@ -1,4 +1,4 @@
-"""Samples in the plane: PCA and t-SNE by scikit-learn, UMAP by scanpy, with what makes them comparable stated."""
+"""Projections of samples into the plane: PCA and t-SNE by scikit-learn, UMAP by scanpy, and checks of them."""
 
 import anndata
 import numpy as np
@@ -20,23 +20,23 @@ def pca(table: pd.DataFrame, n_components: int = 2) -> tuple[pd.DataFrame, np.nd
 
     Returns
     -------
-    Scores, samples x components (columns PC1, PC2, ...), and the share of the variance that each explains, in [0, 1].
+    Scores, samples x components (columns PC1, PC2, ...), and each component's share of the variance, in [0, 1].
 
     Raises
     ------
     DataError
-        If there are fewer samples or features than components, or all samples are alike.
+        If there are fewer samples or features than components, or all samples are equal.
     """
     if min(table.shape) < n_components:
         raise DataError(
-            f"{n_components} components need as many samples and features; the table is {table.shape[0]} x {table.shape[1]}"
+            f"{n_components} components need as many samples and features; "
+            f"the table is {table.shape[0]} x {table.shape[1]}"
         )
     _check_spread(table)
     model = PCA(n_components, svd_solver="full")
-    scores = model.fit_transform(table.to_numpy(dtype=float))
-    return pd.DataFrame(
-        scores, table.index, [f"PC{i + 1}" for i in range(n_components)]
-    ), model.explained_variance_ratio_
+    columns = [f"PC{i + 1}" for i in range(n_components)]
+    scores = pd.DataFrame(model.fit_transform(table.to_numpy(dtype=float)), table.index, columns)
+    return scores, model.explained_variance_ratio_
 
 
 def tsne(table: pd.DataFrame, *, perplexity: float, seed: int, init: str = "pca") -> pd.DataFrame:
@@ -45,12 +45,12 @@ def tsne(table: pd.DataFrame, *, perplexity: float, seed: int, init: str = "pca"
     Parameters
     ----------
     init
-        ``pca``, which leaves nothing to the seed, or ``random``.
+        ``pca``, with which the layout does not depend on the seed, or ``random``.
 
     Raises
     ------
     DataError
-        If the perplexity is not below the number of samples, or all samples are alike.
+        If the perplexity is not below the number of samples, or all samples are equal.
     """
     if len(table) < 2:
         raise DataError(f"t-SNE of {len(table)} sample: there is nothing to lay out; give more samples")
@@ -65,7 +65,7 @@ def tsne(table: pd.DataFrame, *, perplexity: float, seed: int, init: str = "pca"
 def tsne_grid(
     table: pd.DataFrame, labels: pd.Series, *, perplexities: list[float], seeds: list[int]
 ) -> tuple[pd.DataFrame, dict[tuple[float, int], pd.DataFrame]]:
-    """t-SNE at every perplexity, from several random starts: what is seen at one of them only is the method's, not the data's.
+    """t-SNE at several perplexities and random starts; structure seen in one layout only is an artefact.
 
     Returns
     -------
@@ -81,13 +81,13 @@ def tsne_grid(
 
 
 def noise_share(n_samples: int, n_features: int, *, n_draws: int = 100, seed: int = 0) -> float:
-    """Share of the variance that two principal components have, on average, of noise alike in all directions.
+    """Mean share of the variance that two principal components explain of isotropic Gaussian noise.
 
-    With few samples it is large: of 12 samples and 20 features 0.41, so that a share says little without it.
+    It is the baseline for such a share, and large with few samples: 0.41 for 12 samples and 20 features.
     """
     rng = np.random.default_rng(seed)
-    drawn = [pca(pd.DataFrame(rng.normal(size=(n_samples, n_features))))[1][:2].sum() for _ in range(n_draws)]
-    return float(np.mean(drawn))
+    shares = [pca(pd.DataFrame(rng.normal(size=(n_samples, n_features))))[1][:2].sum() for _ in range(n_draws)]
+    return float(np.mean(shares))
 
 
 def _check_spread(table: pd.DataFrame) -> None:
@@ -97,17 +97,17 @@ def _check_spread(table: pd.DataFrame) -> None:
 
 
 def legal_perplexities(n_samples: int, wanted: tuple[float, ...] = (2, 3, 5, 10, 30)) -> list[float]:
-    """Those of the wanted perplexities that leave each point three neighbours for each unit (3 * perplexity < n)."""
+    """The perplexities among those wanted that leave three neighbours a unit of perplexity (3 * perplexity < n)."""
     return [perplexity for perplexity in wanted if 3 * perplexity < n_samples]
 
 
 def umap(table: np.ndarray, *, seed: int, n_neighbors: int = 15) -> np.ndarray:
-    """UMAP into two dimensions (McInnes et al. 2018) by scanpy, rows x 2; neighbours are fewer where there are few rows."""
-    import scanpy  # heavy, and needed by few chapters
+    """UMAP into two dimensions (McInnes et al. 2018) by scanpy, rows x 2; at most ``n_neighbors`` neighbours."""
+    import scanpy  # slow to import, and needed by few chapters
 
     if len(table) < 4:
         raise DataError(f"UMAP needs four samples at least, not {len(table)}; give more")
-    held = anndata.AnnData(obsm={"X": np.asarray(table, np.float32)}, shape=(len(table), 0))
-    scanpy.pp.neighbors(held, n_neighbors=min(n_neighbors, len(table) - 1), use_rep="X", random_state=seed)
-    scanpy.tl.umap(held, random_state=seed)
-    return held.obsm["X_umap"]
+    adata = anndata.AnnData(obsm={"X": np.asarray(table, np.float32)}, shape=(len(table), 0))
+    scanpy.pp.neighbors(adata, n_neighbors=min(n_neighbors, len(table) - 1), use_rep="X", random_state=seed)
+    scanpy.tl.umap(adata, random_state=seed)
+    return adata.obsm["X_umap"]

@@ -1,7 +1,7 @@
-"""Rank value encoding: a cell as the sequence of its genes, highest first, as Geneformer reads it; and back.
+"""Rank value encoding: a cell as the sequence of its genes in descending order of normalised expression.
 
-Paper B, section 1.3, equations 1 and 2; Theodoris et al. 2023, Methods. The conventions are official Geneformer's
-``TranscriptomeTokenizer``, apart from ties, which its sort leaves open: here the lower token id comes first.
+Paper B, section 1.3, equations 1 and 2; Theodoris et al. 2023, Methods. Conventions follow official Geneformer's
+``TranscriptomeTokenizer``. Ties, whose order its sort leaves undefined, are broken by the lower token id.
 """
 
 import functools
@@ -18,34 +18,34 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
-from epigen_utils import cells, genes, vocabularies
+from epigen_utils import cells, genes
 from epigen_utils.errors import DataError
-from epigen_utils.vocabularies import CLS, EOS, Vocabulary
+from epigen_utils.vocabularies import CLS, EOS, Vocabulary, official
 
-#: Counts that a cell is scaled to before it is divided by medians (equation 1).
+#: Total counts to which a cell is scaled before division by the medians (equation 1).
 TARGET_SUM = 10_000
-#: Cells encoded at once; larger takes more memory, and no less time.
+#: Cells encoded at once; larger chunks take more memory and no less time.
 CHUNK = 1024
-#: Below this share of a data set's counts in the vocabulary it is taken for a mistake.
+#: Smallest share of a data set's counts in the vocabulary; a smaller one indicates a mistake.
 LEAST_COVERAGE = 0.2
 
 
 class RankValueEncoder:
-    """Genes of a cell as token ids, by expression over the cell's depth and the gene's median, highest first.
+    """Encode cells as token ids in descending order of expression over the cell's depth and the gene's median.
 
     Parameters
     ----------
     vocabulary
-        Ensembl id, or special token, -> token id. With ``<cls>`` and ``<eos>`` in it cells begin and end with them, as
+        Ensembl id, or special token, -> token id. If it has ``<cls>`` and ``<eos>``, cells begin and end with them, as
         in V2.
     medians
         Ensembl id -> non-zero median.
     max_length
-        Tokens of a cell, special ones included; lower ranks are cut off.
+        Tokens of a cell, special ones included; lower ranks are truncated.
     mapping
-        Ensembl id, in capitals, -> id in the vocabulary; columns that map to one id are summed, as in V2.
+        Upper-case Ensembl id -> id in the vocabulary; columns that map to one id are summed, as in V2.
     least_coverage
-        Share of the counts that must lie in the vocabulary.
+        Smallest share of the counts that must lie in the vocabulary.
     """
 
     def __init__(
@@ -67,15 +67,14 @@ class RankValueEncoder:
 
     @classmethod
     def official(cls, version: str, path: str | Path | None = None, **options) -> "RankValueEncoder":
-        """Geneformer's encoder: V1 (2,048 tokens) or V2 (4,096, with ``<cls>`` and ``<eos>``); see `vocabularies.official`."""
+        """Geneformer's encoder: V1 (2,048 tokens) or V2 (4,096, with ``<cls>`` and ``<eos>``)."""
         options.setdefault("max_length", 4096 if version.lower() == "v2" else 2048)
-        return cls.of(vocabularies.official(version, path), **options)
+        return cls.of(official(version, path), **options)
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, **options) -> "RankValueEncoder":
-        """The encoder of a vocabulary."""
-        of = {"mapping": vocabulary.mapping, "name": vocabulary.name}
-        return cls(vocabulary.tokens, vocabulary.medians, **of, **options)
+        """Return the encoder of a vocabulary."""
+        return cls(vocabulary.tokens, vocabulary.medians, mapping=vocabulary.mapping, name=vocabulary.name, **options)
 
     def encode(self, adata: anndata.AnnData, *, threads: int = 1) -> datasets.Dataset:
         """Encode cells in memory.
@@ -83,18 +82,18 @@ class RankValueEncoder:
         Parameters
         ----------
         adata
-            Cells x genes, counts in ``layers["counts"]``; ``var["ensembl_id"]``, or Ensembl ids as names. The depth of a cell
-            is ``obs["n_counts"]``, where that is there, else the sum of its counts over all genes given.
+            Cells x genes, counts in ``layers["counts"]``; ``var["ensembl_id"]``, or Ensembl ids as names. The depth of
+            a cell is ``obs["n_counts"]`` if present, else the sum of its counts over all genes given.
 
         Returns
         -------
-        A row a cell: ``input_ids`` (16 bits each), ``length`` and the columns of ``obs``.
+        One row a cell: ``input_ids`` (16 bits each), ``length`` and the columns of ``obs``.
 
         Raises
         ------
         DataError
-            Naming a cell without counts, or with values that are no counts; or if there are no Ensembl ids, or too few of
-            the counts are of genes in the vocabulary.
+            If a cell has no counts or values that are no counts, Ensembl ids are missing, or too small a share of the
+            counts lies in the vocabulary.
         """
         source = cells.InMemory(adata)
         batches = list(self._batches(source, threads))
@@ -104,44 +103,48 @@ class RankValueEncoder:
     def encode_file(
         self, path: str | Path, folder: str | Path, *, keep: np.ndarray | None = None, threads: int = 1
     ) -> datasets.Dataset:
-        """Encode an h5ad of any size into a folder of Arrow, a part of the cells at a time.
+        """Encode an h5ad of any size into an Arrow folder, one chunk of cells at a time.
 
         Parameters
         ----------
         path
-            Counts in ``layers["counts"]``, ``X`` or ``raw``, whichever holds integers.
+            h5ad with counts in ``layers["counts"]``, ``X`` or ``raw``, whichever holds integers.
         folder
-            What ``datasets.load_from_disk`` reads; written beside, then renamed.
+            Output, in the format of ``datasets.load_from_disk``; written beside, then renamed.
         keep
-            Which cells to encode, by position or as a mask; all by default.
+            Cells to encode, as positions or a mask; all by default.
 
         Returns
         -------
-        The data set, mapped from disk, as of `encode`.
+        The data set of `encode`, memory-mapped from disk.
 
         Raises
         ------
         DataError
-            As of `encode`; and if the file cannot be read.
+            In the cases of `encode`, and if the file cannot be read.
         """
         with cells.CountsFile(path, keep=keep) as source:
             return cells.write_arrow(Path(folder), self._batches(source, threads), self._schema(source), self.card)
 
     def lengths(self, adata: anndata.AnnData) -> np.ndarray:
-        """Genes of the vocabulary that each cell shows, before anything is cut off."""
-        whole = RankValueEncoder.of(
+        """Number of genes of the vocabulary that each cell expresses, before truncation."""
+        untruncated = RankValueEncoder.of(
             self.vocabulary, max_length=len(self.vocabulary.tokens), least_coverage=self.least_coverage
         )
-        return np.array(whole.encode(adata)["length"]) - 2 * self.special
+        return np.array(untruncated.encode(adata)["length"]) - 2 * self.special
 
     @property
     def card(self) -> dict[str, object]:
-        """What encoded cells must say of themselves: vocabulary, its SHA-256, and the longest cell."""
-        about = {"vocabulary": self.vocabulary.name, "sha256": self.vocabulary.sha256}
-        return about | {"max_length": self.max_length, "tokens": len(self.vocabulary.tokens)}
+        """Metadata stored with encoded cells: vocabulary, its SHA-256, longest cell, number of tokens."""
+        return {
+            "vocabulary": self.vocabulary.name,
+            "sha256": self.vocabulary.sha256,
+            "max_length": self.max_length,
+            "tokens": len(self.vocabulary.tokens),
+        }
 
     def decode(self, input_ids: Iterable[int]) -> list[str]:
-        """Ensembl ids in the order of their ranks; special tokens are left out."""
+        """Return Ensembl ids in rank order, without special tokens."""
         return [self._names[token] for token in input_ids if token in self._names]
 
     @functools.cached_property
@@ -150,7 +153,7 @@ class RankValueEncoder:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of token ids: 16 bits, unless the vocabulary needs more."""
+        """Type of token ids: 16 bits, unless the vocabulary needs more."""
         return np.dtype(np.uint16 if self.vocabulary.size <= 2**16 else np.uint32)
 
     def _schema(self, source: cells.Source) -> pa.Schema:
@@ -163,7 +166,7 @@ class RankValueEncoder:
         covered = total = 0
         with ThreadPoolExecutor(threads) as pool:
             parts = source.parts(CHUNK)
-            # A few parts ahead, so that reading and ranking overlap, and no more are held.
+            # A few parts are submitted ahead: reading and ranking overlap, and memory stays bounded.
             running = [pool.submit(self._part, columns, part) for part in islice(parts, threads + 1)]
             while running:
                 ids, lengths, obs, inside, all_counts = running.pop(0).result()
@@ -182,10 +185,10 @@ class RankValueEncoder:
 
     def _part(self, columns: "_Columns", part: cells.Part) -> tuple:
         counts = part.counts()
-        where = _check(counts.indptr, counts.data)
-        if where >= 0:
-            row = int(np.searchsorted(counts.indptr, where, side="right")) - 1
-            value, gene = counts.data[where], part.source.genes[counts.indices[where]]
+        invalid = _check(counts.indptr, counts.data)
+        if invalid >= 0:
+            row = int(np.searchsorted(counts.indptr, invalid, side="right")) - 1
+            value, gene = counts.data[invalid], part.source.genes[counts.indices[invalid]]
             raise DataError(
                 f"{part.source.where}: cell {part.names[row]!r}, gene {gene!r}: {value:g} is no count; give raw counts"
             )
@@ -198,8 +201,8 @@ class RankValueEncoder:
             )
         if (low := np.flatnonzero(~(totals >= sums * (1 - 1e-6)))).size:
             raise DataError(
-                f"{part.source.where}: cell {part.names[low[0]]!r}: n_counts is {totals[low[0]]:g}, less than its counts "
-                f"here, {sums[low[0]]:g}; mend the column, or drop it"
+                f"{part.source.where}: cell {part.names[low[0]]!r}: n_counts is {totals[low[0]]:g}, less than its "
+                f"counts here, {sums[low[0]]:g}; mend the column, or drop it"
             )
         counts = columns.collapsed(counts)
         room = self.max_length - 2 * self.special
@@ -227,7 +230,7 @@ class RankValueEncoder:
 
 
 class _Columns:
-    """Token and median of each column of a source; -1 where it is not in the vocabulary."""
+    """Token id and median of each column of a source; the token is -1 for genes outside the vocabulary."""
 
     def __init__(self, token: np.ndarray, median: np.ndarray, sums: sparse.csr_matrix | None):
         self.token, self.median, self.sums = token, median, sums
@@ -237,49 +240,49 @@ class _Columns:
         ids = pd.Series(source.ensembl_ids)
         if vocabulary.mapping:
             ids = ids.str.upper().map(vocabulary.mapping)
-        known = ids.where(ids.isin(vocabulary.medians) & ids.isin(vocabulary.tokens))
-        if known.isna().all():
+        encodable = ids.where(ids.isin(vocabulary.medians) & ids.isin(vocabulary.tokens))
+        if encodable.isna().all():
             raise DataError(
-                f"{source.where}: none of its {len(ids)} genes is in the vocabulary {vocabulary.name!r}, {ids.iloc[0]} for one; "
-                "is it of another species? (genes.humanised)"
+                f"{source.where}: none of its {len(ids)} genes is in the vocabulary {vocabulary.name!r}, {ids.iloc[0]} "
+                "for one; is it of another species? (genes.humanised)"
             )
-        twice = known.dropna().duplicated(keep=False)
+        duplicated = encodable.dropna().duplicated(keep=False)
         sums = None
-        if twice.any():
+        if duplicated.any():
             if not vocabulary.mapping:
-                gene = known.dropna()[twice].iloc[0]
+                gene = encodable.dropna()[duplicated].iloc[0]
                 raise DataError(f"{source.where}: gene {gene!r}: given more than once; keep one column, or sum them")
-            sums, known = genes.summing(known)
-            known = pd.Series(known)
-        token = known.map(vocabulary.tokens).fillna(-1).to_numpy(np.int32)
-        return cls(token, known.map(vocabulary.medians).to_numpy(np.float64), sums)
+            sums, names = genes.summing(encodable)
+            encodable = pd.Series(names)
+        token = encodable.map(vocabulary.tokens).fillna(-1).to_numpy(np.int32)
+        return cls(token, encodable.map(vocabulary.medians).to_numpy(np.float64), sums)
 
     def collapsed(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-        """Counts with the columns of one gene summed."""
+        """Sum the columns that map to the same gene."""
         return counts if self.sums is None else (counts @ self.sums).tocsr()
 
 
 @numba.njit(nogil=True, cache=True)
 def _check(indptr, data):
     """Position of the first value that is no count, or -1."""
-    for place in range(indptr[0], indptr[-1]):
-        value = data[place]
+    for entry in range(indptr[0], indptr[-1]):
+        value = data[entry]
         if not (value >= 0 and value == np.floor(value) and value < np.inf):
-            return place
+            return entry
     return -1
 
 
 @numba.njit(nogil=True, cache=True)
 def _lengths(indptr, indices, data, token, room):
-    """Genes of each cell that are encoded, and the counts of all that are in the vocabulary."""
+    """Number of genes encoded for each cell, and total counts of all genes in the vocabulary."""
     lengths = np.zeros(len(indptr) - 1, np.int64)
     inside = 0.0
     for row in range(len(lengths)):
         n = 0
-        for place in range(indptr[row], indptr[row + 1]):
-            if data[place] != 0 and token[indices[place]] >= 0:
+        for entry in range(indptr[row], indptr[row + 1]):
+            if data[entry] != 0 and token[indices[entry]] >= 0:
                 n += 1
-                inside += data[place]
+                inside += data[entry]
         lengths[row] = min(n, room)
     return lengths, inside
 
@@ -288,23 +291,23 @@ def _lengths(indptr, indices, data, token, room):
 def _rank(indptr, indices, data, token, median, totals, offsets, ends, ids):
     """Fill ``ids`` with the genes of each cell, highest value first.
 
-    The value is computed as official Geneformer does, counts over depth in 32 bits, over the median in 64. A radix sort by
-    the upper 24 bits of its pattern, which order as positive numbers do, brings all but near equals in place; those are then
-    settled exactly.
+    Values are computed as in official Geneformer: counts over depth in 32 bits, over the median in 64. A radix sort by
+    the upper 24 bits of their bit patterns, which sort as the positive numbers themselves, orders all but nearly equal
+    values; `_settle` then orders those exactly.
     """
-    most = 0
+    longest = 0
     for row in range(len(indptr) - 1):
-        most = max(most, indptr[row + 1] - indptr[row])
-    value, gene = np.empty(most, np.float64), np.empty(most, np.int64)
-    key, order, spare = np.empty(most, np.uint32), np.empty(most, np.int32), np.empty(most, np.int32)
+        longest = max(longest, indptr[row + 1] - indptr[row])
+    value, gene = np.empty(longest, np.float64), np.empty(longest, np.int64)
+    key, order, spare = np.empty(longest, np.uint32), np.empty(longest, np.int32), np.empty(longest, np.int32)
     start = np.empty(4096, np.int32)
     scale = np.float32(TARGET_SUM)
     for row in range(len(indptr) - 1):
         n = 0
-        for place in range(indptr[row], indptr[row + 1]):
-            column = indices[place]
-            if data[place] != 0 and token[column] >= 0:
-                value[n] = np.float64(np.float32(np.float32(data[place]) / totals[row]) * scale) / median[column]
+        for entry in range(indptr[row], indptr[row + 1]):
+            column = indices[entry]
+            if data[entry] != 0 and token[column] >= 0:
+                value[n] = np.float64(np.float32(np.float32(data[entry]) / totals[row]) * scale) / median[column]
                 gene[n] = token[column]
                 n += 1
         bits = value.view(np.uint64)
@@ -337,7 +340,7 @@ def _rank(indptr, indices, data, token, median, totals, offsets, ends, ids):
 
 @numba.njit(nogil=True, cache=True)
 def _settle(value, gene, key, order, n):
-    """Order each run of equal keys by value, downwards, and then by token id, upwards."""
+    """Sort each run of equal keys by descending value, then by ascending token id."""
     first = 0
     while first < n:
         last = first + 1

@@ -1,18 +1,18 @@
-"""The errors that are meant for the user's eyes, and how they name what was meant."""
+"""Errors that are shown to the user in one line, and the suggestions in their messages."""
 
 import difflib
 
 
 class DataError(ValueError):
-    """Something a user can mend: the message is one line naming the file, the place in it, and the mend."""
+    """An error that the user can repair: the message is one line naming the file, the place in it, and the repair."""
 
 
 class Unreachable(DataError):
-    """A file that is on another machine, which does not answer."""
+    """A remote file whose host does not answer."""
 
 
 def closest(word: str, known) -> str:
-    """The nearest known word, or all of them: the mend of a typo."""
+    """Suggest the nearest known word for a misspelt one; without a near one, list the known words."""
     near = difflib.get_close_matches(word, list(known), n=1)
     if near:
         return f"did you mean {near[0]!r}?"

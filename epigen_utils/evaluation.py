@@ -1,4 +1,4 @@
-"""Scores, their nulls, and the values that a score can take at all."""
+"""Donor-wise cross-validation, permutation tests, intervals, and the values that a score can attain."""
 
 import itertools
 import math
@@ -19,18 +19,18 @@ from epigen_utils.errors import DataError
 def labelings(
     labels: np.ndarray, *, donors: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0
 ) -> Iterator[np.ndarray]:
-    """Permuted labels, as `permutation_pvalue` visits them; parameters and errors as there."""
+    """Permuted labels in the order of `permutation_pvalue`, which documents the parameters and errors."""
     units, blocks, codes = _blocks(np.asarray(labels), donors)
-    others = _n_others(units, blocks)
-    if not others:
+    n_others = _n_others(units, blocks)
+    if not n_others:
         raise DataError(
-            "permutation test: donors and groups leave one labeling only; give more donors, or leave donor out"
+            "permutation test: donors and groups leave one permutation only; give more donors, or leave donor out"
         )
-    if others <= n_permutations:
-        permuted = (new for new in _all_labelings(units, blocks) if not np.array_equal(new, units))
+    if n_others <= n_permutations:
+        permutations = (permuted for permuted in _all_labelings(units, blocks) if not np.array_equal(permuted, units))
     else:
-        permuted = _shuffled_labelings(units, blocks, n_permutations, np.random.default_rng(seed))
-    yield from (new if codes is None else new[codes] for new in permuted)
+        permutations = _shuffled_labelings(units, blocks, n_permutations, np.random.default_rng(seed))
+    yield from (permuted if codes is None else permuted[codes] for permuted in permutations)
 
 
 def permutation_pvalue(
@@ -41,37 +41,43 @@ def permutation_pvalue(
     n_permutations: int = 999,
     seed: int = 0,
 ) -> tuple[float, float, np.ndarray]:
-    """Test one-sidedly how often permuted labels score at least as high.
+    """One-sided permutation test of a score of labels.
 
-    All distinct labelings are visited where they are no more than ``n_permutations + 1``; otherwise labels are shuffled
-    at random. p = (b + 1) / (m + 1) (Phipson and Smyth 2010), with m the labelings other than the observed one.
+    All distinct permutations are enumerated if there are at most ``n_permutations + 1``; otherwise ``n_permutations``
+    are drawn at random. `pvalue` gives p.
 
     Parameters
     ----------
     score
-        Of an array of labels, larger is more extreme.
+        Maps an array of labels to a number; larger is more extreme.
     labels
-        One a sample.
+        Label of each sample.
     donors
-        Who each sample is from. Where every donor has samples of one label only, labels are permuted among donors, each
-        donor's samples together; otherwise within donors.
+        Donor of each sample. If every donor has samples of one label only, donors exchange labels and the samples of a
+        donor stay together; otherwise labels are permuted within donors.
 
     Returns
     -------
-    The observed score, p, and the scores of the permuted labelings, shape (m,).
+    The observed score, p, and the scores of the m permutations, shape (m,).
 
     Raises
     ------
     DataError
-        If the design leaves only the observed labeling, so that nothing can be tested.
+        If the design allows no permutation other than the observed labels.
     """
     observed = score(np.asarray(labels))
-    null = np.array([score(new) for new in labelings(labels, donors=donors, n_permutations=n_permutations, seed=seed)])
-    return observed, float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1)), null
+    permutations = labelings(labels, donors=donors, n_permutations=n_permutations, seed=seed)
+    null = np.array([score(permuted) for permuted in permutations])
+    return observed, pvalue(observed, null), null
+
+
+def pvalue(observed: float, null: np.ndarray) -> float:
+    """One-sided p = (b + 1) / (m + 1), b of m null scores being at least the observed one (Phipson and Smyth 2010)."""
+    return float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1))
 
 
 def n_labelings(labels: np.ndarray, donors: np.ndarray | None = None) -> int:
-    """How many other labelings there are by the rules of `labelings`."""
+    """Number of permutations, by the rules of `permutation_pvalue`, that differ from the observed labels."""
     units, blocks, _ = _blocks(np.asarray(labels), donors)
     return _n_others(units, blocks)
 
@@ -81,7 +87,7 @@ def _n_others(units: np.ndarray, blocks: list[np.ndarray]) -> int:
 
 
 def _blocks(labels: np.ndarray, donors: np.ndarray | None) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
-    """Labels of what is permuted, within which blocks, and, where donors are, the donor of each sample."""
+    """Labels of the exchangeable units, blocks of units, and, if the units are donors, the donor of each sample."""
     codes = np.zeros(len(labels), int) if donors is None else np.unique(donors, return_inverse=True)[1]
     members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
     if donors is None or any(len(set(labels[index])) > 1 for index in members):
@@ -95,41 +101,41 @@ def _n_arrangements(labels: np.ndarray) -> int:
 
 
 def _arrangements(labels: list):
-    """Distinct orders of a multiset, by placing each label's positions in turn."""
+    """Distinct orders of a multiset, by choosing the positions of each label in turn."""
     if len(set(labels)) <= 1:
         yield list(labels)
         return
     first = labels[0]
     rest = [label for label in labels if label != first]
-    for places in itertools.combinations(range(len(labels)), len(labels) - len(rest)):
+    for positions in itertools.combinations(range(len(labels)), len(labels) - len(rest)):
         for others in _arrangements(rest):
             remaining = iter(others)
-            yield [first if i in places else next(remaining) for i in range(len(labels))]
+            yield [first if i in positions else next(remaining) for i in range(len(labels))]
 
 
 def _all_labelings(labels: np.ndarray, members: list[np.ndarray]):
     for choice in itertools.product(*(list(_arrangements(list(labels[index]))) for index in members)):
-        new = labels.copy()
+        permuted = labels.copy()
         for index, values in zip(members, choice, strict=True):
-            new[index] = values
-        yield new
+            permuted[index] = values
+        yield permuted
 
 
 def _shuffled_labelings(labels: np.ndarray, members: list[np.ndarray], n: int, rng: np.random.Generator):
     for _ in range(n):
-        new = labels.copy()
+        permuted = labels.copy()
         for index in members:
-            new[index] = rng.permutation(labels[index])
-        yield new
+            permuted[index] = rng.permutation(labels[index])
+        yield permuted
 
 
 def hold_out(groups: np.ndarray, *, share: float, seed: int) -> np.ndarray:
-    """Rows to hold out: whole groups (donors), drawn until they are a share of the rows; True where held out.
+    """Mask of held-out rows: whole groups (donors), drawn at random until they make up a share of the rows.
 
     Raises
     ------
     DataError
-        If fewer than two groups are there, so that nothing would be left.
+        If there are fewer than two groups.
     """
     codes, names = pd.factorize(np.asarray(groups))
     if len(names) < 2:
@@ -141,17 +147,17 @@ def hold_out(groups: np.ndarray, *, share: float, seed: int) -> np.ndarray:
 
 
 def check_donors(labels: np.ndarray, donors: np.ndarray, *, per_donor: bool) -> None:
-    """Refuse labels that cannot be told apart donor-wise.
+    """Require at least two classes, and at least two donors in each.
 
     Parameters
     ----------
     per_donor
-        Whether a label is of the donor (a disease), and not of the cell (a type).
+        Whether labels belong to donors (a disease) rather than to cells (a cell type).
 
     Raises
     ------
     DataError
-        If there is one class only, a class has cells of one donor only, or a donor is of two classes where labels are of donors.
+        If there is one class only, a class has one donor only, or, with ``per_donor``, a donor is in two classes.
     """
     labels, donors = (np.asarray(values).astype(str) for values in (labels, donors))
     pairs = pd.DataFrame({"label": labels, "donor": donors}).drop_duplicates()
@@ -164,8 +170,8 @@ def check_donors(labels: np.ndarray, donors: np.ndarray, *, per_donor: bool) -> 
             f"class {lonely.index[0]!r}: has one donor, {donor!r}, who cannot be learned from and tested on; "
             "give more donors, or leave the class out"
         )
-    if per_donor and (twice := pairs["donor"].duplicated(keep=False)).any():
-        donor = pairs.loc[twice, "donor"].iloc[0]
+    if per_donor and (repeated := pairs["donor"].duplicated(keep=False)).any():
+        donor = pairs.loc[repeated, "donor"].iloc[0]
         kinds = " and ".join(repr(label) for label in pairs.loc[pairs["donor"] == donor, "label"])
         raise DataError(f"donor {donor!r}: has cells of {kinds}; mend the column, or say that labels are of cells")
 
@@ -181,52 +187,52 @@ def cross_validate(
     per_donor: bool = True,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predict every cell by a model that has seen no cell of its donor.
+    """Out-of-fold predictions, with folds of whole donors, optionally repeated with permuted labels.
 
     Parameters
     ----------
     estimator
-        Scikit-learn's ``fit`` and ``predict_proba``; it is cloned for each fold, and makes its choices inside it.
+        Has scikit-learn's ``fit`` and ``predict_proba``; a clone is fitted, and tuned, within each training fold.
     X
         Rows that can be indexed by position; a matrix, or the positions of encoded cells.
     groups
-        Donors; folds are theirs, and keep the shares of the classes as well as they can.
+        Donors; `donor_folds` divides them.
     n_permutations
-        Labelings with which everything is done again (`labelings`: donors exchange their labels).
+        Permutations of the labels (donors exchange theirs) for which the whole cross-validation is repeated.
     per_donor
-        As of `check_donors`.
+        Whether labels belong to donors (`check_donors`).
 
     Returns
     -------
-    A row a cell: ``row``, ``fold``, ``donor``, ``true``, ``predicted`` and ``p_<class>``; and a row a labeling, the true one first:
-    ``labeling`` (0 true), ``accuracy`` and ``macro_f1`` of the pooled predictions, and ``p`` ((b + 1) / (m + 1) over macro-F1; NaN
-    without permutations).
+    Predictions, a row a cell: ``row``, ``fold``, ``donor``, ``true``, ``predicted`` and ``p_<class>``.
+
+    Scores, a row a labeling: ``labeling`` (0 is the observed one), ``accuracy`` and ``macro_f1`` of the pooled
+    predictions, and ``p`` of macro-F1 (`pvalue`; NaN without permutations).
 
     Raises
     ------
     DataError
-        As `check_donors`.
+        If `check_donors` or `donor_folds` refuses the labels.
     """
     y, groups = (np.asarray(values).astype(str) for values in (y, groups))
     check_donors(y, groups, per_donor=per_donor)
-    truth = _out_of_fold(estimator, X, y, groups, n_splits, seed)
-    rows = [_pooled(truth)]
+    predictions = _out_of_fold(estimator, X, y, groups, n_splits, seed)
+    rows = [_pooled(predictions)]
     if n_permutations:
-        for new in labelings(y, donors=groups, n_permutations=n_permutations, seed=seed):
-            rows.append(_pooled(_out_of_fold(estimator, X, new, groups, n_splits, seed)))
+        for permuted in labelings(y, donors=groups, n_permutations=n_permutations, seed=seed):
+            rows.append(_pooled(_out_of_fold(estimator, X, permuted, groups, n_splits, seed)))
     table = pd.DataFrame(rows).rename_axis("labeling").reset_index()
-    null = table["macro_f1"][1:]
-    table["p"] = ((null >= table["macro_f1"][0] - 1e-12).sum() + 1) / (len(null) + 1) if len(null) else np.nan
-    return truth, table
+    table["p"] = pvalue(table["macro_f1"][0], table["macro_f1"][1:]) if n_permutations else np.nan
+    return predictions, table
 
 
 def predict_once(estimator: object, X: object, y: np.ndarray, groups: np.ndarray, test: np.ndarray) -> pd.DataFrame:
-    """Learn from some cells and predict others, in the columns of `cross_validate`.
+    """Fit on the training cells and predict the test cells; columns of `cross_validate` without ``fold``.
 
     Parameters
     ----------
     test
-        True where a cell is tested on.
+        Mask of the test cells.
     """
     y, groups = (np.asarray(values).astype(str) for values in (y, groups))
     return _predicted(estimator, X, y, groups, np.flatnonzero(~test), np.flatnonzero(test), sorted(set(y)))
@@ -235,37 +241,40 @@ def predict_once(estimator: object, X: object, y: np.ndarray, groups: np.ndarray
 def donor_folds(
     y: np.ndarray, groups: np.ndarray, *, n_splits: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions to learn from and to test on, whole donors, with the classes' shares kept as well as may be.
+    """Training and test positions of folds of whole donors, stratified by class as far as donors allow.
 
-    There are no more folds than the rarest class has donors; all classes are among the training cells of each.
+    There are at most as many folds as the rarest class has donors; every training fold contains all classes.
 
     Raises
     ------
     DataError
-        If no division was found that leaves every class to learn from.
+        If no division was found in which every training fold contains all classes.
     """
     donors = pd.DataFrame({"y": y, "group": groups}).drop_duplicates().groupby("y").size()
     n_splits, n_classes = min(n_splits, int(donors.min()), len(set(groups))), len(donors)
     shuffled = {"n_splits": n_splits, "shuffle": True}
-    # The best kept shares are one division; where that leaves a class out, others are drawn.
-    tried = [StratifiedGroupKFold(**shuffled, random_state=seed)] if n_splits > 1 else []
-    tried += [GroupKFold(**shuffled, random_state=seed + i) for i in range(20 * len(tried))]
-    for divided in tried:
-        folds = list(divided.split(np.zeros(len(y)), y, groups))
-        if all(len(np.unique(y[train])) == n_classes for train, _ in folds):
-            yield from folds
+    # A seed gives one stratified division; where it leaves a class out of a training fold, unstratified ones are drawn.
+    splitters = [StratifiedGroupKFold(**shuffled, random_state=seed)] if n_splits > 1 else []
+    splitters += [GroupKFold(**shuffled, random_state=seed + i) for i in range(20 * len(splitters))]
+    for splitter in splitters:
+        splits = list(splitter.split(np.zeros(len(y)), y, groups))
+        if all(len(np.unique(y[train])) == n_classes for train, _ in splits):
+            yield from splits
             return
     raise DataError("folds: the donors, or experiments, leave a class without any to learn from; give more of them")
 
 
 def probability_of(model: object, X: object, name: str) -> np.ndarray:
-    """What a fitted classifier gives one class, a number a row."""
+    """Probability of one class by a fitted classifier, shape (rows,)."""
     return model.predict_proba(X)[:, list(model.classes_).index(name)]
 
 
 def _pooled(predictions: pd.DataFrame) -> dict[str, float]:
-    true, said = predictions["true"], predictions["predicted"]
-    return {"accuracy": float((true == said).mean()), "macro_f1": float(f1_score(true, said, average="macro"))}
+    true, predicted = predictions["true"], predictions["predicted"]
+    return {
+        "accuracy": float((true == predicted).mean()),
+        "macro_f1": float(f1_score(true, predicted, average="macro")),
+    }
 
 
 def _out_of_fold(
@@ -290,19 +299,19 @@ def _predicted(
 ) -> pd.DataFrame:
     model = clone(estimator).fit(X[train], y[train])
     p = pd.DataFrame(model.predict_proba(X[test]), columns=list(model.classes_)).reindex(columns=names, fill_value=0.0)
-    part = {"row": test, "donor": groups[test], "true": y[test], "predicted": p.idxmax(axis=1)}
-    return pd.DataFrame(part).join(p.add_prefix("p_"))
+    predictions = {"row": test, "donor": groups[test], "true": y[test], "predicted": p.idxmax(axis=1)}
+    return pd.DataFrame(predictions).join(p.add_prefix("p_"))
 
 
 def mean_over_units(
     values: np.ndarray, units: np.ndarray, *, n_bootstrap: int, rng: np.random.Generator
 ) -> tuple[float, float, float, int]:
-    """Mean of values with a 95% bootstrap interval in which whole units (donors, or cells) are drawn.
+    """Mean of values with a 95% bootstrap interval that resamples whole units (donors, or cells).
 
     Parameters
     ----------
     units
-        Who each value is from.
+        Unit of each value.
 
     Returns
     -------
@@ -315,8 +324,20 @@ def mean_over_units(
     return float(np.mean(values)), float(low), float(high), len(names)
 
 
+def resample_donors(strata: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Bootstrap samples of donors, drawn within strata: positions of donors, as many as there are, a sample each.
+
+    Parameters
+    ----------
+    strata
+        Stratum of each donor.
+    """
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    return [np.concatenate([rng.choice(donors, len(donors)) for donors in members]) for _ in range(n_bootstrap)]
+
+
 def auc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a positive scores above a negative, ties half (Mann-Whitney); NaN where there is one kind only."""
+    """Area under the ROC curve (Mann-Whitney), ties counting half; NaN if there is one class only."""
     n = int(positive.sum())
     if n in (0, len(positive)):
         return np.nan
@@ -331,56 +352,56 @@ def silhouette(
     n_permutations: int = 999,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Mean silhouette of the groups (Rousseeuw 1987) with its permutation p-value; -1 mixed, 1 apart.
+    """Mean silhouette of the groups (Rousseeuw 1987), from -1 (mixed) to 1 (separated), with its permutation p-value.
 
     Returns
     -------
-    ``value``, ``p``, ``n`` (samples), ``m`` (other labelings visited) and ``smallest_p``, the p that the best of the
-    labelings visited would have got.
+    ``value``, ``p``, ``n`` (samples), ``m`` (permutations) and ``smallest_p`` (the p-value that the best of the
+    permutations and the observed labels would have).
     """
     table = points.to_numpy()
     observed, p, null = permutation_pvalue(
-        lambda new: silhouette_score(table, new),
+        lambda permuted: silhouette_score(table, permuted),
         labels.astype(str).to_numpy(),
         donors=donors,
         n_permutations=n_permutations,
         seed=seed,
     )
-    visited = np.append(null, observed)
-    smallest = float((visited >= visited.max() - 1e-12).mean())
+    values = np.append(null, observed)
+    smallest = float((values >= values.max() - 1e-12).mean())
     return {"value": float(observed), "p": p, "n": len(table), "m": len(null), "smallest_p": smallest}
 
 
 def principal_planes(
     tables: dict[str, pd.DataFrame], labels: pd.Series, **test
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """PCA of the same samples in several matrices, and how far apart their groups lie in each plane.
+    """PCA of the same samples in several matrices, and the separation of their groups in each plane.
 
     Parameters
     ----------
     tables
         Name -> samples x features.
     test
-        As for `silhouette`.
+        Options of `silhouette`.
 
     Returns
     -------
-    A row a matrix (``matrix``, ``PC1``, ``PC1 + PC2`` as shares of the variance, ``silhouette``, ``p``,
-    ``m``, ``smallest_p``), and the scores, samples x 2, by name.
+    A row a matrix: ``matrix``, ``PC1`` and ``PC1 + PC2`` (shares of the variance), ``silhouette``, ``p``, ``m``,
+    ``smallest_p``; and the scores by name, samples x 2.
     """
     rows, planes = [], {}
     for name, table in tables.items():
         planes[name], shares = embedding.pca(table)
-        apart = silhouette(planes[name], labels, **test)
-        row = {"matrix": name, "PC1": shares[0], "PC1 + PC2": shares[:2].sum(), "silhouette": apart["value"]}
-        rows.append(row | {key: apart[key] for key in ("p", "m", "smallest_p")})
+        separation = silhouette(planes[name], labels, **test)
+        row = {"matrix": name, "PC1": shares[0], "PC1 + PC2": shares[:2].sum(), "silhouette": separation["value"]}
+        rows.append(row | {key: separation[key] for key in ("p", "m", "smallest_p")})
     return pd.DataFrame(rows), planes
 
 
 def cluster_agreement(
     tree: np.ndarray, labels: pd.Series, *, donors: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0
 ) -> dict[str, float]:
-    """Adjusted Rand index of a tree's clusters, as many as there are groups, with the groups; permutation p.
+    """Adjusted Rand index of the groups with the clusters of a tree cut into as many, with its permutation p-value.
 
     Parameters
     ----------
@@ -393,7 +414,7 @@ def cluster_agreement(
     """
     clusters = fcluster(tree, labels.nunique(), "maxclust")
     observed, p, _ = permutation_pvalue(
-        lambda new: adjusted_rand_score(new, clusters),
+        lambda permuted: adjusted_rand_score(permuted, clusters),
         labels.astype(str).to_numpy(),
         donors=donors,
         n_permutations=n_permutations,
@@ -407,26 +428,25 @@ def overlaps(chosen: list[str], sets: dict[str, list[str]], universe: list[str])
 
     Returns
     -------
-    A row a set: ``set``, ``genes`` (of the set in the universe), ``chosen`` (of these among the chosen), ``expected``, ``p``
-    and ``padj`` (Benjamini-Hochberg over the sets).
+    A row a set: ``set``, ``genes`` (of the set in the universe), ``chosen`` (of these among the chosen), ``expected``,
+    ``p`` and ``padj`` (Benjamini-Hochberg over the sets).
     """
-    everything, picked = set(universe), set(chosen)
+    background, selected = set(universe), set(chosen)
     rows = []
     for name, members in sets.items():
-        inside = set(members) & everything
-        hits = len(inside & picked)
-        n = (len(everything), len(inside), len(picked))
+        inside = set(members) & background
+        hits = len(inside & selected)
+        n = (len(background), len(inside), len(selected))
         expected = n[1] * n[2] / n[0]
-        rows.append(
-            {"set": name, "genes": n[1], "chosen": hits, "expected": expected, "p": float(hypergeom.sf(hits - 1, *n))}
-        )
+        p = float(hypergeom.sf(hits - 1, *n))
+        rows.append({"set": name, "genes": n[1], "chosen": hits, "expected": expected, "p": p})
     table = pd.DataFrame(rows)
     table["padj"] = false_discovery_control(table["p"])
     return table
 
 
 def attainable_auc(n_positive: int, n_negative: int, *, ties: bool = False) -> np.ndarray:
-    """Every AUC that one pooled evaluation can give: k / (n_positive * n_negative); half steps where scores may tie."""
+    """Every attainable AUC of pooled predictions: k / (n_positive * n_negative); half steps where scores may tie."""
     steps = n_positive * n_negative * (2 if ties else 1)
     return np.arange(steps + 1) / steps
 
@@ -440,7 +460,7 @@ def auc_lattices(sizes: list[tuple[int, int]]) -> pd.DataFrame:
 
 
 def attainable_f1(n_positive: int, n_negative: int) -> np.ndarray:
-    """Every F1 = 2 TP / (2 TP + FP + FN) that one pooled evaluation can give, ascending."""
+    """Every attainable F1 = 2 TP / (2 TP + FP + FN) of pooled predictions, ascending."""
     values = {0.0}
     for true_positive in range(1, n_positive + 1):
         for false_positive in range(n_negative + 1):

@@ -1,4 +1,4 @@
-"""Models for others: safetensors with a model card, and ONNX, in 32 bits and in 8."""
+"""Export of models: safetensors with a model card, and ONNX in 32 and 8 bits."""
 
 import logging
 import shutil
@@ -16,18 +16,18 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 from transformers import PreTrainedModel
 
-from epigen_utils import vocabularies
 from epigen_utils.batching import pad
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 from epigen_utils.vocabularies import PAD, Vocabulary
+from epigen_utils.vocabularies import save as save_vocabulary
 
 #: Files of an exported model.
 FULL, SMALL = "model.onnx", "model_int8.onnx"
 
 
 def card(name: str, facts: dict[str, object], *, about: str, licence: str = "mit") -> str:
-    """A model card as model hubs read it: facts in front, then what it is, what it was measured at, and what it is not for."""
+    """Model card in the format of model hubs: metadata, description, table of facts, and limits of use."""
     front = yaml.safe_dump({"license": licence, "library_name": "transformers", "tags": ["single-cell", "geneformer"]})
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return (
@@ -38,19 +38,19 @@ def card(name: str, facts: dict[str, object], *, about: str, licence: str = "mit
 
 
 def save(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path, *, text: str) -> None:
-    """Weights as safetensors with configuration, vocabulary and card, in a folder that is whole or not there."""
+    """Save weights (safetensors), configuration, vocabulary and card in a folder, atomically."""
     folder = Path(folder)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
-    vocabularies.save(vocabulary, part / "vocabulary.json")
+    save_vocabulary(vocabulary, part / "vocabulary.json")
     write_atomically(part / "README.md", text)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 
 
 class _Logits(nn.Module):
-    """A model as a function of two arrays to one."""
+    """Wrap a model so that it returns its logits alone."""
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
@@ -61,10 +61,10 @@ class _Logits(nn.Module):
 
 
 def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
-    """Write ``model.onnx`` and ``model_int8.onnx`` (weights of products and embeddings in 8 bits), beside and then renamed.
+    """Write ``model.onnx`` and ``model_int8.onnx`` (weights of products and embeddings in 8 bits), atomically.
 
-    Inputs are ``input_ids`` and ``attention_mask``, any number of cells of any length; the output is ``logits``, of each position
-    for a masked language model, of each cell for a classifier.
+    Inputs are ``input_ids`` and ``attention_mask``, any number of cells of any length; the output is ``logits``, of
+    each position for a masked language model, of each cell for a classifier.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
     ids = torch.ones(2, 8, dtype=torch.long)
     model = model.eval()
     with warnings.catch_warnings():
-        # The exporter warns of its own future; what it writes is compared with the model (`agreement`).
+        # The exporter emits deprecation warnings of its own; `agreement` checks its output.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Logits(model),
@@ -88,26 +88,26 @@ def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
     program.save(part, external_data=False)
     part.rename(full)
     part = folder / f".{SMALL}.part"
-    told = logging.getLogger().level
+    log_level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)
     try:
-        # Shapes that the exporter noted are of weights before they were turned, which the quantiser trips over.
+        # The exporter notes the shapes of weights before their transposition, and the quantiser fails on them.
         program = onnx.load(full)
         del program.graph.value_info[:]
         quantize_dynamic(program, part, weight_type=QuantType.QInt8)
     finally:
-        logging.getLogger().setLevel(told)
+        logging.getLogger().setLevel(log_level)
     part.rename(small)
     return full, small
 
 
 class Onnx:
-    """An exported model to be asked.
+    """An exported model, run by ONNX Runtime on the CPU.
 
     Raises
     ------
     DataError
-        If there is no such file.
+        If the file is missing.
     """
 
     def __init__(self, path: Path, *, threads: int = 1):
@@ -119,32 +119,32 @@ class Onnx:
 
     def logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> np.ndarray:
         """Logits of a batch."""
-        given = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
-        return self.session.run(None, given)[0]
+        inputs = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+        return self.session.run(None, inputs)[0]
 
 
 @torch.no_grad()
 def agreement(model: PreTrainedModel, path: Path, cells: list[np.ndarray], vocabulary: Vocabulary) -> dict[str, float]:
-    """How far an exported model is from the one that it was made of.
+    """Agreement of an exported model with its original.
 
     Parameters
     ----------
     cells
-        Token ids of each.
+        Token ids of each cell.
 
     Returns
     -------
-    ``largest`` difference of a logit (of positions that are no padding), ``same`` (share of answers that are), ``megabytes``.
+    ``largest`` (absolute difference of a logit, without padding), ``same`` (share of equal predictions), ``megabytes``.
     """
     ids = pad(cells, vocabulary.tokens[PAD])
     mask = (ids != vocabulary.tokens[PAD]).long()
-    one = model.eval()(input_ids=ids, attention_mask=mask).logits.numpy()
-    other = Onnx(path).logits(ids, mask)
-    if one.ndim == 3:
-        one, other = one[mask.bool().numpy()], other[mask.bool().numpy()]
-    same = float((one.argmax(axis=-1) == other.argmax(axis=-1)).mean())
-    size = Path(path).stat().st_size / 1e6
-    return {"largest": float(np.abs(one - other).max()), "same": same, "megabytes": size}
+    expected = model.eval()(input_ids=ids, attention_mask=mask).logits.numpy()
+    exported = Onnx(path).logits(ids, mask)
+    if expected.ndim == 3:  # (cells, length, vocabulary) -> (tokens, vocabulary)
+        expected, exported = expected[mask.bool().numpy()], exported[mask.bool().numpy()]
+    same = float((expected.argmax(axis=-1) == exported.argmax(axis=-1)).mean())
+    megabytes = Path(path).stat().st_size / 1e6
+    return {"largest": float(np.abs(expected - exported).max()), "same": same, "megabytes": megabytes}
 
 
 @torch.no_grad()
@@ -157,43 +157,45 @@ def compared(
     name: str,
     repeats: int = 3,
 ) -> list[dict[str, object]]:
-    """A model and its exported files: size, speed on one thread and answers.
+    """Compare a model with its exported files: size, speed on one thread and predictions.
 
     Parameters
     ----------
     cells
-        Encoded cells, something whose ``["input_ids"]`` are token ids; asked in one batch.
+        Encoded cells, something whose ``["input_ids"]`` are token ids; evaluated as one batch.
     repeats
-        The best counts.
+        Number of timings; the best counts.
 
     Returns
     -------
-    A row a file, PyTorch's first: ``model``, ``file``, ``megabytes``, ``cells a second``, ``largest`` and ``same`` (`agreement`).
+    One row per file, PyTorch first: ``model``, ``file``, ``megabytes``, ``cells a second``, and `agreement`'s
+    ``largest`` and ``same``.
     """
     ids = [np.asarray(cell) for cell in cells["input_ids"]]
     batch = pad(ids, vocabulary.tokens[PAD])
     mask = (batch != vocabulary.tokens[PAD]).long()
 
-    def speed(ask: Callable) -> float:
-        ask()
+    def speed(run: Callable) -> float:
+        run()
         best = np.inf
         for _ in range(repeats):
             start = time.perf_counter()
-            ask()
+            run()
             best = min(best, time.perf_counter() - start)
         return len(ids) / best
 
     model, threads = model.eval(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        own = speed(lambda: model(input_ids=batch, attention_mask=mask))
+        pytorch_speed = speed(lambda: model(input_ids=batch, attention_mask=mask))
     finally:
         torch.set_num_threads(threads)
-    size = sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 1e6
-    rows = [{"model": name, "file": "PyTorch", "megabytes": size, "cells a second": own, "largest": 0.0, "same": 1.0}]
+    megabytes = sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 1e6
+    row = {"model": name, "file": "PyTorch", "megabytes": megabytes, "cells a second": pytorch_speed}
+    rows = [row | {"largest": 0.0, "same": 1.0}]
     for path in files:
-        session = Onnx(path)
-        fast = speed(lambda session=session: session.logits(batch, mask))
-        found = agreement(model, path, ids, vocabulary)
-        rows.append({"model": name, "file": path.name, "cells a second": fast, **found})
+        exported = Onnx(path)
+        row = {"model": name, "file": path.name}
+        row["cells a second"] = speed(lambda exported=exported: exported.logits(batch, mask))
+        rows.append(row | agreement(model, path, ids, vocabulary))
     return rows

@@ -1,4 +1,4 @@
-"""From counts to comparable values: size factors, log2, variance. Shapes are samples x genes throughout."""
+"""Normalisation of bulk counts: size factors, log2, VST, TPM, and gene variances. Tables are samples x genes."""
 
 import contextlib
 import warnings
@@ -21,14 +21,14 @@ def counts(adata: anndata.AnnData) -> pd.DataFrame:
 
 
 def by_donor(adata: anndata.AnnData) -> anndata.AnnData:
-    """The counts of a donor's samples summed, where each donor is in one group; otherwise the data set as it is.
+    """Sum the counts of each donor's samples if every donor is in one group; otherwise return the data set unchanged.
 
-    Two samples of one animal are no two animals: tested as if they were, they make any difference between animals look
-    like one between groups. Where a donor is in several groups it is a block instead (`designs.contrasts_of`).
+    Samples of one animal are not independent: tested as if they were, they turn differences between animals into
+    differences between groups. A donor in several groups is a block instead (`designs.contrasts_of`).
 
     Returns
     -------
-    Donors x genes, named by donor; of ``obs`` the columns that are the same in all samples of every donor.
+    Donors x genes, named by donor; ``obs`` has the columns that are constant within every donor.
     """
     about = adata.uns["epigen"]
     if not designs.donors_are_nested(adata) or not adata.obs[about["donor"]].duplicated().any():
@@ -40,26 +40,27 @@ def by_donor(adata: anndata.AnnData) -> anndata.AnnData:
     first = adata.obs.groupby(codes, sort=False)
     same = [column for column in adata.obs if (first[column].nunique(dropna=False) == 1).all()]
     obs = adata.obs.loc[~donor.duplicated(), same].set_axis(donors.astype(str))
-    found = anndata.AnnData(obs=obs, var=adata.var.copy(), layers={"counts": sums}, uns=adata.uns.copy())
-    found.uns["samples_of_donors"] = adata.n_obs
-    return found
+    summed = anndata.AnnData(obs=obs, var=adata.var.copy(), layers={"counts": sums}, uns=adata.uns.copy())
+    summed.uns["samples_of_donors"] = adata.n_obs
+    return summed
 
 
 def size_factors(adata: anndata.AnnData) -> pd.Series:
-    """Median-of-ratios size factors, one a sample (Love et al. 2014; computed by PyDESeq2).
+    """Median-of-ratios size factors, one a sample (Love et al. 2014, by PyDESeq2).
 
     Raises
     ------
     DataError
-        If no gene is detected in every sample, so that no ratio is defined.
+        If no gene is detected in every sample, which leaves the ratios undefined.
     """
     table = counts(adata).to_numpy()
     if not (table > 0).all(axis=0).any():
         raise DataError(
-            "size factors: no gene is detected in every sample, so that no ratio is defined; drop the shallowest samples"
+            "size factors: no gene is detected in every sample, so that no ratio is defined; "
+            "drop the shallowest samples"
         )
-    log_means, kept = deseq2_norm_fit(table)
-    _, factors = deseq2_norm_transform(table, log_means, kept)
+    log_means, is_reference = deseq2_norm_fit(table)
+    _, factors = deseq2_norm_transform(table, log_means, is_reference)
     return pd.Series(factors, index=adata.obs_names, name="size_factor")
 
 
@@ -69,7 +70,7 @@ def log2_normalised(adata: anndata.AnnData) -> pd.DataFrame:
 
 
 def on_log_scale(adata: anndata.AnnData) -> pd.DataFrame:
-    """Values for scores: the blind `vst` of counts, the log2 of array intensities (plus one); samples x genes."""
+    """Log-scale expression: the blind `vst` of counts, or log2 of array intensities plus one; samples x genes."""
     if adata.uns["epigen"]["measure"] == "counts":
         return vst(adata[:, counts(adata).sum().to_numpy() > 0].copy())
     values = np.asarray(adata.layers["intensity"], dtype=float)
@@ -77,13 +78,13 @@ def on_log_scale(adata: anndata.AnnData) -> pd.DataFrame:
 
 
 def matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
-    """The same samples as raw counts, their log2, and log2 after size factors; samples x genes, by name."""
+    """Raw counts, log2 of counts plus one, and `log2_normalised`; samples x genes, by name."""
     table = counts(adata)
     return {"raw counts": table, "log2 counts": np.log2(table + 1), "log2, size factors": log2_normalised(adata)}
 
 
 def log_proportions(adata: anndata.AnnData) -> np.ndarray:
-    """Log of one plus counts at a depth of 10,000, cells x genes: the usual scale of single cells."""
+    """Log of one plus counts per 10,000, cells x genes: the usual scale of single-cell data."""
     values = counts(adata).to_numpy(dtype=float)
     return np.log1p(values / np.maximum(values.sum(axis=1, keepdims=True), 1) * 1e4)
 
@@ -91,17 +92,17 @@ def log_proportions(adata: anndata.AnnData) -> np.ndarray:
 def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     """Variance stabilising transformation of DESeq2, on the log2 scale for large counts; samples x genes.
 
+    The dispersion trend is fitted on all genes, as in R's ``varianceStabilizingTransformation``; ``vst`` uses 1,000.
+
     Parameters
     ----------
     design
-        Formula whose groups the dispersions are estimated within; empty is blind to the samples' groups (``blind=TRUE``
-        in R). The trend is fitted on all genes, as R's ``varianceStabilizingTransformation`` does; R's ``vst`` fits it on
-        1,000.
+        Formula for the estimation of dispersions; empty for a blind transformation (``blind=TRUE`` in R).
 
     Raises
     ------
     DataError
-        As `size_factors`, and as `designs.check`.
+        If no gene is detected in every sample, or the design cannot be fitted (`designs.check`).
     """
     size_factors(adata)
     if design:
@@ -118,29 +119,29 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
 
 
 def normalised(adata: anndata.AnnData, *, design: str, lengths: pd.Series | None = None) -> dict[str, pd.DataFrame]:
-    """The same samples in every matrix that the papers or the field name; samples x genes, by name.
+    """The same samples under each normalisation in use, TPM included if lengths are given; samples x genes, by name.
 
     Parameters
     ----------
     design
-        Of the VST that is not blind (`vst`).
+        Formula of the VST that is not blind.
     lengths
-        Gene id -> length in bases, for TPM; without them there is none.
+        Gene id -> length in bases.
     """
-    found = {**matrices(adata), "VST, blind": vst(adata), "VST, design": vst(adata, design=design)}
+    tables = {**matrices(adata), "VST, blind": vst(adata), "VST, design": vst(adata, design=design)}
     if lengths is not None and len(lengths):
-        found["log2 TPM"] = np.log2(tpm(adata, lengths) + 1)
-    return found
+        tables["log2 TPM"] = np.log2(tpm(adata, lengths) + 1)
+    return tables
 
 
 def compare(tables: dict[str, pd.DataFrame], *, n_top: int) -> pd.DataFrame:
-    """What a normalisation does to the variances that heat maps and PCA go by.
+    """Effect of each normalisation on the gene variances, which determine heat maps and PCA.
 
     Returns
     -------
-    A row a matrix: ``matrix``, ``Spearman`` (of a gene's standard deviation with its mean, over genes that vary; 0 where
-    the variance is stable), ``largest share`` (of the summed variance, held by one gene), ``top shared`` (of the first
-    matrix's ``n_top`` most variable genes, how many are among this one's).
+    A row a matrix: ``matrix``, ``Spearman`` (of standard deviation with mean, over genes that vary; 0 if the variance
+    is stabilised), ``largest share`` (of the summed variance in one gene), ``top shared`` (number of genes among the
+    ``n_top`` most variable ones of both this and the first matrix).
     """
     first = top_variable_genes(next(iter(tables.values())), n_top)
     rows = []
@@ -159,23 +160,23 @@ def tpm(adata: anndata.AnnData, lengths: pd.Series) -> pd.DataFrame:
     Parameters
     ----------
     lengths
-        Gene id -> length in bases; genes without one are left out, since they have no rate.
+        Gene id -> length in bases; genes without a length are left out.
 
     Raises
     ------
     ValueError
         If no gene of the data set has a length.
     """
-    known = lengths.reindex(adata.var_names).dropna()
-    if known.empty:
+    bases = lengths.reindex(adata.var_names).dropna()
+    if bases.empty:
         raise ValueError(f"none of the {adata.n_vars} genes has a length; check that both use the same ids")
-    rate = counts(adata)[known.index].div(known, axis=1)
+    rate = counts(adata)[bases.index].div(bases, axis=1)
     return rate.div(rate.sum(axis=1), axis=0) * 1e6
 
 
 @contextlib.contextmanager
 def quiet_pydeseq2():
-    """Leave out what PyDESeq2 warns of and then handles itself, by falling back to another fit as R does."""
+    """Suppress PyDESeq2's warnings of cases that it resolves itself, by falling back to another fit as R does."""
     with warnings.catch_warnings():
         for message in ("The dispersion trend curve fitting did not converge", "As the residual degrees of freedom"):
             warnings.filterwarnings("ignore", message=message)
@@ -183,12 +184,13 @@ def quiet_pydeseq2():
 
 
 def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
-    """Every gene with its mean, variance and share of the summed variance, over samples, of raw counts; and its ranks.
+    """Mean and variance of every gene's raw counts over samples, and its ranks by both.
 
     Returns
     -------
-    A row a gene: ``symbol`` (where symbols are not the ids), ``mean`` (counts), ``variance`` (counts squared, n - 1), ``share_of_variance``,
-    ``rank_by_mean``, ``rank_by_variance`` (1 = largest, ties share the mean of their places), in the order of the data set.
+    A row a gene, in the order of the data set: ``symbol`` (if symbols are not the ids), ``mean`` (counts), ``variance``
+    (counts squared, n - 1), ``share_of_variance``, ``rank_by_mean``, ``rank_by_variance`` (1 is largest, ties share the
+    mean rank).
     """
     table = counts(adata)
     ranked = pd.DataFrame({"mean": table.mean(), "variance": table.var()})
@@ -201,42 +203,41 @@ def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
 
 
 def scaled(table: pd.DataFrame) -> pd.DataFrame:
-    """Each gene centred and divided by its standard deviation over samples; genes that do not vary are left out."""
+    """z-scores of each gene over samples; genes that do not vary are left out."""
     table = table.loc[:, table.std() > 0]
     return (table - table.mean()) / table.std()
 
 
 def top_variable_genes(table: pd.DataFrame, n: int) -> pd.Index:
-    """Names of the ``n`` genes with the largest variance over samples, largest first; ties by the table's order."""
+    """Names of the ``n`` genes with the largest variance over samples, largest first; ties in the table's order."""
     return table.var().sort_values(ascending=False, kind="stable").index[:n]
 
 
 def variance_ranks(tables: dict[str, pd.DataFrame], genes: list[str]) -> pd.DataFrame:
-    """Place of genes by their variance over samples in several matrices; 1 is the most variable, ties share a place."""
-    places = {name: table.var().rank(ascending=False)[genes] for name, table in tables.items()}
-    return pd.DataFrame(places)
+    """Ranks of genes by their variance over samples in several matrices; 1 is the most variable, ties share a rank."""
+    return pd.DataFrame({name: table.var().rank(ascending=False)[genes] for name, table in tables.items()})
 
 
 def set_scores(table: pd.DataFrame, sets: dict[str, list[str]]) -> pd.DataFrame:
-    """Mean of the scaled expression of each set's genes in every sample (a z-score averaged over genes).
+    """Mean z-score of each set's genes in every sample.
 
     Parameters
     ----------
     table
         Samples x genes, on a log-like scale.
     sets
-        Name -> gene ids; genes that are not there or do not vary are passed over.
+        Name -> gene ids; genes that are missing or do not vary are ignored.
 
     Returns
     -------
-    Samples x sets; NaN for a set without a gene that varies. Where there are sets ``Glutamatergic`` and ``GABAergic``,
-    ``E/I index`` is the first less the second.
+    Samples x sets; NaN for a set without a gene that varies. With sets ``Glutamatergic`` and ``GABAergic``, ``E/I
+    index`` is the first minus the second.
     """
     z = scaled(table)
-    found = {name: z[[gene for gene in ids if gene in z]].mean(axis=1) for name, ids in sets.items()}
-    if {"Glutamatergic", "GABAergic"} <= set(found):
-        found["E/I index"] = found["Glutamatergic"] - found["GABAergic"]
-    return pd.DataFrame(found, index=table.index)
+    scores = {name: z[[gene for gene in ids if gene in z]].mean(axis=1) for name, ids in sets.items()}
+    if {"Glutamatergic", "GABAergic"} <= set(scores):
+        scores["E/I index"] = scores["Glutamatergic"] - scores["GABAergic"]
+    return pd.DataFrame(scores, index=table.index)
 
 
 def quality(adata: anndata.AnnData) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Figures that lay out their own axes: clustered heat maps, sample distances, UpSet plots."""
+"""Figures that lay out their own axes: clustered heat maps, sample distances and UpSet plots."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,20 +20,20 @@ def heatmap(
     members: dict[str, list[str]] | None = None,
     value: str,
 ) -> Figure:
-    """Genes x samples, each gene centred and scaled, then both clustered by Ward linkage on Pearson distance (1 - r).
+    """Genes x samples, genes standardised, both clustered by Ward linkage on Pearson distance (1 - r).
 
     Parameters
     ----------
     table
-        Samples x genes; a gene that is constant over samples has no correlation and is left out.
+        Samples x genes; genes that are constant over samples have no correlation and are left out.
     tracks
-        Samples x columns of words, such as group and batch, each a colour bar over the samples.
+        Samples x categorical columns, such as group and batch, each a colour bar over the samples.
     names
-        Gene id -> the name to show.
+        Gene id -> displayed name.
     members
-        Set -> gene ids, a colour bar beside the genes; a gene of several sets shows the first.
+        Set -> gene ids, a colour bar beside the genes; a gene in several sets takes the colour of the first.
     value
-        What the colours mean before scaling, for the colour bar's label.
+        Name of the values before scaling, for the colour bar's label.
 
     Raises
     ------
@@ -44,15 +44,17 @@ def heatmap(
     if table.shape[1] < 2:
         raise ValueError("a heat map needs at least two genes that vary over samples")
     scaled = table.T
-    shades = {name: _shades(tracks[name], place) for place, name in enumerate(tracks)}
-    over = pd.DataFrame({name: tracks[name].astype(str).map(shades[name]) for name in tracks}, index=tracks.index)
+    shades = {name: _shades(tracks[name], i) for i, name in enumerate(tracks)}
+    column_colours = pd.DataFrame(
+        {name: tracks[name].astype(str).map(shades[name]) for name in tracks}, index=tracks.index
+    )
     sets = {name: [gene for gene in ids if gene in scaled.index] for name, ids in (members or {}).items()}
     sets = {name: ids for name, ids in sets.items() if ids}
-    of_set = dict(zip(sets, sns.color_palette("Set2", len(sets)), strict=True))
-    beside = pd.Series("white", index=scaled.index, name="panel", dtype=object)
+    set_colours = dict(zip(sets, sns.color_palette("Set2", len(sets)), strict=True))
+    row_colours = pd.Series("white", index=scaled.index, name="panel", dtype=object)
     for name, ids in reversed(sets.items()):
-        beside[ids] = [of_set[name]] * len(ids)
-    beside.index = scaled.index = [str(gene if names is None else names.get(gene, gene)) for gene in scaled.index]
+        row_colours[ids] = [set_colours[name]] * len(ids)
+    row_colours.index = scaled.index = [str(gene if names is None else names.get(gene, gene)) for gene in scaled.index]
     few = len(tracks) <= 40
     # clustermap lays its axes out itself.
     with plt.rc_context({"figure.constrained_layout.use": False}):
@@ -60,8 +62,8 @@ def heatmap(
             scaled,
             row_linkage=ward_on_pearson(table.T),
             col_linkage=ward_on_pearson(table),
-            col_colors=over.to_numpy().T.tolist(),
-            row_colors=list(beside) if sets else None,
+            col_colors=column_colours.to_numpy().T.tolist(),
+            row_colors=list(row_colours) if sets else None,
             cmap=style.DIVERGING,
             center=0,
             figsize=(7.5, 2.6 + 0.2 * len(scaled)),
@@ -77,20 +79,20 @@ def heatmap(
     grid.ax_heatmap.set_xlabel("" if few else f"{len(tracks)} samples")
     grid.ax_heatmap.set_ylabel("")
     grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)
-    _legend_beside(grid, shades | ({"panel": of_set} if sets else {}))
+    _legend_beside(grid, shades | ({"panel": set_colours} if sets else {}))
     return grid.figure
 
 
-def _shades(labels: pd.Series, place: int) -> dict[str, object]:
-    """Colours of a track's levels: the groups' own for the first track, softer ones for what comes after."""
+def _shades(labels: pd.Series, track: int) -> dict[str, object]:
+    """Colours of a track's levels: the group palette for track 0, softer palettes for later tracks."""
     levels = [str(level) for level in plots.in_order(labels)]
-    if place == 0:
+    if track == 0:
         return style.colours(levels)
-    return dict(zip(levels, sns.color_palette(("pastel", "Set3")[place % 2], len(levels)), strict=True))
+    return dict(zip(levels, sns.color_palette(("pastel", "Set3")[track % 2], len(levels)), strict=True))
 
 
 def distances(table: pd.DataFrame, labels: pd.Series) -> Figure:
-    """Distances of samples by samples, both in the order of an average-linkage tree; groups as a colour bar."""
+    """Samples x samples distances in the order of an average-linkage tree; groups as a colour bar."""
     colour = _shades(labels, 0)
     tree = linkage(squareform(table.to_numpy(), checks=False), method="average")
     size = min(3.5 + 0.26 * len(table), 9)
@@ -118,10 +120,10 @@ def distances(table: pd.DataFrame, labels: pd.Series) -> Figure:
 
 
 def upset(sets: dict[str, set], *, n_shown: int = 15) -> Figure:
-    """Sizes of the exclusive intersections of sets, largest first, and which sets each is of (Lex et al. 2014)."""
+    """UpSet plot: sizes of the exclusive intersections of sets, largest first, and their sets (Lex et al. 2014)."""
     names = list(sets)
-    member = pd.DataFrame({name: pd.Series(True, index=sorted(sets[name])) for name in names}).notna()
-    sizes = member.value_counts().head(n_shown) if len(member) else pd.Series(dtype=int)
+    membership = pd.DataFrame({name: pd.Series(True, index=sorted(sets[name])) for name in names}).notna()
+    sizes = membership.value_counts().head(n_shown) if len(membership) else pd.Series(dtype=int)
     figure, (above, below) = plt.subplots(
         2,
         1,
@@ -130,15 +132,15 @@ def upset(sets: dict[str, set], *, n_shown: int = 15) -> Figure:
         height_ratios=[2.4, 0.34 * len(names)],
     )
     above.bar(range(len(sizes)), sizes, color=style.PALETTE[2])
-    for place, size in enumerate(sizes):
-        above.text(place, size, f"{size:,}", ha="center", va="bottom", fontsize=8)
+    for x, size in enumerate(sizes):
+        above.text(x, size, f"{size:,}", ha="center", va="bottom", fontsize=8)
     above.set_ylabel("genes called")
     above.margins(y=0.12)
-    for place, inside in enumerate(sizes.index):
-        rows = np.flatnonzero(inside)
-        below.scatter([place] * len(names), range(len(names)), color="#dddddd", s=42)
-        below.scatter([place] * len(rows), rows, color="black", s=42)
-        below.plot([place, place], [rows.min(), rows.max()], color="black")
+    for x, is_member in enumerate(sizes.index):
+        rows = np.flatnonzero(is_member)
+        below.scatter([x] * len(names), range(len(names)), color="#dddddd", s=42)
+        below.scatter([x] * len(rows), rows, color="black", s=42)
+        below.plot([x, x], [rows.min(), rows.max()], color="black")
     below.set_yticks(range(len(names)), [f"{name} ({len(sets[name]):,})" for name in names])
     below.set_ylim(len(names) - 0.5, -0.5)
     for ax in (above, below):
@@ -149,12 +151,12 @@ def upset(sets: dict[str, set], *, n_shown: int = 15) -> Figure:
 
 
 def ward_on_pearson(table: pd.DataFrame) -> np.ndarray:
-    """Ward linkage of the rows on Pearson distance 1 - r, as paper A's section III.C names it; SciPy's format."""
+    """Ward linkage of the rows on Pearson distance 1 - r (paper A, section III.C); a SciPy linkage matrix."""
     return linkage(np.clip(pdist(table.to_numpy(dtype=float), "correlation"), 0, None), method="ward")
 
 
 def _legend_beside(grid: sns.matrix.ClusterGrid, tracks: dict[str, dict[str, object]]) -> None:
-    """One legend for all tracks, each under its name."""
+    """One legend for all tracks, each under its own heading."""
     handles = []
     for name, shades in tracks.items():
         handles.append(Patch(alpha=0, label=name))

@@ -1,4 +1,4 @@
-"""Files: their hash, and writing them so that nothing half-written ever has its final name."""
+"""File hashes, atomic writes and folder locks."""
 
 import contextlib
 import fcntl
@@ -15,7 +15,7 @@ def sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write beside, then rename."""
+    """Write to a temporary file in the same folder, then rename it, so that readers never see a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text)
@@ -24,7 +24,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock: of several processes that want to make a file in it, one does, and the others wait."""
+    """Hold an exclusive lock on a folder, so that only one process at a time creates a file in it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
     try:

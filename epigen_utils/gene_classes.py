@@ -1,7 +1,7 @@
-"""Whether embeddings of genes tell classes of genes apart, and whether expression alone does as well.
+"""Classification of genes from their embeddings, with expression features as baselines.
 
-Paper B, section 1; Theodoris et al. 2023, who fine-tune, where a linear model on frozen embeddings is asked here. Genes are the units:
-they are what is held out, and all of them come from the same cells and donors. Paralogs may stand on both sides of a fold.
+Paper B, section 1; Theodoris et al. 2023, who fine-tune, whereas here a linear model is fitted to frozen embeddings.
+Folds hold out genes, and all genes come from the same cells and donors. Paralogs may lie on both sides of a fold.
 """
 
 import itertools
@@ -22,41 +22,41 @@ from epigen_utils.encoding import TARGET_SUM
 from epigen_utils.errors import DataError, closest
 from epigen_utils.gene_labels import PAIRED, PUBLISHED
 
-#: Strengths of the penalty that the training fold chooses from; scikit-learn's C.
+#: Candidate penalty strengths, chosen within the training fold; scikit-learn's C.
 STRENGTHS = (0.01, 0.1, 1.0)
 #: Folds inside the training fold.
 INNER = 3
 
 
 def log_expression(adata: anndata.AnnData, genes: list[str]) -> np.ndarray:
-    """log(1 + counts scaled to a depth of 10,000) of genes by Ensembl id, cells x genes; 0 for a gene that is not there."""
+    """log(1 + counts scaled to a depth of 10,000) of genes by Ensembl id, cells x genes; 0 for missing genes."""
     source = cells.InMemory(adata)
     (part,) = source.parts(source.n_obs)
     counts = part.counts()
-    column = {gene: place for place, gene in enumerate(source.ensembl_ids)}
-    there = [place for place, gene in enumerate(genes) if gene in column]
+    column = {gene: position for position, gene in enumerate(source.ensembl_ids)}
+    measured = [position for position, gene in enumerate(genes) if gene in column]
     values = np.zeros((source.n_obs, len(genes)))
-    values[:, there] = counts[:, [column[genes[place]] for place in there]].toarray()
+    values[:, measured] = counts[:, [column[genes[position]] for position in measured]].toarray()
     return np.log1p(values / np.maximum(part.depth(counts), 1)[:, None] * TARGET_SUM)
 
 
 def expression_of(values: np.ndarray, genes: list[str]) -> pd.DataFrame:
-    """What is known of a gene without its neighbours: log ``mean`` expression and log odds of ``detection``, genes x 2.
+    """Features of each gene's own expression: log ``mean`` and log odds of ``detection``, genes x 2.
 
     Parameters
     ----------
     values
-        Cells x genes, `log_expression`.
+        Output of `log_expression`, cells x genes.
     """
-    shown = ((values > 0).sum(axis=0) + 0.5) / (len(values) + 1)
+    detection = ((values > 0).sum(axis=0) + 0.5) / (len(values) + 1)
     mean = np.log(np.expm1(values).mean(axis=0) + 1e-3)
-    return pd.DataFrame({"mean": mean, "detection": logit(shown)}, genes)
+    return pd.DataFrame({"mean": mean, "detection": logit(detection)}, genes)
 
 
 def coexpression(values: np.ndarray, genes: list[str], *, n_components: int = 20) -> pd.DataFrame:
-    """Correlation of each gene with the first principal components of the cells; genes x components.
+    """Correlation of each gene with the first principal components of the cells, genes x components.
 
-    No label is read. Components are those of the genes' correlation matrix, which is taken by way of the cells.
+    The components of the genes' correlation matrix are computed without labels, from the smaller matrix cells x cells.
     """
     spread = values.std(axis=0)
     scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
@@ -66,51 +66,52 @@ def coexpression(values: np.ndarray, genes: list[str], *, n_components: int = 20
 
 
 def _folds(y: np.ndarray, pair: np.ndarray, n_splits: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Stratified; or whole pairs, since who has seen one of a pair takes the other, its like, for the same class."""
+    """Yield stratified folds, or folds of whole pairs, since a model assigns a training gene's match to its class."""
     names, codes = np.unique(pair, return_inverse=True)
     if len(names) == len(pair):
         yield from StratifiedKFold(n_splits, shuffle=True, random_state=seed).split(y, y)
         return
     for _, test in KFold(n_splits, shuffle=True, random_state=seed).split(names):
-        out = np.isin(codes, test)
-        yield np.flatnonzero(~out), np.flatnonzero(out)
+        is_test = np.isin(codes, test)
+        yield np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
 def scores_of(
     X: np.ndarray, y: np.ndarray, held_out: np.ndarray, *, pair: np.ndarray | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Log odds that scaled logistic regression gives to genes it has not seen.
+    """Log odds of held-out genes by logistic regression on scaled features.
+
+    The penalty is the one with the smallest log-loss in folds within the training genes.
 
     Parameters
     ----------
     X, y
-        Genes x features, and which genes are positive; of the training fold alone. The penalty with the least log-loss in
-        folds inside it is taken.
+        Features of the training genes, genes x features, and whether each is positive.
     held_out
-        Genes x features.
+        Features of the held-out genes, genes x features.
     """
     losses = np.zeros(len(STRENGTHS))
     pair = np.arange(len(y)) if pair is None else pair
     for train, test in _folds(y, pair, min(INNER, int(y.sum()), int((~y).sum())), seed):
-        found = _log_odds(X[train], y[train], X[test], STRENGTHS)
-        losses += np.logaddexp(0, np.where(y[test], -found, found)).mean(axis=1)
+        log_odds = _log_odds(X[train], y[train], X[test], STRENGTHS)
+        losses += np.logaddexp(0, np.where(y[test], -log_odds, log_odds)).mean(axis=1)
     return _log_odds(X, y, held_out, [STRENGTHS[int(np.argmin(losses))]])[0]
 
 
 def _log_odds(X: np.ndarray, y: np.ndarray, held_out: np.ndarray, strengths: list[float]) -> np.ndarray:
-    """One row a strength."""
+    """Log odds of the held-out genes, strengths x genes."""
     scale = StandardScaler().fit(X)
-    design, asked = scale.transform(X), scale.transform(held_out)
-    # Thousands of small fits are made, of which the checks would be most of the time.
+    X, held_out = scale.transform(X), scale.transform(held_out)
+    # With thousands of small fits, scikit-learn's checks would dominate the run time.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        models = [
-            LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-6).fit(design, y) for strength in strengths
+        regressions = [
+            LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-6).fit(X, y) for strength in strengths
         ]
-    return np.array([model.decision_function(asked) for model in models])
+    return np.array([regression.decision_function(held_out) for regression in regressions])
 
 
 def out_of_fold(X: np.ndarray, y: np.ndarray, pair: np.ndarray, *, n_splits: int = 5, seed: int = 0) -> pd.DataFrame:
-    """Score of each gene by a model that has not seen it: ``gene`` (position), ``fold`` (from 1) and ``score`` (log odds)."""
+    """Out-of-fold score of each gene: ``gene`` (position), ``fold`` (from 1) and ``score`` (log odds)."""
     parts = []
     for fold, (train, test) in enumerate(_folds(y, pair, n_splits, seed), start=1):
         score = scores_of(X[train], y[train], X[test], pair=pair[train], seed=seed)
@@ -119,20 +120,20 @@ def out_of_fold(X: np.ndarray, y: np.ndarray, pair: np.ndarray, *, n_splits: int
 
 
 def fold_aucs(scores: pd.DataFrame, y: np.ndarray) -> np.ndarray:
-    """AUC of each fold of `out_of_fold`; scores of two folds are of two models, and are not compared."""
-    return np.array([evaluation.auc(some["score"].to_numpy(), y[some["gene"]]) for _, some in scores.groupby("fold")])
+    """AUC of each fold of `out_of_fold`; scores of different folds come from different models and are not pooled."""
+    return np.array([evaluation.auc(fold["score"].to_numpy(), y[fold["gene"]]) for _, fold in scores.groupby("fold")])
 
 
 def corrected_interval(values: np.ndarray, *, n_splits: int) -> tuple[float, float]:
-    """95% interval of the mean over repeated folds, which share genes (Nadeau and Bengio 2003).
+    """95% interval of the mean over repeated folds, corrected for their overlap (Nadeau and Bengio 2003).
 
     Parameters
     ----------
     values
-        One a fold, of all repetitions.
+        One value a fold, of all repetitions.
     """
     values = np.asarray(values)
-    # The test fold is 1 / (n_splits - 1) of the training fold.
+    # The ratio of test to training size is 1 / (n_splits - 1).
     error = np.sqrt((1 / len(values) + 1 / (n_splits - 1)) * values.var(ddof=1))
     half = stats.t.ppf(0.975, len(values) - 1) * error
     return float(values.mean() - half), float(values.mean() + half)
@@ -147,63 +148,66 @@ def compare(
     n_permutations: int = 19,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How well each kind of features tells the classes of each task apart, in the same folds.
+    """Classify the genes of each task from each kind of features, in the same folds.
 
     Parameters
     ----------
     features
         Name -> genes, by Ensembl id, x features.
     tasks
-        Task -> its genes; `gene_labels.members`. Labels of pairs are shuffled within pairs.
+        Task -> output of `gene_labels.members`. Labels of matched pairs are permuted within pairs.
 
     Returns
     -------
-    A row a task and kind of features: ``task``, ``features``, ``auc`` (mean over folds and repetitions), ``low`` and ``high``
-    (`corrected_interval`), ``p`` (of the first repetition, among shuffled labels with which everything is done again, (b + 1) /
-    (m + 1)), ``null`` (mean AUC of those), ``positive`` and ``negative`` (genes); and a row a task, features, ``repeat``, ``fold``
-    and ``gene`` with ``score`` and ``is_positive``.
+    First, one row a task and kind of features:
+
+    - ``task``, ``features``, ``auc`` (mean over folds and repetitions), ``low``, ``high`` (`corrected_interval`);
+    - ``p``: of the first repetition, (b + 1) / (m + 1); each permutation repeats the whole procedure;
+    - ``null``: mean AUC of the permutations; ``positive``, ``negative``: number of genes.
+
+    Second, one row a ``task``, ``features``, ``repeat``, ``fold`` and ``gene``, with ``score`` and ``is_positive``.
     """
-    rows, kept = [], []
+    rows, gene_scores = [], []
     for task, name in itertools.product(tasks, features):
         genes, y, pair = tasks[task].index.to_numpy(), *tasks[task][["positive", "pair"]].to_numpy().T
         y = y.astype(bool)
         X = features[name].loc[genes].to_numpy(float)
-        found = [out_of_fold(X, y, pair, n_splits=n_splits, seed=seed + repeat) for repeat in range(n_repeats)]
-        aucs = np.concatenate([fold_aucs(scores, y) for scores in found])
+        repeats = [out_of_fold(X, y, pair, n_splits=n_splits, seed=seed + repeat) for repeat in range(n_repeats)]
+        aucs = np.concatenate([fold_aucs(scores, y) for scores in repeats])
 
         def score(labels, X=X, pair=pair):
             return fold_aucs(out_of_fold(X, labels, pair, n_splits=n_splits, seed=seed), labels).mean()
 
-        test = {"donors": pair if task in PAIRED else None, "n_permutations": n_permutations, "seed": seed}
-        _, p, null = evaluation.permutation_pvalue(score, y, **test)
+        blocks = pair if task in PAIRED else None
+        _, p, null = evaluation.permutation_pvalue(score, y, donors=blocks, n_permutations=n_permutations, seed=seed)
         low, high = np.clip(corrected_interval(aucs, n_splits=n_splits), 0, 1)
         row = {"task": task, "features": name, "auc": aucs.mean(), "low": low, "high": high, "p": p}
         rows.append(row | {"null": null.mean(), "positive": int(y.sum()), "negative": int((~y).sum())})
-        for repeat, scores in enumerate(found, start=1):
-            more = {"task": task, "features": name, "repeat": repeat, "is_positive": y[scores["gene"]]}
-            kept.append(scores.assign(**more, gene=genes[scores["gene"]]))
-    return pd.DataFrame(rows), pd.concat(kept, ignore_index=True)
+        for repeat, scores in enumerate(repeats, start=1):
+            columns = {"task": task, "features": name, "repeat": repeat, "is_positive": y[scores["gene"]]}
+            gene_scores.append(scores.assign(**columns, gene=genes[scores["gene"]]))
+    return pd.DataFrame(rows), pd.concat(gene_scores, ignore_index=True)
 
 
 def by_fold(scores: pd.DataFrame) -> pd.DataFrame:
-    """AUC of each fold of `compare`'s genes: ``task``, ``features``, ``repeat``, ``fold``, ``auc``."""
+    """AUC of each fold from the scores of `compare`: ``task``, ``features``, ``repeat``, ``fold``, ``auc``."""
     keys = ["task", "features", "repeat", "fold"]
-    found = scores.groupby(keys, sort=False)[["score", "is_positive"]]
-    aucs = found.apply(lambda some: evaluation.auc(some["score"].to_numpy(), some["is_positive"].to_numpy()))
+    grouped = scores.groupby(keys, sort=False)[["score", "is_positive"]]
+    aucs = grouped.apply(lambda fold: evaluation.auc(fold["score"].to_numpy(), fold["is_positive"].to_numpy()))
     return aucs.rename("auc").reset_index()
 
 
 def differences(folds: pd.DataFrame, features: str) -> pd.DataFrame:
-    """AUC of one kind of features less that of each other, in the same folds, with its `corrected_interval`.
+    """AUC of one kind of features minus that of each baseline in the same folds, with its `corrected_interval`.
 
     Parameters
     ----------
     folds
-        As `by_fold` gives them.
+        Output of `by_fold`.
 
     Returns
     -------
-    A row a task and rival: ``task``, ``rival``, ``difference``, ``low``, ``high``.
+    One row a task and baseline: ``task``, ``rival`` (the baseline), ``difference``, ``low``, ``high``.
 
     Raises
     ------
@@ -213,21 +217,21 @@ def differences(folds: pd.DataFrame, features: str) -> pd.DataFrame:
     if features not in set(folds["features"]):
         raise DataError(f"features {features!r}: {closest(features, set(folds['features']))}")
     rows = []
-    for task, some in folds.groupby("task", sort=False):
-        wide = some.pivot(index=["repeat", "fold"], columns="features", values="auc")
-        for rival in some["features"].drop_duplicates():
-            if rival != features:
-                gain = (wide[features] - wide[rival]).to_numpy()
-                low, high = corrected_interval(gain, n_splits=some["fold"].max())
-                rows.append({"task": task, "rival": rival, "difference": gain.mean(), "low": low, "high": high})
+    for task, table in folds.groupby("task", sort=False):
+        wide = table.pivot(index=["repeat", "fold"], columns="features", values="auc")
+        for baseline in table["features"].drop_duplicates():
+            if baseline != features:
+                gain = (wide[features] - wide[baseline]).to_numpy()
+                low, high = corrected_interval(gain, n_splits=table["fold"].max())
+                rows.append({"task": task, "rival": baseline, "difference": gain.mean(), "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
 def side_by_side(folds: pd.DataFrame, task: str) -> pd.DataFrame:
-    """AUC of each fold of the first repetition, ``mean`` and ``sd``, a row a kind of features; below them what was published."""
-    some = folds[(folds["task"] == task) & (folds["repeat"] == 1)]
-    table = some.pivot(index="features", columns="fold", values="auc").reindex(some["features"].unique())
+    """AUC by fold of the first repetition, ``mean`` and ``sd``, one row a kind of features; published values last."""
+    first = folds[(folds["task"] == task) & (folds["repeat"] == 1)]
+    table = first.pivot(index="features", columns="fold", values="auc").reindex(first["features"].unique())
     table = table.assign(mean=table.mean(axis=1), sd=table.std(axis=1, ddof=0))
-    if (known := PUBLISHED.get(task)) and table.shape[1] == len(known["folds"]) + 2:
-        table.loc["official Geneformer, fine-tuned"] = [*known["folds"], known["mean"], known["sd"]]
+    if (published := PUBLISHED.get(task)) and table.shape[1] == len(published["folds"]) + 2:
+        table.loc["official Geneformer, fine-tuned"] = [*published["folds"], published["mean"], published["sd"]]
     return table.rename(columns=lambda name: f"fold {name}" if isinstance(name, int) else name).reset_index()

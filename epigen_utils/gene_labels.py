@@ -1,6 +1,6 @@
-"""Which genes are of which class: published lists, and what a simulation planted.
+"""Labels of gene classification tasks: published gene lists, and classes planted by a simulation.
 
-Paper B, section 1; Theodoris et al. 2023. Of the two classes of a task the first is the positive one.
+Paper B, section 1; Theodoris et al. 2023. The first of a task's two classes is the positive one.
 """
 
 import json
@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from epigen_utils import registry
 from epigen_utils.errors import DataError, closest
 
-#: Tasks of Theodoris et al. 2023 -> the file of the registry's entry; of its two classes the first is the positive one.
+#: Task of Theodoris et al. 2023 -> file of the registry's entry; the first of its two classes is the positive one.
 TASKS = {
     "dosage sensitivity": "dosage_sensitivity_TFs",
     "chromatin": "bivalent_vs_lys4_only",
@@ -23,101 +23,101 @@ TASKS = {
     "network position": "n1_network",
     "network targets": "n1_target",
 }
-#: AUC of official Geneformer, fine-tuned, by fold, and the mean (weighted by fold) and sd that it prints; its
+#: AUC of official Geneformer, fine-tuned: by fold, and its printed mean (weighted by fold size) and sd; from its
 #: examples/gene_classification.ipynb.
 PUBLISHED = {"dosage sensitivity": {"folds": (0.9373, 0.9411, 0.9635, 0.8904, 0.8782), "mean": 0.914, "sd": 0.032}}
-#: Planted tasks whose classes stand pair by pair, the same place in both lists.
+#: Planted tasks with matched pairs: a gene and its match have the same position in both lists.
 PAIRED = ("planted regulators", "planted network position")
 
 
 def listed(name: str) -> dict[str, dict[str, list[str]]]:
-    """Published classes: task -> class -> Ensembl ids, the positive class first; a gene listed in both classes is left out."""
+    """Published classes: task -> class -> Ensembl ids, the positive class first; genes listed in both are left out."""
     files = registry.fetch(name)
-    found = {}
+    labels = {}
     for task, role in TASKS.items():
         if role in files:
             first, second = json.loads(files[role].read_text()).items()
             both = set(first[1]) & set(second[1])
-            found[task] = {kind.replace("_", " "): sorted(set(members) - both) for kind, members in (first, second)}
-    return found
+            labels[task] = {kind.replace("_", " "): sorted(set(members) - both) for kind, members in (first, second)}
+    return labels
 
 
 def planted(adata: anndata.AnnData, expression: pd.DataFrame, *, seed: int = 0) -> dict[str, dict[str, list[str]]]:
-    """Classes that a simulation knows, as `listed` gives them.
+    """Classes planted by a simulation, in the format of `listed`.
 
-    Regulators stand against targets, and genes of three regulators or more against genes of none, both in pairs of like
-    expression; housekeeping genes against any other, so that expression tells them apart.
+    Regulators against targets, and genes of three or more regulators against genes of none, both in pairs matched by
+    expression; housekeeping genes against a random sample of other genes, a task that expression alone can solve.
 
     Parameters
     ----------
     adata
-        With ``var`` columns ``regulator`` and ``housekeeping`` and ``varm["regulon"]`` (genes x regulators), as a simulated corpus has.
+        Simulated corpus: ``var`` columns ``regulator`` and ``housekeeping``, ``varm["regulon"]`` (genes x regulators).
     expression
-        Genes that may be taken, by Ensembl id, x measures; `gene_classes.expression_of`.
+        Eligible genes, by Ensembl id, x measures; `gene_classes.expression_of`.
 
     Raises
     ------
     DataError
-        If nothing is planted in the data.
+        If the data have no planted network.
     """
     if "regulon" not in adata.varm or not {"regulator", "housekeeping"} <= set(adata.var):
         raise DataError("gene classes: no network is planted in these cells; name label lists, such as gene-classes")
-    about = adata.var.set_index("ensembl_id")[["regulator", "housekeeping"]]
-    about["regulators"] = (adata.varm["regulon"].to_numpy() != 0).sum(axis=1)
-    about = about.loc[[gene for gene in expression.index if gene in about.index]]
-    plain = ~about["regulator"] & ~about["housekeeping"]
+    roles = adata.var.set_index("ensembl_id")[["regulator", "housekeeping"]]
+    roles["regulators"] = (adata.varm["regulon"].to_numpy() != 0).sum(axis=1)
+    roles = roles.loc[[gene for gene in expression.index if gene in roles.index]]
+    ordinary = ~roles["regulator"] & ~roles["housekeeping"]
     pools = {
-        "planted regulators": (about["regulator"], plain & (about["regulators"] > 0), ("regulator", "target")),
+        "planted regulators": (roles["regulator"], ordinary & (roles["regulators"] > 0), ("regulator", "target")),
         "planted network position": (
-            plain & (about["regulators"] >= 3),
-            plain & (about["regulators"] == 0),
+            ordinary & (roles["regulators"] >= 3),
+            ordinary & (roles["regulators"] == 0),
             ("three regulators or more", "no regulator"),
         ),
     }
-    found = {}
-    for task, (positive, others, names) in pools.items():
-        pairs = alike(list(about.index[positive]), list(about.index[others]), expression)
-        found[task] = dict(zip(names, pairs, strict=True))
-    kept, rest = list(about.index[about["housekeeping"]]), list(about.index[plain])
-    drawn = np.random.default_rng(seed).choice(rest, min(len(kept), len(rest)), replace=False)
-    found["planted housekeeping"] = {"housekeeping": kept, "other": sorted(drawn)}
-    return found
+    labels = {}
+    for task, (positive, negative, names) in pools.items():
+        pairs = alike(list(roles.index[positive]), list(roles.index[negative]), expression)
+        labels[task] = dict(zip(names, pairs, strict=True))
+    housekeeping, rest = list(roles.index[roles["housekeeping"]]), list(roles.index[ordinary])
+    drawn = np.random.default_rng(seed).choice(rest, min(len(housekeeping), len(rest)), replace=False)
+    labels["planted housekeeping"] = {"housekeeping": housekeeping, "other": sorted(drawn)}
+    return labels
 
 
 def alike(
     genes: list[str], others: list[str], table: pd.DataFrame, *, within: float = 0.15
 ) -> tuple[list[str], list[str]]:
-    """Pairs of a gene and another that is near it in a table, none taken twice; genes that have none near are left out.
+    """Match genes to others with similar measures, without replacement; genes without a match are left out.
 
     Parameters
     ----------
     table
-        Genes x measures; distances are taken with each measure scaled to one standard deviation.
+        Genes x measures; distances are computed on measures scaled to unit standard deviation.
     within
-        The greatest distance of a pair.
+        Largest distance of a pair.
     """
     if not genes or not others:
         return [], []
     scaled = table / table.std()
-    apart = cdist(scaled.loc[genes], scaled.loc[others])
+    distances = cdist(scaled.loc[genes], scaled.loc[others])
     first, second = [], []
-    # Those that are hardest to place choose first.
-    for row in np.argsort(-apart.min(axis=1), kind="stable"):
-        nearest = int(np.argmin(apart[row]))
-        if apart[row, nearest] <= within:
+    # Genes with the most distant neighbours are matched first.
+    for row in np.argsort(-distances.min(axis=1), kind="stable"):
+        nearest = int(np.argmin(distances[row]))
+        if distances[row, nearest] <= within:
             first.append(genes[row])
             second.append(others[nearest])
-            apart[:, nearest] = np.inf
+            distances[:, nearest] = np.inf
     return first, second
 
 
 def chosen(labels: dict[str, dict[str, list[str]]], tasks: list[str]) -> dict[str, dict[str, list[str]]]:
-    """The tasks asked for, in that order; all of them where none is named.
+    """Select tasks, in the order given; all tasks if the list is empty.
 
     Raises
     ------
     DataError
-        If there is no such task.
+        If a task is unknown.
     """
     for task in tasks:
         if task not in labels:
@@ -128,14 +128,16 @@ def chosen(labels: dict[str, dict[str, list[str]]], tasks: list[str]) -> dict[st
 def members(
     task: str, classes: dict[str, list[str]], n_cells: pd.Series, *, least: int = 5, n_splits: int = 5
 ) -> pd.DataFrame:
-    """Genes of a task that enough cells show: ``positive`` and ``pair`` by Ensembl id; genes of a pair have one number.
+    """Genes of a task expressed in enough cells: ``positive`` and ``pair`` (number of the pair) by Ensembl id.
 
     Parameters
     ----------
     classes
-        Positive class first.
+        Class -> Ensembl ids, the positive class first.
     n_cells
-        Cells that show each gene, by Ensembl id; `hidden_states.embed_genes`.
+        Number of cells that express each gene, by Ensembl id; `hidden_states.embed_genes`.
+    least
+        Smallest number of cells.
 
     Raises
     ------
@@ -147,33 +149,33 @@ def members(
         pair = np.arange(len(ids)) + (0 if task in PAIRED else sum(len(part) for part in parts))
         part = pd.DataFrame({"positive": kind == next(iter(classes)), "pair": pair}, index=ids)
         parts.append(part)
-    found = pd.concat(parts)
-    shown = found[n_cells.reindex(found.index, fill_value=0).to_numpy() >= least]
+    table = pd.concat(parts)
+    expressed = table[n_cells.reindex(table.index, fill_value=0).to_numpy() >= least]
     for kind, part in zip(classes, parts, strict=True):
-        if (n := len(part.index.intersection(shown.index))) < n_splits:
+        if (n := len(part.index.intersection(expressed.index))) < n_splits:
             raise DataError(
                 f"{task}: {n} of {len(part)} genes of class {kind!r} are shown by {least} cells or more, "
                 f"fewer than the {n_splits} folds; give more cells, longer cells or fewer folds, or leave the task out"
             )
-    return shown
+    return expressed
 
 
 def counted(
     labels: dict[str, dict[str, list[str]]], tasks: dict[str, pd.DataFrame], n_cells: pd.Series, total: int
 ) -> pd.DataFrame:
-    """Genes of each class: ``task``, ``class``, ``listed``, ``used``, and ``shown in`` (share of the cells, mean over those used).
+    """Size of each class: ``task``, ``class``, ``listed``, ``used``, ``shown in`` (share of cells, mean over genes).
 
     Parameters
     ----------
     tasks
-        Task -> `members`.
+        Task -> output of `members`.
     total
-        Cells that were asked.
+        Number of all cells.
     """
     rows = []
-    for task, found in tasks.items():
+    for task, genes in tasks.items():
         for kind, ids in labels[task].items():
-            used = found.index.intersection(ids)
+            used = genes.index.intersection(ids)
             share = n_cells[used].mean() / total
             rows.append({"task": task, "class": kind, "listed": len(ids), "used": len(used), "shown in": share})
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Gene sets with their sources, as genes of a cohort of bulk samples; and their halves, of which one may be a loss's prior."""
+"""Gene sets from their sources, as genes of a cohort of bulk samples; and halves of a set, one as prior of a loss."""
 
 from pathlib import Path
 
@@ -8,21 +8,21 @@ from epigen_utils import genes, registry
 from epigen_utils.errors import DataError, closest
 from epigen_utils.sample_cohorts import SampleCohort
 
-#: Data sets of the registry that are tables: the role to take, and the column of symbols (None: one symbol a line).
+#: Data sets of the registry that are tables: role of the file, and column of symbols (None: one symbol a line).
 TABLES = {"genes4epilepsy": ("v2026_03", "Gene"), "human-tfs": ("lambert2018", None)}
-#: What the set of each of these is called.
+#: Name of the gene set in each of these tables.
 NAMES = {"genes4epilepsy": "Genes4Epilepsy", "human-tfs": "Transcription factors"}
-#: The set that a simulation knows: genes that make the class.
+#: The known set of a simulation: genes that differ between the classes.
 PLANTED = "planted"
-#: The set that stands in where no other has members: of it nothing is to be expected.
+#: Stand-in where no set has members; no signal is expected of it.
 RANDOM = "random genes"
 
 
 def of_cohort(cohort: SampleCohort, sources: list[str]) -> dict[str, list[str]]:
-    """Sets of the genes of a cohort, by name; those without a member are left out, so that there may be none.
+    """Gene sets by name, as genes of a cohort; sets without a member are left out, possibly all.
 
-    A simulated cohort's own truth comes first. Human symbols go through orthologs, a microRNA by its name in miRBase, without
-    regard to case and punctuation.
+    The planted genes of a simulated cohort come first. Human symbols are mapped by orthologs, microRNAs by their
+    miRBase names, ignoring case and punctuation.
 
     Parameters
     ----------
@@ -32,19 +32,19 @@ def of_cohort(cohort: SampleCohort, sources: list[str]) -> dict[str, list[str]]:
     Raises
     ------
     DataError
-        If a file is no GMT.
+        If a file is not a GMT file.
     """
-    found = {PLANTED: planted(cohort)}
+    sets = {PLANTED: planted(cohort)}
+    by_name = {genes.plain(gene): gene for gene in cohort.genes}
     for source in sources:
-        sets = read(source)
-        of_symbols = genes.sets_in_data(cohort.adata, sets)
-        by_name = {genes.plain(gene): gene for gene in cohort.genes}
-        for name, members in sets.items():
-            plain = [by_name[genes.plain(member)] for member in members if genes.plain(member) in by_name]
-            found[name] = list(dict.fromkeys([*of_symbols[name], *plain]))
-    have = set(cohort.genes)
-    found = {name: [gene for gene in members if gene in have] for name, members in found.items()}
-    return {name: members for name, members in found.items() if members}
+        human_sets = read(source)
+        by_ortholog = genes.sets_in_data(cohort.adata, human_sets)
+        for name, members in human_sets.items():
+            same_name = [by_name[genes.plain(member)] for member in members if genes.plain(member) in by_name]
+            sets[name] = list(dict.fromkeys([*by_ortholog[name], *same_name]))
+    available = set(cohort.genes)
+    sets = {name: [gene for gene in members if gene in available] for name, members in sets.items()}
+    return {name: members for name, members in sets.items() if members}
 
 
 def read(source: str) -> dict[str, list[str]]:
@@ -53,14 +53,14 @@ def read(source: str) -> dict[str, list[str]]:
     Raises
     ------
     DataError
-        If a file is no GMT.
+        If a file is not a GMT file.
     """
     if source in TABLES:
         role, column = TABLES[source]
         lines = registry.fetch(source)[role].read_text().splitlines()
-        place = lines[0].split("\t").index(column) if column else 0
+        position = lines[0].split("\t").index(column) if column else 0
         rows = lines[1:] if column else lines
-        return {NAMES[source]: [line.split("\t")[place].strip() for line in rows if line.strip()]}
+        return {NAMES[source]: [line.split("\t")[position].strip() for line in rows if line.strip()]}
     path = registry.file(source)
     for number, line in enumerate(Path(path).read_text().splitlines(), 1):
         if line.count("\t") < 2:
@@ -69,7 +69,7 @@ def read(source: str) -> dict[str, list[str]]:
 
 
 def planted(cohort: SampleCohort) -> list[str]:
-    """Genes that a simulation changed with the class; none for a data set that is not simulated."""
+    """Genes that a simulation changed with the class; empty for a real data set."""
     truth = cohort.adata.varm.get("log2_fold_change")
     if truth is None:
         return []
@@ -78,18 +78,21 @@ def planted(cohort: SampleCohort) -> list[str]:
 
 
 def in_sentences(sets: dict[str, list[str]], shown: list[str], *, seed: int = 0) -> dict[str, list[str]]:
-    """Sets as far as sentences hold their genes; where they have fewer than two, or all but one, `RANDOM` stands in for them."""
-    have = set(shown)
-    found = {name: sorted(have & set(members)) for name, members in sets.items()}
-    found = {name: members for name, members in found.items() if 0 < len(members) < len(have)}
-    if 2 <= len(union(found)) <= len(have) - 2:
-        return found
-    n = min(max(len(have) // 10, 2), len(have) - 1)
-    return {RANDOM: sorted(np.random.default_rng(seed).choice(sorted(have), n, replace=False).tolist())}
+    """Sets restricted to the genes of the sentences.
+
+    `RANDOM` replaces them all if together they have fewer than two of these genes, or leave fewer than two outside.
+    """
+    available = set(shown)
+    restricted = {name: sorted(available & set(members)) for name, members in sets.items()}
+    restricted = {name: members for name, members in restricted.items() if 0 < len(members) < len(available)}
+    if 2 <= len(union(restricted)) <= len(available) - 2:
+        return restricted
+    n = min(max(len(available) // 10, 2), len(available) - 1)
+    return {RANDOM: sorted(np.random.default_rng(seed).choice(sorted(available), n, replace=False).tolist())}
 
 
 def union(sets: dict[str, list[str]], name: str = "") -> list[str]:
-    """Genes of one set, or of all.
+    """Genes of one set, or of all sets.
 
     Raises
     ------
@@ -103,17 +106,17 @@ def union(sets: dict[str, list[str]], name: str = "") -> list[str]:
 
 
 def small(sets: dict[str, list[str]], most: int) -> list[str]:
-    """Genes of the sets that have no more than so many: what is asked about by name is to be in every sentence."""
+    """Genes of the sets with at most ``most`` genes; the sentences should contain all of them."""
     return sorted({gene for members in sets.values() if len(members) <= most for gene in members})
 
 
 def halves(members: list[str], *, seed: int = 0) -> tuple[list[str], list[str]]:
-    """A set dealt in two at random: one half for a prior, the other to be asked about.
+    """A gene set split in two at random: one half for a prior, the other for evaluation.
 
     Raises
     ------
     DataError
-        If there is one gene only.
+        If there is only one gene.
     """
     if len(members) < 2:
         raise DataError(

@@ -1,7 +1,7 @@
-"""Series of the Gene Expression Omnibus: from a series matrix to its samples and its supplementary count table.
+"""Gene Expression Omnibus (GEO): samples and supplementary count table of a series, probes of a platform.
 
-The series matrix is the text file that GEO writes for every series: ``!Series_...`` lines about the study and
-``!Sample_...`` lines with one quoted value a sample.
+GEO provides a series matrix for every series: a text file with ``!Series_...`` lines about the study and
+``!Sample_...`` lines with one quoted value per sample.
 """
 
 import csv
@@ -12,7 +12,7 @@ import pandas as pd
 
 from epigen_utils.errors import DataError
 
-#: Supplementary files whose names say that they hold counts, in this order of preference.
+#: Words in the names of supplementary files of counts, in order of preference.
 COUNT_WORDS = ("raw_count", "rawcount", "counts", "count")
 TABLE_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".csv", ".tsv", ".txt")
 
@@ -24,11 +24,11 @@ def _lines(path: Path, prefix: str) -> list[list[str]]:
 
 
 def samples(series_matrix: Path) -> pd.DataFrame:
-    """The samples of a series, from its series matrix.
+    """Read the sample table of a series from its series matrix.
 
     Returns
     -------
-    A row a sample, indexed by GSM accession: ``title``, ``organism``, ``source``, and a column for each
+    One row per sample, indexed by GSM accession: ``title``, ``organism``, ``source``, and a column for each
     ``key: value`` characteristic.
 
     Raises
@@ -58,7 +58,7 @@ def counts_url(series_matrix: Path) -> str:
     Raises
     ------
     DataError
-        If it names none; the message lists what it names.
+        If it names none; the message lists the supplementary files.
     """
     urls = [value for row in _lines(series_matrix, "!Series_supplementary_file") for value in row[1:] if value]
     tables = [url for url in urls if url.lower().endswith(TABLE_SUFFIXES)]
@@ -73,12 +73,14 @@ def counts_url(series_matrix: Path) -> str:
 
 
 def platform(annotation: Path) -> pd.Series:
-    """Probe -> gene symbol, from a platform's annotation table (``GPLnnn.annot``); probes of no gene or of several are left out.
+    """Probe -> gene symbol, from the annotation of a platform (``GPLnnn.annot``).
+
+    Probes of no gene or of several genes are left out.
 
     Raises
     ------
     DataError
-        If the file has no platform table, or the table no column of symbols.
+        If the file has no platform table, or the table has no column of symbols.
     """
     opener = gzip.open if annotation.suffix == ".gz" else open
     with opener(annotation, "rt", encoding="utf-8", errors="replace", newline="") as stream:

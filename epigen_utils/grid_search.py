@@ -1,10 +1,7 @@
-"""The paper's grid search: GPT-2 fine-tuned at every point of a grid and measured on samples held back; spread over jobs where asked.
+"""Grid search of GPT-2's fine-tuning settings on held-out samples: paper A, section III.B.
 
-Paper A, section III.B: "hyperparameters, including learning rate, batch size, sequence length, and number of epochs, were optimized
-through grid search on a held-out validation set".
-
-``python -m epigen_utils.grid_search '<run as JSON>' <job>`` trains the points of one job of a run whose notebook takes a ``grid``; the
-notebook finds them done.
+"hyperparameters, including learning rate, batch size, sequence length, and number of epochs, were optimized through
+grid search on a held-out validation set".
 """
 
 import inspect
@@ -15,22 +12,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import log_loss
 
-from epigen_utils import evaluation, in_fold, notebooks, processes, sample_cohorts, sample_scores, sentence_classes
+from epigen_utils import evaluation, in_fold, notebooks, processes, sample_cohorts, sample_scores
 from epigen_utils.errors import DataError, closest
 from epigen_utils.runs import Run
-from epigen_utils.sample_cohorts import SampleCohort
-from epigen_utils.sentence_classes import GPT2Classifier
+from epigen_utils.sentence_classes import SETTINGS, GPT2Classifier
 
-#: What the paper searched over.
+#: Settings that the paper searched.
 SEARCHED = ("learning_rate", "batch_size", "max_length", "epochs")
-
-
 #: Log2 expression, samples x genes, and the samples' classes.
 Part = tuple[pd.DataFrame, np.ndarray]
 
@@ -42,23 +37,25 @@ def search(
     positive: str,
     grid: dict[str, list],
 ) -> pd.DataFrame:
-    """Fine-tune once for each point of a grid and measure on held-out samples; points that were done before are read back.
+    """Fine-tune at each point of a grid and evaluate on held-out samples; finished points are read from their runs.
 
     Parameters
     ----------
     train, held
         Log2 expression (samples x genes) and classes; both of the training fold.
+    positive
+        The positive class.
     grid
         Values of any of `SEARCHED`.
 
     Returns
     -------
-    A row a point: the searched, ``auc``, ``loss`` (nats) and ``seconds``; in the order of the grid.
+    A row a point, in the order of the grid: the searched settings, ``auc``, ``loss`` (nats) and ``seconds``.
 
     Raises
     ------
     DataError
-        If something else is to be searched.
+        If the grid has a setting that is not in `SEARCHED`.
     """
     if other := [name for name in grid if name not in SEARCHED]:
         raise DataError(f"grid over {other[0]!r}: {closest(other[0], SEARCHED)}")
@@ -66,75 +63,79 @@ def search(
     rows = []
     for point in itertools.product(*grid.values()):
         values = dict(zip(grid, point, strict=True))
-        made = with_settings(classifier, values)
+        candidate = with_settings(classifier, values)
         start = time.perf_counter()
-        made.fit(*train)
-        p = evaluation.probability_of(made, held[0], positive)
-        found = {"auc": evaluation.auc(p, truth), "loss": log_loss(truth, p, labels=[False, True])}
-        rows.append(values | found | {"seconds": time.perf_counter() - start})
+        candidate.fit(*train)
+        p = evaluation.probability_of(candidate, held[0], positive)
+        scores = {"auc": evaluation.auc(p, truth), "loss": log_loss(truth, p, labels=[False, True])}
+        rows.append(values | scores | {"seconds": time.perf_counter() - start})
     return pd.DataFrame(rows)
 
 
 def with_settings(classifier: GPT2Classifier, values: dict[str, float]) -> GPT2Classifier:
-    """A classifier with other values of `SEARCHED`."""
-    made = clone(classifier)
+    """A copy of a classifier with other values of `SEARCHED`."""
+    candidate = clone(classifier)
     settings = {name: value for name, value in values.items() if name != "max_length"}
-    changes = {"settings": replace(made.settings, **settings)}
-    return made.set_params(**changes, **({"max_length": int(values["max_length"])} if "max_length" in values else {}))
+    changes = {"settings": replace(candidate.settings, **settings)}
+    if "max_length" in values:
+        changes["max_length"] = int(values["max_length"])
+    return candidate.set_params(**changes)
 
 
 def best(table: pd.DataFrame, grid: dict[str, list]) -> dict[str, float]:
-    """The point with the highest AUC; of equally high ones that with the lowest loss."""
+    """The point with the highest AUC; ties are resolved by the lowest loss."""
     row = table.sort_values(["auc", "loss"], ascending=[False, True]).iloc[0]
     return {name: type(values[0])(row[name]) for name, values in grid.items()}
 
 
+class Cohort(Protocol):
+    """Attributes of a two-class cohort that the search reads (`sample_cohorts.SampleCohort`).
+
+    ``counts`` are samples x genes; ``groups`` (donors or experiments) are held out as a whole.
+    """
+
+    counts: np.ndarray
+    genes: list[str]
+    y: np.ndarray
+    positive: str
+    groups: np.ndarray
+
+
 @dataclass(frozen=True)
 class Fold:
-    """A cohort whose training samples are divided once more for the search.
+    """A cohort divided into training and test samples, and the training samples divided again for the search.
 
     Attributes
     ----------
     inside, outside
-        Training samples that the search learns from, and those that it is measured on; size factors and genes are of the first alone.
+        Training samples on which the search trains, and those on which it evaluates; size factors and genes are from
+        ``inside`` alone.
     train, test
-        All training samples, and the samples asked about at the end; size factors and genes are of all training samples.
+        All training samples, and the test samples; size factors and genes are from ``train`` alone.
     """
 
-    cohort: SampleCohort
+    cohort: Cohort
     inside: Part
     outside: Part
     train: Part
     test: Part
 
 
-def fold(
-    *,
-    dataset: str,
-    metadata: str = "",
-    group: str = "",
-    reference: str = "",
-    donor: str = "",
-    max_samples: int = 0,
-    n_genes: int = 32,
-    seed: int = 0,
-) -> Fold:
-    """One fold of donors in four is tested on, and one in three of the others is held back.
+def search_fold(cohort: Cohort, *, n_genes: int = 32, seed: int = 0) -> Fold:
+    """Hold out one in four folds of donors for the test, and one in three of the others for the search.
 
     Raises
     ------
     DataError
         If a class has too few donors, or experiments, to be divided twice.
     """
-    columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
-    cohort = sample_cohorts.part(sample_cohorts.load(dataset, **columns), max_samples, seed)
     train, test = _divided(cohort.y, cohort.groups, 4, seed)
-    inner, held = _divided(cohort.y[train], cohort.groups[train], 3, seed)
+    inside, outside = (train[rows] for rows in _divided(cohort.y[train], cohort.groups[train], 3, seed))
     parts = []
-    for known, asked in ((train[inner], train[held]), (train, test)):
-        made = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
-        tables = made.tables(cohort.counts[known], cohort.y[known], cohort.counts[asked])
-        parts += zip(tables, (cohort.y[known], cohort.y[asked]), strict=True)
+    for learned, evaluated in ((inside, outside), (train, test)):
+        selection = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
+        tables = selection.tables(cohort.counts[learned], cohort.y[learned], cohort.counts[evaluated])
+        parts += zip(tables, (cohort.y[learned], cohort.y[evaluated]), strict=True)
     return Fold(cohort, *parts)
 
 
@@ -155,28 +156,45 @@ def classifier(
     precision: str = "fp32",
     seed: int = 0,
 ) -> GPT2Classifier:
-    """What is searched for, as its page sets it outside the search."""
-    settings = replace(sentence_classes.SETTINGS, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
-    kept = {"folder": Path(results_dir) / "models", "precision": precision, "seed": seed}
-    return GPT2Classifier(settings=settings, preset=model, start=start, shown=shown, **kept)
+    """The classifier with its settings outside the search; parameters are those of the notebook."""
+    settings = replace(SETTINGS, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
+    options = {"folder": Path(results_dir) / "models", "precision": precision, "seed": seed}
+    return GPT2Classifier(settings=settings, preset=model, start=start, shown=shown, **options)
+
+
+def fold(
+    *,
+    dataset: str,
+    metadata: str = "",
+    group: str = "",
+    reference: str = "",
+    donor: str = "",
+    max_samples: int = 0,
+    n_genes: int = 32,
+    seed: int = 0,
+) -> Fold:
+    """Load a cohort and divide it by `search_fold`; parameters are those of the notebook."""
+    columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
+    cohort = sample_cohorts.part(sample_cohorts.load(dataset, **columns), max_samples, seed)
+    return search_fold(cohort, n_genes=n_genes, seed=seed)
 
 
 def train_job(run: Run, job: int) -> None:
-    """Train every so many points of a run's grid, beginning with that of the job's number."""
+    """Train every n-th point of a run's grid, n being its number of jobs, starting with point ``job``."""
     values = notebooks.defaults(run.source) | run.parameters
 
-    def given(function: Callable) -> dict:
+    def arguments(function: Callable) -> dict:
         return {name: values[name] for name in inspect.signature(function).parameters if name in values}
 
-    found = fold(**given(fold))
+    data = fold(**arguments(fold))
     points = list(itertools.product(*values["grid"].values()))[job :: run.search_jobs]
     for point in points:
-        one = {name: [value] for name, value in zip(values["grid"], point, strict=True)}
-        search(classifier(**given(classifier)), found.inside, found.outside, found.cohort.positive, one)
+        grid = {name: [value] for name, value in zip(values["grid"], point, strict=True)}
+        search(classifier(**arguments(classifier)), data.inside, data.outside, data.cohort.positive, grid)
 
 
 def main(run: str, job: str) -> int:
-    """Entry of a job."""
+    """Train one job's points of a run (JSON) whose notebook has a ``grid``; the notebook then reads them."""
     return processes.job(lambda: train_job(Run(**json.loads(run)), int(job)))
 
 

@@ -1,6 +1,6 @@
-"""What a model makes of cells and genes: hidden states of any layer, pooled in several ways.
+"""Embeddings of cells and genes: hidden states of any layer, with several poolings.
 
-Layers are counted as official Geneformer counts them: 0 is the last, -1 the one before it, and so on to the embeddings.
+Layers are numbered as in official Geneformer: 0 is the last, -1 the one before it, down to the input embeddings.
 """
 
 import copy
@@ -16,14 +16,14 @@ from epigen_utils.batching import pad
 from epigen_utils.errors import DataError, closest
 from epigen_utils.vocabularies import CLS, EOS, MASK, PAD, Vocabulary
 
-#: Positions, padding included, that go through a model at once.
+#: Positions in a batch, padding included.
 POSITIONS = 16_384
-#: How the states of a cell's genes become one vector; ``first`` is that of ``<cls>`` in V2, of the top gene in V1.
+#: Poolings of a cell's states to one vector; ``first`` takes the state of ``<cls>`` in V2, of the top gene in V1.
 POOLINGS = ("mean", "max", "first")
 
 
 def up_to(model: PreTrainedModel, layer: int = -1) -> PreTrainedModel:
-    """The part of a model below a layer, its weights shared, so that nothing is computed that is not read.
+    """Return the model truncated after a layer, with shared weights, so that no unused layer is computed.
 
     Raises
     ------
@@ -43,14 +43,14 @@ def up_to(model: PreTrainedModel, layer: int = -1) -> PreTrainedModel:
 
 
 def _shared(module: nn.Module) -> nn.Module:
-    """The same module with a list of parts of its own."""
-    found = copy.copy(module)
-    found._modules = module._modules.copy()
-    return found
+    """Shallow copy of a module with its own dictionary of submodules."""
+    duplicate = copy.copy(module)
+    duplicate._modules = module._modules.copy()
+    return duplicate
 
 
 def batches(lengths: np.ndarray, *, positions: int = POSITIONS) -> Iterator[np.ndarray]:
-    """Rows in batches of like length, longest first, with at most so many positions each (or one row)."""
+    """Batch rows by length, longest first, with at most ``positions`` padded positions a batch (or one row)."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     while len(order):
         size = max(positions // int(lengths[order[0]]), 1)
@@ -67,111 +67,111 @@ def of_cells(
     layer: int = -1,
     places: list[np.ndarray] | None = None,
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Hidden states, a batch of cells at a time.
+    """Iterate over the hidden states of cells in batches.
 
     Parameters
     ----------
     cells
-        Token ids of each.
+        Token ids of each cell.
     places
-        Position of each token; by default from 0 on.
+        Position of each token; by default counted from 0.
 
     Yields
     ------
-    Positions of the batch's cells; token ids (cells x length, padded); states (cells x length x width); and which positions
-    hold genes, neither padding nor special.
+    Positions of the batch's cells; token ids (cells x length, padded); states (cells x length x width); and a mask of
+    the positions that hold genes (cells x length), neither padding nor special tokens.
     """
     part = up_to(model, layer)
     tokens = vocabulary.tokens
     special = torch.tensor([tokens[name] for name in (PAD, MASK, CLS, EOS) if name in tokens])
     for rows in batches(np.array([len(cell) for cell in cells])):
-        ids = pad([cells[row] for row in rows], tokens[PAD])
+        ids = pad([cells[row] for row in rows], tokens[PAD])  # (cells, length)
         genes = ~torch.isin(ids, special)
         mask = (ids != tokens[PAD]).long().to(model.device)
-        where = {} if places is None else {"position_ids": pad([places[row] for row in rows], 0).to(model.device)}
-        yield rows, ids, part(ids.to(model.device), attention_mask=mask, **where).last_hidden_state.float().cpu(), genes
+        options = {} if places is None else {"position_ids": pad([places[row] for row in rows], 0).to(model.device)}
+        states = part(ids.to(model.device), attention_mask=mask, **options).last_hidden_state  # (cells, length, width)
+        yield rows, ids, states.float().cpu(), genes
 
 
 def pool(states: torch.Tensor, genes: torch.Tensor, how: str = "mean") -> torch.Tensor:
-    """States of a cell's positions as one vector a cell.
+    """Pool the states of a cell's positions to one vector: cells x width.
 
     Parameters
     ----------
     states
         Cells x length x width.
     genes
-        Cells x length, true where there is a gene.
+        Mask of positions that hold genes, cells x length.
     how
-        Of `POOLINGS`.
+        One of `POOLINGS`.
 
     Raises
     ------
     DataError
-        If there is no such pooling.
+        If the pooling is unknown.
     """
     if how not in POOLINGS:
         raise DataError(f"pooling {how!r}: {closest(how, POOLINGS)}")
     if how == "first":
-        return states[:, 0]
+        return states[:, 0]  # (cells, width)
     if how == "max":
-        return states.masked_fill(~genes[..., None], -torch.inf).amax(dim=1)
-    return (states * genes[..., None]).sum(dim=1) / genes.sum(dim=1, keepdim=True)
+        return states.masked_fill(~genes[..., None], -torch.inf).amax(dim=1)  # (cells, width)
+    return (states * genes[..., None]).sum(dim=1) / genes.sum(dim=1, keepdim=True)  # (cells, width)
 
 
 def embed(
     model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, layer: int = -1, pooling: str = "mean"
 ) -> np.ndarray:
-    """One vector a cell, in the order of the cells: cells x width, 32-bit.
+    """Embed cells: one vector a cell, in the order of the cells, cells x width, 32-bit.
 
-    Padding is left out, and with ``mean`` and ``max`` special tokens are too, as official Geneformer does.
+    ``mean`` and ``max`` exclude padding and special tokens, as in official Geneformer.
 
     Parameters
     ----------
     cells
-        Encoded cells, something whose ``["input_ids"]`` are token ids.
+        Encoded cells: a mapping whose ``["input_ids"]`` are token ids.
     """
     ids = [np.asarray(cell) for cell in cells["input_ids"]]
-    found = np.empty((len(ids), model.config.hidden_size), np.float32)
+    embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
     for rows, _, states, genes in of_cells(model, ids, vocabulary, layer=layer):
-        found[rows] = pool(states, genes, pooling).numpy()
-    return found
+        embeddings[rows] = pool(states, genes, pooling).numpy()
+    return embeddings
 
 
 def embed_genes(
     model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, layer: int = -1
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """Contextual embedding of each gene: the mean of its states over the cells that show it.
+    """Contextual embedding of each gene: the mean of its states over the cells that express it.
 
     Returns
     -------
-    Genes x width, by Ensembl id in the vocabulary's order, and the number of cells that each was taken over.
+    Genes x width, by Ensembl id in the vocabulary's order, and the number of cells that express each gene.
     """
     sums = torch.zeros(vocabulary.size, model.config.hidden_size, dtype=torch.float64)
     n = torch.zeros(vocabulary.size)
-    for _, ids, states, genes in of_cells(
-        model, [np.asarray(cell) for cell in cells["input_ids"]], vocabulary, layer=layer
-    ):
-        sums.index_add_(0, ids[genes], states[genes].double())
+    token_ids = [np.asarray(cell) for cell in cells["input_ids"]]
+    for _, ids, states, genes in of_cells(model, token_ids, vocabulary, layer=layer):
+        sums.index_add_(0, ids[genes], states[genes].double())  # states[genes]: (gene positions, width)
         n.index_add_(0, ids[genes], torch.ones(int(genes.sum())))
-    shown = [gene for gene in vocabulary.genes if n[vocabulary.tokens[gene]] > 0]
-    rows = [vocabulary.tokens[gene] for gene in shown]
-    return pd.DataFrame((sums[rows] / n[rows, None]).numpy(), shown), pd.Series(n[rows].numpy().astype(int), shown)
+    names = [gene for gene in vocabulary.genes if n[vocabulary.tokens[gene]] > 0]
+    rows = [vocabulary.tokens[gene] for gene in names]
+    return pd.DataFrame((sums[rows] / n[rows, None]).numpy(), names), pd.Series(n[rows].numpy().astype(int), names)
 
 
 def centres(
     embeddings: np.ndarray, labels: np.ndarray, levels: list[str], *, how: str = "mean", where: str = "state"
 ) -> dict[str, np.ndarray]:
-    """Where the cells of each state lie: the mean, or the median, of their embeddings.
+    """Centre of each state: the mean, or the median, of the embeddings of its cells.
 
     Raises
     ------
     DataError
-        If a state has no cell.
+        If a state has no cells.
     """
     labels = np.asarray(labels).astype(str)
-    known = list(dict.fromkeys(labels))
+    states = list(dict.fromkeys(labels))
     for level in levels:
-        if level not in known:
-            raise DataError(f"{where}: no cell is {level!r}; there are {', '.join(known[:10])}")
+        if level not in states:
+            raise DataError(f"{where}: no cell is {level!r}; there are {', '.join(states[:10])}")
     middle = {"mean": np.mean, "median": np.median}[how]
     return {level: middle(embeddings[labels == level], axis=0) for level in levels}

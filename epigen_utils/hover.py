@@ -1,29 +1,30 @@
-"""A scatter whose points say their name when they are pointed at, tapped or reached by the tab key: inline SVG, no script.
+"""A scatter plot whose points show their name on hover, tap or keyboard focus: inline SVG without script.
 
-It works from ``file://`` and in print; what it needs beside the page is a rule of ``book/_static/epigen.css``.
+It works from ``file://`` and in print, and needs only the rules for it in ``book/_static/epigen.css``.
 """
 
 import html
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from epigen_utils import style
 
+#: Size of the SVG, in pixels.
 WIDTH, HEIGHT = 720, 460
-#: Left, right, top, bottom.
+#: Margins around the axes, in pixels: left, right, top, bottom.
 MARGINS = (78, 16, 14, 58)
 
 
 def scatter(table: pd.DataFrame, *, x: str, y: str, name: str, group: str = "") -> str:
-    """The SVG.
+    """Scatter plot as an SVG element.
 
     Parameters
     ----------
     table
-        A row a point: columns ``x`` and ``y`` (numbers, also the axes' labels), ``name``, and ``group``, whose levels are coloured in their
-        order.
+        One row per point: columns ``x`` and ``y`` (numbers; the names label the axes), ``name``, and optionally
+        ``group``, whose levels are coloured in order of appearance.
 
     Raises
     ------
@@ -36,16 +37,16 @@ def scatter(table: pd.DataFrame, *, x: str, y: str, name: str, group: str = "") 
     colour = style.colours(dict.fromkeys(table[group])) if group else {}
     parts = [*_axis(across, x, horizontal=True), *_axis(up, y, horizontal=False)]
     for row in table.to_dict("records"):
-        at, over = across["place"](row[x]), up["place"](row[y])
-        said = f"{row[name]}: {row[x]:.3g}, {row[y]:.3g}"
-        end = ' text-anchor="end"' if at > WIDTH * 0.6 else ""
+        cx, cy = across.pixel(row[x]), up.pixel(row[y])
+        text = html.escape(f"{row[name]}: {row[x]:.3g}, {row[y]:.3g}")
+        anchor, offset = (' text-anchor="end"', -9) if cx > WIDTH * 0.6 else ("", 9)
         shade = colour[row[group]] if group else style.PALETTE[2]
         parts.append(
-            f'<g class="point" tabindex="0"><circle cx="{at:.1f}" cy="{over:.1f}" r="5" fill="{shade}"/>'
-            f'<text x="{at + (-9 if end else 9):.1f}" y="{over - 7:.1f}"{end}>{html.escape(said)}</text></g>'
+            f'<g class="point" tabindex="0"><circle cx="{cx:.1f}" cy="{cy:.1f}" r="5" fill="{shade}"/>'
+            f'<text x="{cx + offset:.1f}" y="{cy - 7:.1f}"{anchor}>{text}</text></g>'
         )
-    for place, (level, shade) in enumerate(colour.items()):
-        top = MARGINS[2] + 18 + 21 * place
+    for i, (level, shade) in enumerate(colour.items()):
+        top = MARGINS[2] + 18 + 21 * i
         parts.append(
             f'<circle cx="{WIDTH - 190}" cy="{top - 5}" r="6" fill="{shade}"/>'
             f'<text class="legend" x="{WIDTH - 178}" y="{top}">{html.escape(str(level))}</text>'
@@ -56,32 +57,43 @@ def scatter(table: pd.DataFrame, *, x: str, y: str, name: str, group: str = "") 
     )
 
 
-def _scale(values: pd.Series, first: float, last: float) -> dict[str, object]:
+class _Scale(NamedTuple):
+    """Linear map of the values ``low`` to ``high`` onto the pixels ``first`` to ``last``."""
+
+    low: float
+    high: float
+    first: float
+    last: float
+
+    def pixel(self, value: float) -> float:
+        return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
+
+    def ticks(self) -> list[float]:
+        values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
+        return [value for value in values if self.low <= value <= self.high]
+
+
+def _scale(values: pd.Series, first: float, last: float) -> _Scale:
+    """Scale that covers the values with a margin of 5%."""
     low, high = float(values.min()), float(values.max())
-    pad = (high - low) * 0.05 or 1.0
-    low, high = low - pad, high + pad
-
-    def place(value: float) -> float:
-        return first + (value - low) / (high - low) * (last - first)
-
-    ticks = [tick for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= tick <= high]
-    return {"place": place, "ticks": np.array(ticks), "ends": (first, last)}
+    margin = (high - low) * 0.05 or 1.0
+    return _Scale(low - margin, high + margin, first, last)
 
 
-def _axis(scale: dict[str, object], label: str, *, horizontal: bool) -> list[str]:
-    parts = []
+def _axis(scale: _Scale, label: str, *, horizontal: bool) -> list[str]:
+    """SVG elements of an axis: line, tick labels and label."""
     bottom, left = HEIGHT - MARGINS[3], MARGINS[0]
-    first, last = scale["ends"]
+    first, last = scale.first, scale.last
     ends = (first, bottom, last, bottom) if horizontal else (left, first, left, last)
-    parts.append('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'.format(*ends))
-    for tick in scale["ticks"]:
-        at = scale["place"](tick)
-        x, y = (at, bottom + 20) if horizontal else (left - 8, at + 5)
-        anchor = "middle" if horizontal else "end"
+    parts = ['<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'.format(*ends)]
+    anchor = "middle" if horizontal else "end"
+    for tick in scale.ticks():
+        pixel = scale.pixel(tick)
+        x, y = (pixel, bottom + 20) if horizontal else (left - 8, pixel + 5)
         parts.append(f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{tick:g}</text>')
     middle = (first + last) / 2
-    where = (
+    position = (
         f'x="{middle:.1f}" y="{HEIGHT - 12}"' if horizontal else f'transform="translate(18 {middle:.1f}) rotate(-90)"'
     )
-    parts.append(f'<text class="label" {where} text-anchor="middle">{html.escape(label)}</text>')
+    parts.append(f'<text class="label" {position} text-anchor="middle">{html.escape(label)}</text>')
     return parts

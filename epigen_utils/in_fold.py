@@ -1,7 +1,8 @@
-"""What is fitted inside a training fold of bulk samples: size factors, gene selection, scales, the plain rivals.
+"""Steps that are fitted within a training fold of bulk samples: size factors, gene selection, baseline models.
 
-Paper A, section III.E: "we select informative features (genes) by variance filtering or differential expression". Selected before the
-folds are made, genes carry the test samples' labels into training (Ambroise and McLachlan 2002); `leaking` does so on purpose.
+Paper A, section III.E: "we select informative features (genes) by variance filtering or differential expression". If
+genes are selected before the folds are made, the test samples' labels leak into training (Ambroise and McLachlan 2002);
+`leaking` does so on purpose.
 """
 
 import warnings
@@ -19,18 +20,18 @@ from sklearn.preprocessing import StandardScaler
 
 from epigen_utils.errors import DataError, closest
 
-#: How genes are chosen: variance of their log2 expression, or the F test of differential expression between the classes.
+#: Criteria of gene selection: variance of log2 expression, or the F statistic between the classes.
 SELECTIONS = ("variance", "expression difference")
 
 
 class FrozenFactors(BaseEstimator):
-    """Median-of-ratios size factors whose reference, the geometric mean of each gene, is of the training samples alone.
+    """Median-of-ratios size factors relative to the training samples' geometric means (Love et al. 2014, by PyDESeq2).
 
-    Love et al. 2014, computed by PyDESeq2; a new sample is compared with the training reference, and changes nothing in it.
+    The reference is fixed after fitting: the size factor of a new sample does not depend on the other new samples.
     """
 
     def fit(self, counts: np.ndarray, y: object = None) -> "FrozenFactors":
-        """Learn the reference of counts, samples x genes.
+        """Fit the reference to counts, samples x genes.
 
         Raises
         ------
@@ -39,7 +40,7 @@ class FrozenFactors(BaseEstimator):
         """
         if not (counts > 0).all(axis=0).any():
             raise DataError("size factors: no gene is detected in every training sample; drop the shallowest samples")
-        self.log_means_, self.kept_ = deseq2_norm_fit(counts)
+        self.log_means_, self.is_reference_ = deseq2_norm_fit(counts)
         return self
 
     def transform(self, counts: np.ndarray) -> np.ndarray:
@@ -48,39 +49,38 @@ class FrozenFactors(BaseEstimator):
         Raises
         ------
         DataError
-            If a sample has none of the genes that factors are made of.
+            If a sample's size factor is undefined: it lacks too many of the reference genes.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            normed, factors = deseq2_norm_transform(counts, self.log_means_, self.kept_)
-        if not (np.isfinite(factors) & (factors > 0)).all():
-            row = int(np.flatnonzero(~(np.isfinite(factors) & (factors > 0)))[0])
+            normed, factors = deseq2_norm_transform(counts, self.log_means_, self.is_reference_)
+        undefined = np.flatnonzero(~(np.isfinite(factors) & (factors > 0)))
+        if len(undefined):
             raise DataError(
-                f"sample {row} of {len(counts)}: has too few of the genes that size factors are made of; leave it out"
+                f"sample {undefined[0]} of {len(counts)}: has too few of the genes that size factors are made of; "
+                "leave it out"
             )
         return np.log2(normed + 1)
 
 
 def ranked_genes(values: np.ndarray, y: np.ndarray, by: str) -> np.ndarray:
-    """Positions of genes, the most informative first; equal ones in the order of the columns.
+    """Positions of genes, the most informative first; ties in the order of the columns.
 
     Parameters
     ----------
     values
         Log2 expression, samples x genes.
     by
-        Of `SELECTIONS`.
+        Criterion, of `SELECTIONS`.
 
     Raises
     ------
     DataError
-        If there is no such selection.
+        If the criterion is unknown.
     """
     if by not in SELECTIONS:
         raise DataError(f"genes by {by!r}: {closest(by, SELECTIONS)}")
-    spread = values.var(axis=0)
-    if by == "variance":
-        return np.argsort(-spread, kind="stable")
-    return np.argsort(-differences(values, y), kind="stable")
+    score = values.var(axis=0) if by == "variance" else differences(values, y)
+    return np.argsort(-score, kind="stable")
 
 
 def differences(values: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -92,23 +92,23 @@ def differences(values: np.ndarray, y: np.ndarray) -> np.ndarray:
         Log2 expression, samples x genes.
     """
     score = np.zeros(values.shape[1])
-    able = values.var(axis=0) > 0
+    varies = values.var(axis=0) > 0
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        # A gene without spread in either class is told apart by nothing or by everything, which scikit-learn warns of.
+        # `f_classif` warns about genes that are constant within both classes.
         warnings.simplefilter("ignore", UserWarning)
-        score[able] = np.nan_to_num(f_classif(values[:, able], y)[0], nan=0.0, posinf=np.finfo(float).max)
+        score[varies] = np.nan_to_num(f_classif(values[:, varies], y)[0], nan=0.0, posinf=np.finfo(float).max)
     return score
 
 
 def chosen_genes(
     values: np.ndarray, y: np.ndarray, by: str, n_genes: int, always: np.ndarray | None = None
 ) -> np.ndarray:
-    """Positions of the first of `ranked_genes`, in the order of the table, so that equal values are always sorted alike.
+    """Positions of the first ``n_genes`` of `ranked_genes`, in the order of the columns.
 
     Parameters
     ----------
     always
-        True for genes that take the first places whatever they do; of others there are fewer then.
+        Mask of genes that are selected in any case, and count towards ``n_genes``.
     """
     order = ranked_genes(values, y, by)
     wanted = np.zeros(len(order), bool) if always is None else np.asarray(always)[order]
@@ -116,20 +116,20 @@ def chosen_genes(
 
 
 class InFold(ClassifierMixin, BaseEstimator):
-    """A classifier with all that comes before it fitted on the same samples: size factors, then genes, then the model.
+    """A classifier of counts that fits size factors, gene selection and a model, in this order, on the same samples.
 
     Parameters
     ----------
     model
-        Scikit-learn's ``fit`` and ``predict_proba`` on log2 expression, a DataFrame of samples x chosen genes.
+        Has scikit-learn's ``fit`` and ``predict_proba``, for log2 expression: a DataFrame, samples x selected genes.
     genes
         Names of the columns of the counts.
     n_genes, by
-        How many genes are chosen, and by what (`SELECTIONS`).
+        Number of genes to select, and the criterion (`SELECTIONS`).
     chosen
-        Positions of genes that were chosen elsewhere, as `leaking` does; None to choose them where the rest is fitted.
+        Positions of genes that were selected beforehand, as in `leaking`; None to select them when fitting.
     always
-        Names of genes that are among the chosen whatever they do.
+        Names of genes that are selected in any case.
     """
 
     def __init__(
@@ -145,21 +145,21 @@ class InFold(ClassifierMixin, BaseEstimator):
         self.chosen, self.always = chosen, always
 
     def fit(self, counts: np.ndarray, y: np.ndarray) -> "InFold":
-        """Fit all of it on counts, samples x genes."""
+        """Fit all steps on counts, samples x genes."""
         self.model_ = clone(self.model).fit(self._learned(counts, y), y)
         self.classes_ = self.model_.classes_
         return self
 
     def tables(self, counts: np.ndarray, y: np.ndarray, others: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Log2 expression of the chosen genes, of the samples that they are chosen in and of others; no model is fitted."""
+        """Log2 expression of the selected genes in the training samples, and in other samples; no model is fitted."""
         return self._learned(counts, y), self._table(self.factors_.transform(others))
 
     def _learned(self, counts: np.ndarray, y: np.ndarray) -> pd.DataFrame:
         self.factors_ = FrozenFactors().fit(counts)
         values = self.factors_.transform(counts)
         if self.chosen is None:
-            asked = set(self.always)
-            always = np.array([gene in asked for gene in self.genes], bool)
+            names = set(self.always)
+            always = np.array([gene in names for gene in self.genes], bool)
             self.chosen_ = chosen_genes(values, y, self.by, self.n_genes, always)
         else:
             self.chosen_ = self.chosen
@@ -170,26 +170,26 @@ class InFold(ClassifierMixin, BaseEstimator):
         return self.model_.predict_proba(self._table(self.factors_.transform(counts)))
 
     def _table(self, values: np.ndarray) -> pd.DataFrame:
-        names = [str(self.genes[place]) for place in self.chosen_]
+        names = [str(self.genes[column]) for column in self.chosen_]
         return pd.DataFrame(values[:, self.chosen_], [f"row {row}" for row in range(len(values))], names)
 
 
 def leaking(
     model: object, genes: list[str], counts: np.ndarray, y: np.ndarray, *, n_genes: int, by: str = SELECTIONS[1]
 ) -> InFold:
-    """A classifier whose genes were chosen with all labels, the test samples' too: the mistake, on purpose, to be seen.
+    """A classifier with leakage, for demonstration: its genes are selected with the labels of all samples.
 
     Parameters
     ----------
     counts, y
-        Of all samples, whatever the folds will be.
+        Of all samples, test samples included.
     """
     values = FrozenFactors().fit(counts).transform(counts)
     return InFold(model, genes, n_genes, by, chosen=chosen_genes(values, y, by, n_genes))
 
 
 def rivals(seed: int = 0) -> dict[str, ClassifierMixin]:
-    """Plain models on log2 expression by name; scales are part of the model, so that they are fitted in the fold."""
+    """Baseline models on log2 expression, by name; scaling is part of the model, and so fitted within the fold."""
     return {
         "majority": DummyClassifier(strategy="prior"),
         "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)),
@@ -200,7 +200,7 @@ def rivals(seed: int = 0) -> dict[str, ClassifierMixin]:
 def by_selections(
     models: dict[str, object], genes: list[str], n_genes: int, selections: tuple[str, ...] = SELECTIONS
 ) -> dict[str, InFold]:
-    """Every model behind every selection of genes, named by both."""
+    """Every model with every criterion of gene selection, named by both."""
     return {
         f"{name}, by {by}": InFold(model, genes, n_genes, by) for by in selections for name, model in models.items()
     }

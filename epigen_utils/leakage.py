@@ -1,4 +1,4 @@
-"""Whether what a model is tested on was among what it learned from: donors, and near-copies of cells."""
+"""Leakage between training and test cells: shared donors and near-copies of cells."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-#: Genes at the front of a cell that are compared, and the share of them from which two cells are near-copies. Cells of one type
-#: share far fewer; a copy that was read less deeply shares most.
+#: Number of first genes compared, and the share of them in common from which two cells are near-copies. Cells of one
+#: type share far fewer; a copy sequenced less deeply shares most.
 FRONT, ALIKE = 64, 0.9
 #: Cells compared at once.
 CHUNK = 2048
@@ -16,35 +16,36 @@ CHUNK = 2048
 def near_copies(
     one: Iterable[np.ndarray], other: Iterable[np.ndarray], *, front: int = FRONT, alike: float = ALIKE
 ) -> pd.DataFrame:
-    """Pairs of cells of two sets whose first genes are nearly the same.
+    """Find pairs of cells of two sets whose first genes are nearly the same.
 
     Parameters
     ----------
     one, other
         Token ids of each cell.
     front
-        Genes at the front; pairs of which one has fewer are compared by its own number.
+        Number of first genes to compare.
     alike
-        Share of those genes that both have in front.
+        Smallest share of common genes, of the larger number of first genes in the pair.
 
     Returns
     -------
-    ``one`` and ``other`` (positions) and ``shared``, the best partner of each cell of the other set that has one.
+    One row a cell of ``other`` with a near-copy in ``one``, its best match: ``one``, ``other`` (positions) and
+    ``shared`` (share of common genes).
     """
     left, right = _fronts(one, front), _fronts(other, front)
     width = max(left.shape[1], right.shape[1])
     left.resize(left.shape[0], width)
     right.resize(right.shape[0], width)
-    of_left, of_right = (np.asarray(side.sum(axis=1)).ravel() for side in (left, right))
+    n_left, n_right = (np.asarray(side.sum(axis=1)).ravel() for side in (left, right))
     rows = []
     for first in range(0, right.shape[0], CHUNK):
-        part = right[first : first + CHUNK]
-        both = np.asarray((part @ left.T).todense(), dtype=float)
-        # The larger of the two, or a cell of three genes would be in every other.
-        share = both / np.maximum(of_right[first : first + CHUNK, None], of_left)
+        chunk = right[first : first + CHUNK]
+        common = np.asarray((chunk @ left.T).todense(), dtype=float)
+        # The denominator is the larger cell: otherwise a cell of three genes would match any cell that contains them.
+        share = common / np.maximum(n_right[first : first + CHUNK, None], n_left)
         best = share.argmax(axis=1)
-        top = share[np.arange(len(best)), best]
-        rows += [(int(best[i]), first + int(i), float(top[i])) for i in np.flatnonzero(top >= alike)]
+        highest = share[np.arange(len(best)), best]
+        rows += [(int(best[i]), first + int(i), float(highest[i])) for i in np.flatnonzero(highest >= alike)]
     return pd.DataFrame(rows, columns=["one", "other", "shared"])
 
 
@@ -56,40 +57,42 @@ def _fronts(cells: Iterable[np.ndarray], front: int) -> sparse.csr_matrix:
 
 
 def audit(encoded: object, donors: np.ndarray, test: np.ndarray, **limits) -> tuple[pd.DataFrame, list[str]]:
-    """Look for donors, and for near-copies of cells, on both sides of a split.
+    """Find donors, and near-copies of cells, on both sides of a split.
 
     Parameters
     ----------
     encoded
-        Cells; something whose ``["input_ids"]`` are token ids.
+        Encoded cells: a mapping whose ``["input_ids"]`` are token ids.
     donors
-        Who each cell is from.
+        Donor of each cell.
     test
-        True where a cell is tested on, false where it is learned from.
+        True for test cells, false for training cells.
     limits
-        As of `near_copies`.
+        ``front`` and ``alike`` of `near_copies`.
 
     Returns
     -------
-    A row a pair of donors with near-copies: ``training``, ``test`` (donors), ``cells`` (of the test donor that have a near-copy
-    there) and ``share`` (of the test donor's cells), most first; and a sentence for each thing found, none if nothing is.
+    One row a pair of donors with near-copies, in descending order of ``cells``: ``training``, ``test`` (donors),
+    ``cells`` (of the test donor with a near-copy in the training donor) and ``share`` (of the test donor's cells); and
+    a list with one sentence for each finding.
     """
     donors, test = np.asarray(donors).astype(str), np.asarray(test, bool)
     ids = [np.asarray(cell) for cell in encoded["input_ids"]]
     sides = [np.flatnonzero(~test), np.flatnonzero(test)]
-    both = sorted(set(donors[sides[0]]) & set(donors[sides[1]]))
-    found = [
+    shared = sorted(set(donors[sides[0]]) & set(donors[sides[1]]))
+    findings = [
         f"donor {str(donor)!r} is on both sides: {(test & (donors == donor)).sum()} of its cells are tested on"
-        for donor in both
+        for donor in shared
     ]
     pairs = near_copies(*([ids[row] for row in side] for side in sides), **limits)
     table = pd.DataFrame({"training": donors[sides[0][pairs["one"]]], "test": donors[sides[1][pairs["other"]]]})
     table = table.groupby(["training", "test"]).size().rename("cells").reset_index()
     table["share"] = table["cells"] / table["test"].map(pd.Series(donors[test]).value_counts())
     table = table.sort_values("cells", ascending=False, ignore_index=True)
-    found += [
-        f"{row.cells} cells of donor {row.test!r} ({row.share:.0%} of them) are near-copies of cells of donor {row.training!r}"
+    findings += [
+        f"{row.cells} cells of donor {row.test!r} ({row.share:.0%} of them) are near-copies of cells of donor "
+        f"{row.training!r}"
         for row in table.itertuples()
-        if row.training not in both or row.test not in both
+        if row.training not in shared or row.test not in shared
     ]
-    return table, found
+    return table, findings

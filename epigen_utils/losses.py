@@ -1,6 +1,7 @@
 """Losses of the papers as pure functions of tensors.
 
-Attention-Aligned Hybrid Loss: paper A names it once and defines nothing; the definition here is this project's. Distillation: paper B, section 2.3.1, Eqs. 4 to 6; Hinton et al. 2015 (arXiv:1503.02531), section 2, for the temperature.
+Attention-Aligned Hybrid Loss: paper A names it once without a definition; the definition here is this project's.
+Distillation: paper B, section 2.3.1, Eqs. 4 to 6; temperature as in Hinton et al. 2015 (arXiv:1503.02531), section 2.
 """
 
 import torch
@@ -8,19 +9,19 @@ from torch.nn.functional import cross_entropy, log_softmax
 
 from epigen_utils.errors import DataError
 
-#: What alpha weighs: paper B's Eq. 4 puts it on the cross entropy, its code on the divergence.
+#: Loss term that alpha weights: the cross entropy in paper B's Eq. 4, the divergence in its code.
 WEIGHED = ("ce", "kl")
-#: Paper B: alpha from section 2.3.1, the temperature from its code; the text gives none.
+#: Paper B: alpha from section 2.3.1; the temperature from its code, since the text gives none.
 ALPHA, TEMPERATURE = 0.65, 2.5
 
 
 def check_distillation(alpha: float, temperature: float, alpha_on: str) -> None:
-    """Refuse what `distillation_loss` cannot mean.
+    """Validate the options of `distillation_loss`.
 
     Raises
     ------
     DataError
-        If alpha is not between 0 and 1, the temperature not above 0, or ``alpha_on`` not of `WEIGHED`.
+        If alpha is not between 0 and 1, the temperature not above 0, or ``alpha_on`` not in `WEIGHED`.
     """
     if not 0 <= alpha <= 1:
         raise DataError(f"alpha {alpha}: must be from 0 to 1, the share of one of two losses")
@@ -41,50 +42,52 @@ def distillation_loss(
     alpha_on: str = "ce",
     reduction: str = "mean",
 ) -> dict[str, torch.Tensor]:
-    """Cross entropy with the labels and divergence from a teacher, weighed.
+    """Weighted sum of cross entropy with the labels and divergence from a teacher.
 
-    With ``alpha_on="ce"`` the total is alpha * CE + (1 - alpha) * KL (Eq. 4), with ``"kl"`` the other way round, as in the paper's
-    code. CE is taken at temperature 1. KL(teacher || student) is of both softmaxes at the temperature, and times its square if
-    ``scaled``, which keeps its gradient of the size that it has at temperature 1.
+    With ``alpha_on="ce"`` the total is alpha * CE + (1 - alpha) * KL (Eq. 4), with ``"kl"`` the weights are exchanged,
+    as in the paper's code. CE uses temperature 1. KL(teacher || student) compares both softmaxes at the given
+    temperature; ``scaled`` multiplies it by the squared temperature, which keeps the magnitude of its gradient at that
+    of temperature 1.
 
     Parameters
     ----------
     student, teacher
-        Logits, genes asked for x vocabulary.
+        Logits, masked genes x vocabulary.
     labels
-        True tokens, one a gene asked for.
+        True tokens, one per masked gene.
     reduction
         ``mean`` over the genes, or ``sum``.
 
     Returns
     -------
-    ``total``, ``ce`` and ``kl`` (before weighing, after scaling), in nats.
+    ``total``, ``ce`` and ``kl`` (scaled, not weighted), in nats.
 
     Raises
     ------
     DataError
-        As `check_distillation`, and if the vocabularies are not of one size.
+        If `check_distillation` fails or the shapes of the logits differ.
     """
     check_distillation(alpha, temperature, alpha_on)
     if student.shape != teacher.shape:
         raise DataError(
-            f"student and teacher: logits are {tuple(student.shape)} and {tuple(teacher.shape)}; both must be asked for the same "
-            "genes of one vocabulary"
+            f"student and teacher: logits are {tuple(student.shape)} and {tuple(teacher.shape)}; both must be asked "
+            "for the same genes of one vocabulary"
         )
-    of_ce = alpha if alpha_on == "ce" else 1 - alpha
+    ce_weight = alpha if alpha_on == "ce" else 1 - alpha
     scale = temperature**2 if scaled else 1.0
     n = max(len(labels), 1) if reduction == "mean" else 1
     total, ce, kl = _Distilled.apply(
-        student.float(), teacher.float(), labels, of_ce / n, (1 - of_ce) * scale / n, temperature
+        student.float(), teacher.float(), labels, ce_weight / n, (1 - ce_weight) * scale / n, temperature
     )
     return {"total": total, "ce": ce / n, "kl": kl * scale / n}
 
 
 class _Distilled(torch.autograd.Function):
-    """Both losses and their gradient in one go over the logits.
+    """Both losses and their gradient in one pass over the logits.
 
-    The gradients are known: softmax less the label for CE, and the difference of both softmaxes over the temperature for KL. Found
-    on the way they spare autograd's passes over arrays as wide as the vocabulary, which for a small student are most of a step.
+    The gradient of CE is softmax minus one-hot label, that of KL the difference of both softmaxes over the temperature.
+    Computing them in the forward pass avoids autograd's passes over vocabulary-wide arrays, which dominate a step of a
+    small student.
     """
 
     @staticmethod
@@ -93,21 +96,23 @@ class _Distilled(torch.autograd.Function):
         student: torch.Tensor,
         teacher: torch.Tensor,
         labels: torch.Tensor,
-        of_ce: float,
-        of_kl: float,
+        ce_weight: float,
+        kl_weight: float,
         temperature: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        hard = log_softmax(student, dim=-1)
-        ce = -hard.gather(1, labels[:, None]).sum()
-        given, wanted = (log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
-        p = wanted.exp()
-        kl = torch.dot(p.ravel(), wanted.sub_(given).ravel())
+        log_probabilities = log_softmax(student, dim=-1)  # (genes, vocabulary)
+        ce = -log_probabilities.gather(1, labels[:, None]).sum()
+        log_q, log_p = (log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
+        p = log_p.exp()
+        # In place from here on: arrays of genes x vocabulary are the largest of a step.
+        kl = torch.dot(p.ravel(), log_p.sub_(log_q).ravel())
         if ctx.needs_input_grad[0]:
-            gradient = given.exp_().sub_(p).mul_(of_kl / temperature).add_(hard.exp_(), alpha=of_ce)
-            gradient.scatter_add_(1, labels[:, None], torch.full((len(labels), 1), -of_ce, device=gradient.device))
+            gradient = log_q.exp_().sub_(p).mul_(kl_weight / temperature)
+            gradient = gradient.add_(log_probabilities.exp_(), alpha=ce_weight)
+            gradient.scatter_add_(1, labels[:, None], torch.full((len(labels), 1), -ce_weight, device=gradient.device))
             ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(ce, kl)
-        return of_ce * ce + of_kl * kl, ce, kl
+        return ce_weight * ce + kl_weight * kl, ce, kl
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: torch.Tensor, *_others: torch.Tensor) -> tuple:
@@ -125,27 +130,27 @@ def attention_aligned_hybrid_loss(
     language: torch.Tensor | None = None,
     language_weight: float = 0.0,
 ) -> dict[str, torch.Tensor]:
-    """Cross entropy, and how far a model's attention is from a prior over the genes of its sentence.
+    """Cross entropy plus the divergence of a model's attention from a prior over the genes of its sentence.
 
-    CE + weight * KL(p || a) + language_weight * causal language modelling. With ``a`` the attention that the read-out position pays
-    to each gene, renormalised over the genes, and ``p`` the prior, renormalised over the genes of the sentence; the mean of KL is over
-    sentences whose prior names a gene. A gene that the prior names and no attention reaches is as far away as the smallest number of
-    the attention's precision lets it be.
+    CE + weight * KL(p || a) + language_weight * language: ``a`` is the attention of the read-out position to each gene
+    and ``p`` the prior, both normalised over the genes of the sentence. KL is averaged over the sentences with a gene
+    in the prior. Zero attention to a gene of the prior counts as the smallest normal number of the attention's
+    precision.
 
     Parameters
     ----------
     logits, labels
-        Sentences x classes; class of each.
+        Sentences x classes; class of each sentence.
     attention, prior
-        Sentences x positions, 0 or more; 0 where there is no gene.
+        Sentences x positions, non-negative; 0 where there is no gene.
     weight
-        Lambda; with 0 the loss is cross entropy to the bit, and nothing flows back through attention.
+        Lambda; at 0 the loss is exactly the cross entropy, and no gradient passes through attention.
     language
-        Loss of language modelling, where it is part of it.
+        Loss of causal language modelling, if part of the objective.
 
     Returns
     -------
-    ``total``, ``ce``, ``kl`` (nats), and ``language`` where it was given.
+    ``total``, ``ce``, ``kl`` (nats), and ``language`` if given.
 
     Raises
     ------
@@ -156,19 +161,19 @@ def attention_aligned_hybrid_loss(
         raise DataError(f"weights {weight} and {language_weight}: must be 0 or more")
     if attention.shape != prior.shape or len(attention) != len(labels):
         raise DataError(
-            f"attention {tuple(attention.shape)}, prior {tuple(prior.shape)}, {len(labels)} labels: give one row a sentence, "
-            "one column a position, in both"
+            f"attention {tuple(attention.shape)}, prior {tuple(prior.shape)}, {len(labels)} labels: give one row a "
+            "sentence, one column a position, in both"
         )
     if bool((prior < 0).any()) or bool((attention < 0).any()):
         raise DataError("attention and prior: a value is negative; both are shares")
     ce = cross_entropy(logits, labels)
-    named = prior.sum(dim=1) > 0
+    has_prior = prior.sum(dim=1) > 0
     tiny = torch.finfo(attention.dtype).tiny
-    p = prior[named] / prior[named].sum(dim=1, keepdim=True)
-    a = attention[named] / attention[named].sum(dim=1, keepdim=True).clamp_min(tiny)
-    apart = torch.where(p > 0, p * (p.clamp_min(tiny).log() - a.clamp_min(tiny).log()), 0.0).sum(dim=1)
-    kl = apart.mean() if len(apart) else ce.new_zeros(())
-    found = {"total": ce + weight * kl if weight else ce, "ce": ce, "kl": kl}
+    p = prior[has_prior] / prior[has_prior].sum(dim=1, keepdim=True)
+    a = attention[has_prior] / attention[has_prior].sum(dim=1, keepdim=True).clamp_min(tiny)
+    divergence = torch.where(p > 0, p * (p.clamp_min(tiny).log() - a.clamp_min(tiny).log()), 0.0).sum(dim=1)
+    kl = divergence.mean() if len(divergence) else ce.new_zeros(())
+    terms = {"total": ce + weight * kl if weight else ce, "ce": ce, "kl": kl}
     if language is not None:
-        found |= {"total": found["total"] + language_weight * language, "language": language}
-    return found
+        terms |= {"total": terms["total"] + language_weight * language, "language": language}
+    return terms

@@ -1,4 +1,4 @@
-"""Text and tables as MyST and as HTML, with every character of the data shown as itself."""
+"""Text and tables as MyST and as HTML; every character of the data appears as written."""
 
 import html
 import re
@@ -9,7 +9,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|$~:@^=])")
 
 
 def text(value: object) -> str:
-    """Data as MyST text: markup and HTML in it appear as written."""
+    """Data as MyST text, with its markup and HTML escaped."""
     escaped = html.escape(str(value), quote=False)
     return _SPECIAL.sub(r"\\\1", escaped).replace("\n", " ")
 
@@ -29,16 +29,16 @@ def myst_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
 
 
 def _numeric(column: pd.Series) -> bool:
-    """Whether a column of formatted cells reads as numbers, and wants to be flush right."""
+    """Whether all cells of a formatted column are numbers or empty; such a column is set flush right."""
     cells = [cell for cell in column.astype(str) if cell]
     return bool(cells) and all(re.fullmatch(r"[-+]?[\d,.]+(e[-+]?\d+)?%?", cell) for cell in cells)
 
 
 def html_table(frame: pd.DataFrame, *, caption: str) -> str:
-    """The same for a notebook that is read in Jupyter."""
+    """The table of `myst_table` as HTML, for Jupyter."""
     return frame.to_html(index=False, escape=True, border=0) + f"<p>{html.escape(caption)}</p>"
 
 
 def plain(myst: str) -> str:
-    """A caption without its MyST escapes, for places that take plain text."""
+    """A caption as plain text, without MyST escapes and roles."""
     return html.unescape(re.sub(r"\\(.)", r"\1", re.sub(r"\{[\w:]+\}`([^`<]*)[^`]*`", r"\1", myst)))

@@ -1,7 +1,7 @@
-"""How well masked genes are predicted: the same cells and masks for every model, and rivals that read no cell.
+"""Evaluation of masked-gene prediction on the same cells and masks for every model, and baselines without input.
 
-Paper B, section 3.1, reports MLM accuracy and perplexity without saying over what they are averaged; its code averages over
-batches. Here tokens, cells and batches are each averaged over, since they differ.
+Paper B, section 3.1, reports MLM accuracy and perplexity without stating the unit of averaging; its code averages over
+batches. The averages over tokens, cells and batches differ, so all three are reported.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ from epigen_utils.batching import MaskedGenes
 from epigen_utils.models import IGNORED
 from epigen_utils.vocabularies import Vocabulary
 
-#: Bins of the rank that the by-rank rival counts genes in.
+#: Lower edges of the rank bins of the by-rank baseline.
 RANKS = (0, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
 class Objective:
-    """Masked genes as something to train for (`training.fit`); ``measure`` asks with the same masks each time."""
+    """Training objective (`training.fit`): masked genes; ``measure`` uses the same masks each time."""
 
     loss = None
 
@@ -31,12 +31,12 @@ class Objective:
 
     def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
         """Mean loss (nats) and accuracy over masked genes."""
-        found = predict(model, valid, self.vocabulary, seed=self.seed)
-        return {"loss": float(found["nll"].mean()), "accuracy": float(found["correct"].mean())}
+        predictions = predict(model, valid, self.vocabulary, seed=self.seed)
+        return {"loss": float(predictions["nll"].mean()), "accuracy": float(predictions["correct"].mean())}
 
 
 def ordered(cells: list | object) -> list[dict]:
-    """Cells as rows with their position as ``row``, longest first, so that batches have little padding."""
+    """Cells as rows with their position as ``row``, longest first to reduce padding."""
     rows = [{"input_ids": np.asarray(ids), "row": row} for row, ids in enumerate(cells["input_ids"])]
     return sorted(rows, key=lambda row: -len(row["input_ids"]))
 
@@ -50,7 +50,7 @@ def predict(
     seed: int,
     batch_size: int = 16,
 ) -> pd.DataFrame:
-    """Ask a model for masked genes; the masks depend on the seed and the position of a cell, on nothing else.
+    """Predict masked genes; the masks are a function of the seed and the position of each cell only.
 
     Parameters
     ----------
@@ -59,23 +59,24 @@ def predict(
 
     Returns
     -------
-    A row a masked gene: ``cell`` (position), ``rank`` (position in it), ``token`` (true), ``nll`` (nats) and ``correct``.
+    One row per masked gene: ``cell`` (position), ``rank`` (position in the cell), ``token`` (true), ``nll`` (nats),
+    ``correct``.
     """
     model.eval()
     collate = MaskedGenes(vocabulary, seed=seed)
-    rows, found = ordered(cells), []
+    rows, tables = ordered(cells), []
     for first in range(0, len(rows), batch_size):
-        part = rows[first : first + batch_size]
-        batch = {name: values.to(model.device) for name, values in collate(part).items()}
-        asked = batch["labels"] != IGNORED
-        if not asked.any():
+        batch_rows = rows[first : first + batch_size]
+        batch = {name: values.to(model.device) for name, values in collate(batch_rows).items()}
+        masked = batch["labels"] != IGNORED  # (cells, length)
+        if not masked.any():
             continue
-        logits, true = model(**batch).logits.float(), batch["labels"][asked]
-        cell, rank = (place.cpu().numpy() for place in torch.where(asked))
-        found.append(
+        logits, true = model(**batch).logits.float(), batch["labels"][masked]  # (masked genes, vocabulary)
+        cell, rank = (index.cpu().numpy() for index in torch.where(masked))
+        tables.append(
             pd.DataFrame(
                 {
-                    "cell": np.array([row["row"] for row in part])[cell],
+                    "cell": np.array([row["row"] for row in batch_rows])[cell],
                     "rank": rank,
                     "token": true.cpu().numpy(),
                     "nll": nn.functional.cross_entropy(logits, true, reduction="none").cpu().numpy(),
@@ -83,20 +84,20 @@ def predict(
                 }
             )
         )
-    return pd.concat(found).sort_values(["cell", "rank"], ignore_index=True)
+    return pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
 
 
 class Unigram:
-    """Rivals that count genes in the training cells and read nothing of the cell that they are asked about.
+    """Baseline that predicts from gene counts of the training cells and ignores the input.
 
     Parameters
     ----------
     train
         Encoded cells.
     by_rank
-        Whether genes are counted by where in the cell they stand (`RANKS`), which only the mask's place is needed for.
+        Whether to count genes by rank bin (`RANKS`); prediction then uses the rank of the masked gene.
     without_seen
-        Whether genes that the cell shows elsewhere are ruled out, since a cell names each gene once.
+        Whether to exclude the unmasked genes of the cell, since a cell contains each gene once.
     """
 
     def __init__(self, train: object, vocabulary: Vocabulary, *, by_rank: bool = False, without_seen: bool = False):
@@ -104,7 +105,7 @@ class Unigram:
         self.without_seen = without_seen
         genes = vocabulary.gene_tokens
         self.counts = np.zeros((len(self.edges), vocabulary.size))
-        self.counts[:, genes] = 1.0  # a gene that was never seen is possible
+        self.counts[:, genes] = 1.0  # unseen genes get non-zero probability
         for ids in train["input_ids"]:
             ids = np.asarray(ids)
             np.add.at(self.counts, (self._bin(np.arange(len(ids))), ids), np.isin(ids, genes).astype(float))
@@ -113,32 +114,31 @@ class Unigram:
         return np.searchsorted(self.edges, rank, side="right") - 1
 
     def predict(self, cells: object, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
-        """As `predict`, for the same masks."""
-        collate, found = MaskedGenes(vocabulary, seed=seed), []
+        """Predict the same masked genes as `predict`, in the same format."""
+        collate, tables = MaskedGenes(vocabulary, seed=seed), []
         for row in ordered(cells):
-            batch = collate([row])
-            asked = (batch["labels"][0] != IGNORED).numpy()
-            rank = np.flatnonzero(asked)
+            masked = (collate([row])["labels"][0] != IGNORED).numpy()
+            rank = np.flatnonzero(masked)
             if not len(rank):
                 continue
-            counts = self.counts[self._bin(rank)]
+            counts = self.counts[self._bin(rank)]  # (masked genes, vocabulary)
             if self.without_seen:
                 counts = counts.copy()
-                counts[:, np.unique(row["input_ids"][~asked])] = 0
-            true = row["input_ids"][asked]
-            share = counts[np.arange(len(rank)), true] / counts.sum(axis=1)
-            found.append(
+                counts[:, np.unique(row["input_ids"][~masked])] = 0
+            true = row["input_ids"][masked]
+            probability = counts[np.arange(len(rank)), true] / counts.sum(axis=1)
+            tables.append(
                 pd.DataFrame(
                     {
                         "cell": row["row"],
                         "rank": rank,
                         "token": true,
-                        "nll": -np.log(share),
+                        "nll": -np.log(probability),
                         "correct": counts.argmax(axis=1) == true,
                     }
                 )
             )
-        return pd.concat(found).sort_values(["cell", "rank"], ignore_index=True)
+        return pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
 
 
 def summary(
@@ -146,32 +146,32 @@ def summary(
 ) -> pd.DataFrame:
     """Accuracy and perplexity averaged in three ways, with 95% bootstrap intervals over cells, or over donors.
 
-    Over tokens every masked gene counts the same, and perplexity is exp of the mean loss. Over cells each cell counts the
-    same, and perplexity is the mean of the cells' own. Over batches (random ones, as paper B's evaluation has them) the mean
-    is of each batch's accuracy and exp(loss).
+    Over tokens, masked genes have equal weights, and perplexity is exp of the mean loss. Over cells, cells have equal
+    weights, and perplexity is the mean over cells of exp(loss). Over batches (random, as in paper B's evaluation),
+    accuracy and exp(loss) of each batch are averaged.
 
     Parameters
     ----------
     donors
-        Who each cell is from, by position; whole donors are then drawn.
+        Donor of each cell, by position; the bootstrap then resamples donors.
 
     Returns
     -------
-    Rows ``token``, ``cell`` and ``batch`` in ``over``; ``accuracy``, ``perplexity``, each with ``low`` and ``high``; ``n``
-    (tokens, cells, batches).
+    Rows ``token``, ``cell`` and ``batch`` in ``over``; ``accuracy``, ``perplexity``, each with ``low`` and ``high``;
+    ``n`` (tokens, cells, batches).
     """
     per_cell, rng = _per_cell(predictions), np.random.default_rng(seed)
     batches = rng.permutation(len(per_cell)) // batch_size
     means = {"token": _over_tokens, "cell": _over_cells, "batch": lambda cells: _over_batches(cells, batches)}
-    drawn, _ = _weights(per_cell.index, donors, n_bootstrap, rng)
+    bootstrap_weights, _ = _weights(per_cell.index, donors, n_bootstrap, rng)
     rows = []
     for over, mean in means.items():
         value = mean(per_cell.assign(w=1.0))
-        resampled = np.array([mean(per_cell.assign(w=weights)) for weights in drawn])
+        resampled = np.array([mean(per_cell.assign(w=weights)) for weights in bootstrap_weights])  # (draws, 2)
         low, high = np.nanquantile(resampled, [0.025, 0.975], axis=0)
         row = {"over": over, "n": {"token": len(predictions), "cell": len(per_cell), "batch": batches.max() + 1}[over]}
-        for place, name in enumerate(("accuracy", "perplexity")):
-            row |= {name: value[place], f"{name} low": low[place], f"{name} high": high[place]}
+        for i, name in enumerate(("accuracy", "perplexity")):
+            row |= {name: value[i], f"{name} low": low[i], f"{name} high": high[i]}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -179,12 +179,14 @@ def summary(
 def difference(
     one: pd.DataFrame, other: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> dict[str, float]:
-    """How many nats a masked gene the first saves against the second, over the same masks, mean over cells.
+    """Reduction of the loss per masked gene by the first model relative to the second, mean over cells.
+
+    Both models are evaluated on the same masks.
 
     Returns
     -------
-    ``difference`` (positive where the first is better) with ``low`` and ``high`` (95% bootstrap over donors, or cells) and
-    ``units``.
+    ``difference`` (nats, positive if the first is better) with ``low`` and ``high`` (95% bootstrap over donors, or
+    cells), and ``units`` (their number).
     """
     saved = (other["nll"] - one["nll"]).groupby(one["cell"]).mean()
     units = saved.index.to_numpy() if donors is None else np.asarray(donors)[saved.index]
@@ -196,42 +198,42 @@ def difference(
 def gap(
     one: pd.DataFrame, other: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> dict[str, float]:
-    """How much worse or better a model is than another, asked for the same masked genes; means over tokens.
+    """Differences of two models on the same masked genes, means over tokens.
 
     Returns
     -------
-    ``accuracy`` and ``perplexity`` of ``one`` less those of ``other``, each with ``low`` and ``high`` (95% bootstrap over donors, or
-    cells, the same ones drawn for both), and ``units``.
+    ``accuracy`` and ``perplexity`` of ``one`` minus those of ``other``, each with ``low`` and ``high`` (95% paired
+    bootstrap over donors, or cells), and ``units`` (their number).
     """
     tables = [_per_cell(table) for table in (one, other)]
-    drawn, n_units = _weights(tables[0].index, donors, n_bootstrap, np.random.default_rng(seed))
+    bootstrap_weights, n_units = _weights(tables[0].index, donors, n_bootstrap, np.random.default_rng(seed))
 
-    def between(weights: np.ndarray) -> np.ndarray:
-        first, second = (np.array(_over_tokens(table.assign(w=weights))) for table in tables)
-        return first - second
+    def differences(weights: np.ndarray) -> np.ndarray:
+        metrics = [np.array(_over_tokens(table.assign(w=weights))) for table in tables]
+        return metrics[0] - metrics[1]
 
-    value = between(np.ones(len(tables[0])))
-    low, high = np.quantile([between(weights) for weights in drawn], [0.025, 0.975], axis=0)
-    found = {"units": n_units}
-    for place, name in enumerate(("accuracy", "perplexity")):
-        found |= {name: value[place], f"{name} low": low[place], f"{name} high": high[place]}
-    return found
+    value = differences(np.ones(len(tables[0])))
+    low, high = np.quantile([differences(weights) for weights in bootstrap_weights], [0.025, 0.975], axis=0)
+    result = {"units": n_units}
+    for i, name in enumerate(("accuracy", "perplexity")):
+        result |= {name: value[i], f"{name} low": low[i], f"{name} high": high[i]}
+    return result
 
 
 def _per_cell(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Masked genes, their summed loss and the right answers of each cell."""
+    """Number of masked genes, summed loss and number of correct predictions of each cell."""
     return predictions.groupby("cell").agg(n=("nll", "size"), nll=("nll", "sum"), correct=("correct", "sum"))
 
 
 def _weights(
     cells: pd.Index, donors: object, n_bootstrap: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], int]:
-    """How often each cell counts when donors, or without them cells, are drawn again; and how many of these there are."""
+    """Weights of the cells in each bootstrap draw of donors (or of cells, without donors), and the number of units."""
     units = cells.to_numpy() if donors is None else np.asarray(donors)[cells]
     codes, names = pd.factorize(units)
     n = len(names)
-    drawn = [np.bincount(rng.integers(n, size=n), minlength=n)[codes].astype(float) for _ in range(n_bootstrap)]
-    return drawn, n
+    draws = [np.bincount(rng.integers(n, size=n), minlength=n)[codes].astype(float) for _ in range(n_bootstrap)]
+    return draws, n
 
 
 def _over_tokens(cells: pd.DataFrame) -> tuple[float, float]:
@@ -247,5 +249,5 @@ def _over_cells(cells: pd.DataFrame) -> tuple[float, float]:
 def _over_batches(cells: pd.DataFrame, batches: np.ndarray) -> tuple[float, float]:
     w = cells["w"].to_numpy()
     n, nll, correct = (np.bincount(batches, cells[name].to_numpy() * w) for name in ("n", "nll", "correct"))
-    there = n > 0
-    return (correct[there] / n[there]).mean(), np.exp(nll[there] / n[there]).mean()
+    in_draw = n > 0
+    return (correct[in_draw] / n[in_draw]).mean(), np.exp(nll[in_draw] / n[in_draw]).mean()

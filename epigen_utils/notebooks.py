@@ -1,4 +1,4 @@
-"""What a source notebook declares: its parameters, its one line of metadata, and the modules it imports."""
+"""What a source notebook declares: its parameters, its needs, and the modules it imports; and the key of its runs."""
 
 import ast
 import re
@@ -11,13 +11,26 @@ import nbformat
 from epigen_utils import paths
 from epigen_utils.errors import DataError
 
+#: Modules that `datasets` imports inside a function: runs on simulated data depend on them, others do not.
+SIMULATION = ("simulate", "data.simulated_bulk", "data.simulated_cells")
+
 
 @dataclass(frozen=True)
 class Needs:
-    """The line ``"epigen": {...}`` of a notebook's metadata.
+    """The key ``epigen`` of a notebook's metadata.
 
-    ``after``: chapters whose results it reads; ``threads``: how many it may use; ``tools``: programs it calls; ``samples``: how many it needs
-    of each group (donors, where there are any); ``groups``: how many groups it takes, 0 for any number.
+    Attributes
+    ----------
+    after
+        Chapters whose results it reads.
+    threads
+        Number of threads it may use.
+    tools
+        Programs it calls.
+    samples
+        Least number of samples (donors, if there are any) in each group.
+    groups
+        Number of groups it takes; 0 for any number.
     """
 
     after: tuple[str, ...] = ()
@@ -27,20 +40,32 @@ class Needs:
     groups: int = 0
 
 
+def run_key(notebook: str, run: str) -> str:
+    """Key of a run on pages and in claims: ``paper/NN_slug`` for the run ``main``, else ``paper/NN_slug--run``."""
+    return notebook if run == "main" else f"{notebook}--{run}"
+
+
 @cache
 def _read(source: Path) -> nbformat.NotebookNode:
     return nbformat.read(source, as_version=4)
 
 
 def needs(source: Path) -> Needs:
-    """The notebook's line of metadata; raises `DataError` on a key it cannot have."""
-    given = dict(_read(source).metadata.get("epigen", {}))
-    if unknown := set(given) - set(Needs.__dataclass_fields__):
+    """Needs of a notebook, from its metadata; raises `DataError` on an unknown key."""
+    values = dict(_read(source).metadata.get("epigen", {}))
+    if unknown := set(values) - set(Needs.__dataclass_fields__):
         raise DataError(
             f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}"
         )
-    lists = {key: tuple(given.get(key, ())) for key in ("after", "tools")}
-    return Needs(**lists, **{key: int(given[key]) for key in ("threads", "samples", "groups") if key in given})
+    lists = {key: tuple(values.get(key, ())) for key in ("after", "tools")}
+    return Needs(**lists, **{key: int(values[key]) for key in ("threads", "samples", "groups") if key in values})
+
+
+def _parameters_cell(source: Path) -> str:
+    for cell in _read(source).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            return cell.source
+    raise DataError(f"{source}: no cell is tagged 'parameters'; tag one")
 
 
 def parameters(source: Path) -> dict[str, str]:
@@ -51,58 +76,64 @@ def parameters(source: Path) -> dict[str, str]:
     DataError
         If no cell is tagged ``parameters``, or one of its lines is not ``name: type = default  # what it is``.
     """
-    cells = [cell for cell in _read(source).cells if "parameters" in cell.metadata.get("tags", [])]
-    if not cells:
-        raise DataError(f"{source}: no cell is tagged 'parameters'; tag one")
-    found = {}
-    for line in filter(str.strip, cells[0].source.splitlines()):
+    comments = {}
+    for line in filter(str.strip, _parameters_cell(source).splitlines()):
         match = re.fullmatch(r"(\w+): [\w\[\], ]+ = .+?  # (.+)", line)
         if not match:
             raise DataError(f"{source}: parameter line {line!r}; write it as name: type = default  # what it is")
-        found[match[1]] = match[2]
-    return found
+        comments[match[1]] = match[2]
+    return comments
 
 
 def defaults(source: Path) -> dict[str, object]:
-    """Values that the parameters cell of a notebook gives by itself."""
-    cell = next(cell for cell in _read(source).cells if "parameters" in cell.metadata.get("tags", []))
-    tree = ast.parse(cell.source)
+    """Default value of each parameter of a notebook."""
+    tree = ast.parse(_parameters_cell(source))
     return {node.target.id: ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.AnnAssign)}
 
 
 def title(source: Path) -> str:
     """The first heading of a notebook."""
-    return (
-        next(cell.source for cell in _read(source).cells if cell.cell_type == "markdown").splitlines()[0].lstrip("# ")
-    )
+    first = next(cell.source for cell in _read(source).cells if cell.cell_type == "markdown")
+    return first.splitlines()[0].lstrip("# ")
 
 
 def modules(source: Path, *, simulated: bool = False) -> list[Path]:
-    """Files of the helper package that a notebook depends on: what it imports, and what that imports at its top.
+    """Files of the helper package that a notebook depends on: its imports, and the top-level imports of these.
 
-    An import inside a function is not followed: it is how `datasets` reaches `simulate`, which counts only for runs on
-    ``simulated`` data.
+    Imports inside functions are not followed. The package's ``__init__`` files hold docstrings only and are left out.
+
+    Parameters
+    ----------
+    simulated
+        Whether the run is on simulated data, which adds `SIMULATION`.
     """
     code = "\n".join(cell.source for cell in _read(source).cells if cell.cell_type == "code")
-    todo = _imports(code) | ({"simulate"} if simulated else set())
-    found: set[str] = set()
+    todo = _imports(code)
+    if simulated:
+        todo |= _files({f"{paths.PACKAGE.name}.{name}" for name in SIMULATION})
+    files: set[Path] = set()
     while todo:
-        name = todo.pop()
-        if name not in found and (paths.PACKAGE / f"{name}.py").exists():
-            found.add(name)
-            todo |= _imports((paths.PACKAGE / f"{name}.py").read_text())
-    files = [paths.PACKAGE / f"{name}.py" for name in sorted(found)]
-    return files + ([paths.PACKAGE / "epigen.mplstyle"] if "style" in found else [])
+        file = todo.pop()
+        if file not in files:
+            files.add(file)
+            todo |= _imports(file.read_text())
+    return sorted(files) + [file.with_name("epigen.mplstyle") for file in files if file.stem == "style"]
 
 
-def _imports(code: str) -> set[str]:
-    """Names of the package's modules that top-level statements import."""
+def _imports(code: str) -> set[Path]:
+    """Files of the package's modules that top-level statements import."""
     names = set()
     for node in ast.parse(code).body:
         if isinstance(node, ast.ImportFrom) and node.module:
-            package, _, module = node.module.partition(".")
-            if package == "epigen_utils":
-                names |= {module} if module else {alias.name for alias in node.names}
+            # What follows `import` is a module, or a name in the module before it.
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("epigen_utils.")}
-    return names
+            names |= {alias.name for alias in node.names}
+    return _files(names)
+
+
+def _files(names: set[str]) -> set[Path]:
+    """Files of those dotted names that are modules of the package; folders and names inside modules have none."""
+    inside = {name for name in names if name.startswith(f"{paths.PACKAGE.name}.")}
+    files = {paths.PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py") for name in inside}
+    return {file for file in files if file.is_file()}

@@ -1,46 +1,42 @@
-"""Plots of perturbations; each takes an axes and gives it back."""
+"""Plots of in silico perturbation; each draws on an axes and returns it."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
-from epigen_utils import style
+from epigen_utils import plots, style
 
 
 def volcano(
     ax: Axes, table: pd.DataFrame, *, goal: str, planted: set[str] | None = None, alpha: float, n_labels: int = 8
 ) -> Axes:
-    """Shift towards the goal against -log10 of the p-value over donors, or over cells where donors are not known.
+    """-log10 of the p-value over donors (over cells if donors are unknown) against the shift towards the target state.
 
     Parameters
     ----------
     table
-        `perturbation_stats.goal_state_shift`'s.
+        Result of `perturbation_stats.goal_state_shift`.
     planted
-        Ensembl ids to mark.
+        Ensembl ids of planted regulators, marked.
     """
     by_donor = "Donor_pval" in table and table["Donor_pval"].notna().any()
     p, fdr = ("Donor_pval", "Donor_FDR") if by_donor else ("Goal_end_vs_random_pval", "Goal_end_FDR")
-    shown = table.dropna(subset=[p])
-    height = -np.log10(shown[p].clip(lower=1e-300))
-    called = (shown[fdr] < alpha).to_numpy()
-    for rows, colour, word in ((~called, style.MUTED, "not called"), (called, style.PALETTE[2], "called")):
-        x, y = shown["Shift_to_goal_end"][rows], height[rows]
-        ax.scatter(x, y, s=8, color=colour, edgecolor="none", label=f"{word} ({rows.sum():,})", rasterized=True)
+    tested = table.dropna(subset=[p])
+    shift, height = tested["Shift_to_goal_end"], -np.log10(tested[p].clip(lower=1e-300))
+    called = (tested[fdr] < alpha).to_numpy()
+    dots = {"s": 8, "edgecolor": "none", "rasterized": True}
+    for subset, colour, word in ((~called, style.MUTED, "not called"), (called, style.PALETTE[2], "called")):
+        ax.scatter(shift[subset], height[subset], color=colour, label=f"{word} ({subset.sum():,})", **dots)
     if planted:
-        rows = shown["Ensembl_ID"].isin(planted).to_numpy()
-        x, y = shown["Shift_to_goal_end"][rows], height[rows]
-        ax.scatter(x, y, s=34, facecolor="none", edgecolor=style.HIGHLIGHT, label=f"planted regulators ({rows.sum()})")
-    spread = shown["Shift_to_goal_end"].abs().max() or 1
-    named: list[np.ndarray] = []
-    for row in shown.assign(height=height).nlargest(4 * n_labels, "height").itertuples():
-        here = np.array([row.Shift_to_goal_end / spread, row.height / (height.max() or 1)])
-        # A name that would lie on another is left out.
-        if len(named) < n_labels and all((np.abs(here - there) > (0.25, 0.05)).any() for there in named):
-            named.append(here)
-            place = (row.Shift_to_goal_end, row.height)
-            ax.annotate(row.Gene_name, place, xytext=(3, 2), textcoords="offset points", fontsize=7)
+        subset = tested["Ensembl_ID"].isin(planted).to_numpy()
+        label = f"planted regulators ({subset.sum()})"
+        ax.scatter(shift[subset], height[subset], s=34, facecolor="none", edgecolor=style.HIGHLIGHT, label=label)
+    top = tested.assign(height=height).nlargest(4 * n_labels, "height")
+    points = top[["Shift_to_goal_end", "height"]].to_numpy()
+    span = (shift.abs().max() or 1, height.max() or 1)
+    for i in plots.spaced(points / span, gap=(0.25, 0.05), limit=n_labels):
+        ax.annotate(top["Gene_name"].iat[i], points[i], xytext=(3, 2), textcoords="offset points", fontsize=7)
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
     ax.margins(x=0.15)
     ax.set_xlabel(f"shift towards {goal} (difference of cosines)")
@@ -50,34 +46,33 @@ def volcano(
 
 
 def top_genes(ax: Axes, table: pd.DataFrame, *, goal: str) -> Axes:
-    """Genes with the largest shifts and their intervals over donors, the largest first."""
-    place = np.arange(len(table))
+    """Shifts of the given genes with their intervals over donors, in the order given."""
+    y = np.arange(len(table))
     if "Donor_low" in table:
-        ax.hlines(place, table["Donor_low"], table["Donor_high"], color=style.PALETTE[2])
-        ax.plot(table["Donor_shift"], place, "o", color=style.PALETTE[2])
+        ax.hlines(y, table["Donor_low"], table["Donor_high"], color=style.PALETTE[2])
+        ax.plot(table["Donor_shift"], y, "o", color=style.PALETTE[2])
         ax.set_xlabel(f"shift towards {goal} over the mean of all genes, 95% interval over donors")
     else:
-        ax.plot(table["Shift_to_goal_end"], place, "o", color=style.PALETTE[2])
+        ax.plot(table["Shift_to_goal_end"], y, "o", color=style.PALETTE[2])
         ax.set_xlabel(f"shift towards {goal} (difference of cosines)")
-    ax.set_yticks(place, table["Gene_name"])
+    ax.set_yticks(y, table["Gene_name"])
     ax.invert_yaxis()
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
     return ax
 
 
 def found_by_rank(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
-    """Share of the planted genes that are among the first so many, by kind of perturbation; the diagonal is chance.
+    """Recall of the planted genes against the share of the ranking, by kind of perturbation; the diagonal is chance.
 
     Parameters
     ----------
     curves
-        Name -> whether each gene is planted, in the order of the ranking.
+        Kind -> whether each gene is planted, in the order of the ranking.
     """
     for (name, hits), colour in zip(curves.items(), style.PALETTE[1:], strict=False):
-        x = np.arange(len(hits) + 1) / len(hits)
-        ax.step(
-            x, np.concatenate([[0], np.cumsum(hits)]) / max(hits.sum(), 1), color=colour, label=f"{name} ({hits.sum()})"
-        )
+        share = np.arange(len(hits) + 1) / len(hits)
+        recall = np.concatenate([[0], np.cumsum(hits)]) / max(hits.sum(), 1)
+        ax.step(share, recall, color=colour, label=f"{name} ({hits.sum()})")
     ax.plot([0, 1], [0, 1], color=style.MUTED, linestyle="--", linewidth=1)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
@@ -88,20 +83,20 @@ def found_by_rank(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
 
 
 def recall_against_cost(ax: Axes, table: pd.DataFrame, *, found: str, top: int, wanted: float) -> Axes:
-    """What a screen finds against how many times faster than the exact run it is; `screening.curve`.
+    """Recall of variants of a screen against their speed-up over the exact run (`screening.curve`).
 
     Parameters
     ----------
     found
-        Column with the genes found of the ``top``.
+        Column with the number of the exact ``top`` genes that the screen recovers.
     wanted
-        Genes found that are asked for, as a dashed line.
+        Required number of recovered genes, a dashed line.
     """
-    for place, row in enumerate(table.sort_values("times faster", ignore_index=True).to_dict("records"), start=1):
-        at = (row["times faster"], row[found])
-        # Neighbours cost nearly the same, so that names would lie on each other.
-        ax.plot(*at, "o", color=style.PALETTE[2], label=f"{place}  {row['variant']}")
-        ax.annotate(str(place), at, xytext=(0, 6 if place % 2 else -13), textcoords="offset points", ha="center")
+    for number, row in enumerate(table.sort_values("times faster", ignore_index=True).to_dict("records"), start=1):
+        point = (row["times faster"], row[found])
+        # Neighbours cost nearly the same: numbers, alternately above and below, do not overlap as names would.
+        ax.plot(*point, "o", color=style.PALETTE[2], label=f"{number}  {row['variant']}")
+        ax.annotate(str(number), point, xytext=(0, 6 if number % 2 else -13), textcoords="offset points", ha="center")
     ax.axhline(wanted, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))

@@ -1,7 +1,7 @@
-"""Which perturbations move cells more than others do: the tables that users of Geneformer know, with donors counted beside cells.
+"""Tests of perturbation effects: the tables of Geneformer's statistics, and tests over donors.
 
-Theodoris et al. 2023; official Geneformer's ``InSilicoPerturberStats``, whose columns these are. Cells of one donor are no
-independent observations, so that a p-value over cells alone is too small; the columns ``Donor_...`` test over donors.
+Theodoris et al. 2023; columns are those of official Geneformer's ``InSilicoPerturberStats``. Cells of one donor are not
+independent observations, so p-values over cells are too small; the columns ``Donor_...`` test over donors.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from epigen_utils import evaluation, rivals
 from epigen_utils.errors import DataError
 from epigen_utils.vocabularies import Vocabulary
 
-#: Shifts of all genes that one gene's are compared with, at most; and the seed by which they are drawn (official: 42).
+#: Maximum size of the background sample of shifts, and the seed that draws it (official: 42).
 BACKGROUND, SEED = 100_000, 42
 SIGNIFICANT = 0.05
 
@@ -26,59 +26,64 @@ def goal_state_shift(
     donors: np.ndarray | None = None,
     symbols: pd.Series | None = None,
 ) -> pd.DataFrame:
-    """Genes by how far their perturbation moves cells towards a goal.
+    """Rank genes by how far their perturbation moves cells towards a target state.
 
-    Two-sided rank-sum test of a gene's shifts against those of all genes, its own among them, without correction for ties;
-    Benjamini-Hochberg over genes. Over donors: the mean of a gene's shifts in a donor's cells, less the mean over all genes there,
-    by a one-sample t-test; from three donors.
+    Two-sided rank-sum test of a gene's shifts against those of all genes, its own included, without correction for
+    ties; Benjamini-Hochberg over genes. Over donors: one-sample t-test of the mean of a gene's shifts in a donor's
+    cells less the donor's mean over all genes, for genes with at least three donors.
 
     Parameters
     ----------
     shifts
-        `perturbation.perturb`'s, with ``shift_<goal>`` and ``shift_<alternative>``.
+        Table of `perturbation.perturb` with ``shift_<goal>`` and ``shift_<alternative>``.
     donors
-        Who each cell is from, by position.
+        Donor of each cell, by position.
     symbols
         By Ensembl id.
 
     Returns
     -------
-    A row a gene, significant ones first, then by shift: ``Gene_name``, ``Ensembl_ID``, ``Shift_to_goal_end``,
-    ``Shift_to_alt_end_<alternative>``, ``Goal_end_vs_random_pval``, ``Alt_end_vs_random_pval_<alternative>``, ``Goal_end_FDR``,
-    ``Alt_end_FDR_<alternative>``, ``N_Detections`` (cells), ``Sig``; with donors ``N_Donors``, ``Donor_shift``, ``Donor_low`` and
-    ``Donor_high`` (95% t interval), ``Donor_pval`` and ``Donor_FDR``.
+    A row a gene, significant ones first, then by shift:
+
+    - ``Gene_name``, ``Ensembl_ID``
+    - ``Shift_to_goal_end``, ``Shift_to_alt_end_<alternative>``: mean shifts
+    - ``Goal_end_vs_random_pval``, ``Alt_end_vs_random_pval_<alternative>``: over cells
+    - ``Goal_end_FDR``, ``Alt_end_FDR_<alternative>``
+    - ``N_Detections`` (cells), ``Sig`` (1 if significant)
+    - ``N_Donors``, ``Donor_shift``, ``Donor_low``, ``Donor_high`` (95% t interval), ``Donor_pval``, ``Donor_FDR``, only
+      with ``donors``
 
     Raises
     ------
     DataError
-        If there are no shifts towards the goal.
+        If there are no shifts towards the target state.
     """
     for state in (goal, *alternatives):
         if f"shift_{state}" not in shifts:
-            there = ", ".join(column.removeprefix("shift_") for column in shifts if column.startswith("shift_"))
-            raise DataError(f"goal {state!r}: no shifts towards it; there are {there or 'none'}")
+            states = ", ".join(column.removeprefix("shift_") for column in shifts if column.startswith("shift_"))
+            raise DataError(f"goal {state!r}: no shifts towards it; there are {states or 'none'}")
     by_gene = shifts.groupby("gene", sort=True)
-    found = pd.DataFrame({"Shift_to_goal_end": by_gene[f"shift_{goal}"].mean()})
+    table = pd.DataFrame({"Shift_to_goal_end": by_gene[f"shift_{goal}"].mean()})
     for state in alternatives:
-        found[f"Shift_to_alt_end_{state}"] = by_gene[f"shift_{state}"].mean()
+        table[f"Shift_to_alt_end_{state}"] = by_gene[f"shift_{state}"].mean()
     columns = {goal: "Goal_end_vs_random_pval"} | {state: f"Alt_end_vs_random_pval_{state}" for state in alternatives}
     for state, column in columns.items():
-        found[column] = _against_all(by_gene[f"shift_{state}"], shifts[f"shift_{state}"].to_numpy())
+        table[column] = _against_all(by_gene[f"shift_{state}"], shifts[f"shift_{state}"].to_numpy())
     for column in columns.values():
-        found[column.replace("vs_random_pval", "FDR")] = stats.false_discovery_control(found[column])
-    found["N_Detections"] = by_gene.size()
-    found["Sig"] = (found["Goal_end_FDR"] < SIGNIFICANT).astype(int)
+        table[column.replace("vs_random_pval", "FDR")] = stats.false_discovery_control(table[column])
+    table["N_Detections"] = by_gene.size()
+    table["Sig"] = (table["Goal_end_FDR"] < SIGNIFICANT).astype(int)
     if donors is not None:
-        found = found.join(_over_donors(shifts, f"shift_{goal}", np.asarray(donors)))
+        table = table.join(_over_donors(shifts, f"shift_{goal}", np.asarray(donors)))
     by = ["Sig", "Shift_to_goal_end", "Goal_end_FDR"]
-    return _named(found.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+    return _named(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
 
 
-def _against_all(by_gene, everything: np.ndarray) -> pd.Series:
-    """P of `scipy.stats.ranksums` of each group against all values, which are sorted once."""
-    if len(everything) > BACKGROUND:
-        everything = np.random.default_rng(SEED).choice(everything, BACKGROUND, replace=False)
-    background = np.sort(everything)
+def _against_all(by_gene, background: np.ndarray) -> pd.Series:
+    """P-values of `scipy.stats.ranksums` of each group against all values, which are sorted once."""
+    if len(background) > BACKGROUND:
+        background = np.random.default_rng(SEED).choice(background, BACKGROUND, replace=False)
+    background = np.sort(background)
     return by_gene.agg(lambda values: _rank_sum(values.to_numpy(), background))
 
 
@@ -94,56 +99,60 @@ def _over_donors(shifts: pd.DataFrame, column: str, donors: np.ndarray) -> pd.Da
     table = pd.DataFrame({"gene": shifts["gene"], "donor": donors[shifts["cell"]], "shift": shifts[column]})
     table["shift"] -= table.groupby("donor")["shift"].transform("mean")
     by_gene = table.groupby(["gene", "donor"])["shift"].mean().groupby("gene")
-    found = by_gene.agg(N_Donors="size", Donor_shift="mean", sd=lambda values: values.std(ddof=1))
-    enough = found["N_Donors"] >= 3
-    n, se = found["N_Donors"], (found["sd"] / np.sqrt(found["N_Donors"])).where(enough)
-    half = se * stats.t.ppf(0.975, np.maximum(n - 1, 1))
-    found["Donor_low"], found["Donor_high"] = found["Donor_shift"] - half, found["Donor_shift"] + half
+    summary = by_gene.agg(N_Donors="size", Donor_shift="mean", sd=lambda values: values.std(ddof=1))
+    enough = summary["N_Donors"] >= 3
+    n, se = summary["N_Donors"], (summary["sd"] / np.sqrt(summary["N_Donors"])).where(enough)
+    half_width = se * stats.t.ppf(0.975, np.maximum(n - 1, 1))
+    summary["Donor_low"] = summary["Donor_shift"] - half_width
+    summary["Donor_high"] = summary["Donor_shift"] + half_width
     with np.errstate(divide="ignore", invalid="ignore"):
-        found["Donor_pval"] = 2 * stats.t.sf((found["Donor_shift"] / se).abs(), np.maximum(n - 1, 1))
-    found["Donor_FDR"] = np.nan
-    tested = found["Donor_pval"].notna()
+        summary["Donor_pval"] = 2 * stats.t.sf((summary["Donor_shift"] / se).abs(), np.maximum(n - 1, 1))
+    summary["Donor_FDR"] = np.nan
+    tested = summary["Donor_pval"].notna()
     if tested.any():
-        found.loc[tested, "Donor_FDR"] = stats.false_discovery_control(found.loc[tested, "Donor_pval"])
-    return found.drop(columns="sd")
+        summary.loc[tested, "Donor_FDR"] = stats.false_discovery_control(summary.loc[tested, "Donor_pval"])
+    return summary.drop(columns="sd")
 
 
 def vs_null(test: pd.DataFrame, null: pd.DataFrame, *, symbols: pd.Series | None = None) -> pd.DataFrame:
-    """Genes by how differently their perturbation moves cells of two kinds, by the cosine before and after.
+    """Rank genes by how differently their perturbation affects two groups of cells, by the cosine before and after.
 
-    Rank-sum test of a gene in one against the same gene in the other; a gene that the other lacks has p = 1.
+    Rank-sum test of each gene between the groups; a gene missing in ``null`` gets p = 1.
 
     Returns
     -------
-    A row a gene of ``test``: ``Test_avg_shift`` and ``Null_avg_shift`` (cosines: 1 is no effect), ``Test_vs_null_avg_shift``,
-    ``Test_vs_null_pval``, ``Test_vs_null_FDR``, ``N_Detections_test``, ``N_Detections_null``, ``Sig``.
+    A row a gene of ``test``: ``Test_avg_shift`` and ``Null_avg_shift`` (cosines: 1 is no effect),
+    ``Test_vs_null_avg_shift``, ``Test_vs_null_pval``, ``Test_vs_null_FDR``, ``N_Detections_test``,
+    ``N_Detections_null``, ``Sig``.
     """
-    one, other = (table.groupby("gene")["cosine"] for table in (test, null))
-    found = pd.DataFrame({"Test_avg_shift": one.mean()})
-    found["Null_avg_shift"] = other.mean().reindex(found.index)
-    found["Test_vs_null_avg_shift"] = found["Test_avg_shift"] - found["Null_avg_shift"]
-    theirs = {gene: np.sort(values.to_numpy()) for gene, values in other}
-    p = {gene: _rank_sum(values.to_numpy(), theirs[gene]) if gene in theirs else 1.0 for gene, values in one}
-    found["Test_vs_null_pval"] = pd.Series(p)
-    found["Test_vs_null_FDR"] = stats.false_discovery_control(found["Test_vs_null_pval"])
-    found["N_Detections_test"] = one.size()
-    found["N_Detections_null"] = other.size().reindex(found.index).fillna(0).astype(int)
-    found["Sig"] = (found["Test_vs_null_FDR"] < SIGNIFICANT).astype(int)
+    by_gene, null_by_gene = (cosines.groupby("gene")["cosine"] for cosines in (test, null))
+    table = pd.DataFrame({"Test_avg_shift": by_gene.mean()})
+    table["Null_avg_shift"] = null_by_gene.mean().reindex(table.index)
+    table["Test_vs_null_avg_shift"] = table["Test_avg_shift"] - table["Null_avg_shift"]
+    background = {gene: np.sort(values.to_numpy()) for gene, values in null_by_gene}
+    p = {
+        gene: _rank_sum(values.to_numpy(), background[gene]) if gene in background else 1.0 for gene, values in by_gene
+    }
+    table["Test_vs_null_pval"] = pd.Series(p)
+    table["Test_vs_null_FDR"] = stats.false_discovery_control(table["Test_vs_null_pval"])
+    table["N_Detections_test"] = by_gene.size()
+    table["N_Detections_null"] = null_by_gene.size().reindex(table.index).fillna(0).astype(int)
+    table["Sig"] = (table["Test_vs_null_FDR"] < SIGNIFICANT).astype(int)
     by = ["Sig", "Test_vs_null_avg_shift", "Test_vs_null_FDR"]
-    return _named(found.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+    return _named(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
 
 
 def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, seed: int = 0) -> pd.DataFrame:
-    """Genes whose perturbation has an impact, by two Gaussians fitted to the genes' mean cosines.
+    """Classify genes by impact with two Gaussians fitted to the genes' mean cosines.
 
-    The impact component is the one with the lower mean. (Official Geneformer takes the first that the fit returns, whichever that
-    is: see tests/test_perturbation_stats.py.) A value below its mean is impact, one above the other's mean is not, and between
-    them the mixture decides.
+    The impact component is the one with the lower mean. (Official Geneformer takes the first component of the fit; see
+    tests/test_perturbation_stats.py.) A value below its mean has impact, one above the other component's mean has none,
+    and between the means the mixture decides.
 
     Returns
     -------
-    A row a gene: ``Test_avg_shift`` (mean cosine), ``Impact_component`` (1 where its mean is), ``Impact_component_percent``
-    (of its cells), ``N_Detections``.
+    A row a gene: ``Test_avg_shift`` (mean cosine), ``Impact_component`` (1 if the mean has impact),
+    ``Impact_component_percent`` (of its cells), ``N_Detections``.
 
     Raises
     ------
@@ -162,19 +171,19 @@ def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, se
         between = model.predict(values.to_numpy()[:, None]) == impact
         return (values < low) | ((values <= high) & between)
 
-    found = pd.DataFrame({"Test_avg_shift": means, "Impact_component": has_impact(means).astype(int)})
-    found["Impact_component_percent"] = has_impact(cosines["cosine"]).groupby(cosines["gene"]).mean() * 100
-    found["N_Detections"] = by_gene.size()
+    table = pd.DataFrame({"Test_avg_shift": means, "Impact_component": has_impact(means).astype(int)})
+    table["Impact_component_percent"] = has_impact(cosines["cosine"]).groupby(cosines["gene"]).mean() * 100
+    table["N_Detections"] = by_gene.size()
     by = ["Impact_component", "Impact_component_percent", "Test_avg_shift"]
-    return _named(found.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+    return _named(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
 
 
 def plain_difference(encoded: object, vocabulary: Vocabulary, labels: np.ndarray, start: str, goal: str) -> pd.Series:
-    """The plain rival of a perturbation: how much further to the front a gene stands in one state than in another.
+    """Baseline without perturbation: how much higher a gene ranks in the start state than in the target state.
 
     Returns
     -------
-    By Ensembl id: mean of `rivals.bag_of_ranks` over the cells of ``start`` less that over those of ``goal``.
+    By Ensembl id: mean of `rivals.bag_of_ranks` over the cells of ``start`` less that over the cells of ``goal``.
     """
     bag = rivals.bag_of_ranks(encoded, vocabulary)
     means = [np.asarray(bag[np.asarray(labels) == name].mean(axis=0)).ravel() for name in (start, goal)]
@@ -192,52 +201,62 @@ def planted(
     n_bootstrap: int = 500,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How well genes that are known to matter stand before others by mean shift, with a 95% interval over donors.
+    """How well the mean shift ranks planted genes above the others, with a 95% interval over donors.
 
     Parameters
     ----------
+    genes
+        The planted genes, by Ensembl id.
     column
         ``shift_<state>``.
     donors
-        Who each cell is from; they are drawn whole.
+        Donor of each cell; the bootstrap draws whole donors.
     least
-        Cells in which a gene must have been perturbed.
+        Minimum number of cells in which a gene was perturbed.
     top
-        First genes among which the planted ones are counted.
+        Number of first-ranked genes among which planted ones are counted.
 
     Returns
     -------
-    ``auc``, ``low``, ``high``, ``genes`` and ``planted`` (numbers of them), ``donors``; ``first``, the planted among the ``top``
-    genes with the largest shifts, and ``by_chance``, how many are expected there.
+    ``auc``, ``low``, ``high``; numbers of ``genes``, ``planted`` genes and ``donors``; ``first`` (planted genes among
+    the ``top`` largest shifts) and ``by_chance`` (their expected number).
     """
-    code, names = pd.factorize(np.asarray(donors)[shifts["cell"]])
-    gene, known = pd.factorize(shifts["gene"])
-    sums, n = np.zeros((len(names), len(known))), np.zeros((len(names), len(known)))
-    np.add.at(sums, (code, gene), shifts[column])
-    np.add.at(n, (code, gene), 1)
-    is_planted = np.isin(known, list(genes))
+    donor_codes, donor_names = pd.factorize(np.asarray(donors)[shifts["cell"]])
+    gene_codes, gene_names = pd.factorize(shifts["gene"])
+    shape = (len(donor_names), len(gene_names))
+    sums, n = np.zeros(shape), np.zeros(shape)
+    np.add.at(sums, (donor_codes, gene_codes), shifts[column])
+    np.add.at(n, (donor_codes, gene_codes), 1)
+    is_planted = np.isin(gene_names, list(genes))
 
-    def ranked(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        some = n[rows].sum(axis=0)
-        there = some >= least
-        return sums[rows].sum(axis=0)[there] / some[there], is_planted[there]
+    def mean_shifts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n_cells = n[rows].sum(axis=0)
+        enough = n_cells >= least
+        return sums[rows].sum(axis=0)[enough] / n_cells[enough], is_planted[enough]
 
     def score(rows: np.ndarray) -> float:
-        return evaluation.auc(*ranked(rows))
+        return evaluation.auc(*mean_shifts(rows))
 
     rng = np.random.default_rng(seed)
-    everyone = np.arange(len(names))
-    drawn = [score(rng.choice(everyone, len(everyone))) for _ in range(n_bootstrap)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    mean, known_to_matter = ranked(everyone)
-    found = {"auc": score(everyone), "low": float(low), "high": float(high)}
-    found |= {"genes": len(mean), "planted": int(known_to_matter.sum()), "donors": len(names)}
-    first = np.argsort(-mean, kind="stable")[:top]
-    return found | {"first": int(known_to_matter[first].sum()), "by_chance": len(first) * float(known_to_matter.mean())}
+    every_donor = np.arange(len(donor_names))
+    bootstrap = [score(rng.choice(every_donor, len(every_donor))) for _ in range(n_bootstrap)]
+    low, high = np.nanquantile(bootstrap, [0.025, 0.975])
+    means, planted_mask = mean_shifts(every_donor)
+    first = np.argsort(-means, kind="stable")[:top]
+    return {
+        "auc": score(every_donor),
+        "low": float(low),
+        "high": float(high),
+        "genes": len(means),
+        "planted": int(planted_mask.sum()),
+        "donors": len(donor_names),
+        "first": int(planted_mask[first].sum()),
+        "by_chance": len(first) * float(planted_mask.mean()),
+    }
 
 
-def _named(found: pd.DataFrame, symbols: pd.Series | None) -> pd.DataFrame:
-    names = found.index.to_series().map(symbols) if symbols is not None else found.index
-    found = found.rename_axis("Ensembl_ID").reset_index()
-    found.insert(0, "Gene_name", np.asarray(names))
-    return found
+def _named(table: pd.DataFrame, symbols: pd.Series | None) -> pd.DataFrame:
+    names = table.index.to_series().map(symbols) if symbols is not None else table.index
+    table = table.rename_axis("Ensembl_ID").reset_index()
+    table.insert(0, "Gene_name", np.asarray(names))
+    return table

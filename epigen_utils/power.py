@@ -1,4 +1,4 @@
-"""How many samples a claim needs: that a treatment brings a mutant back, or that it leaves no difference."""
+"""Sample sizes for two claims about a treatment: that it restores a mutant, and that it leaves no difference."""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from scipy.stats import nct, norm, t
 
 
 def interaction(effect: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
-    """Power to see that a treatment acts otherwise in mutants than in wild types: 2 x 2 groups of ``n``, two-sided t test.
+    """Power of the interaction of treatment and genotype in a 2 x 2 design, groups of ``n``, two-sided t test.
 
     Parameters
     ----------
@@ -20,20 +20,20 @@ def interaction(effect: float, sd: float, n: int, *, alpha: float = 0.05) -> flo
     """
     df = 4 * (n - 1)
     limit, shift = t.ppf(1 - alpha / 2, df), effect / (sd * np.sqrt(4 / n))
-    if df > 300:  # SciPy's noncentral t loses its tails here, where it is normal to three digits
+    if df > 300:  # SciPy's noncentral t loses its tails here; the normal distribution agrees to three digits
         return float(norm.sf(limit - shift) + norm.cdf(-limit - shift))
     return float(nct.sf(limit, df, shift) + nct.cdf(-limit, df, shift))
 
 
 def equivalence(margin: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
-    """Power to show two groups of ``n`` alike within a margin where they truly are (two one-sided tests, Schuirmann 1987).
+    """Power to show that two groups of ``n`` with equal means are equivalent (two one-sided tests, Schuirmann 1987).
 
-    The probability treats the estimate's error as t distributed, which is close from about five samples a group.
+    The estimate's error is taken to be t distributed, a close approximation from about five samples a group.
 
     Parameters
     ----------
     margin
-        Largest difference that still counts as alike.
+        Largest difference that still counts as equivalent.
     sd
         Standard deviation within groups, in the same unit.
     """
@@ -43,7 +43,7 @@ def equivalence(margin: float, sd: float, n: int, *, alpha: float = 0.05) -> flo
 
 
 def smallest_n(power: Callable[[int], float], *, wanted: float = 0.8, most: int = 10_000) -> float:
-    """Fewest samples a group with which a power is reached; infinite where ``most`` are too few."""
+    """Fewest samples a group that reach the wanted power; infinite if ``most`` do not."""
     if power(most) < wanted:
         return np.inf
     low, high = 1, most  # one sample a group leaves no spread to estimate
@@ -54,23 +54,22 @@ def smallest_n(power: Callable[[int], float], *, wanted: float = 0.8, most: int 
 
 
 def restoration(effects: tuple[float, ...], *, wanted: float = 0.8) -> pd.DataFrame:
-    """Samples that a claim of restoration needs.
+    """Sample sizes for a claim of restoration.
 
     Parameters
     ----------
     effects
-        In standard deviations within groups: what a treatment takes back of the mutants' difference; for equivalence, the
-        largest difference from wild types that still counts as none.
+        In standard deviations within groups: the part of the mutants' difference that a treatment removes; for
+        equivalence, the largest difference from wild types that still counts as none.
 
     Returns
     -------
-    A row an effect: ``effect``, ``interaction`` and ``equivalence`` (samples in each of four, and in each of two groups, for
-    the wanted power).
+    A row an effect: ``effect``, ``interaction`` (samples in each of four groups) and ``equivalence`` (in each of two).
     """
-    tests = (interaction, equivalence)
+    tests = {"interaction": interaction, "equivalence": equivalence}
     rows = [
         {"effect": effect}
-        | {test.__name__: smallest_n(functools.partial(test, effect, 1.0), wanted=wanted) for test in tests}
+        | {name: smallest_n(functools.partial(test, effect, 1.0), wanted=wanted) for name, test in tests.items()}
         for effect in effects
     ]
     return pd.DataFrame(rows)

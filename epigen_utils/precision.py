@@ -1,7 +1,7 @@
-"""Number formats for training, and what stands in the way of each on this machine.
+"""Number formats for training, and whether this machine supports them.
 
-Transformer Engine is optional (``pip install epigen-utils[gpu]``): without it, or without a GPU that has FP8 units,
-fp8 is refused with the reason, and everything else works.
+Transformer Engine is optional (``pip install epigen-utils[gpu]``): without it, or without a GPU with FP8 units, only
+fp8 is refused.
 """
 
 import torch
@@ -12,17 +12,17 @@ except ImportError:
     transformer_engine = None
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
-#: Compute capability of Ada and Hopper, the first with FP8 tensor cores.
+#: Compute capability of Ada and Hopper, the first GPUs with FP8 tensor cores.
 FP8_CAPABILITY = (8, 9)
 
 
 def obstacle(precision: str) -> str:
-    """Why a precision cannot be used here; empty where it can.
+    """Reason why a precision cannot be used on this machine; empty if it can.
 
     Raises
     ------
     ValueError
-        If it is not one of `PRECISIONS`.
+        If the precision is not one of `PRECISIONS`.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")

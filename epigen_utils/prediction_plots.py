@@ -1,4 +1,4 @@
-"""Plots of predictions of samples: ROC curves, learning curves, searches, leaks; each takes an axes and gives it back."""
+"""Plots of sample classification: ROC and learning curves, searches, leakage; each draws on an axes and returns it."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from epigen_utils import style
 
 
 def roc(ax: Axes, bands: dict[str, pd.DataFrame], aucs: dict[str, float]) -> Axes:
-    """ROC curves with the span of the divisions into folds; `sample_scores.roc_band`."""
+    """ROC curves with the range over partitions into folds (`sample_scores.roc_band`)."""
     ax.plot([0, 1], [0, 1], color=style.MUTED, linestyle="--", linewidth=1)
     for (name, band), colour in zip(bands.items(), style.PALETTE[1:], strict=False):
         ax.fill_between(band["fpr"], band["low"], band["high"], color=colour, alpha=0.12, linewidth=0)
@@ -20,22 +20,22 @@ def roc(ax: Axes, bands: dict[str, pd.DataFrame], aucs: dict[str, float]) -> Axe
 
 
 def scores(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Axes:
-    """AUC of each model with its interval, on shuffled labels where there is one, and what a paper reports.
+    """AUC of each model with its interval, with permuted labels where present, and the AUC that the paper reports.
 
     Parameters
     ----------
     table
-        ``model``, ``auc``, ``auc low``, ``auc high``, and perhaps ``shuffled``.
+        Columns ``model``, ``auc``, ``auc low``, ``auc high`` and optionally ``shuffled``.
     """
-    place = np.arange(len(table))
-    ax.hlines(place, table["auc low"], table["auc high"], color=style.PALETTE[2], linewidth=2)
-    ax.plot(table["auc"], place, "o", color=style.PALETTE[2], label="held out, 95% interval")
+    y = np.arange(len(table))
+    ax.hlines(y, table["auc low"], table["auc high"], color=style.PALETTE[2], linewidth=2)
+    ax.plot(table["auc"], y, "o", color=style.PALETTE[2], label="held out, 95% interval")
     if "shuffled" in table and table["shuffled"].notna().any():
-        ax.plot(table["shuffled"], place, "x", color=style.HIGHLIGHT, label="labels shuffled")
+        ax.plot(table["shuffled"], y, "x", color=style.HIGHLIGHT, label="labels shuffled")
     ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
     if np.isfinite(reported):
         ax.axvline(reported, color=style.PALETTE[3], linestyle=":", linewidth=1.5, label=f"paper A, {reported:.2f}")
-    ax.set_yticks(place, table["model"])
+    ax.set_yticks(y, table["model"])
     ax.invert_yaxis()
     ax.set(xlim=(0, 1.02), xlabel="AUC")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=7, columnspacing=1.0, handletextpad=0.4)
@@ -43,31 +43,31 @@ def scores(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Axes:
 
 
 def leak(ax: Axes, table: pd.DataFrame) -> Axes:
-    """AUC by cohort with genes chosen inside and outside the folds; where nothing is to be found, only the first is right.
+    """AUC of cohorts with and without planted signal, genes selected inside or outside the folds.
 
     Parameters
     ----------
     table
-        ``planted``, ``genes chosen`` and ``auc``, a row a cohort.
+        Columns ``planted``, ``genes chosen`` and ``auc``, one row per cohort.
     """
     rng = np.random.default_rng(0)
     kinds = list(dict.fromkeys(zip(table["planted"], table["genes chosen"], strict=True)))
     colours = style.colours(["", *dict.fromkeys(table["genes chosen"])])
-    for place, (planted, chosen) in enumerate(kinds):
-        values = table[(table["planted"] == planted) & (table["genes chosen"] == chosen)]["auc"]
-        ax.plot(place + rng.uniform(-0.12, 0.12, len(values)), values, "o", color=colours[chosen], alpha=0.7)
-        ax.hlines(values.mean(), place - 0.25, place + 0.25, color="black", linewidth=1.5)
+    for x, (planted, selection) in enumerate(kinds):
+        values = table[(table["planted"] == planted) & (table["genes chosen"] == selection)]["auc"]
+        ax.plot(x + rng.uniform(-0.12, 0.12, len(values)), values, "o", color=colours[selection], alpha=0.7)
+        ax.hlines(values.mean(), x - 0.25, x + 0.25, color="black", linewidth=1.5)
     ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
-    ax.set_xticks(range(len(kinds)), [f"{planted}\n{chosen}" for planted, chosen in kinds], fontsize=8)
+    ax.set_xticks(range(len(kinds)), [f"{planted}\n{selection}" for planted, selection in kinds], fontsize=8)
     ax.set(ylim=(0, 1.05), xlim=(-0.5, len(kinds) - 0.5), ylabel="AUC")
     return ax
 
 
 def learning(ax: Axes, table: pd.DataFrame) -> Axes:
-    """AUC against samples of a class; the mean over folds, and the folds as dots; `sample_scores.learning_curve`."""
-    for (name, found), colour in zip(table.groupby("model", sort=False), style.PALETTE[1:], strict=False):
-        means = found.groupby("per class")["auc"].mean()
-        ax.plot(found["per class"], found["auc"], ".", color=colour, alpha=0.35)
+    """AUC against training samples per class: folds as dots, their mean as a line (`sample_scores.learning_curve`)."""
+    for (name, folds), colour in zip(table.groupby("model", sort=False), style.PALETTE[1:], strict=False):
+        means = folds.groupby("per class")["auc"].mean()
+        ax.plot(folds["per class"], folds["auc"], ".", color=colour, alpha=0.35)
         ax.plot(means.index, means, "o-", color=colour, label=name)
     ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
     ax.axvspan(12, 16, color=style.MUTED, alpha=0.2, linewidth=0)
@@ -82,7 +82,7 @@ def learning(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def search(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str) -> Axes:
-    """A grid search as a heat map: the best value over whatever else was varied; the best cell is framed."""
+    """Grid search as a heat map: the best value over the other hyperparameters; the best cell is framed."""
     grid = table.pivot_table(index=rows, columns=columns, values=value, aggfunc="max").sort_index(ascending=False)
     image = ax.imshow(grid, aspect="auto", cmap="viridis", vmin=min(0.5, float(np.nanmin(grid))), vmax=1)
     for y, x in np.ndindex(grid.shape):
@@ -101,23 +101,23 @@ def search(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str
 
 
 def history(ax: Axes, runs: dict[str, pd.DataFrame], *, column: str, ylabel: str) -> Axes:
-    """A column of the history of several runs against the epoch; `training.fit`."""
-    for (name, found), colour, marker in zip(runs.items(), style.PALETTE[1:], style.MARKERS, strict=False):
-        ax.plot(found["epoch"], found[column], marker + "-", color=colour, markersize=4, label=name)
+    """A column of the training histories of several runs against the epoch (`training.fit`)."""
+    for (name, run), colour, marker in zip(runs.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+        ax.plot(run["epoch"], run[column], marker + "-", color=colour, markersize=4, label=name)
     ax.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
     ax.legend(fontsize=8)
     return ax
 
 
 def memory(ax: Axes, table: pd.DataFrame, *, devices: dict[str, float]) -> Axes:
-    """What training takes by part, a bar a way of training, and what devices have.
+    """Memory that training uses by part, one bar per method, against the memory of devices.
 
     Parameters
     ----------
     table
-        ``way``, and a column a part, in GiB.
+        Column ``way``, and one column per part, GiB.
     devices
-        Name -> memory, GiB.
+        Device -> memory, GiB.
     """
     parts = [column for column in table.columns if column != "way"]
     left = np.zeros(len(table))

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them: what is killed must not leave others that go on writing."""
+"""Processes that exit with the process or build that started them, so that none goes on writing after a kill."""
 
 import ctypes
 import fcntl
@@ -17,7 +17,7 @@ from epigen_utils.errors import DataError
 
 
 def stay_with(parent: int) -> None:
-    """End this process when another one does."""
+    """Exit when another process has exited."""
 
     def watch():
         while True:
@@ -26,7 +26,7 @@ def stay_with(parent: int) -> None:
             except ProcessLookupError:
                 os._exit(143)
             except PermissionError:
-                # There is such a process; it is another user's.
+                # The process exists, but belongs to another user.
                 pass
             time.sleep(0.3)
 
@@ -34,29 +34,29 @@ def stay_with(parent: int) -> None:
 
 
 def told_of(pid: int) -> dict[str, str]:
-    """Environment by which jobs know their build: this machine and the process."""
+    """Environment variable that gives jobs the host and process id of their build."""
     return {"EPIGEN_BUILD": f"{socket.gethostname()}:{pid}"}
 
 
 def stay_with_build() -> None:
-    """End this process with its build, where one has been told of and runs on this machine: of jobs elsewhere, a cluster takes care."""
+    """Exit when the build on this host exits; jobs on other hosts are left to the cluster."""
     host, _, pid = os.environ.get("EPIGEN_BUILD", "").rpartition(":")
     if host == socket.gethostname():
         stay_with(int(pid))
 
 
 def die_with_parent() -> None:
-    """On Linux, ask the kernel to end a child with the process that starts it (``preexec_fn`` of `subprocess`)."""
+    """On Linux, have the kernel kill this child when its parent exits (``preexec_fn`` of `subprocess`)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def job(work: Callable[[], None]) -> int:
-    """Run a job of a build: it ends with the build, and a lock tells a later one that it is still alive.
+    """Run a job of a build: it exits with the build, and its shared lock shows later builds that it is running.
 
     Returns
     -------
-    Exit code; what a user can mend is said in one line.
+    Exit code; the message of a `DataError` is printed in one line.
     """
     stay_with_build()
     paths.BUILD.mkdir(exist_ok=True)
@@ -71,5 +71,5 @@ def job(work: Callable[[], None]) -> int:
 
 
 def local_limits(cores: int) -> list[str]:
-    """Options of Snakemake for this machine: as many jobs at a time as its cores and its memory hold, one on the GPU."""
+    """Snakemake options for this host: concurrent jobs share its cores and memory, and one at a time uses the GPU."""
     return ["--cores", str(cores), "--resources", f"mem_mb={psutil.virtual_memory().total // 1_000_000}", "gpu=1"]

@@ -1,4 +1,4 @@
-"""One bar for each job that is running, from the text that a build writes; everything else goes to its log."""
+"""A progress bar for each running job, parsed from the output of a build; all other output goes to its log."""
 
 import re
 import sys
@@ -8,20 +8,20 @@ from typing import BinaryIO, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-#: A bar of tqdm's, as the jobs draw it: what it is of, and how far it is.
+#: A tqdm bar of a job: its name and percentage.
 BAR = re.compile(r"^([\w/-]+): +(\d+)%\|")
-#: Lines that are meant for the user: a finished run with its time, and what went wrong.
+#: Lines for the user: a finished run with its time, or an error.
 SPOKEN = re.compile(r"^(epigen: .*|[\w/-]+: [\d.]+ s)$")
 
 
 def follow(stream: BinaryIO, log: TextIO) -> bool:
-    """Read a build's output to its end, draw its bars, print what is meant for the user, and log all but the bars.
+    """Read a build's output to its end: draw its bars, print the lines for the user, log everything but the bars.
 
     Returns
     -------
-    Whether an error was said to the user.
+    Whether an error was printed.
     """
-    said = False
+    error_printed = False
     console = Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -32,23 +32,24 @@ def follow(stream: BinaryIO, log: TextIO) -> bool:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {}
         for line in _lines(stream):
-            if found := BAR.match(line):
-                name, percent = found[1], int(found[2])
-                tasks.setdefault(name, bars.add_task(name, total=100) if name not in tasks else None)
+            if match := BAR.match(line):
+                name, percent = match[1], int(match[2])
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name, total=100)
                 bars.update(tasks[name], completed=percent)
                 continue
             log.write(line + "\n")
             log.flush()
             if SPOKEN.match(line):
                 console.print(line)
-                said = said or line.startswith("epigen:")
+                error_printed = error_printed or line.startswith("epigen:")
                 if (name := line.partition(":")[0]) in tasks:
                     bars.remove_task(tasks.pop(name))
-    return said
+    return error_printed
 
 
 def _lines(stream: BinaryIO) -> Iterator[str]:
-    r"""Text up to each ``\n`` or ``\r``, without the blanks that a bar is wiped out with."""
+    r"""Non-empty lines, ended by ``\n`` or ``\r``, without surrounding blanks (tqdm erases a bar with blanks)."""
     rest = b""
     while chunk := stream.read1(4096):
         *whole, rest = re.split(rb"[\r\n]", rest + chunk)

@@ -16,11 +16,11 @@ from epigen_utils import paths, registry
 
 
 def commit() -> str:
-    """The commit that is checked out, and whether files differ from it."""
+    """The commit that is checked out, and whether tracked files differ from it."""
 
     def git(*arguments):
-        done = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
+        result = subprocess.run(["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True, check=False)
+        return result.stdout.strip() if result.returncode == 0 else ""
 
     head = git("rev-parse", "--short=12", "HEAD")
     if not head:
@@ -30,15 +30,15 @@ def commit() -> str:
 
 def versions() -> dict[str, str]:
     """Version of Python and of each direct dependency that this process has imported."""
-    found = {"python": platform.python_version()}
-    declared = importlib.metadata.requires("epigen-utils") or []
-    names = {re.split(r"[^\w-]", line)[0] for line in declared if "extra ==" not in line}
+    imported = {"python": platform.python_version()}
+    requirements = importlib.metadata.requires("epigen-utils") or []
+    dependencies = {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}
     distributions = importlib.metadata.packages_distributions()
     for module in sorted(set(sys.modules) & set(distributions)):
         for name in distributions[module]:
-            if name.lower() in names:
-                found[name.lower()] = importlib.metadata.version(name)
-    return dict(sorted(found.items()))
+            if name.lower() in dependencies:
+                imported[name.lower()] = importlib.metadata.version(name)
+    return dict(sorted(imported.items()))
 
 
 def machine() -> str:
@@ -47,7 +47,7 @@ def machine() -> str:
 
 
 def _without_folder(value: object) -> object:
-    """A path of the user's own machine as its file name alone; other values as they are."""
+    """An absolute path as its file name alone, since a bundle is published; other values unchanged."""
     if isinstance(value, list):
         return [_without_folder(item) for item in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
@@ -68,14 +68,14 @@ def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str,
     Times inside the archive are fixed, so that equal content gives equal bytes.
     """
     source = paths.NOTEBOOKS / f"{notebook}.ipynb"
-    shipped = [source, *sorted(paths.PACKAGE.glob("*.py")), *sorted(paths.PACKAGE.glob("*.mplstyle"))]
+    shipped = [source, *sorted(paths.PACKAGE.rglob("*.py")), *sorted(paths.PACKAGE.rglob("*.mplstyle"))]
     shipped += [paths.ROOT / name for name in ("pyproject.toml", "requirements.lock", "LICENSE", "README.md")]
     shipped += [*sorted(paths.DATA.glob("*.*")), *sorted(paths.CLAIMS.glob("*.csv"))]
     for name in datasets:
         if name in registry.registry():
             files = registry.entry(name).files.values()
             shipped += [paths.DATA / spec.bundled for spec in files if spec.bundled]
-    keep = {key: _without_folder(value) for key, value in parameters.items() if key != "results_dir"}
+    published = {key: _without_folder(value) for key, value in parameters.items() if key != "results_dir"}
     command = f"papermill notebooks/{notebook}.ipynb out.ipynb -f parameters.yml"
     note = (
         f"Runs the page {notebook} again.\n\n"
@@ -83,16 +83,14 @@ def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str,
         f"  .venv/bin/{command}\n\n"
         "inputs.json names each input with its SHA-256; files of your own must be put beside this one.\n"
     )
-    texts = {
+    contents: dict[str, str | bytes] = {
         "HOW_TO_RUN.txt": note,
-        "parameters.yml": yaml.safe_dump(keep, sort_keys=True),
+        "parameters.yml": yaml.safe_dump(published, sort_keys=True),
         "inputs.json": json.dumps({name: about["sha256"] for name, about in datasets.items()}, indent=1),
     }
+    contents |= {str(path.resolve().relative_to(paths.ROOT)): path.read_bytes() for path in shipped if path.exists()}
     part = target.with_suffix(".part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in shipped:
-            if path.exists():
-                texts[str(path.resolve().relative_to(paths.ROOT))] = path.read_bytes()
-        for name, content in texts.items():
+        for name, content in contents.items():
             archive.writestr(zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
     part.replace(target)

@@ -1,4 +1,4 @@
-"""Counts of all samples of a pipeline as text, as TPM, and as the AnnData that the expression chapters read."""
+"""Counts of all samples of a pipeline as text, TPM and AnnData; comparison with simulated truth."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from epigen_utils.reads import Pipeline
 
 
 def write_counts(made: Pipeline) -> None:
-    """``counts.tsv`` (gene_id, gene_name, length, a column a sample), ``tpm.tsv``, ``samples.csv`` and ``counts.h5ad``.
+    """Write ``counts.tsv`` and ``tpm.tsv`` (gene_id, gene_name, length, samples), ``samples.csv``, ``counts.h5ad``.
 
-    The AnnData has integer counts in ``layers["counts"]``, ``var`` by gene id with ``symbol`` and ``length`` (bases that exons of the gene
-    cover), and the sample sheet with every sample's shares in ``obs``.
+    The AnnData has integer counts in ``layers["counts"]``; ``symbol`` and ``length`` (bases covered by exons) of each
+    gene in ``var``; the table of `read_reports.samples` in ``obs``.
     """
     table = read_reports.samples(made)
     counted = {name: _counts(made.file("counted", f"{name}.txt")) for name in made.by_name}
@@ -24,17 +24,17 @@ def write_counts(made: Pipeline) -> None:
     var = pd.DataFrame(
         {"symbol": [names[gene] for gene in genes.index], "length": genes["length"].to_numpy()}, genes.index
     )
-    counts = np.array([found["n"].to_numpy() for found in counted.values()])
+    counts = np.array([sample["n"].to_numpy() for sample in counted.values()])
     obs = table.set_index("sample").rename_axis(None)
     obs = obs.loc[:, [column for column in obs if column not in ("group", "donor") or (obs[column] != "").all()]]
     adata = anndata.AnnData(obs=obs, var=var.rename_axis(None), layers={"counts": counts})
     if readers.mostly_ensembl(adata.var_names):
         adata.var["ensembl_id"] = readers.without_version(adata.var_names)
     adata.layers["tpm"] = expression.tpm(adata, adata.var["length"]).to_numpy()
-    shown = var.rename(columns={"symbol": "gene_name"}).rename_axis("gene_id")
+    gene_columns = var.rename(columns={"symbol": "gene_name"}).rename_axis("gene_id")
     for name, values in (("counts", counts), ("tpm", adata.layers["tpm"])):
-        matrix = pd.DataFrame(values.T, shown.index, list(counted))
-        write_atomically(made.root / f"{name}.tsv", shown.join(matrix).to_csv(sep="\t"))
+        matrix = pd.DataFrame(values.T, gene_columns.index, list(counted))
+        write_atomically(made.root / f"{name}.tsv", gene_columns.join(matrix).to_csv(sep="\t"))
     write_atomically(made.root / "samples.csv", table.to_csv(index=False))
     part = made.counts.with_name("counts.part.h5ad")
     adata.write_h5ad(part)
@@ -42,7 +42,7 @@ def write_counts(made: Pipeline) -> None:
 
 
 def load(made: Pipeline, sheet: str) -> anndata.AnnData:
-    """The counts that a pipeline has made, with what its sheet is said to be, for a page's banner."""
+    """Load the counts of a pipeline, with the registry's description of its sheet in ``uns["epigen"]``."""
     adata = datasets.load(made.counts, task="counts")
     about = adata.uns["epigen"] | {"title": f"counts of {Path(sheet).name}"}
     if sheet in registry.registry():
@@ -61,12 +61,12 @@ def _counts(path: Path) -> pd.DataFrame:
 
 
 def beside_truth(made: Pipeline, truth: pd.DataFrame) -> pd.DataFrame:
-    """Counts beside planted ones: ``sample``, ``gene``, ``planted``, ``counted``.
+    """True and counted fragments, a row a gene and sample: ``sample``, ``gene``, ``planted``, ``counted``.
 
     Parameters
     ----------
     truth
-        Genes x samples.
+        True fragment counts, genes x samples.
     """
     counts = pd.read_csv(made.root / "counts.tsv", sep="\t", index_col="gene_id")
     wide = {"planted": truth, "counted": counts.reindex(truth.index)[list(truth.columns)]}
@@ -78,10 +78,15 @@ def beside_truth(made: Pipeline, truth: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_truth(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a sample of `beside_truth`: ``sample``, ``planted``, ``counted``, ``found`` (counted over planted), ``correlation`` (Pearson, log2(n + 1))."""
+    """Agreement of the counts in `beside_truth` with the truth, a row a sample.
+
+    Returns
+    -------
+    ``sample``, ``planted``, ``counted``, ``found`` (counted / planted), ``correlation`` (Pearson, of log2(n + 1)).
+    """
     rows = []
-    for sample, found in table.groupby("sample", sort=False):
-        planted, counted = found["planted"], found["counted"]
+    for sample, by_gene in table.groupby("sample", sort=False):
+        planted, counted = by_gene["planted"], by_gene["counted"]
         row = {"sample": sample, "planted": int(planted.sum()), "counted": int(counted.sum())}
         row["found"] = counted.sum() / planted.sum()
         row["correlation"] = float(np.corrcoef(np.log2(planted + 1), np.log2(counted + 1))[0, 1])

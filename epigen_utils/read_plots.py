@@ -1,4 +1,4 @@
-"""Plots of the way from reads to counts; each takes an axes and gives it back."""
+"""Plots of the pipeline from reads to counts; each draws on an axes and returns it."""
 
 import numpy as np
 import pandas as pd
@@ -7,51 +7,41 @@ from matplotlib.patches import Rectangle
 
 from epigen_utils import read_reports, style, workflow
 
-#: Colour and mark of each verdict of FastQC.
+#: FastQC verdict -> colour and symbol.
 VERDICTS = {"pass": (style.PALETTE[3], "✓"), "warn": (style.PALETTE[5], "!"), "fail": (style.PALETTE[1], "×")}
-#: What became of reads: the first is what is wanted.
+#: Colours of the fates of reads; the first is the desired one.
 FATES = (style.PALETTE[2], style.PALETTE[5], style.PALETTE[4], style.PALETTE[6], style.PALETTE[0])
 
 
 def steps(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, columns: int = 2) -> Axes:
-    """Rules from left to right, and below them the chapters that their counts go on to; `workflow.rules`, `workflow.chapters`."""
-    at = workflow.places(edges)
+    """Graph of the rules (`workflow.rules`) and, below, the chapters that use the counts (`workflow.chapters`)."""
+    positions = workflow.places(edges)
     box = {"boxstyle": "round,pad=0.4", "linewidth": 1.2}
     for first, then in edges.itertuples(index=False):
         arrow = {"arrowstyle": "-|>", "color": style.MUTED, "shrinkA": 22, "shrinkB": 24}
-        ax.annotate("", at[then], at[first], arrowprops=arrow)
-    blue, orange = (
-        {"facecolor": fill, "edgecolor": edge}
-        for fill, edge in (("#d6e6f2", style.PALETTE[2]), ("#fbe5d6", style.PALETTE[1]))
-    )
-    for name, (x, y) in at.items():
-        ax.text(x, y, name, ha="center", va="center", fontsize=9, bbox=box | blue)
-    last, low = max(x for x, _ in at.values()), min(y for _, y in at.values()) - 1.2
+        ax.annotate("", positions[then], positions[first], arrowprops=arrow)
+    blue = box | {"facecolor": "#d6e6f2", "edgecolor": style.PALETTE[2]}
+    orange = box | {"facecolor": "#fbe5d6", "edgecolor": style.PALETTE[1]}
+    for name, (x, y) in positions.items():
+        ax.text(x, y, name, ha="center", va="center", fontsize=9, bbox=blue)
+    last, low = max(x for x, _ in positions.values()), min(y for _, y in positions.values()) - 1.2
     arrow = {"arrowstyle": "-|>", "color": style.PALETTE[1], "shrinkA": 16}
-    ax.annotate("", (at["merge"][0], low + 0.3), at["merge"], arrowprops=arrow)
-    for place, title in enumerate(chapters["title"]):
-        said = title.split(":")[0]
-        where = ((place % columns + 0.5) * last / columns, low - 0.6 * (place // columns))
-        ax.text(
-            *where,
-            said,
-            ha="center",
-            va="center",
-            fontsize=8,
-            bbox=box | orange,
-        )
+    ax.annotate("", (positions["merge"][0], low + 0.3), positions["merge"], arrowprops=arrow)
+    for i, title in enumerate(chapters["title"]):
+        x, y = (i % columns + 0.5) * last / columns, low - 0.6 * (i // columns)
+        ax.text(x, y, title.split(":")[0], ha="center", va="center", fontsize=8, bbox=orange)
     bottom = low - 0.6 * ((len(chapters) - 1) // columns)
-    ax.set(xlim=(-0.6, last + 0.6), ylim=(bottom - 0.4, max(y for _, y in at.values()) + 0.5))
+    ax.set(xlim=(-0.6, last + 0.6), ylim=(bottom - 0.4, max(y for _, y in positions.values()) + 0.5))
     ax.axis("off")
     return ax
 
 
 def quality(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Mean quality along the reads of every file, before (dashed) and after trimming; `read_reports.qualities`."""
+    """Mean base quality by position for each file, before (dashed) and after trimming (`read_reports.qualities`)."""
     colours = {1: style.PALETTE[2], 2: style.PALETTE[1]}
-    for (_sample, mate, when), found in table.groupby(["sample", "mate", "when"]):
+    for (_sample, mate, when), file in table.groupby(["sample", "mate", "when"]):
         line = "--" if when == "before" else "-"
-        ax.plot(found["position"], found["quality"], line, color=colours[mate], linewidth=1, alpha=0.7)
+        ax.plot(file["position"], file["quality"], line, color=colours[mate], linewidth=1, alpha=0.7)
     for mate in sorted(set(table["mate"])):
         ax.plot([], [], "-", color=colours[mate], label=f"mate {mate}, after trimming")
     ax.plot([], [], "--", color=style.MUTED, label="before")
@@ -62,11 +52,11 @@ def quality(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def verdicts(ax: Axes, table: pd.DataFrame) -> Axes:
-    """FastQC's verdicts, files down and modules across; `read_reports.verdicts`."""
+    """FastQC verdicts, files x modules (`read_reports.verdicts`)."""
     for (y, x), verdict in np.ndenumerate(table.to_numpy()):
-        shade, mark = VERDICTS[verdict]
-        ax.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=shade, linewidth=0))
-        ax.text(x, y, mark, ha="center", va="center", fontsize=9, color="white", weight="bold")
+        colour, symbol = VERDICTS[verdict]
+        ax.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=colour, linewidth=0))
+        ax.text(x, y, symbol, ha="center", va="center", fontsize=9, color="white", weight="bold")
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right", fontsize=8)
     ax.set_yticks(range(len(table)), table.index, fontsize=8)
     ax.set(xlim=(-0.5, table.shape[1] - 0.5), ylim=(len(table) - 0.5, -0.5))
@@ -76,14 +66,14 @@ def verdicts(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> Axes:
-    """What became of each sample's reads: stacked shares that sum to one; `read_reports.samples`."""
+    """Fates of each sample's reads: stacked shares that sum to one (`read_reports.samples`)."""
     left = np.zeros(len(table))
     for part, colour in zip(parts, FATES, strict=False):
         width = table[part].to_numpy()
         ax.barh(table["sample"], width, left=left, color=colour, height=0.7, label=part)
-        for row, (start, size) in enumerate(zip(left, width, strict=True)):
+        for y, (start, size) in enumerate(zip(left, width, strict=True)):
             if size >= 0.1:
-                ax.text(start + size / 2, row, f"{size:.1%}", ha="center", va="center", fontsize=8, color="white")
+                ax.text(start + size / 2, y, f"{size:.1%}", ha="center", va="center", fontsize=8, color="white")
         left = left + width
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
@@ -93,7 +83,7 @@ def shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> A
 
 
 def levels(ax: Axes, table: pd.DataFrame, names: list[str]) -> Axes:
-    """Shares that need not sum to one, a mark each, a row a sample; `read_reports.samples`."""
+    """Shares that need not sum to one, one marker each, one row per sample (`read_reports.samples`)."""
     for name, colour, marker in zip(names, style.PALETTE[1:], style.MARKERS, strict=False):
         ax.plot(table[name], table["sample"], marker, color=colour, markersize=7, label=name, clip_on=False, zorder=3)
     ax.invert_yaxis()
@@ -104,12 +94,12 @@ def levels(ax: Axes, table: pd.DataFrame, names: list[str]) -> Axes:
 
 
 def strands(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Share of each library's fragments that lie on the strand of the RNA, and where the line to stranded is drawn.
+    """Share of each library's fragments on the strand of the RNA, and the ranges that count as (un)stranded.
 
     Parameters
     ----------
     table
-        ``sample``, ``on the strand`` and ``strandedness``.
+        Columns ``sample`` and ``on the strand``.
     """
     low, high = 1 - read_reports.STRANDED, read_reports.STRANDED
     half = read_reports.UNSTRANDED
@@ -124,14 +114,15 @@ def strands(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Counted beside planted fragments, a dot a gene and sample; `read_counts.beside_truth`."""
+    """Counted against planted fragments, one dot per gene and sample (`read_counts.beside_truth`)."""
     top = table[["planted", "counted"]].max().max() * 1.3
     ax.plot([0.7, top], [0.7, top], color=style.MUTED, linewidth=1)
-    for (sample, found), colour, marker in zip(
+    for (sample, genes), colour, marker in zip(
         table.groupby("sample", sort=False), style.PALETTE, style.MARKERS, strict=False
     ):
-        shown = found[["planted", "counted"]].clip(lower=0.8)
-        ax.plot(shown["planted"], shown["counted"], marker, color=colour, markersize=4, alpha=0.6, label=sample)
+        # A logarithmic axis has no zero.
+        fragments = genes[["planted", "counted"]].clip(lower=0.8)
+        ax.plot(fragments["planted"], fragments["counted"], marker, color=colour, markersize=4, alpha=0.6, label=sample)
     _logarithmic(ax)
     ax.set(xlabel="planted fragments", ylabel="counted fragments")
     ax.legend(fontsize=7)
@@ -139,24 +130,24 @@ def against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def seconds(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Seconds of every step, summed over samples; `read_reports.by_step`."""
+    """Seconds of every step, summed over samples, with the share of the total (`read_reports.by_step`)."""
     ax.barh(table["step"], table["seconds"], color=style.PALETTE[2], height=0.65)
-    for row, (value, share) in enumerate(zip(table["seconds"], table["share"], strict=True)):
-        ax.text(value, row, f" {share:.0%}", va="center", fontsize=8)
+    for y, (value, share) in enumerate(zip(table["seconds"], table["share"], strict=True)):
+        ax.text(value, y, f" {share:.0%}", va="center", fontsize=8)
     ax.invert_yaxis()
     ax.set(xlabel="seconds of all its jobs", xlim=(0, table["seconds"].max() * 1.15))
     return ax
 
 
 def whole(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) -> Axes:
-    """How much faster everything is as one step gets faster; `read_reports.whole_speedup`."""
+    """Amdahl's law: speed-up of the whole pipeline against that of one step (`read_reports.whole_speedup`)."""
     times = np.geomspace(1, 100, 60)
     ax.plot(times, [read_reports.whole_speedup(table, step=step, times=x) for x in times], color=style.PALETTE[2])
-    found = read_reports.whole_speedup(table, step=step, times=claimed)
-    ax.plot(claimed, found, "o", color=style.HIGHLIGHT, markersize=8)
+    overall = read_reports.whole_speedup(table, step=step, times=claimed)
+    ax.plot(claimed, overall, "o", color=style.HIGHLIGHT, markersize=8)
     ax.annotate(
-        f"{claimed:g} times: {found:.1f}",
-        (claimed, found),
+        f"{claimed:g} times: {overall:.1f}",
+        (claimed, overall),
         xytext=(-4, 8),
         textcoords="offset points",
         ha="right",
@@ -170,7 +161,7 @@ def whole(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) -> Axes:
 
 
 def _logarithmic(ax: Axes) -> None:
-    """Both axes, with plain numbers: the house style reads no mathematics in labels."""
+    """Make both axes logarithmic with plain numbers, as the house style does not parse mathematics in labels."""
     ax.set(xscale="log", yscale="log")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")

@@ -1,4 +1,4 @@
-"""What the tools from reads to counts say, as tables; and which strand a library is of."""
+"""Reports of the tools from reads to counts as tables; strandedness of the libraries."""
 
 import io
 import json
@@ -11,65 +11,70 @@ import pandas as pd
 from epigen_utils.errors import DataError
 from epigen_utils.reads import Pipeline
 
-#: A library is stranded where one strand has this share of what either has, and unstranded within the second of one half.
+#: Share of one strand from which a library is stranded; distance from one half within which it is unstranded.
 STRANDED, UNSTRANDED = 0.8, 0.15
-#: Assigned fragments below which nothing is said of the strand.
+#: Minimum number of assigned fragments to determine the strand.
 FEWEST = 100
 
 
 def star_log(path: Path) -> dict[str, float]:
-    """STAR's ``Log.final.out``: ``reads``; shares ``unique``, ``multiple`` (also to too many places), ``unmapped``; ``mismatches`` by base."""
-    said = {}
+    """Summary of STAR's ``Log.final.out``.
+
+    Returns
+    -------
+    ``reads``; shares ``unique``, ``multiple`` (including too many loci), ``unmapped``; ``mismatches`` per base.
+    """
+    fields = {}
     for line in path.read_text().splitlines():
         key, _, value = line.partition("|")
-        said[key.strip()] = value.strip()
+        fields[key.strip()] = value.strip()
 
     def number(key: str) -> float:
-        return float(said.get(key, "0").rstrip("%"))
+        return float(fields.get(key, "0").rstrip("%"))
 
     reads = number("Number of input reads")
     unique = number("Uniquely mapped reads number")
     multiple = number("Number of reads mapped to multiple loci") + number("Number of reads mapped to too many loci")
-    found = {"reads": int(reads), "unique": unique / max(reads, 1), "multiple": multiple / max(reads, 1)}
-    found["unmapped"] = max(1 - found["unique"] - found["multiple"], 0.0)
-    return found | {"mismatches": number("Mismatch rate per base, %") / 100}
+    summary = {"reads": int(reads), "unique": unique / max(reads, 1), "multiple": multiple / max(reads, 1)}
+    summary["unmapped"] = max(1 - summary["unique"] - summary["multiple"], 0.0)
+    return summary | {"mismatches": number("Mismatch rate per base, %") / 100}
 
 
 def assignment(path: Path) -> dict[str, int]:
-    """The ``.summary`` of featureCounts: status -> fragments."""
+    """The ``.summary`` file of featureCounts: status -> number of fragments."""
     table = pd.read_csv(path, sep="\t", index_col=0)
     return {str(status): int(n) for status, n in table.iloc[:, 0].items()}
 
 
 def on_strand(assigned: dict[str, int]) -> float:
-    """Share of the fragments assigned on either strand whose first read is on that of the RNA; a half where there are none."""
+    """Share of stranded assignments whose first read is on the strand of the RNA; one half if there are none."""
     either = assigned["forward"] + assigned["reverse"]
     return assigned["forward"] / either if either else 0.5
 
 
 def strandedness(assigned: dict[str, int], *, sample: str, stated: str = "auto") -> str:
-    """Which strand the first reads of a library are of, by what counting finds on either.
+    """Strandedness of a library, detected from the fragments counted on each strand.
 
     Parameters
     ----------
     assigned
-        Fragments that are assigned when counted as ``forward``, ``reverse`` and ``unstranded``.
+        Number of fragments assigned when counted as ``forward``, ``reverse`` and ``unstranded``.
     stated
-        What the sample sheet says.
+        Strandedness in the sample sheet.
 
     Returns
     -------
-    The stated one, or, for ``auto``, the one that is found.
+    The stated strandedness or, for ``auto``, the detected one.
 
     Raises
     ------
     DataError
-        If the reads have another than the stated one, or ``auto`` finds none.
+        If the reads contradict the stated strandedness, or ``auto`` detects none.
     """
     either = assigned["forward"] + assigned["reverse"]
     share = on_strand(assigned)
-    found = "unstranded" if abs(share - 0.5) <= UNSTRANDED else ""
-    found = "forward" if share >= STRANDED else "reverse" if share <= 1 - STRANDED else found
+    detected = "unstranded" if abs(share - 0.5) <= UNSTRANDED else ""
+    detected = "forward" if share >= STRANDED else "reverse" if share <= 1 - STRANDED else detected
     where = f"sample {sample}: {share:.0%} of its {either:,} fragments in genes are on the strand of the RNA"
     if either < FEWEST:
         if stated == "auto":
@@ -78,96 +83,98 @@ def strandedness(assigned: dict[str, int], *, sample: str, stated: str = "auto")
             )
         return stated
     if stated == "auto":
-        if not found:
+        if not detected:
             raise DataError(
                 f"{where}, neither stranded nor unstranded; look at the library, then state strandedness in the sheet"
             )
-        return found
-    if found and found != stated:
+        return detected
+    if detected and detected != stated:
         raise DataError(
-            f"{where}: {found}, and the sheet says {stated}; mend the sheet, or swap fastq_1 and fastq_2 if these are exchanged"
+            f"{where}: {detected}, and the sheet says {stated}; "
+            "mend the sheet, or swap fastq_1 and fastq_2 if these are exchanged"
         )
     return stated
 
 
 def fastqc_modules(path: Path) -> dict[str, tuple[str, pd.DataFrame]]:
-    """FastQC's archive: module -> its verdict (``pass``, ``warn``, ``fail``) and table."""
+    """Contents of FastQC's archive: module -> verdict (``pass``, ``warn``, ``fail``) and table."""
     with zipfile.ZipFile(path) as opened:
         name = next(name for name in opened.namelist() if name.endswith("fastqc_data.txt"))
         text = opened.read(name).decode()
-    found = {}
+    modules = {}
     for block in text.split(">>END_MODULE")[:-1]:
         head, _, body = block[block.index(">>") + 2 :].partition("\n")
         module, verdict = head.split("\t")
-        # Some modules have lines of one value before their header.
+        # Some modules have lines with a single value before their header.
         lines = body.splitlines()
         start = max((i for i, line in enumerate(lines) if line.startswith("#")), default=0)
         rows = "\n".join(lines[start:]).lstrip("#")
-        found[module] = (verdict, pd.read_csv(io.StringIO(rows), sep="\t") if rows.strip() else pd.DataFrame())
-    return found
+        modules[module] = (verdict, pd.read_csv(io.StringIO(rows), sep="\t") if rows.strip() else pd.DataFrame())
+    return modules
 
 
 def qualities(made: Pipeline, sample: str) -> pd.DataFrame:
-    """Mean quality by position, before and after trimming, by fastp: ``sample``, ``mate``, ``when``, ``position``, ``quality`` (Phred)."""
-    said = json.loads(made.file("fastp", f"{sample}.fastp.json").read_text())
+    """Mean base quality by position, before and after trimming (fastp).
+
+    Returns
+    -------
+    A row a mate, time and position: ``sample``, ``mate``, ``when``, ``position``, ``quality`` (Phred).
+    """
+    report = json.loads(made.file("fastp", f"{sample}.fastp.json").read_text())
     rows = []
     for mate in range(1, len(made.by_name[sample].fastq) + 1):
         for when in ("before", "after"):
-            curve = said[f"read{mate}_{when}_filtering"]["quality_curves"]["mean"]
+            curve = report[f"read{mate}_{when}_filtering"]["quality_curves"]["mean"]
             table = pd.DataFrame({"position": np.arange(1, len(curve) + 1), "quality": curve})
             rows.append(table.assign(sample=sample, mate=mate, when=when))
     return pd.concat(rows, ignore_index=True)[["sample", "mate", "when", "position", "quality"]]
 
 
 def seen_by_fastqc(made: Pipeline) -> float:
-    """Share of samples of which FastQC has read every file to its end: as many reads as were counted when the files were checked."""
-    seen = []
+    """Share of samples for which FastQC has processed all reads that the check of the files counted."""
+    complete = []
     for sample in made.by_name:
         reads = json.loads(made.file("checked", f"{sample}.json").read_text())["reads"]
         basics = [
             fastqc_modules(path)["Basic Statistics"][1].set_index("Measure")["Value"] for path in made.fastqc(sample)
         ]
-        seen.append(all(int(found["Total Sequences"]) == reads for found in basics))
-    return float(np.mean(seen))
+        complete.append(all(int(table["Total Sequences"]) == reads for table in basics))
+    return float(np.mean(complete))
 
 
 def verdicts(made: Pipeline) -> pd.DataFrame:
     """FastQC's verdicts, files x modules."""
-    rows = {}
+    columns = {}
     for sample in made.by_name:
         for path in made.fastqc(sample):
-            rows[path.name.removesuffix("_fastqc.zip")] = {
-                module: verdict for module, (verdict, _) in fastqc_modules(path).items()
-            }
-    return pd.DataFrame(rows).T.rename_axis("file")
+            by_module = {module: verdict for module, (verdict, _) in fastqc_modules(path).items()}
+            columns[path.name.removesuffix("_fastqc.zip")] = by_module
+    return pd.DataFrame(columns).T.rename_axis("file")
 
 
 def samples(made: Pipeline) -> pd.DataFrame:
-    """A row a sample, from what every step left.
+    """Summary of all steps, a row a sample.
 
     Returns
     -------
-    ``sample``, ``group``, ``donor``, ``library``, ``strandedness``, ``stated``, ``on the strand`` (`on_strand`); ``reads`` (pairs count once); ``with adapter`` (share of the
-    mates that an adapter was cut off), ``kept`` (after trimming, share of the reads), ``duplicates`` (share of what is aligned);
-    ``unique``, ``multiple``, ``unmapped`` (shares of the trimmed reads); ``assigned``, ``no exon``, ``ambiguous``, ``multimapping`` and ``other``
-    (shares of the alignments that featureCounts reads).
+    ``sample``, ``group``, ``donor``, ``library`` (``paired``, ``single``)
+    ``strandedness`` of the counts, ``stated`` in the sheet, ``on the strand`` (share, `on_strand`)
+    ``reads``: a pair counts once
+    ``with adapter``: share of mates with an adapter
+    ``kept``: share of reads left after trimming
+    ``duplicates``: share of mapped reads
+    ``unique``, ``multiple``, ``unmapped``: shares of the trimmed reads
+    ``assigned``, ``no exon``, ``ambiguous``, ``multimapping``, ``other``: shares of the alignments in featureCounts
     """
     rows = []
     for name, sample in made.by_name.items():
         trimming = json.loads(made.file("fastp", f"{name}.fastp.json").read_text())
         before, after = (trimming["summary"][f"{when}_filtering"]["total_reads"] for when in ("before", "after"))
-        told = json.loads(made.file("counted", f"{name}.json").read_text())
-        row = {
-            "sample": name,
-            "group": sample.group,
-            "donor": sample.donor,
-            "library": "paired" if sample.paired else "single",
-        }
-        row |= {
-            "strandedness": told["strandedness"],
-            "stated": told["stated"],
-            "on the strand": on_strand(told["assigned"]),
-        }
+        counting = json.loads(made.file("counted", f"{name}.json").read_text())
+        row = {"sample": name, "group": sample.group, "donor": sample.donor}
+        row["library"] = "paired" if sample.paired else "single"
+        row |= {"strandedness": counting["strandedness"], "stated": counting["stated"]}
+        row["on the strand"] = on_strand(counting["assigned"])
         row["reads"] = json.loads(made.file("checked", f"{name}.json").read_text())["reads"]
         row["with adapter"] = trimming.get("adapter_cutting", {}).get("adapter_trimmed_reads", 0) / max(before, 1)
         row |= {"kept": after / max(before, 1), "duplicates": duplicates(made.file("aligned", f"{name}.stats.txt"))}
@@ -178,29 +185,34 @@ def samples(made: Pipeline) -> pd.DataFrame:
 
 
 def duplicates(path: Path) -> float:
-    """Share of mapped reads that are marked as duplicates, of ``samtools stats``."""
-    said = dict(line.split("\t")[1:3] for line in path.read_text().splitlines() if line.startswith("SN\t"))
-    return int(said["reads duplicated:"]) / max(int(said["reads mapped:"]), 1)
+    """Share of mapped reads that are marked as duplicates, from ``samtools stats``."""
+    numbers = dict(line.split("\t")[1:3] for line in path.read_text().splitlines() if line.startswith("SN\t"))
+    return int(numbers["reads duplicated:"]) / max(int(numbers["reads mapped:"]), 1)
 
 
 def shares(statuses: dict[str, int]) -> dict[str, float]:
-    """Statuses of featureCounts as shares: ``assigned``, ``no exon``, ``ambiguous``, ``multimapping``, ``other``; unmapped reads are no part."""
+    """Statuses of featureCounts as shares of all but the unmapped reads.
+
+    Returns
+    -------
+    ``assigned``, ``no exon``, ``ambiguous``, ``multimapping``, ``other``.
+    """
     n = {status: count for status, count in statuses.items() if status != "Unassigned_Unmapped"}
-    whole = max(sum(n.values()), 1)
-    named = {"assigned": "Assigned", "no exon": "Unassigned_NoFeatures", "ambiguous": "Unassigned_Ambiguity"}
-    named["multimapping"] = "Unassigned_MultiMapping"
-    found = {name: n.get(status, 0) / whole for name, status in named.items()}
-    return found | {"other": max(1 - sum(found.values()), 0.0)}
+    total = max(sum(n.values()), 1)
+    columns = {"assigned": "Assigned", "no exon": "Unassigned_NoFeatures", "ambiguous": "Unassigned_Ambiguity"}
+    columns["multimapping"] = "Unassigned_MultiMapping"
+    by_column = {column: n.get(status, 0) / total for column, status in columns.items()}
+    return by_column | {"other": max(1 - sum(by_column.values()), 0.0)}
 
 
-def _recorded(made: Pipeline) -> list[dict]:
-    """Records of the steps of the samples that the sheet has now."""
-    found = [json.loads(path.read_text()) for path in sorted((made.root / "records").glob("*.json"))]
-    return [record for record in found if record["sample"] in {"", *made.by_name}]
+def _recorded(pipeline: Pipeline) -> list[dict]:
+    """Records of the steps, without those of samples that the sheet no longer lists."""
+    all_records = [json.loads(path.read_text()) for path in sorted((pipeline.root / "records").glob("*.json"))]
+    return [record for record in all_records if record["sample"] in {"", *pipeline.by_name}]
 
 
 def records(made: Pipeline) -> pd.DataFrame:
-    """What every step took: ``step``, ``sample``, ``seconds``, ``cpu_seconds``, ``commands``; in the order of the steps."""
+    """Time and commands of every step, in order: ``step``, ``sample``, ``seconds``, ``cpu_seconds``, ``commands``."""
     table = pd.DataFrame(_recorded(made))
     order = ["checked", "fastqc", "fastp", "index", "align", "count", "merge", "multiqc"]
     table["commands"] = ["\n".join(commands) for commands in table["commands"]]
@@ -210,31 +222,35 @@ def records(made: Pipeline) -> pd.DataFrame:
 
 
 def versions(made: Pipeline) -> pd.DataFrame:
-    """Versions that the tools had when they ran: ``tool``, ``version`` (several, where steps were run at different times)."""
-    found: dict[str, set[str]] = {}
+    """Versions of the tools when they ran: ``tool``, ``version`` (several if steps ran with different versions)."""
+    by_tool: dict[str, set[str]] = {}
     for record in _recorded(made):
         for tool, version in record["versions"].items():
-            found.setdefault(tool, set()).add(version)
-    return pd.DataFrame([{"tool": tool, "version": ", ".join(sorted(said))} for tool, said in sorted(found.items())])
+            by_tool.setdefault(tool, set()).add(version)
+    rows = [{"tool": tool, "version": ", ".join(sorted(by_tool[tool]))} for tool in sorted(by_tool)]
+    return pd.DataFrame(rows)
 
 
 def by_step(table: pd.DataFrame) -> pd.DataFrame:
-    """`records` summed over samples: ``step``, ``jobs``, ``seconds`` and ``share`` of all."""
-    found = table.groupby("step", sort=False).agg(jobs=("seconds", "size"), seconds=("seconds", "sum")).reset_index()
-    return found.assign(share=found["seconds"] / found["seconds"].sum())
+    """`records` summed over samples: ``step``, ``jobs``, ``seconds`` and their ``share`` of the total."""
+    steps = table.groupby("step", sort=False).agg(jobs=("seconds", "size"), seconds=("seconds", "sum")).reset_index()
+    return steps.assign(share=steps["seconds"] / steps["seconds"].sum())
 
 
 def of_parabricks(made: Pipeline) -> str:
-    """Whether this run says anything of Parabricks."""
+    """Note on whether this run used Parabricks."""
     if made.aligner == "parabricks":
-        return "Alignment here was by Parabricks; STAR was not run beside it, so that how much faster it is was not measured."
+        return (
+            "Alignment here was by Parabricks; STAR was not run beside it, so that how much faster it is was not "
+            "measured."
+        )
     return (
-        "Parabricks was not run here: its container needs a GPU, and `aligner: parabricks` builds the documented command "
-        "(`pbrun rna_fq2bam`) for those who have one."
+        "Parabricks was not run here: its container needs a GPU, and `aligner: parabricks` builds the documented "
+        "command (`pbrun rna_fq2bam`) for those who have one."
     )
 
 
 def whole_speedup(table: pd.DataFrame, *, step: str, times: float) -> float:
-    """How many times faster all of it is when one step is so many times faster (Amdahl's law), for the shares of `by_step`."""
+    """Speed-up of the pipeline if one step is ``times`` times faster (Amdahl's law), by the shares of `by_step`."""
     share = float(table.loc[table["step"] == step, "share"].sum())
     return 1 / (1 - share + share / times)

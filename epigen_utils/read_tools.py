@@ -1,6 +1,6 @@
-"""Command lines of the tools from reads to counts, with names relative to the folder that they run in.
+"""Command lines of the tools from reads to counts, with file names relative to their working folder.
 
-So a path with spaces, which STAR cannot take, never reaches a tool, and a recorded command line holds no path of anyone's machine.
+Paths with spaces, which STAR does not accept, never reach a tool, and recorded command lines contain no local path.
 """
 
 import math
@@ -9,14 +9,14 @@ import shutil
 import subprocess
 from functools import cache
 
-#: Reads that are shorter after trimming are left out, in bases.
+#: Minimum length of a read after trimming, in bases.
 SHORTEST = 30
-#: What Illumina's adapters begin with, both mates' alike. fastp's own search among the reads takes what many reads begin with for an
-#: adapter, also the start of an abundant transcript.
+#: Start of Illumina's adapters, the same for both mates. The default, since fastp's own search may take the start of an
+#: abundant transcript for an adapter.
 ADAPTER = "AGATCGGAAGAGC"
-#: Bases on each side of a splice junction that STAR's index holds; its manual's value for reads of any length.
+#: Bases on each side of a splice junction in STAR's index; the value that its manual gives for reads of any length.
 OVERHANG = 100
-#: Which tools the pipeline calls, and how each says its version.
+#: Tools of the pipeline, and the command that prints the version of each.
 VERSIONS = {
     "fastqc": ["fastqc", "--version"],
     "fastp": ["fastp", "--version"],
@@ -26,18 +26,18 @@ VERSIONS = {
     "featureCounts": ["featureCounts", "-v"],
     "multiqc": ["multiqc", "--version"],
 }
-#: featureCounts's number for each strandedness.
+#: featureCounts' code for each strandedness.
 STRANDS = {"unstranded": 0, "forward": 1, "reverse": 2}
 
 
 @cache
 def version(tool: str) -> str:
-    """The version that a tool states; empty where it is not installed."""
+    """The version of an installed tool; empty if it is not installed."""
     if not shutil.which(tool):
         return ""
-    done = subprocess.run(VERSIONS[tool], capture_output=True, text=True, errors="replace", check=False)
-    found = re.search(r"\d+\.\d+[\w.]*", done.stdout + done.stderr)
-    return found[0] if found else ""
+    process = subprocess.run(VERSIONS[tool], capture_output=True, text=True, errors="replace", check=False)
+    match = re.search(r"\d+\.\d+[\w.]*", process.stdout + process.stderr)
+    return match[0] if match else ""
 
 
 def fastqc(files: list[str], threads: int) -> list[str]:
@@ -46,32 +46,34 @@ def fastqc(files: list[str], threads: int) -> list[str]:
 
 
 def fastp(files: list[str], trimmed: list[str], name: str, threads: int, adapter: str = ADAPTER) -> list[str]:
-    """Adapters and bad reads off; of paired reads also by the overlap of mates.
+    """Removal of adapters and low-quality reads; adapters of paired reads also by the overlap of mates.
 
     Parameters
     ----------
     adapter
-        What adapters begin with; ``auto``: fastp looks for it among the reads.
+        Start of the adapter sequence; ``auto``: fastp infers it from the reads.
     """
+    paired = len(files) == 2
     command = ["fastp", "--in1", files[0], "--out1", trimmed[0]]
-    known = [] if adapter == "auto" else ["--adapter_sequence", adapter]
-    if len(files) == 2:
-        command += ["--in2", files[1], "--out2", trimmed[1]]
-        known = ["--detect_adapter_for_pe"] if adapter == "auto" else [*known, "--adapter_sequence_r2", adapter]
-    command += known
+    command += ["--in2", files[1], "--out2", trimmed[1]] if paired else []
+    if adapter == "auto":
+        command += ["--detect_adapter_for_pe"] if paired else []
+    else:
+        command += ["--adapter_sequence", adapter]
+        command += ["--adapter_sequence_r2", adapter] if paired else []
     command += ["--length_required", str(SHORTEST), "--thread", str(threads)]
     return [*command, "--json", "fastp.json", "--html", "fastp.html", "--report_title", name]
 
 
 def star_index(bases: int, sequences: int, threads: int, memory: int) -> list[str]:
-    """STAR's index of ``genome.fa`` and ``annotation.gtf``, scaled to the genome as STAR's manual asks.
+    """STAR's index of ``genome.fa`` and ``annotation.gtf``, scaled to the genome as STAR's manual recommends.
 
     Parameters
     ----------
     bases, sequences
-        Of the genome, and how many sequences it has.
+        Number of bases and of sequences of the genome.
     memory
-        Bytes that STAR may take.
+        Maximum memory, in bytes.
     """
     nbases = min(14, int(math.log2(bases) / 2 - 1))
     bits = min(18, int(math.log2(max(bases / sequences, OVERHANG))))
@@ -92,7 +94,7 @@ def star_align(files: list[str], name: str, threads: int) -> list[str]:
 def parabricks_align(files: list[str], name: str, threads: int) -> list[str]:
     """The same alignment by NVIDIA Parabricks on a GPU, sorted and with duplicates marked: ``sorted.bam``.
 
-    Options as its documentation of ``rna_fq2bam`` has them (version 4); it reads the index that STAR has made.
+    Options are those of the documentation of ``rna_fq2bam`` (version 4); it reads STAR's index.
     """
     group = f"@RG\\tID:{name}\\tLB:{name}\\tPL:ILLUMINA\\tSM:{name}\\tPU:{name}"
     command = ["pbrun", "rna_fq2bam", "--in-fq" if len(files) == 2 else "--in-se-fq", *files, group]
@@ -101,34 +103,34 @@ def parabricks_align(files: list[str], name: str, threads: int) -> list[str]:
 
 
 def sort_and_mark(threads: int, memory: int) -> list[list[str]]:
-    """``Aligned.out.bam`` sorted by place, its duplicates marked and counted: ``sorted.bam``, ``markdup.txt``.
+    """``Aligned.out.bam`` sorted by coordinate, duplicates marked and counted: ``sorted.bam``, ``markdup.txt``.
 
     Parameters
     ----------
     memory
-        Bytes that all threads may take; sorting takes half of them, 768 MB a thread at most.
+        Maximum memory of all threads, in bytes; sorting uses half of it, at most 768 MB per thread.
     """
-    more = ["-@", str(max(threads - 1, 0))]
-    each = max(min(768, memory // 2_000_000 // threads), 16)
+    extra_threads = ["-@", str(max(threads - 1, 0))]
+    megabytes = max(min(768, memory // 2_000_000 // threads), 16)
     return [
-        ["samtools", "fixmate", *more, "-m", "Aligned.out.bam", "mated.bam"],
-        ["samtools", "sort", *more, "-m", f"{each}M", "-o", "placed.bam", "mated.bam"],
-        ["samtools", "markdup", *more, "-s", "-f", "markdup.txt", "placed.bam", "sorted.bam"],
+        ["samtools", "fixmate", *extra_threads, "-m", "Aligned.out.bam", "mated.bam"],
+        ["samtools", "sort", *extra_threads, "-m", f"{megabytes}M", "-o", "placed.bam", "mated.bam"],
+        ["samtools", "markdup", *extra_threads, "-s", "-f", "markdup.txt", "placed.bam", "sorted.bam"],
     ]
 
 
 def index_and_stats() -> list[list[str]]:
-    """``sorted.bam.csi``, since BAI ends at 512 million bases, and ``samtools stats`` on standard output."""
+    """``sorted.bam.csi`` (BAI is limited to 512 million bases), and ``samtools stats`` on standard output."""
     return [["samtools", "index", "-c", "sorted.bam"], ["samtools", "stats", "sorted.bam"]]
 
 
 def feature_counts(bam: str, strandedness: str, paired: bool, threads: int) -> list[str]:
-    """Fragments by gene, to ``<strandedness>.txt``: those that lie in exons of one gene, and in one place."""
+    """Uniquely mapped fragments in the exons of exactly one gene, counted by gene to ``<strandedness>.txt``."""
     command = ["featureCounts", "-T", str(threads), "-s", str(STRANDS[strandedness]), "-t", "exon", "-g", "gene_id"]
     command += ["-p", "--countReadPairs", "-C"] if paired else []
     return [*command, "-a", "annotation.gtf", "-o", f"{strandedness}.txt", bam]
 
 
 def multiqc() -> list[str]:
-    """One report over everything that the tools left: ``multiqc_report.html``, ``multiqc_report_data/``."""
+    """One report over the output of all tools: ``multiqc_report.html``, ``multiqc_report_data/``."""
     return ["multiqc", "--quiet", "--force", "--no-ansi", "--filename", "multiqc_report.html", "."]

@@ -1,4 +1,4 @@
-"""Files of expression values as AnnData: text tables, h5ad and GCT; genes in rows or in columns."""
+"""Readers of expression files into AnnData: text tables, h5ad and GCT, with genes in rows or in columns."""
 
 import functools
 import gzip
@@ -14,12 +14,12 @@ import pandas as pd
 
 from epigen_utils.errors import DataError
 
-#: A gene id of Ensembl.
+#: Ensembl gene id.
 ENSEMBL = r"ENS[A-Z]*G\d+"
 
 
 def _header(path: Path, sep: str) -> list[str]:
-    """Names of the columns; a file as R's write.table leaves it has none for the first, and gets one."""
+    """Column names; R's write.table omits the name of the first column, which is then added."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig") as stream:
         names, row = (
@@ -32,7 +32,7 @@ def _header(path: Path, sep: str) -> list[str]:
     return ["gene", *names] if len(row) == len(names) + 1 else names
 
 
-#: What reading a table can raise that is the file's fault.
+#: Exceptions of a malformed file.
 UNREADABLE = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError, zlib.error)
 
 
@@ -41,12 +41,12 @@ def _sep(path: Path) -> str:
 
 
 def _genes_in(frame: pd.DataFrame, samples: pd.DataFrame | None) -> str:
-    """Where the genes of a table stand, and what tells it."""
+    """Orientation of a table, ``rows`` or ``columns`` of genes, and the evidence for it."""
     axes = {"rows": (frame.index, frame.columns), "columns": (frame.columns, frame.index)}
     if samples is not None:
-        known = {side: names.astype(str).isin(samples.index).sum() for side, (_ids, names) in axes.items()}
-        if known["rows"] != known["columns"]:
-            return f"{max(known, key=known.get)}: the others are the sample table's ids"
+        n_samples = {side: names.astype(str).isin(samples.index).sum() for side, (_ids, names) in axes.items()}
+        if n_samples["rows"] != n_samples["columns"]:
+            return f"{max(n_samples, key=n_samples.get)}: the others are the sample table's ids"
     for side, (ids, names) in axes.items():
         if mostly_ensembl(ids) and not mostly_ensembl(names):
             return f"{side}: they have Ensembl's ids"
@@ -56,30 +56,30 @@ def _genes_in(frame: pd.DataFrame, samples: pd.DataFrame | None) -> str:
 
 
 def mostly_ensembl(names: pd.Index | pd.Series) -> bool:
-    """Whether most names are Ensembl's; old annotations add a few of other kinds (LRG_1)."""
+    """Whether most names are Ensembl ids; old annotations include a few others (LRG_1)."""
     return len(names) > 0 and bool(names.astype(str).str.match(ENSEMBL).mean() > 0.5)
 
 
 def without_version(names: pd.Index | pd.Series) -> pd.Index | pd.Series:
-    """Ensembl ids without the version that GENCODE writes behind them."""
+    """Ensembl ids without the version suffix that GENCODE appends."""
     return names.astype(str).str.replace(r"\.\d+$", "", regex=True)
 
 
 def about_own(path: Path) -> dict[str, object]:
-    """What a file of the user's says of itself, as the registry does of its own."""
+    """Description of a user's file, with the keys that registered data sets have in ``uns["epigen"]``."""
     about = {"name": path.name, "title": path.name, "nature": "your own", "species": "not stated", "measure": "counts"}
     return about | {"licence": "yours", "citation": "", "sha256": {}}
 
 
 def _numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene", "sample")) -> pd.DataFrame:
-    """The frame as numbers; the first cell that is not one is named."""
-    words = [not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
-    for column in frame.columns[words]:
+    """Convert the frame to numbers; the error names the first cell that is not one."""
+    is_text = [not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    for column in frame.columns[is_text]:
         bad = pd.to_numeric(frame[column], errors="coerce").isna() & frame[column].notna()
         if bad.any():
             where = f"{sides[0]} {frame.index[bad][0]!r}, {sides[1]} {column!r}"
             raise DataError(f"{path}: {where}: {frame.loc[bad, column].iloc[0]!r} is not a number; mend the cell")
-    return frame.apply(pd.to_numeric) if any(words) else frame
+    return frame.apply(pd.to_numeric) if any(is_text) else frame
 
 
 def read_table(
@@ -99,34 +99,37 @@ def read_table(
     donor_pattern: str = "",
     recode: dict | None = None,
 ) -> anndata.AnnData:
-    r"""Values as text, ids in the first column.
+    r"""Read a table of text, or a Parquet file, with ids in the first column.
 
     Parameters
     ----------
     found
-        ``counts``, and perhaps ``samples``, a table with a row a sample.
+        Paths by role: ``counts``, and optionally ``samples``, a table with one row per sample.
     genes_in
-        ``rows`` or ``columns``; empty to find out from the sample table, the Ensembl ids or the shape, in this order. What
-        was found, and from what, is kept in ``uns["genes_in"]``.
+        ``rows`` or ``columns``; if empty, inferred from the sample table, the Ensembl ids or the shape, in this order.
+        The orientation and the evidence for it are stored in ``uns["genes_in"]``.
     drop, symbol
-        Columns of the counts that are no samples; the one that holds gene symbols.
+        Columns of the counts that are not samples; the column of gene symbols.
     labels, donor_pattern
-        Groups read off the sample names, ``{column: {regular expression: level}}``, null for samples to leave out; and
-        the donor, the part of a name that a regular expression captures.
+        Groups derived from the sample names, ``{column: {regular expression: level}}`` (level null: drop the sample);
+        regular expression that captures the donor in a sample name.
     skip_rows, header, drop_rows
-        For files with lines before the header, without names for the first columns, or with rows that are no genes
-        (a regular expression).
+        Lines before the header; names of all columns, for a file without them; regular expression of rows that are not
+        genes.
     sample_header, sample_index, strip
-        Names for a sample table without a header; which of its columns holds the sample ids; what to cut from the ids.
+        Names of the columns of a sample table without a header; its column of sample ids; regular expression to remove
+        from the ids.
     subset
-        Whether the sample table may describe more samples than the counts hold; ``both``: and the counts hold more than it does.
+        Whether the sample table may hold samples that the counts lack; ``both``: the counts may also hold samples that
+        the table lacks.
     recode
-        New columns out of those of the sample table, ``{column: {from: column, levels: {level: level}}}``.
+        New columns derived from columns of the sample table, ``{column: {from: column, levels: {level: level}}}``.
 
     Raises
     ------
     DataError
-        Naming the file and the gene or sample that is twice there, missing on one side, or not a number.
+        If a gene or sample is duplicated or missing on one side, or a value is not a number; the message names the file
+        and the gene or sample.
     """
     path = found["counts"]
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_counts_text(path, skip_rows, header)
@@ -134,10 +137,11 @@ def read_table(
         frame = frame[~frame.index.astype(str).str.match(drop_rows)]
     symbols = frame[symbol].astype(str) if symbol else None
     frame = frame.drop(columns=[*(drop or []), *([symbol] if symbol else [])])
-    table = _read_samples(found["samples"], sample_header, sample_index, strip) if "samples" in found else None
-    said = f"{genes_in}, as asked" if genes_in else _genes_in(frame, table)
-    frame = _numbers(path, frame, ("gene", "sample") if said.startswith("rows") else ("sample", "gene"))
-    frame = frame.T if said.startswith("rows") else frame
+    samples = _read_samples(found["samples"], sample_header, sample_index, strip) if "samples" in found else None
+    orientation = f"{genes_in}, as asked" if genes_in else _genes_in(frame, samples)
+    genes_in_rows = orientation.startswith("rows")
+    frame = _numbers(path, frame, ("gene", "sample") if genes_in_rows else ("sample", "gene"))
+    frame = frame.T if genes_in_rows else frame
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise DataError(f"{path}: gene {twice!r}: given more than once; keep one row, or rename")
@@ -148,13 +152,13 @@ def read_table(
     )
     if symbols is not None:
         adata.var["symbol"] = symbols.to_numpy()
-    adata.uns["genes_in"] = said
-    if table is not None:
+    adata.uns["genes_in"] = orientation
+    if samples is not None:
         if subset == "both":
-            adata = adata[adata.obs_names.isin(table.index)].copy()
-        adata.obs = _join_samples(found, adata.obs_names, table, bool(subset))
-    for column, made in (recode or {}).items():
-        adata.obs[column] = _recoded(found["samples"], adata.obs[made["from"]], made["levels"])
+            adata = adata[adata.obs_names.isin(samples.index)].copy()
+        adata.obs = _join_samples(found, adata.obs_names, samples, bool(subset))
+    for column, recoding in (recode or {}).items():
+        adata.obs[column] = _recoded(found["samples"], adata.obs[recoding["from"]], recoding["levels"])
     for column, levels in (labels or {}).items():
         adata.obs[column] = [_label(path, name, levels) for name in adata.obs_names]
         adata = adata[adata.obs[column].notna().to_numpy()].copy()
@@ -215,14 +219,16 @@ def _read_samples(path: Path, header: list[str] | None, index: str, strip: str) 
     return table
 
 
-def _join_samples(found: dict[str, Path], names: pd.Index, table: pd.DataFrame, subset: bool) -> pd.DataFrame:
-    if len(lost := names.difference(table.index, sort=False)):
+def _join_samples(inputs: dict[str, Path], names: pd.Index, table: pd.DataFrame, subset: bool) -> pd.DataFrame:
+    if len(missing := names.difference(table.index, sort=False)):
         raise DataError(
-            f"{found['samples']}: sample {lost[0]!r} of {found['counts'].name} has no row; add it ({len(lost)} missing)"
+            f"{inputs['samples']}: sample {missing[0]!r} of {inputs['counts'].name} has no row; "
+            f"add it ({len(missing)} missing)"
         )
-    if len(lost := table.index.difference(names, sort=False)) and not subset:
+    if len(surplus := table.index.difference(names, sort=False)) and not subset:
         raise DataError(
-            f"{found['counts']}: sample {lost[0]!r} of {found['samples'].name} has no column; add it, or drop its row"
+            f"{inputs['counts']}: sample {surplus[0]!r} of {inputs['samples'].name} has no column; "
+            "add it, or drop its row"
         )
     return table.loc[names].rename_axis(None)
 
@@ -237,15 +243,15 @@ def _label(path: Path, name: str, levels: dict[str, str | None]) -> str | None:
 def read_h5ad(
     found: dict[str, Path], *, genes_in: str = "", var_index: str = "", labels: dict | None = None
 ) -> anndata.AnnData:
-    """An AnnData file; ``var_index`` names the column of ``var`` that holds the stable gene id.
+    """Read an AnnData file; ``var_index`` names the column of ``var`` that holds the stable gene id.
 
-    Genes are in columns, as AnnData has them; a file that has them in rows is turned round if ``genes_in`` says so, or if
-    it is empty and only the rows have Ensembl's ids.
+    A file with genes in rows is transposed if ``genes_in`` is ``rows``, or if it is empty and only the rows have
+    Ensembl ids.
     """
     path = found["counts"]
     try:
         with warnings.catch_warnings():
-            # The schema says which name it is.
+            # `schema.check` reports the duplicated name.
             warnings.filterwarnings("ignore", message=".* names are not unique")
             adata = anndata.read_h5ad(path)
     except (OSError, KeyError) as error:
@@ -264,7 +270,10 @@ def read_h5ad(
 def read_gct(
     found: dict[str, Path], *, gene_id: str = "NAME", symbol: str = "Description", labels: dict
 ) -> anndata.AnnData:
-    """A GCT 1.2 matrix (two lines, then NAME, Description, samples); which of the two columns is the stable id."""
+    """Read a GCT 1.2 matrix (two lines, then NAME, Description, samples).
+
+    ``gene_id`` and ``symbol`` say which of the two columns is the stable id and which the symbol.
+    """
     path = found["counts"]
     frame = pd.read_csv(path, sep="\t", skiprows=2).dropna(axis="columns", how="all").set_index(gene_id)
     symbols = frame.pop(symbol)
@@ -279,5 +288,5 @@ def read_gct(
     return adata
 
 
-#: Names that the registry's `read` may give.
+#: Values of the registry's `read`.
 READERS = {"table": functools.partial(read_table, genes_in="rows"), "h5ad": read_h5ad, "gct": read_gct}

@@ -1,4 +1,4 @@
-"""From a sample sheet to counts: which files each step makes, for the Snakefile, the notebook and the command line alike.
+"""The pipeline from a sample sheet to counts: the files of each step, for Snakefile, notebook and command line.
 
 Paper A, section IV.B: FastQC, adapter trimming, STAR (in Parabricks on a GPU), gene-level quantification.
 """
@@ -20,24 +20,24 @@ from epigen_utils.files import locked, sha256, write_atomically
 from epigen_utils.sample_sheets import Sample
 
 ALIGNERS = ("star", "parabricks")
-#: Tools that every pipeline calls; the notebook's line of metadata names the same.
+#: Tools that every pipeline calls; the notebook's metadata names the same.
 TOOLS = ("fastqc", "fastp", "STAR", "samtools", "featureCounts", "multiqc")
-#: Share of a sample's reads that must map, or the genome is not theirs.
+#: Minimum share of a sample's reads that must map; fewer indicate the wrong genome.
 LEAST_MAPPED = 0.1
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Samples, a reference, and the folder that everything is made in.
+    """Samples, a reference, and the folder of all files.
 
     Attributes
     ----------
     index
-        A STAR index made before, with the same reference; empty to make one.
+        An existing STAR index of the same reference; empty to build one.
     adapter
-        What adapters begin with, or ``auto`` (`read_tools.fastp`).
+        Start of the adapter sequence, or ``auto`` (`read_tools.fastp`).
     least_mapped
-        Share of a sample's reads that must map, or the genome is not theirs.
+        Minimum share of a sample's reads that must map.
     """
 
     folder: str
@@ -51,13 +51,13 @@ class Pipeline:
 
     @classmethod
     def read(cls, path: str | Path) -> "Pipeline":
-        """From the file that `save` has written."""
-        given = json.loads(Path(path).read_text())
-        samples = tuple(Sample(**row | {"fastq": tuple(row["fastq"])}) for row in given["samples"])
-        return cls(**given | {"samples": samples})
+        """Read the file that `save` has written."""
+        fields = json.loads(Path(path).read_text())
+        samples = tuple(Sample(**row | {"fastq": tuple(row["fastq"])}) for row in fields["samples"])
+        return cls(**fields | {"samples": samples})
 
     def save(self) -> Path:
-        """Write ``pipeline.json``, where jobs read it: hundreds of samples are longer than a command line may be."""
+        """Write ``pipeline.json`` for the jobs; hundreds of samples would exceed the length of a command line."""
         path, text = self.root / "pipeline.json", json.dumps(asdict(self), indent=1)
         if not path.exists() or path.read_text() != text:
             write_atomically(path, text)
@@ -90,7 +90,7 @@ class Pipeline:
 
     @property
     def counts(self) -> Path:
-        """The AnnData that goes on into the expression chapters."""
+        """The AnnData for the expression chapters."""
         return self.root / "counts.h5ad"
 
     @property
@@ -99,7 +99,7 @@ class Pipeline:
 
     @property
     def results(self) -> list[Path]:
-        """What is there when everything is done."""
+        """Files of a finished pipeline."""
         return [self.counts, self.root / "counts.tsv", self.root / "tpm.tsv", self.root / "samples.csv", self.report]
 
     @property
@@ -118,21 +118,24 @@ def pipeline(
     index: str = "",
     adapter: str = read_tools.ADAPTER,
 ) -> Pipeline:
-    """A pipeline, checked as far as that takes no full reading of the reads or of the genome, which its first jobs do; a genome is fetched.
+    """Build a pipeline from a sample sheet, and fetch its genome if necessary.
+
+    Checks all that needs no complete pass over the reads or the genome; the first jobs of the pipeline check the rest.
 
     Parameters
     ----------
     sheet
-        Path of a sample sheet (`sample_sheets.read`), or a data set of the registry of kind ``reads``, which brings its reference.
+        Path of a sample sheet (`sample_sheets.read`), or a registry data set of kind ``reads``, which includes its
+        reference.
     genome, gtf
-        As `references.files` takes them.
+        A reference of the registry, or the paths of FASTA and GTF files (`references.files`).
     aligner
-        ``star``, or ``parabricks``: NVIDIA's, on a GPU.
+        ``star``, or NVIDIA's ``parabricks`` on a GPU.
 
     Raises
     ------
     DataError
-        One line naming the file, the row, and the mend.
+        Naming the file, the row, and the remedy.
     """
     if aligner not in ALIGNERS:
         raise DataError(f"aligner {aligner!r}; {closest(aligner, ALIGNERS)}")
@@ -154,51 +157,50 @@ def pipeline(
     samples = sample_sheets.read(path)
     if index and not (Path(index) / "SA").is_file():
         raise DataError(f"index {index}: is no STAR index (no file SA); leave it out, and one is made")
-    files = [str(Path(file).resolve()) for file in (folder, fasta, annotation)]
+    folder, fasta, annotation = (str(Path(path).resolve()) for path in (folder, fasta, annotation))
     index = index and str(Path(index).resolve())
-    return Pipeline(files[0], tuple(samples), *files[1:], aligner=aligner, index=index, adapter=adapter)
+    return Pipeline(folder, tuple(samples), fasta, annotation, aligner=aligner, index=index, adapter=adapter)
 
 
-#: Parameters of a notebook that `pipeline` takes.
+#: Parameters of a notebook that are passed to `pipeline`.
 PARAMETERS = ("genome", "gtf", "aligner", "index", "adapter")
 
 
 def of_run(parameters: dict, folder: Path) -> Pipeline:
     """The pipeline of a run whose notebook has a ``sheet``."""
-    given = {name: parameters[name] for name in PARAMETERS if name in parameters}
-    return pipeline(parameters["sheet"], folder, **given)
+    options = {name: parameters[name] for name in PARAMETERS if name in parameters}
+    return pipeline(parameters["sheet"], folder, **options)
 
 
 def door(parameters: dict, folder: Path, what: str, *, elsewhere: bool = False) -> str:
-    """What the pipeline of `of_run` will ask for, in words; refused where the tools are missing, or the machine is too small.
-
-    Said before a genome is fetched, and once: what is finished is not asked for again.
+    """Describe the resources that a run's pipeline requires, before a genome is fetched.
 
     Parameters
     ----------
+    what
+        Name of the run, for the description and for errors.
     elsewhere
-        Whether its jobs run on other machines, of which only the disk is this one's.
+        Whether jobs run on other machines, so that only the disk is checked here.
 
     Raises
     ------
     DataError
-        Saying what is missing.
+        If tools are missing, or memory or disk is too small; a finished pipeline needs no disk.
     """
     sheet, genome = parameters["sheet"], parameters.get("genome", "")
     if genome in references.names() and sheet not in registry.registry():
         samples, n_bases, name = sample_sheets.read(sheet), references.stated_bases(genome), genome
     else:
-        made = of_run(parameters, folder)
-        samples, n_bases, name = made.samples, references.bases(made.fasta), Path(made.fasta).name
+        planned = of_run(parameters, folder)
+        samples, n_bases, name = planned.samples, references.bases(planned.fasta), Path(planned.fasta).name
     fastq = [file for sample in samples for file in sample.fastq]
     wanted = references.needs(n_bases, fastq, indexed=bool(parameters.get("index")))
     if not elsewhere:
         tools = [*TOOLS, *(["pbrun"] if parameters.get("aligner") == "parabricks" else [])]
-        if lost := [tool for tool in tools if not shutil.which(tool)]:
-            mend = (
-                "run inside NVIDIA's container with a GPU" if lost == ["pbrun"] else "make tools, as root or by conda"
-            )
-            raise DataError(f"{what}: {', '.join(lost)} not installed ({mend})")
+        if missing := [tool for tool in tools if not shutil.which(tool)]:
+            in_container = missing == ["pbrun"]
+            remedy = "run inside NVIDIA's container with a GPU" if in_container else "make tools, as root or by conda"
+            raise DataError(f"{what}: {', '.join(missing)} not installed ({remedy})")
         references.check_memory(wanted, what)
     if not (Path(folder) / "counts.h5ad").exists():
         references.check_disk(wanted, Path(folder), what)
@@ -206,7 +208,7 @@ def door(parameters: dict, folder: Path, what: str, *, elsewhere: bool = False) 
 
 
 def of_registry(name: str) -> tuple[Path, Path, Path]:
-    """Sheet, FASTA and GTF of a data set of kind ``reads``; simulated ones are made once, in the user's cache.
+    """Sheet, FASTA and GTF of a data set of kind ``reads``; simulated ones are generated once, in the user's cache.
 
     Raises
     ------
@@ -222,18 +224,18 @@ def of_registry(name: str) -> tuple[Path, Path, Path]:
         return folder / "sheet.csv", folder / "genome.fa", folder / "annotation.gtf"
     if "samples" not in entry.options:
         raise DataError(f"{name}: says of no sample which files are its own; write a sample sheet")
-    found = registry.fetch(name)
+    fetched = registry.fetch(name)
     folder = paths.CACHE / name
     rows = [
-        {"sample": sample} | {key: str(found[role].resolve()) for key, role in files.items()}
+        {"sample": sample} | {column: str(fetched[role].resolve()) for column, role in files.items()}
         for sample, files in entry.options["samples"].items()
     ]
     write_atomically(folder / "sheet.csv", pd.DataFrame(rows).to_csv(index=False))
-    return folder / "sheet.csv", found["fasta"], found["gtf"]
+    return folder / "sheet.csv", fetched["fasta"], fetched["gtf"]
 
 
 def simulated_folder(name: str) -> Path:
-    """Where a simulated data set of reads lies, with ``truth.csv`` and ``kinds.csv``; made anew where the simulation has changed."""
+    """Folder of a simulated data set of reads with its truth, generated anew whenever the simulation has changed."""
     from epigen_utils import simulate_reads
 
     entry = registry.entry(name)
@@ -253,44 +255,37 @@ def simulated_folder(name: str) -> Path:
 
 
 def run(made: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
-    """Run a pipeline by itself, outside a build, by the same rules; what is finished is not done again.
+    """Run a pipeline outside a build, by the same rules; finished steps are not repeated.
 
     Raises
     ------
     DataError
-        With the line that a step left, and where its log is.
+        With the error line of the failed step, and the path of its log.
     """
     made.root.mkdir(parents=True, exist_ok=True)
     with locked(made.root):
-        command = [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "--snakefile",
-            str(paths.READS_RULES),
-            "--directory",
-            str(made.root),
-        ]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.READS_RULES)]
+        command += ["--directory", str(made.root)]
         command += [*processes.local_limits(cores), "--config", f"pipeline={made.save()}"]
         options = {"capture_output": True, "text": True, "check": False, "preexec_fn": processes.die_with_parent}
         options["env"] = os.environ | {"PYTHONPATH": str(paths.ROOT)} | processes.told_of(os.getpid())
         subprocess.run([*command, "--unlock"], **options)
-        done = subprocess.run([*command, "--rerun-incomplete", "--keep-going"], **options)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("epigen: ")]
-        last = [line.strip() for line in done.stderr.splitlines() if line.strip()][-1:]
-        raise DataError(said[0].removeprefix("epigen: ") if said else f"reads to counts stopped: {''.join(last)}")
+        process = subprocess.run([*command, "--rerun-incomplete", "--keep-going"], **options)
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        errors = [line.removeprefix("epigen: ") for line in lines if line.startswith("epigen: ")]
+        raise DataError(errors[0] if errors else f"reads to counts stopped: {''.join(lines[-1:]).strip()}")
 
 
 def finished(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipeline:
-    """A pipeline whose results are there: those of a build, or made now.
+    """A finished pipeline: that of a build, or one that is run now.
 
     Parameters
     ----------
     reads_dir
-        Where a build has left them; empty: the rules are run now, under ``results_dir``.
+        Folder of a build's results; empty: run the rules now, under ``results_dir``.
     options
-        As `pipeline` takes them.
+        Further arguments of `pipeline`.
 
     Raises
     ------
@@ -300,23 +295,23 @@ def finished(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipelin
     folder = Path(reads_dir or Path(results_dir) / "reads")
     if not reads_dir:
         door({"sheet": sheet} | options, folder, sheet)
-    made = pipeline(sheet, folder, **options)
+    planned = pipeline(sheet, folder, **options)
     if not reads_dir:
-        run(made)
-    for path in made.results:
+        run(planned)
+    for path in planned.results:
         if not path.exists():
             raise DataError(f"reads_dir {reads_dir}: no {path.name}; leave reads_dir empty, and the rules are run")
-    return made
+    return planned
 
 
 def truth(sheet: str) -> pd.DataFrame | None:
-    """Planted fragments of a simulated data set, genes x samples; nothing for others."""
+    """True fragment counts of a simulated data set, genes x samples; None for other data sets."""
     if sheet not in registry.registry() or registry.entry(sheet).real:
         return None
     return pd.read_csv(simulated_folder(sheet) / "truth.csv", index_col="gene")
 
 
-#: Modules that the rules of each step stand on: what a change of them makes stale is done again.
+#: Modules that the rules of each kind depend on; a change in them makes the rules' results stale.
 CODE = {
     "checked": ("sample_sheets",),
     "tools": ("read_steps", "read_tools"),

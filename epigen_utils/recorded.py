@@ -1,7 +1,7 @@
-"""Numbers of runs that are too large for the profile that shows them, kept in ``data/recorded/<profile>-<device>.json``.
+"""Metrics of runs that are too large for the profile that shows them: ``data/recorded/<profile>-<device>.json``.
 
-``make sweeps`` runs the profile ``sweeps`` and writes such a file; so does a run on a GPU. A page shows them in a column of
-their own, never mixed with its own numbers.
+``make sweeps`` runs the profile ``sweeps`` and writes such a file; so does a run on a GPU. A page shows recorded
+numbers in a column of their own, apart from those that it computed.
 """
 
 import datetime
@@ -17,28 +17,33 @@ from epigen_utils.files import write_atomically
 
 
 def write(profile: str, device: str) -> Path:
-    """Keep the metrics of every finished run of a profile, with date, commit, device and the runs' parameters.
+    """Record the metrics of all runs of a profile, with date, commit, device and the runs' parameters.
 
     Parameters
     ----------
     device
-        What it ran on, letters, digits and -, such as ``cpu`` or ``h100``.
+        What the runs used, in letters, digits and -, such as ``cpu`` or ``h100``.
     """
-    done = {}
+    records = {}
     for run in runs.plan(profile):
-        found = json.loads(run.metrics.read_text())
+        results = json.loads(run.metrics.read_text())
         parameters = {name: value for name, value in run.parameters.items() if name != "results_dir"}
-        done[run.key] = {"parameters": parameters, "seed": found["seed"], "metrics": found["metrics"]}
-    about = {"profile": profile, "device": device, "machine": provenance.machine()}
-    about |= {"date": datetime.date.today().isoformat(), "commit": provenance.commit()}
+        records[run.key] = {"parameters": parameters, "seed": results["seed"], "metrics": results["metrics"]}
+    content = {
+        "profile": profile,
+        "device": device,
+        "machine": provenance.machine(),
+        "date": datetime.date.today().isoformat(),
+        "commit": provenance.commit(),
+        "runs": records,
+    }
     target = paths.RECORDED / f"{profile}-{device}.json"
-    target.parent.mkdir(exist_ok=True)
-    write_atomically(target, json.dumps(about | {"runs": done}, indent=1, sort_keys=True) + "\n")
+    write_atomically(target, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return target
 
 
 def of_notebook(notebook: str) -> pd.DataFrame:
-    """Recorded numbers of a notebook's runs.
+    """Recorded metrics of a notebook's runs.
 
     Parameters
     ----------
@@ -47,24 +52,25 @@ def of_notebook(notebook: str) -> pd.DataFrame:
 
     Returns
     -------
-    A row a run and metric: ``run``, ``metric``, ``value``, ``low``, ``high``, ``n`` (missing where the run gave none),
-    ``device``, ``date``, ``commit``, ``seed``. Empty where nothing is recorded.
+    A row for each run and metric, none if nothing is recorded; ``value``, ``low``, ``high`` and ``n`` are missing where
+    the run gave none. Columns: ``run``, ``metric``, ``value``, ``low``, ``high``, ``n``, ``device``, ``date``,
+    ``commit``, ``seed``.
     """
     columns = ["run", "metric", "value", "low", "high", "n", "device", "date", "commit", "seed"]
     rows = []
     for path in sorted(paths.RECORDED.glob("*.json")):
-        about = json.loads(path.read_text())
-        for key, run in about["runs"].items():
-            own, _, name = key.partition("--")
-            if own == notebook:
-                what = {"run": name or "main", "seed": run["seed"]}
-                what |= {key: about[key] for key in ("device", "date", "commit")}
-                rows += [what | {"metric": metric} | found for metric, found in run["metrics"].items()]
+        content = json.loads(path.read_text())
+        for key, run in content["runs"].items():
+            recorded_notebook, _, name = key.partition("--")
+            if recorded_notebook == notebook:
+                source = {"run": name or "main", "seed": run["seed"]}
+                source |= {field: content[field] for field in ("device", "date", "commit")}
+                rows += [source | {"metric": metric} | numbers for metric, numbers in run["metrics"].items()]
     return pd.DataFrame(rows, columns=columns)
 
 
 def keep_benchmark(path: Path, result: dict, *, device: str) -> None:
-    """Write what a script of ``benchmarks/`` found, with device, machine, date and versions behind it, and print it."""
+    """Write and print the result of a script of ``benchmarks/``, followed by device, machine, date and versions."""
     about = {"device": device, "machine": provenance.machine(), "date": datetime.date.today().isoformat()}
     about |= {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
     text = json.dumps(result | about | {"python": platform.python_version()}, indent=1)
@@ -73,27 +79,27 @@ def keep_benchmark(path: Path, result: dict, *, device: str) -> None:
 
 
 def benchmark(name: str) -> dict | None:
-    """What a script of ``benchmarks/`` left; None where it was not run."""
+    """The result of a script of ``benchmarks/``; None if there is none."""
     path = paths.BENCHMARKS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def beside(summary: pd.DataFrame, notebook: str) -> pd.DataFrame:
-    """A page's own table with a column for each recorded run that has the same metrics, as text with its interval.
+    """Add to a page's table a column for each recorded run: its value of the same metric with the interval, as text.
 
     Parameters
     ----------
     summary
-        A row a metric, its name in the column ``metric``.
+        A row for each metric, its name in the column ``metric``.
     """
     table = summary.copy()
-    for (name, device, date), found in of_notebook(notebook).groupby(["run", "device", "date"], sort=False):
-        found = found.set_index("metric").reindex(summary["metric"])
-        text = [
-            ""
-            if pd.isna(row.value)
-            else f"{row.value:.3f}" + ("" if pd.isna(row.low) else f" ({row.low:.3f} to {row.high:.3f})")
-            for row in found.itertuples()
-        ]
-        table[f"recorded: {name}, {device}, {date}"] = text
+    for (name, device, date), metrics in of_notebook(notebook).groupby(["run", "device", "date"], sort=False):
+        rows = metrics.set_index("metric").reindex(summary["metric"]).itertuples()
+        table[f"recorded: {name}, {device}, {date}"] = [_with_interval(row) for row in rows]
     return table
+
+
+def _with_interval(row) -> str:
+    if pd.isna(row.value):
+        return ""
+    return f"{row.value:.3f}" + ("" if pd.isna(row.low) else f" ({row.low:.3f} to {row.high:.3f})")

@@ -1,6 +1,6 @@
-"""A genome and its annotation, by name or by path; and what they ask of a machine, said before anything starts.
+"""Reference genomes and annotations, by name or by path, and the memory and disk space that they require.
 
-Names are data sets of the registry of kind ``reference``, with the files ``fasta`` and ``gtf``.
+Names are data sets of kind ``reference`` in the registry, with the files ``fasta`` and ``gtf``.
 """
 
 import gzip
@@ -14,15 +14,15 @@ import psutil
 from epigen_utils import registry
 from epigen_utils.errors import DataError, closest
 
-#: Bytes of memory that STAR takes for each base of the genome, and at least; its manual asks 10 to a base.
+#: Bytes of memory that STAR needs per base of the genome, and its minimum; its manual recommends 10 per base.
 MEMORY_PER_BASE, LEAST_MEMORY = 10.5, 1_500_000_000
-#: Bytes of disk for each base (sequence and index), and for each byte of gzipped reads (trimmed, aligned, sorted).
+#: Bytes of disk per base (sequence and index), and per byte of gzipped reads (trimmed, aligned, sorted).
 DISK_PER_BASE, DISK_PER_BYTE = 12, 4
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a pipeline asks of a machine, in bytes."""
+    """Memory and disk space that a pipeline requires, in bytes."""
 
     memory: int
     disk: int
@@ -32,39 +32,39 @@ class Needs:
 
 
 def names() -> list[str]:
-    """References that the registry knows."""
+    """Names of the references in the registry."""
     return [name for name, entry in registry.registry().items() if entry.kind == "reference"]
 
 
 def stated_bases(name: str) -> int:
-    """About how many bases a genome of the registry has."""
+    """Approximate number of bases of a genome in the registry."""
     return int(registry.entry(name).options["bases"])
 
 
 def bases(fasta: str | Path) -> int:
-    """About how many bases a FASTA file has, by its size; of a gzipped one, by the size that it states (its last four bytes)."""
+    """Approximate number of bases of a FASTA file: its size; if gzipped, the size stated in its last four bytes."""
     path = Path(fasta)
     size = path.stat().st_size
     if path.suffix == ".gz":
         with open(path, "rb") as stream:
             stream.seek(-4, 2)
-            said = int.from_bytes(stream.read(4), "little")
-        # It states its size modulo 4 GiB: meant is the one nearest to what packs so.
-        guess = said + max(round((3.6 * size - said) / 2**32), 0) * 2**32
-        # A file of several members states its last one's.
-        size = guess if guess > size else 4 * size
+            stated = int.from_bytes(stream.read(4), "little")
+        # The stated size is modulo 4 GiB; choose the one nearest to a typical compression ratio.
+        unpacked = stated + max(round((3.6 * size - stated) / 2**32), 0) * 2**32
+        # A file of several gzip members states the size of the last member only.
+        size = unpacked if unpacked > size else 4 * size
     return size
 
 
 def files(genome: str, gtf: str = "") -> tuple[Path, Path]:
-    """FASTA and GTF.
+    """FASTA and GTF files of a reference.
 
     Parameters
     ----------
     genome
-        A name of `names`, or the path of a FASTA file.
+        A reference of the registry, or the path of a FASTA file.
     gtf
-        With a path: the annotation.
+        The annotation, if ``genome`` is a path.
 
     Raises
     ------
@@ -74,8 +74,8 @@ def files(genome: str, gtf: str = "") -> tuple[Path, Path]:
     if genome in names():
         if gtf:
             raise DataError(f"genome {genome}: brings its own annotation; leave {gtf} out, or give the FASTA by path")
-        found = registry.fetch(genome)
-        return found["fasta"], found["gtf"]
+        fetched = registry.fetch(genome)
+        return fetched["fasta"], fetched["gtf"]
     path = Path(genome)
     if not path.is_file():
         raise DataError(f"genome {genome!r}: no such file or name; {closest(genome, names())}")
@@ -101,46 +101,45 @@ def sequences(fasta: str | Path) -> list[tuple[str, int]]:
     Raises
     ------
     DataError
-        If it is none, or a name is there twice.
+        If the file is not FASTA, or a name is there twice.
     """
-    found: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     name = ""
     for number, line in enumerate(_lines(fasta), 1):
         if line.startswith(">"):
             name = line[1:].split()[0] if line[1:].split() else ""
-            if not name or name in found:
-                what = f"sequence {name!r} is there twice" if name else "a sequence without a name"
-                raise DataError(f"{fasta}: line {number}: {what}; mend the file")
-            found[name] = 0
+            if not name or name in lengths:
+                defect = f"sequence {name!r} is there twice" if name else "a sequence without a name"
+                raise DataError(f"{fasta}: line {number}: {defect}; mend the file")
+            lengths[name] = 0
         elif not name and line.strip():
             raise DataError(f"{fasta}: line {number}: no '>' before the first sequence; give a FASTA file")
         else:
-            found[name] = found.get(name, 0) + len(line.strip())
-    if not any(found.values()):
+            lengths[name] = lengths.get(name, 0) + len(line.strip())
+    if not any(lengths.values()):
         raise DataError(f"{fasta}: holds no sequence; give the genome's FASTA file")
-    return list(found.items())
+    return list(lengths.items())
 
 
 def genes(gtf: str | Path) -> dict[str, str]:
-    """Gene id -> its name, the id where it has none, of the exons of a GTF file, in its order.
+    """Gene id -> gene name (the id if it has none) of the exons of a GTF file, in file order.
 
     Raises
     ------
     DataError
-        If it has no exon, or an exon has no ``gene_id``.
+        If the file has no exon, or an exon has no ``gene_id``.
     """
-    found = {}
+    by_id = {}
     for number, fields in _exons(gtf):
-        said = dict(
-            part.strip().split(" ", 1) for part in fields[8].strip().rstrip(";").split(";") if " " in part.strip()
-        )
-        gene = said.get("gene_id", "").strip('"')
+        parts = fields[8].strip().rstrip(";").split(";")
+        attributes = dict(part.strip().split(" ", 1) for part in parts if " " in part.strip())
+        gene = attributes.get("gene_id", "").strip('"')
         if not gene:
             raise DataError(f"{gtf}: line {number}: an exon without gene_id; give a GTF file, not GFF3")
-        found.setdefault(gene, said.get("gene_name", "").strip('"') or gene)
-    if not found:
+        by_id.setdefault(gene, attributes.get("gene_name", "").strip('"') or gene)
+    if not by_id:
         raise DataError(f"{gtf}: has no exon; give the annotation as GTF")
-    return found
+    return by_id
 
 
 def _exons(gtf: str | Path) -> Iterator[tuple[int, list[str]]]:
@@ -160,33 +159,33 @@ def check(fasta: str | Path, gtf: str | Path) -> None:
     Raises
     ------
     DataError
-        If no exon of the annotation lies on a sequence of the genome, or one lies beyond its sequence's end.
+        If no exon of the annotation lies on a sequence of the genome, or an exon extends beyond its sequence.
     """
-    known = dict(sequences(fasta))
-    on = {}
+    lengths = dict(sequences(fasta))
+    annotated = {}
     for number, fields in _exons(gtf):
         name, end = fields[0], int(fields[4])
-        on.setdefault(name, number)
-        if name in known and end > known[name]:
+        annotated.setdefault(name, number)
+        if name in lengths and end > lengths[name]:
             raise DataError(
-                f"{gtf}: line {number}: an exon ends at {end:,}, and {name} of {Path(fasta).name} at {known[name]:,}; "
-                "give the annotation of this genome"
+                f"{gtf}: line {number}: an exon ends at {end:,}, and {name} of {Path(fasta).name} at "
+                f"{lengths[name]:,}; give the annotation of this genome"
             )
-    if on and not set(on) & set(known):
-        one, other = next(iter(on)), next(iter(known))
+    if annotated and not set(annotated) & set(lengths):
+        in_gtf, in_fasta = next(iter(annotated)), next(iter(lengths))
         raise DataError(
-            f"{gtf}: its sequences ({one}, ...) are none of {Path(fasta).name} ({other}, ...); "
+            f"{gtf}: its sequences ({in_gtf}, ...) are none of {Path(fasta).name} ({in_fasta}, ...); "
             "give the annotation of this genome, with the same names"
         )
 
 
 def needs(n_bases: int, fastq: list[str], *, indexed: bool = False) -> Needs:
-    """What reads of these files on a genome of so many bases ask for.
+    """Memory and disk space for aligning these files to a genome of ``n_bases``.
 
     Parameters
     ----------
     indexed
-        Whether STAR's index is there already.
+        Whether STAR's index exists already.
     """
     memory = max(int(MEMORY_PER_BASE * n_bases), LEAST_MEMORY)
     disk = DISK_PER_BYTE * sum(Path(file).stat().st_size for file in fastq)
@@ -194,12 +193,12 @@ def needs(n_bases: int, fastq: list[str], *, indexed: bool = False) -> Needs:
 
 
 def check_memory(wanted: Needs, what: str) -> None:
-    """Refuse what does not fit into this machine's memory.
+    """Refuse a pipeline that does not fit into this machine's memory.
 
     Raises
     ------
     DataError
-        Saying what is needed and what there is.
+        Stating the required and the available memory.
     """
     memory = psutil.virtual_memory().total
     if wanted.memory > memory:
@@ -210,17 +209,18 @@ def check_memory(wanted: Needs, what: str) -> None:
 
 
 def check_disk(wanted: Needs, folder: Path, what: str) -> None:
-    """Refuse what does not fit beside a folder; what it already holds, of a run that was stopped, is taken off.
+    """Refuse a pipeline that does not fit on the disk of a folder; files of an interrupted run in it count as done.
 
     Raises
     ------
     DataError
-        Saying what is needed and what there is.
+        Stating the required and the available space.
     """
-    place = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
-    free = shutil.disk_usage(place).free
-    more = wanted.disk - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if more > free:
+    existing = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
+    free = shutil.disk_usage(existing).free
+    missing = wanted.disk - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if missing > free:
         raise DataError(
-            f"{what}: needs {more / 1e9:.1f} GB of disk, {folder} has {free / 1e9:.1f} free; make room, or run it elsewhere"
+            f"{what}: needs {missing / 1e9:.1f} GB of disk, {folder} has {free / 1e9:.1f} free; "
+            "make room, or run it elsewhere"
         )

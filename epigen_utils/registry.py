@@ -1,7 +1,7 @@
-"""Which data sets there are, and how their files are had: bundled, from a package release, by URL, or simulated.
+"""The data sets, and how to obtain their files: bundled, from a package release, by URL, or simulated.
 
-``data/registry.yml`` is the only list. A file is taken from the mirror first (``EPIGEN_DATA_MIRROR``), then from the
-user's cache, then from its source, and is never used before its SHA-256 agrees.
+``data/registry.yml`` is the only list. A file is taken from the mirror (``EPIGEN_DATA_MIRROR``), else from the user's
+cache, else from its source, and its SHA-256 is checked before it is used.
 """
 
 import csv
@@ -32,18 +32,18 @@ SOURCES = ("bundled", "package", "url", "geo", "mirror", "simulated")
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One file of a data set: where it comes from, and the SHA-256 that it must have."""
+    """One file of a data set: its source and its expected SHA-256."""
 
     bundled: str = ""  # path under data/
     package: str = ""  # name==version!member of a release on the package index
     url: str = ""  # https://...
-    geo: str = ""  # accession of a series, whose supplementary count table is taken
-    mirror: str = ""  # path in a mirror, for files that only exist converted; `origin` says from what
+    geo: str = ""  # accession of a series; the file is its supplementary count table
+    mirror: str = ""  # path in a mirror, for files that exist only as a conversion (of `origin`)
     simulated: str = ""  # function of epigen_utils.simulate
     args: dict = dataclasses.field(default_factory=dict)  # its arguments
     origin: str = ""
     sha256: str | None = None
-    checksums: str = ""  # https://... of the publisher's list of checksums, for a file too large to have been seen here
+    checksums: str = ""  # https://... of the publisher's list of checksums, for a file too large to hash in advance
 
     @property
     def source(self) -> str:
@@ -67,12 +67,12 @@ class Entry:
     citation: str
     card: str
     files: dict[str, File]
-    read: str = ""  # reader of epigen_utils.datasets
+    read: str = ""  # key of `readers.READERS`
     options: dict = dataclasses.field(default_factory=dict)  # its arguments
     group: str | None = None
-    reference: str | None = None  # level of `group` that others are compared with
+    reference: str | None = None  # level of `group` that the other levels are compared with
     donor: str | None = None
-    batch: str | None = None  # column of the experiment that a sample is of
+    batch: str | None = None  # column of the experiment of each sample
     measure: str = "counts"  # counts | intensity
 
     @property
@@ -81,11 +81,11 @@ class Entry:
 
 
 def _build(cls, where: str, given: dict, **extra):
-    """Make a dataclass from a mapping, naming an unknown or missing key in one line."""
-    known = {f.name for f in dataclasses.fields(cls)} - set(extra)
+    """Build a dataclass from a mapping; the error names an unknown or missing key in one line."""
+    allowed = {field.name for field in dataclasses.fields(cls)} - set(extra)
     for key in given:
-        if key not in known:
-            raise DataError(f"{where}: unknown key {key!r}; {closest(key, known)}")
+        if key not in allowed:
+            raise DataError(f"{where}: unknown key {key!r}; {closest(key, allowed)}")
     try:
         return cls(**given, **extra)
     except TypeError as error:
@@ -93,7 +93,7 @@ def _build(cls, where: str, given: dict, **extra):
 
 
 def parse(text: str, where: str = "data/registry.yml") -> dict[str, Entry]:
-    """Read a registry.
+    """Parse a registry.
 
     Parameters
     ----------
@@ -105,28 +105,29 @@ def parse(text: str, where: str = "data/registry.yml") -> dict[str, Entry]:
     DataError
         Naming the entry and the key that is unknown, missing or not allowed.
     """
-    entries = {}
+    parsed = {}
     for name, given in (yaml.safe_load(text) or {}).items():
         at = f"{where}: {name}"
-        raw = dict(given)
+        keys = dict(given)
         files = {}
-        for role, spec in raw.pop("files", {}).items():
-            files[role] = _build(File, f"{at}: files: {role}", spec)
-            sources = [kind for kind in SOURCES if getattr(files[role], kind)]
+        for role, source in keys.pop("files", {}).items():
+            spec = files[role] = _build(File, f"{at}: files: {role}", source)
+            sources = [kind for kind in SOURCES if getattr(spec, kind)]
             if len(sources) != 1:
                 raise DataError(
                     f"{at}: files: {role}: {len(sources)} sources; give exactly one of {', '.join(SOURCES)}"
                 )
-            digest = files[role].sha256
-            if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
-                raise DataError(f"{at}: files: {role}: sha256 {digest!r}; give 64 hexadecimal digits, or leave it out")
-        entry = _build(Entry, at, raw, name=name, files=files)
-        if entry.kind not in KINDS:
-            raise DataError(f"{at}: kind {entry.kind!r}; {closest(entry.kind, KINDS)}")
+            if spec.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(spec.sha256)):
+                raise DataError(
+                    f"{at}: files: {role}: sha256 {spec.sha256!r}; give 64 hexadecimal digits, or leave it out"
+                )
+        data_set = _build(Entry, at, keys, name=name, files=files)
+        if data_set.kind not in KINDS:
+            raise DataError(f"{at}: kind {data_set.kind!r}; {closest(data_set.kind, KINDS)}")
         if not files:
             raise DataError(f"{at}: no files; list at least one")
-        entries[name] = entry
-    return entries
+        parsed[name] = data_set
+    return parsed
 
 
 @cache
@@ -136,66 +137,64 @@ def registry() -> dict[str, Entry]:
 
 
 def entry(name: str) -> Entry:
-    """One data set; raises `DataError` with the nearest known name."""
+    """One data set; an unknown name raises a `DataError` that suggests the nearest known one."""
     if name not in registry():
         raise DataError(f"{name}: no such data set or file; {closest(name, registry())}")
     return registry()[name]
 
 
 def with_bases(names: list[str]) -> list[str]:
-    """Those of the names that are in the registry, and the data sets that simulated ones are made from."""
-    found = [name for name in names if name in registry()]
-    bases = [spec.args["base"] for name in found for spec in registry()[name].files.values() if "base" in spec.args]
-    return list(dict.fromkeys(found + bases))
+    """Names that are in the registry, and the data sets on which the simulated ones among them are based."""
+    listed = [name for name in names if name in registry()]
+    bases = [spec.args["base"] for name in listed for spec in registry()[name].files.values() if "base" in spec.args]
+    return list(dict.fromkeys(listed + bases))
 
 
 def fetch(name: str) -> dict[str, Path]:
-    """Files of a data set, by role, each checked against its hash. Simulated data sets have none.
+    """Fetch the files of a data set, by role, each checked against its hash. Simulated data sets have none.
 
     Raises
     ------
     DataError
-        If a file cannot be had, or is not the one the registry names.
+        If a file cannot be obtained, or its hash differs from the registry's.
     """
-    found = entry(name)
-    return {role: _fetch(found, role) for role, spec in found.files.items() if spec.source != "simulated"}
+    data_set = entry(name)
+    return {role: _fetch(data_set, role) for role, spec in data_set.files.items() if spec.source != "simulated"}
 
 
 def file(name_or_path: str) -> Path:
-    """The one file of a data set of the registry, or the path itself."""
+    """The only file of a data set of the registry, or the path itself."""
     return next(iter(fetch(name_or_path).values())) if name_or_path in registry() else Path(name_or_path)
 
 
 def at_hand(name: str) -> bool:
-    """Whether every file of a data set is in the mirror, in the cache or in the checkout, so that nothing is downloaded."""
-    found = entry(name)
+    """Whether every file of a data set is in the mirror, the cache or the checkout, so that nothing is downloaded."""
     return all(
         spec.source in ("bundled", "simulated")
         or _from_mirror(spec) is not None
         or (paths.CACHE / name / role / spec.filename).exists()
-        for role, spec in found.files.items()
+        for role, spec in entry(name).files.items()
     )
 
 
-def _fetch(found: Entry, role: str) -> Path:
-    spec = found.files[role]
+def _fetch(data_set: Entry, role: str) -> Path:
+    spec = data_set.files[role]
     if spec.source == "bundled":
         return _checked(paths.DATA / spec.bundled, spec.sha256)
     if (mirrored := _from_mirror(spec)) is not None:
         return mirrored
     if spec.source == "mirror":
-        msg = (
-            f"{found.name}: {role} is held only as a conversion ({spec.mirror}, from {spec.origin}); "
+        raise DataError(
+            f"{data_set.name}: {role} is held only as a conversion ({spec.mirror}, from {spec.origin}); "
             "set EPIGEN_DATA_MIRROR to a folder that has it"
         )
-        raise DataError(msg)
     if spec.source == "geo":
-        spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(found, "series")))
-    # Two files of a set may have one name in different folders of their package.
-    target = paths.CACHE / found.name / role / spec.filename
+        spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(data_set, "series")))
+    # Two files of a data set may share a name, in different folders of their package.
+    target = paths.CACHE / data_set.name / role / spec.filename
     with locked(target.parent):
         expected = spec.sha256 or _seen(target)
-        # What is there, and was never checked against its publisher's list, is checked now.
+        # A cached file without a recorded hash has never been checked against its publisher's list.
         unchecked = expected is None and bool(spec.checksums)
         if unchecked or not (target.exists() and (expected is None or sha256(target) == expected)):
             (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
@@ -212,7 +211,7 @@ def _checked(path: Path, expected: str | None) -> Path:
 
 @cache
 def _mirror_hashes(folder: str) -> dict[str, Path]:
-    """SHA-256 -> file of a mirror, from its MANIFEST.tsv where there is one."""
+    """SHA-256 -> file of a mirror, from its MANIFEST.tsv if it has one."""
     root = Path(folder)
     manifest = root / "MANIFEST.tsv"
     if manifest.exists():
@@ -241,7 +240,7 @@ def _from_url(spec: File, target: Path, expected: str | None) -> None:
 
 
 def _download(url: str, target: Path, expected: str | None) -> None:
-    """Fetch beside the target, check, rename: pooch does all three; a broken download goes on at the next call."""
+    """Download beside the target, check, rename (all by pooch); the next call resumes an interrupted download."""
     try:
         pooch.retrieve(
             url,
@@ -251,22 +250,25 @@ def _download(url: str, target: Path, expected: str | None) -> None:
             downloader=download.Resumed(target.with_name(target.name + ".part")),
         )
     except ValueError as error:
-        got = re.search(r"but got '?([0-9a-f]{64})", str(error))
+        actual = re.search(r"but got '?([0-9a-f]{64})", str(error))
         raise DataError(
-            f"{url}: wrong hash, SHA-256 is {got[1] if got else 'another'}, expected {expected}; retry, or mend the registry"
+            f"{url}: wrong hash, SHA-256 is {actual[1] if actual else 'another'}, expected {expected}; "
+            "retry, or mend the registry"
         ) from None
     except requests.RequestException as error:
-        mend = "check the address" if isinstance(error, requests.HTTPError) else "retry: it goes on where it broke off"
-        raise Unreachable(f"{url}: cannot be downloaded ({type(error).__name__}); {mend}") from None
+        advice = (
+            "check the address" if isinstance(error, requests.HTTPError) else "retry: it goes on where it broke off"
+        )
+        raise Unreachable(f"{url}: cannot be downloaded ({type(error).__name__}); {advice}") from None
 
 
 def _text_of(url: str) -> str:
     try:
-        answer = requests.get(url, timeout=60)
-        answer.raise_for_status()
+        response = requests.get(url, timeout=60)
+        response.raise_for_status()
     except requests.RequestException as error:
         raise Unreachable(f"{url}: cannot be downloaded ({type(error).__name__}); retry") from None
-    return answer.text
+    return response.text
 
 
 def _record(target: Path) -> Path:
@@ -274,26 +276,25 @@ def _record(target: Path) -> Path:
 
 
 def _seen(target: Path) -> str | None:
-    """The hash recorded when a file without a known one was first seen."""
+    """The hash recorded when a file without a hash in the registry was first downloaded."""
     return _record(target).read_text() if _record(target).exists() else None
 
 
 def _pip(*arguments: str) -> str:
-    """What a question to pip prints, without the colours that a Jupyter kernel asks every program for."""
-    plain = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=plain)
-    return done.stdout
+    """Output of Python with these arguments, without the colours that a Jupyter kernel requests of every program."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout
 
 
 @cache
 def _index() -> str:
-    """The package index that pip uses: from the environment, from pip's files, else pip's own default."""
+    """Address of the package index: from the environment, else from pip's configuration, else pip's default."""
     if value := os.environ.get("PIP_INDEX_URL"):
         return value
-    if found := re.search(
-        r"^(?:global|download|install)\.index-url='(.*)'$", _pip("-m", "pip", "config", "list"), re.M
-    ):
-        return found[1]
+    configuration = _pip("-m", "pip", "config", "list")
+    if configured := re.search(r"^(?:global|download|install)\.index-url='(.*)'$", configuration, re.M):
+        return configured[1]
     if default := _pip("-c", "from pip._internal.models.index import PyPI; print(PyPI.simple_url)").strip():
         return default
     raise DataError("package index: pip does not tell its address; set PIP_INDEX_URL")
@@ -302,30 +303,30 @@ def _index() -> str:
 def _archives(project: str, version: str) -> list[tuple[str, str, str]]:
     """(file name, URL, SHA-256) of a release's archives, wheels first.
 
-    The index's simple API is read directly, because ``pip download`` of a source archive runs the package's build,
-    and because a wheel for another platform holds the same data.
+    The simple API of the index is read directly: ``pip download`` would build a source archive, and would reject a
+    wheel for another platform, although it holds the same data.
     """
     page = urljoin(_index().rstrip("/") + "/", re.sub(r"[-_.]+", "-", project).lower() + "/")
     try:
-        answer = requests.get(page, headers={"Accept": "text/html"}, timeout=60)
-        answer.raise_for_status()
+        response = requests.get(page, headers={"Accept": "text/html"}, timeout=60)
+        response.raise_for_status()
     except requests.RequestException as error:
         raise DataError(
             f"{project}: the package index did not answer ({type(error).__name__}); check the connection"
         ) from None
-    named = re.compile(
+    pattern = re.compile(
         re.sub(r"[-_.]+", "[-_.]", project) + "-" + re.escape(version) + r"(-.*\.whl|\.tar\.gz|\.zip)", re.I
     )
-    found = []
-    for href in re.findall(r'<a[^>]*?href="([^"]+)"', answer.text):
+    archives = []
+    for href in re.findall(r'<a[^>]*?href="([^"]+)"', response.text):
         url, _, digest = urljoin(page, html.unescape(href)).partition("#sha256=")
-        if named.fullmatch(name := url.rsplit("/", 1)[-1]):
-            found.append((name, url, digest))
-    return sorted(found, key=lambda row: not row[0].endswith(".whl"))
+        if pattern.fullmatch(name := url.rsplit("/", 1)[-1]):
+            archives.append((name, url, digest))
+    return sorted(archives, key=lambda archive: not archive[0].endswith(".whl"))
 
 
 def _from_package(spec: File, target: Path, expected: str | None) -> None:
-    """Take one member out of a release on the package index; nothing of the package is imported or built."""
+    """Extract one member of a release on the package index, without importing or building the package."""
     release, _, member = spec.package.partition("!")
     project, _, version = release.partition("==")
     archives = _archives(project, version)
@@ -369,7 +370,8 @@ def cards() -> str:
         "# Data",
         "",
         "Written by `make cards` from `registry.yml`; edit that.",
-        "Small tables are bundled here; everything else is fetched, checked against its SHA-256 and kept in the user's cache.",
+        "Small tables are bundled here; everything else is fetched, checked against its SHA-256 "
+        "and kept in the user's cache.",
         "",
         "| file here | what it is |",
         "| --- | --- |",
@@ -380,24 +382,24 @@ def cards() -> str:
         "| table_one.csv | paper A's Table I as printed, and the approved symbols |",
         "| table_two.csv, table_two_samples.csv | paper A's Table II as printed, and its twelve samples |",
     ]
-    for known in registry().values():
+    for data_set in registry().values():
         lines += [
             "",
-            f"## {known.name}",
+            f"## {data_set.name}",
             "",
-            f"{known.title}. {known.card}",
+            f"{data_set.title}. {data_set.card}",
             "",
-            f"- Kind: {known.kind}, {known.nature}; species: {known.species.replace('_', ' ')}",
-            f"- Licence: {known.licence}",
-            f"- Source: {known.citation}",
+            f"- Kind: {data_set.kind}, {data_set.nature}; species: {data_set.species.replace('_', ' ')}",
+            f"- Licence: {data_set.licence}",
+            f"- Source: {data_set.citation}",
         ]
-        if known.group:
+        if data_set.group:
             lines.append(
-                f"- Group: `{known.group}`"
-                + (f", reference `{known.reference}`" if known.reference else "")
-                + (f"; donor: `{known.donor}`" if known.donor else "")
+                f"- Group: `{data_set.group}`"
+                + (f", reference `{data_set.reference}`" if data_set.reference else "")
+                + (f"; donor: `{data_set.donor}`" if data_set.donor else "")
             )
-        for role, spec in known.files.items():
+        for role, spec in data_set.files.items():
             where = getattr(spec, spec.source) + (f" (from {spec.origin})" if spec.origin else "")
             digest = f", SHA-256 {spec.sha256[:12]}..." if spec.sha256 else ""
             lines.append(f"- {role}: {spec.source} `{where}`{digest}")

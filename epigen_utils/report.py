@@ -1,7 +1,7 @@
-"""What a notebook says to its reader: values, tables and figures, each also kept as a file.
+"""The output of a notebook: values, tables and figures, shown to the reader and written to files.
 
-A notebook calls `begin` once, `banner` for each data set, `value`, `table` and `figure` as it goes, and `finish` last.
-Every output is given twice, as MyST for the book and as HTML for a notebook opened in Jupyter.
+A notebook calls `begin` once, `banner` for each data set, `value`, `table` and `figure` for its results, and `finish`
+last. Each output has two forms: MyST for the book, and HTML for a notebook opened in Jupyter.
 """
 
 import base64
@@ -46,14 +46,14 @@ class _Page:
 
     @property
     def key(self) -> str:
-        return self.notebook + ("" if self.run == "main" else f"--{self.run}")
+        return notebooks.run_key(self.notebook, self.run)
 
     def label(self, kind: str, name: str) -> str:
-        """A name that is unique in the book: chapters and their runs share theirs otherwise."""
+        """A label that is unique in the book, since the runs of a chapter share the names of their figures."""
         return f"{self.key.replace('/', '-')}-{kind}-{name}"
 
     def link(self, path: Path) -> str:
-        """The path as a page of the book names it: from the book's root where it can, else as it is."""
+        """The path as a link in a page: relative to the book's root if it lies in the checkout, else unchanged."""
         path = path.resolve()
         return f"/../{path.relative_to(paths.ROOT)}" if path.is_relative_to(paths.ROOT) else str(path)
 
@@ -62,7 +62,7 @@ _page: _Page | None = None
 
 
 def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> None:
-    """Open the page of a run; figures and tables are cleared where an earlier run finished in the same folder.
+    """Open the page of a run; figures and tables of an earlier finished run in the same folder are deleted.
 
     Parameters
     ----------
@@ -71,22 +71,21 @@ def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> Non
     results_dir
         ``results/<profile>/<paper>/<NN_slug>/<run>``, or any folder for a notebook that is run alone.
     model
-        What a claim that is about a model must name.
+        Model of the run, for claims about a model.
 
     Raises
     ------
     DataError
-        If papermill was given a parameter that the notebook does not have, which papermill itself lets pass.
+        If papermill was given a parameter that the notebook does not have; papermill itself accepts any.
     """
     global _page
     results = Path(results_dir)
-    inside = (
-        results.resolve().relative_to(paths.RESULTS).parts if results.resolve().is_relative_to(paths.RESULTS) else ()
-    )
-    profile, run = (inside[0], inside[-1]) if len(inside) == 4 else ("alone", "alone")
-    ours = (results / "metrics.json").exists()
+    folder = results.resolve()
+    parts = folder.relative_to(paths.RESULTS).parts if folder.is_relative_to(paths.RESULTS) else ()
+    profile, run = (parts[0], parts[-1]) if len(parts) == 4 else ("alone", "alone")
+    finished = (results / "metrics.json").exists()
     for kind in ("figures", "tables"):
-        if ours:
+        if finished:
             shutil.rmtree(results / kind, ignore_errors=True)
         (results / kind).mkdir(parents=True, exist_ok=True)
     (results / "metrics.json").unlink(missing_ok=True)
@@ -94,17 +93,17 @@ def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> Non
 
 
 def _parameters(notebook: str) -> dict:
-    """Values of the notebook's parameters in this run, by the names its parameters cell declares."""
+    """Values in this run of the parameters that the notebook declares."""
     shell = get_ipython()
     source = paths.NOTEBOOKS / f"{notebook}.ipynb"
     if shell is None or not source.exists():
         return {}
-    known = notebooks.parameters(source)
+    declared = notebooks.parameters(source)
     injected = next((cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")), "")
     for name in re.findall(r"^(\w+) = ", injected, re.M):
-        if name not in known:
-            raise DataError(f"{notebook}: unknown parameter {name!r}; {closest(name, known)}")
-    return {name: shell.user_ns[name] for name in known if name in shell.user_ns}
+        if name not in declared:
+            raise DataError(f"{notebook}: unknown parameter {name!r}; {closest(name, declared)}")
+    return {name: shell.user_ns[name] for name in declared if name in shell.user_ns}
 
 
 def _open() -> _Page:
@@ -118,7 +117,7 @@ def _show(myst: str, plain: str) -> None:
 
 
 def banner(adata: anndata.AnnData) -> None:
-    """Say at the top which data the page is about, and whether they are real or simulated."""
+    """Describe a data set of the page: its origin and size, and whether it is real, simulated or the user's own."""
     about = adata.uns["epigen"]
     _open().datasets[about["name"]] = about
     kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
@@ -127,8 +126,8 @@ def banner(adata: anndata.AnnData) -> None:
     facts = f"{size}; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
     if about["nature"] == "simulated":
         facts += " Nothing on this page is evidence about biology or about a paper's claim."
-    if said := about.get("genes_in"):
-        facts += f" Genes were taken from {said} (parameter genes_in)."
+    if genes_in := about.get("genes_in"):
+        facts += f" Genes were taken from {genes_in} (parameter genes_in)."
     if donors := adata.uns.get("samples_of_donors"):
         facts += f" They are donors: the counts of {donors:,} samples, summed."
     if human := adata.uns.get("humanised"):
@@ -140,13 +139,19 @@ def banner(adata: anndata.AnnData) -> None:
     style = {"real": "note", "simulated": "warning"}.get(about["nature"], "tip")
     title = f"{kind}: {about['title']}"
     _show(
-        f":::{{admonition}} {text(title)}\n:class: {style} epigen-banner\n{text(facts + cited)} Profile: {text(_open().profile)}.\n:::\n",
+        f":::{{admonition}} {text(title)}\n:class: {style} epigen-banner\n"
+        f"{text(facts + cited)} Profile: {text(_open().profile)}.\n:::\n",
         f"<p><b>{html.escape(title)}</b><br>{html.escape(facts + cited)}</p>",
     )
 
 
 def uses(name: str, role: str = "") -> Path:
-    """Take a file, by default the first, of a data set that is no expression matrix; it is named among the page's inputs."""
+    """Fetch a data set that is no expression matrix and add it to the page's inputs.
+
+    Returns
+    -------
+    Its file of that role, by default the first.
+    """
     entry, files = registry.entry(name), registry.fetch(name)
     hashes = {role: sha256(path) for role, path in files.items()}
     _open().datasets[name] = {"name": name, "nature": entry.nature, "sha256": hashes}
@@ -162,66 +167,67 @@ def value(
     n: int | None = None,
     of: str = "",
 ) -> None:
-    """Keep a number for the prose (``{glue:text}``) and for ``metrics.json``, with its interval and n where it has them.
+    """Record a number, with its interval and n if given, for the prose (``{glue:text}``) and for ``metrics.json``.
 
     Parameters
     ----------
     of
-        The data set that it was computed from, where the page has several and a claim could take it for another's.
+        The data set that it was computed from, needed if the page has several and a claim is judged by the number.
     """
     number = float(number)
-    more = {"low": low, "high": high, "n": n}
-    kept = {"value": number} | {key: float(x) for key, x in more.items() if x is not None}
-    _open().metrics[name] = kept | ({"of": of} if of else {})
+    numbers = {"value": number, "low": low, "high": high, "n": n}
+    metric = {key: float(x) for key, x in numbers.items() if x is not None}
+    _open().metrics[name] = metric | ({"of": of} if of else {})
     myst_nb.glue(name, number, display=False)
 
 
 def say(sentence: str) -> None:
-    """Show prose that depends on the data, as MyST; data in it goes through `text`."""
+    """Show prose that depends on the data, as MyST; data in it must be escaped by `text`."""
     _show(sentence + "\n", f"<p>{html.escape(markup.plain(sentence))}</p>")
 
 
 def word(name: str, content: str) -> None:
-    """Keep a word (a group's or a gene's name) for the prose."""
+    """Record a word, such as the name of a group or a gene, for the prose."""
     myst_nb.glue(name, content, display=False)
 
 
 def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, str] | None = None) -> None:
-    """Show a numbered table and keep it as CSV; without rows it says so, so that what refers to it still does.
+    """Show a numbered table and write it as CSV; an empty table is shown too, so that references to it resolve.
 
     Parameters
     ----------
     caption
-        MyST; data in it goes through `text`.
+        MyST; data in it must be escaped by `text`.
     formats
-        Column -> format, e.g. ``{"mean": "{:,.0f}"}``; the CSV keeps full precision.
+        Column -> format, e.g. ``{"mean": "{:,.0f}"}``; the CSV has full precision.
     """
     page = _open()
     path = page.results / "tables" / f"{name}.csv"
     write_atomically(path, frame.to_csv(index=False))
-    shown = frame.copy()
-    for column in shown.columns:
-        form = (formats or {}).get(column, "{:,.3g}" if pd.api.types.is_float_dtype(shown[column]) else "{}")
-        shown[column] = ["" if pd.isna(cell) else form.format(cell) for cell in frame[column]]
-    shown.columns = [str(column).replace("_", " ") for column in shown.columns]
-    if shown.empty:
-        shown = pd.DataFrame({"rows": ["none in this run"]})
-    myst = markup.myst_table(shown, caption=caption, label=page.label("tab", name))
+    cells = frame.copy()
+    for column in cells.columns:
+        default = "{:,.3g}" if pd.api.types.is_float_dtype(frame[column]) else "{}"
+        template = (formats or {}).get(column, default)
+        cells[column] = ["" if pd.isna(cell) else template.format(cell) for cell in frame[column]]
+    cells.columns = [str(column).replace("_", " ") for column in cells.columns]
+    if cells.empty:
+        cells = pd.DataFrame({"rows": ["none in this run"]})
+    myst = markup.myst_table(cells, caption=caption, label=page.label("tab", name))
     _show(
         f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",
-        markup.html_table(shown, caption=markup.plain(caption)),
+        markup.html_table(cells, caption=markup.plain(caption)),
     )
 
 
 def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
-    """Offer a long table as one that can be searched and sorted in the page, also from ``file://``, and as CSV.
+    """Show a long table that can be searched and sorted in the page, also from ``file://``, and write it as CSV.
 
-    The rows lie in a script beside the page, which is loaded when the reader asks for them (``book/_static/search.js``).
+    A script beside the page holds the rows; the page loads it on demand (``book/_static/search.js``).
 
     Parameters
     ----------
     frame
-        Numbers are cut to three significant digits in the page; the CSV has them whole.
+        The page shows numbers with three significant digits; the CSV has full precision.
     """
     page = _open()
     path = page.results / "tables" / f"{name}.csv"
@@ -249,18 +255,18 @@ def figure(
     data: pd.DataFrame,
     code: Callable | None = None,
 ) -> None:
-    """Show a numbered figure; under it its data as CSV, the code that drew it and the hash of what it was drawn from.
+    """Show a numbered figure and, under it, its data as CSV, the code that drew it and the hashes of its inputs.
 
     Parameters
     ----------
     caption
-        MyST; data in it goes through `text`.
+        MyST; data in it must be escaped by `text`.
     alt
-        What the picture shows, for those who cannot see it.
+        Description of the figure for readers who cannot see it.
     data
-        The numbers in the picture.
+        The numbers in the figure.
     code
-        The function of `epigen_utils.plots` that drew it; the notebook's cell is shown above it.
+        The function that drew it; the page shows its source below the notebook's cell.
     """
     page = _open()
     image, path = (page.results / "figures" / f"{name}{suffix}" for suffix in (".png", ".csv"))
@@ -269,7 +275,7 @@ def figure(
     plt.close(drawn)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sources = "; ".join(
-        f"{known} {'+'.join(x[:12] for x in about['sha256'].values())}" for known, about in page.datasets.items()
+        f"{dataset} {'+'.join(x[:12] for x in about['sha256'].values())}" for dataset, about in page.datasets.items()
     )
     myst = "\n".join(
         [
@@ -299,40 +305,39 @@ def figure(
 
 
 def interactive(name: str, table: pd.DataFrame, *, caption: str, x: str, y: str, label: str, group: str = "") -> None:
-    """Show points that say their name when they are pointed at (`hover.scatter`), and keep their numbers as CSV.
+    """Show a scatter plot whose points show their names under the pointer (`hover.scatter`), and write it as CSV.
 
     Parameters
     ----------
     label
-        Column of the names.
+        Column of the points' names.
     caption
-        MyST; data in it goes through `text`.
+        MyST; data in it must be escaped by `text`.
     """
     page = _open()
     path = page.results / "figures" / f"{name}.csv"
     write_atomically(path, table.to_csv(index=False))
-    drawn = hover.scatter(table, x=x, y=y, name=label, group=group)
-    myst = f"```{{raw}} html\n{drawn}\n```\n\n{caption} {{download}}`The points as CSV <{page.link(path)}>`\n"
-    _show(myst, drawn + f"<p>{html.escape(markup.plain(caption))}</p>")
+    svg = hover.scatter(table, x=x, y=y, name=label, group=group)
+    myst = f"```{{raw}} html\n{svg}\n```\n\n{caption} {{download}}`The points as CSV <{page.link(path)}>`\n"
+    _show(myst, svg + f"<p>{html.escape(markup.plain(caption))}</p>")
 
 
 def attached(path: Path, text: str) -> None:
-    """Offer a file that another program wrote, as a download."""
+    """Offer a file that another program wrote for download."""
     _show(f"{{download}}`{text} <{_open().link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
 
 
 def _code(function: Callable | None) -> str:
-    """The notebook cell that is running, and the function that draws."""
+    """Source of the running notebook cell and of the function that draws."""
     shell = get_ipython()
     cell = shell.user_ns["In"][-1].strip() if shell is not None else ""
-    drawing = (
-        f"\n\n# {function.__module__}.{function.__name__}\n{inspect.getsource(function).strip()}" if function else ""
-    )
-    return cell + drawing
+    if function is None:
+        return cell
+    return f"{cell}\n\n# {function.__module__}.{function.__name__}\n{inspect.getsource(function).strip()}"
 
 
 def finish() -> None:
-    """Close the page: its claims, the metrics file, the bundle, and where everything came from."""
+    """Close the page: judge its claims, write the bundle and the metrics file, show the provenance."""
     page = _open()
     record = {
         "notebook": page.notebook,
@@ -364,7 +369,8 @@ def finish() -> None:
     rows |= provenance.versions()
     lines = "\n".join(f"| {text(key)} | {text(content)} |" for key, content in rows.items())
     _show(
-        f"::::{{dropdown}} Software, provenance, and a bundle that runs this page again\n:class-container: epigen-provenance\n\n"
+        "::::{dropdown} Software, provenance, and a bundle that runs this page again\n"
+        ":class-container: epigen-provenance\n\n"
         f"{{download}}`Notebook, parameters, helper package and input hashes (zip) <{page.link(bundle)}>`\n\n"
         f"| what | value |\n| --- | --- |\n{lines}\n::::\n",
         markup.html_table(pd.DataFrame(rows.items(), columns=["what", "value"]), caption=f"Bundle: {bundle}"),
@@ -373,14 +379,13 @@ def finish() -> None:
 
 
 def _claims(page: _Page, record: dict) -> None:
-    """The chapter's claims, judged by this run."""
-    own = claims.of_chapter(claims.read(), page.notebook)
-    if own.empty:
-        _show(
-            "No claim of the papers is judged by this page.\n", "<p>No claim of the papers is judged by this page.</p>"
-        )
+    """Show the chapter's claims, judged by this run."""
+    chapter_claims = claims.of_chapter(claims.read(), page.notebook)
+    if chapter_claims.empty:
+        sentence = "No claim of the papers is judged by this page."
+        _show(f"{sentence}\n", f"<p>{sentence}</p>")
         return
-    judged = claims.judge(own, {page.notebook: record, page.key: record})
+    judged = claims.judge(chapter_claims, {page.notebook: record, page.key: record})
     if any(about["nature"] == "your own" for about in page.datasets.values()):
         say("The claims that this chapter judges are about other data; they stand on the chapter's main page.")
     else:

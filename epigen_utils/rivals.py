@@ -1,4 +1,4 @@
-"""Plain models that a large one must beat: majority class, logistic regression, random forest, on ranks and on counts."""
+"""Baselines of cell classification: majority class, logistic regression, random forest, on ranks and on counts."""
 
 import anndata
 import numpy as np
@@ -15,22 +15,22 @@ from epigen_utils.vocabularies import Vocabulary
 
 
 def bag_of_ranks(encoded: object, vocabulary: Vocabulary) -> sparse.csr_matrix:
-    """What rank value encoding says of a cell, as a table: cells x genes, 1 for the first gene falling to 1 / n for the last of n.
+    """Rank value encoding as features, cells x genes: 1 for the first of a cell's n genes, falling linearly to 1 / n.
 
     Parameters
     ----------
     encoded
-        Cells, something whose ``["input_ids"]`` are token ids.
+        Encoded cells: a mapping whose ``["input_ids"]`` are token ids.
     """
     genes = vocabulary.gene_tokens
     column = np.full(vocabulary.size, -1)
     column[genes] = np.arange(len(genes))
-    columns = [place[place >= 0] for place in (column[np.asarray(cell)] for cell in encoded["input_ids"])]
-    values = [1 - np.arange(len(some)) / max(len(some), 1) for some in columns]
-    indptr = np.concatenate([[0], np.cumsum([len(some) for some in columns])])
-    found = sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), (len(columns), len(genes)))
-    found.sort_indices()
-    return found
+    columns = [indices[indices >= 0] for indices in (column[np.asarray(cell)] for cell in encoded["input_ids"])]
+    values = [1 - np.arange(len(indices)) / max(len(indices), 1) for indices in columns]
+    indptr = np.concatenate([[0], np.cumsum([len(indices) for indices in columns])])
+    bag = sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), (len(columns), len(genes)))
+    bag.sort_indices()
+    return bag
 
 
 def log_counts(adata: anndata.AnnData) -> sparse.csr_matrix:
@@ -41,9 +41,9 @@ def log_counts(adata: anndata.AnnData) -> sparse.csr_matrix:
 
 
 def plain(seed: int = 0) -> dict[str, tuple[str, ClassifierMixin]]:
-    """Rivals by name, with what each reads: ``ranks`` (`bag_of_ranks`) or ``counts`` (`log_counts`).
+    """Baselines by name, each with its input: ``ranks`` (`bag_of_ranks`) or ``counts`` (`log_counts`).
 
-    Everything that is fitted, scales too, is part of the pipeline, so that it is fitted in the training fold.
+    Scalers are part of the pipelines, so that they too are fitted on the training fold only.
     """
     regression = {"max_iter": 300, "C": 0.1, "tol": 1e-2}
     forest = RandomForestClassifier(200, min_samples_leaf=2, n_jobs=1, random_state=seed)

@@ -1,7 +1,7 @@
-"""A page is a notebook and a run: the plan of a profile, and one run of it by papermill.
+"""The plan of a profile, and the execution of one of its runs by papermill; each run becomes a page.
 
 ``notebooks/profiles/<profile>.yml`` lists the runs of each notebook with their parameter values; the Snakefile turns
-the plan into jobs. ``python -m epigen_utils.runs '<run as JSON>'`` is what a job calls.
+the plan into jobs, each of which calls ``python -m epigen_utils.runs '<run as JSON>'``.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ import yaml
 from epigen_utils import notebooks, paths, processes, registry, sample_sheets
 from epigen_utils.errors import DataError, closest
 
-#: Parameters that name a data set; a run is stale when the registry's entry of one changes.
+#: Parameters that name a data set; a run is out of date when the registry's entry of the data set changes.
 DATASETS = ("dataset", "published", "gene_sets", "diet", "probes", "factors", "tokenised", "configuration", "sheet")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run of one notebook: ``notebook`` is ``paper/NN_slug``, ``name`` is ``main`` or the run's own."""
+    """A run of a notebook (``paper/NN_slug``); its name is ``main`` in the first run of a chapter."""
 
     profile: str
     notebook: str
@@ -35,12 +35,12 @@ class Run:
 
     @property
     def key(self) -> str:
-        """As pages and claims name it: ``paper/NN_slug`` or ``paper/NN_slug--name``."""
-        return self.notebook + ("" if self.name == "main" else f"--{self.name}")
+        """Key of the run on pages and in claims."""
+        return notebooks.run_key(self.notebook, self.name)
 
     @property
     def rule(self) -> str:
-        """As the Snakefile names its job."""
+        """Name of its rule in the Snakefile."""
         return self.key.replace("/", "_").replace("-", "_")
 
     @property
@@ -61,16 +61,16 @@ class Run:
 
     @property
     def reads(self) -> Path | None:
-        """Folder of the pipeline from reads to counts that it shows, where its notebook takes a sample sheet."""
+        """Folder of its pipeline from reads to counts, if its notebook takes a sample sheet."""
         return self.results / "reads" if "sheet" in self.parameters else None
 
     @property
     def search_jobs(self) -> int:
-        """Jobs that its grid search is spread over, which end before it begins; none where its profile asks for none."""
+        """Number of jobs that share its grid search and end before it begins; 0 unless its profile sets it."""
         return int(self.parameters.get("search_jobs", 0))
 
     def searched(self, job: int) -> Path:
-        """What such a job leaves."""
+        """File that marks a job of the grid search as finished."""
         return self.results / "grid" / f"{job}.done"
 
     @property
@@ -87,37 +87,33 @@ class Run:
 
     @property
     def datasets(self) -> list[str]:
-        """Names or paths that its parameters give: lists, mappings (``sequences``), and each of `DATASETS` as one."""
+        """Names or paths of its data sets: the parameters `DATASETS`, lists of data sets, and ``sequences``."""
         single = [self.parameters.get(name) for name in DATASETS]
         lists = [name for kind in ("cohorts", "corpora", "sets") for name in self.parameters.get(kind, [])]
         return [*filter(None, single), *lists, *self.parameters.get("sequences", {}).values()]
 
     @property
     def simulated(self) -> bool:
-        known = registry.registry()
-        return any(not known[name].real for name in self.datasets if name in known)
+        registered = registry.registry()
+        return any(not registered[name].real for name in self.datasets if name in registered)
 
     @property
     def inputs(self) -> list[Path]:
-        """Files whose change makes the run stale: notebook, modules, the chapter's claims, data of the user's own."""
-        claims = paths.CLAIMS / f"{self.notebook.replace('/', '_')}.csv"
-        own = [
-            Path(name)
-            for name in [*self.datasets, self.parameters.get("metadata", "")]
-            if name and name not in registry.registry()
-        ]
+        """Files whose change puts the run out of date: notebook, modules, the chapter's claims, the user's files."""
+        claims_file = paths.CLAIMS / f"{self.notebook.replace('/', '_')}.csv"
+        names = [*self.datasets, self.parameters.get("metadata", "")]
         return [
             self.source,
             *notebooks.modules(self.source, simulated=self.simulated),
-            *([claims] if claims.exists() else []),
-            *own,
+            *([claims_file] if claims_file.exists() else []),
+            *[Path(name) for name in names if name and name not in registry.registry()],
         ]
 
     @property
     def fingerprint(self) -> str:
-        """What else makes it stale: the parameter values, and the registry's entries with the hashes of their files."""
-        known = registry.registry()
-        entries = [repr(known[name]) for name in registry.with_bases(self.datasets)]
+        """Hash of the parameter values, and of the registry's entries with the hashes of their files."""
+        registered = registry.registry()
+        entries = [repr(registered[name]) for name in registry.with_bases(self.datasets)]
         return hashlib.sha256(json.dumps([self.parameters, entries], sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -125,7 +121,7 @@ class Run:
 
 
 def profiles() -> list[str]:
-    """Names of the profiles there are."""
+    """Names of all profiles."""
     return sorted(path.stem for path in paths.PROFILES.glob("*.yml"))
 
 
@@ -135,50 +131,49 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     Parameters
     ----------
     own
-        A data set of the user's: ``dataset`` (path), ``group``, perhaps ``metadata``, ``reference``, ``donor``. Every notebook that
-        takes a sample table gets one more run on it; those on cells take none. Or reads: ``sheet``, and what `epigen_utils.reads` takes
-        beside it; the counts that are made of them are the data set. ``sizes`` (group -> samples, or donors where there are any): chapters
-        that need more are left out (`left_out`).
+        The user's data set, ``dataset`` (path), ``group`` and optionally ``metadata``, ``reference``, ``donor``: every
+        notebook that takes a sample table gets a further run on it; notebooks on cells get none. Or reads: ``sheet``
+        and the other options of `epigen_utils.reads`; the counts made from them are the data set. Chapters that need
+        more than ``sizes`` (group -> samples, or donors if there are any) are left out (`left_out`).
 
     Raises
     ------
     DataError
-        If the profile or a notebook is not there, a parameter is one that the notebook does not have, or a notebook
-        waits for a chapter that the profile does not run.
+        If the profile or a notebook does not exist, a notebook does not have a parameter, or it depends on a chapter
+        that the profile does not run.
     """
     path = paths.PROFILES / f"{profile}.yml"
     if not path.exists():
         raise DataError(f"{path}: no such profile; there are {', '.join(profiles())}")
-    listed = _listed(path)
-    found = [
+    planned = [
         _run(path, profile, notebook, name, values)
-        for notebook, named in listed.items()
-        for name, values in named.items()
+        for notebook, chapter_runs in _listed(path).items()
+        for name, values in chapter_runs.items()
     ]
     if own:
-        found += _own_runs(found, profile, own)
-    known = {run.notebook for run in found}
-    for run in found:
-        if lost := set(run.needs.after) - known:
-            raise DataError(f"{run.source}: waits for {min(lost)!r}, which {path.name} does not run; add it there")
-    return found
+        planned += _own_runs(planned, profile, own)
+    chapters = {run.notebook for run in planned}
+    for run in planned:
+        if absent := set(run.needs.after) - chapters:
+            raise DataError(f"{run.source}: waits for {min(absent)!r}, which {path.name} does not run; add it there")
+    return planned
 
 
 def _listed(path: Path) -> dict[str, dict]:
-    """What a profile lists: notebook -> run -> parameter values."""
+    """Content of a profile: notebook -> run -> parameter values."""
     try:
-        listed = yaml.safe_load(path.read_text()) or {}
+        profile = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        raise DataError(f"{path}: not YAML{f', line {where.line + 1}' if where else ''}; mend it") from None
-    for notebook, named in listed.items():
-        if not isinstance(named, dict) or not all(isinstance(values, dict | None) for values in named.values()):
+        mark = getattr(error, "problem_mark", None)
+        raise DataError(f"{path}: not YAML{f', line {mark.line + 1}' if mark else ''}; mend it") from None
+    for notebook, chapter_runs in profile.items():
+        if not isinstance(chapter_runs, dict) or not all(isinstance(v, dict | None) for v in chapter_runs.values()):
             raise DataError(f"{path}: {notebook}: write the name of a run, and its parameters under it")
-    return listed
+    return profile
 
 
-def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None, made: str = "") -> Run:
-    """A run, checked; ``made`` is a file that another run makes first."""
+def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None, pending: str = "") -> Run:
+    """A run, checked; ``pending`` is a data file that another run will write."""
     run = Run(profile, notebook, name, {})
     if not run.source.exists():
         raise DataError(f"{path}: {notebook}: no notebook {run.source.relative_to(paths.ROOT)}; mend the name")
@@ -191,99 +186,108 @@ def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None
     if run.reads:
         run.parameters["reads_dir"] = str(run.reads.relative_to(paths.ROOT))
     for dataset in run.datasets:
-        if dataset not in registry.registry() and dataset != made and not Path(dataset).is_file():
+        if dataset not in registry.registry() and dataset != pending and not Path(dataset).is_file():
             near = closest(dataset, registry.registry())
             raise DataError(f"{path}: {notebook}: {name}: {dataset}: no such data set or file; {near}")
     return run
 
 
 def check_parameters(where: str, source: Path, values: dict) -> None:
-    """Refuse a parameter that the notebook does not have: papermill itself would let it pass."""
-    known = notebooks.parameters(source)
+    """Refuse a parameter that the notebook does not have; papermill accepts any."""
+    declared = notebooks.parameters(source)
     for name in values:
-        if name not in known:
-            raise DataError(f"{where}: unknown parameter {name!r}; {closest(name, known)}")
+        if name not in declared:
+            raise DataError(f"{where}: unknown parameter {name!r}; {closest(name, declared)}")
 
 
-def _own_runs(found: list[Run], profile: str, own: dict) -> list[Run]:
-    given = own.get("sheet") or own["dataset"]
-    name = own_name(given)
-    if any(run.name == name for run in found):
-        raise DataError(f"{given}: the profile has a run called {name!r}; rename the file")
-    main = [run for run in found if run.name == "main"]
-    runs, made, options = [], "", {key: value for key, value in own.items() if value}
+def _own_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
+    """Runs on the user's data: the reads chapter if they are reads, then each chapter that takes a sample table."""
+    file = user_data.get("sheet") or user_data["dataset"]
+    name = own_name(file)
+    if any(run.name == name for run in planned):
+        raise DataError(f"{file}: the profile has a run called {name!r}; rename the file")
+    main_runs = [run for run in planned if run.name == "main"]
+    user_runs, counts, options = [], "", {key: value for key, value in user_data.items() if value}
     if "sheet" in options:
-        of_reads = next(run for run in main if run.reads)
-        known = notebooks.parameters(of_reads.source)
-        values = {key: value for key, value in options.items() if key in known}
-        runs.append(_run(Path(given), profile, of_reads.notebook, name, values))
-        samples = sample_sheets.read(given)
-        made = str(runs[0].reads / "counts.h5ad")
-        options |= {"dataset": made, "group": "group"} | (
-            {"donor": "donor"} if all(one.donor for one in samples) else {}
-        )
-        own = own | {"sizes": sample_sheets.sizes(samples)}
-    lost = left_out(main, own)
-    for run in main:
-        known = notebooks.parameters(run.source)
-        if "metadata" not in known or run.notebook in lost:
+        reads_run = next(run for run in main_runs if run.reads)
+        declared = notebooks.parameters(reads_run.source)
+        values = {key: value for key, value in options.items() if key in declared}
+        user_runs.append(_run(Path(file), profile, reads_run.notebook, name, values))
+        samples = sample_sheets.read(file)
+        counts = str(user_runs[0].reads / "counts.h5ad")
+        options |= {"dataset": counts, "group": "group"}
+        if all(sample.donor for sample in samples):
+            options["donor"] = "donor"
+        user_data = user_data | {"sizes": sample_sheets.sizes(samples)}
+    excluded = left_out(main_runs, user_data)
+    for run in main_runs:
+        declared = notebooks.parameters(run.source)
+        if "metadata" not in declared or run.notebook in excluded:
             continue
-        values = {"cohorts": [options["dataset"]]} if "cohorts" in known else {"dataset": options["dataset"]}
-        values |= {key: value for key, value in options.items() if key != "dataset" and key in known}
-        runs.append(_run(Path(given), profile, run.notebook, name, values, made))
-    return runs
+        values = {"cohorts": [options["dataset"]]} if "cohorts" in declared else {"dataset": options["dataset"]}
+        values |= {key: value for key, value in options.items() if key != "dataset" and key in declared}
+        user_runs.append(_run(Path(file), profile, run.notebook, name, values, counts))
+    return user_runs
 
 
 def left_out(planned: list[Run], own: dict) -> dict[str, str]:
-    """Notebook -> why a data set of the user's gets no run of it: how many of each group there are (``own["sizes"]``) is known beforehand."""
+    """Notebooks that cannot run on the user's data set, given the sizes of its groups (``own["sizes"]``).
+
+    Returns
+    -------
+    Notebook -> the reason; empty if the sizes are unknown.
+    """
     if own.get("sizes") is None:
         return {}
-    # Numbers come as words through a configuration of Snakemake's.
+    # Snakemake passes numbers of its configuration as strings.
     sizes = {group: int(n) for group, n in own["sizes"].items()}
-    found = {}
+    smallest = min(sizes, key=sizes.get, default="")
+    reasons = {}
     for run in planned:
-        needs = run.needs
         if "metadata" not in notebooks.parameters(run.source):
             continue
-        least, fewest = max(needs.samples, 2), min(sizes, key=sizes.get, default="")
+        needs = run.needs
+        least = max(needs.samples, 2)
         if len(sizes) < 2 or (needs.groups and len(sizes) != needs.groups):
-            found[run.notebook] = f"it takes {needs.groups or 'two or more'} groups, and there are {len(sizes)}"
-        elif sizes[fewest] < least:
-            found[run.notebook] = (
-                f"it needs {least} samples or donors of each group, and {fewest!r} has {sizes[fewest]}"
+            reasons[run.notebook] = f"it takes {needs.groups or 'two or more'} groups, and there are {len(sizes)}"
+        elif sizes[smallest] < least:
+            reasons[run.notebook] = (
+                f"it needs {least} samples or donors of each group, and {smallest!r} has {sizes[smallest]}"
             )
-    return found
+    return reasons
 
 
 def own_name(path: str) -> str:
-    """Name of the runs on a file of the user's: its stem, letters, digits, - and _ only."""
+    """Name of the runs on the user's file: its stem, reduced to letters, digits, - and _."""
     return re.sub(r"[^\w-]+", "-", Path(path).name.split(".")[0]).strip("-") or "own"
 
 
 def missing_tools(planned: list[Run]) -> dict[str, list[str]]:
     """Notebook -> programs it calls that are not on the PATH."""
-    wanted = {run.notebook: [tool for tool in run.needs.tools if not shutil.which(tool)] for run in planned}
-    return {notebook: tools for notebook, tools in wanted.items() if tools}
+    missing = {run.notebook: [tool for tool in run.needs.tools if not shutil.which(tool)] for run in planned}
+    return {notebook: tools for notebook, tools in missing.items() if tools}
 
 
 def without_missing_tools(planned: list[Run]) -> list[Run]:
-    """The plan less the notebooks whose programs are not installed, and less those that wait for them."""
-    lost = set(missing_tools(planned))
-    while more := {run.notebook for run in planned if run.notebook not in lost and lost & set(run.needs.after)}:
-        lost |= more
-    return [run for run in planned if run.notebook not in lost]
+    """The plan without notebooks whose programs are not installed, and without those that depend on them."""
+    excluded = set(missing_tools(planned))
+    while dependents := {
+        run.notebook for run in planned if run.notebook not in excluded and excluded & set(run.needs.after)
+    }:
+        excluded |= dependents
+    return [run for run in planned if run.notebook not in excluded]
 
 
 def after(run: Run, planned: list[Run]) -> list[Path]:
-    """Metrics files that a run waits for: of the same run name where the chapter has one, else of its main run."""
+    """Metrics files on which a run depends: of the chapter's run of the same name, else of its main run."""
     files = []
     for notebook in run.needs.after:
-        named = {other.name: other for other in planned if other.notebook == notebook}
-        files.append((named.get(run.name) or named["main"]).metrics)
+        by_name = {other.name: other for other in planned if other.notebook == notebook}
+        files.append((by_name.get(run.name) or by_name["main"]).metrics)
     return files
 
 
-#: Variables by which numerical libraries learn how many threads they may take.
+#: Environment variables that set the number of threads of numerical libraries.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -294,12 +298,12 @@ THREAD_VARIABLES = (
 
 
 def execute(run: Run, threads: int) -> None:
-    """Run a notebook by papermill, written beside and renamed, logged to ``log.txt``.
+    """Run a notebook by papermill, with a log in ``log.txt``; the executed notebook gets its name once it is complete.
 
     Raises
     ------
     DataError
-        One line: what the notebook raised, and where its traceback is.
+        If the notebook raises; one line, with the error and the file that has the traceback.
     """
     import papermill
 
@@ -318,15 +322,15 @@ def execute(run: Run, threads: int) -> None:
             )
         except papermill.exceptions.PapermillExecutionError as error:
             log.write("\n".join(error.traceback))
-            what = error.evalue if error.ename == "DataError" else f"{error.ename}: {error.evalue}"
-            raise DataError(f"{run.key}: {what} (traceback: {run.log})") from None
+            cause = error.evalue if error.ename == "DataError" else f"{error.ename}: {error.evalue}"
+            raise DataError(f"{run.key}: {cause} (traceback: {run.log})") from None
     part.replace(run.executed)
     print(f"{run.key}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def _stderr_into(log):
-    """Send what this process and its kernel write to stderr into the log; gives a stream that still reaches the terminal."""
+    """Redirect stderr of this process and its kernel to the log; yields a stream to the terminal."""
     sys.stderr.flush()
     with os.fdopen(os.dup(2), "w") as terminal:
         os.dup2(log.fileno(), 2)

@@ -1,7 +1,7 @@
-"""The sample sheet that starts the pipeline from reads to counts, and its FASTQ files: their contract, checked at the door.
+"""The sample sheet of the pipeline from reads to counts, and its FASTQ files: their format and its validation.
 
-A CSV with a row a sample, after nf-core's: ``sample``, ``fastq_1``; ``fastq_2`` for paired reads; ``strandedness``; ``group`` and ``donor`` for
-what comes after. Paths are as they are, or relative to the sheet.
+A CSV file with a row a sample, modelled on nf-core's: ``sample``, ``fastq_1``; ``fastq_2`` for paired reads;
+``strandedness``; ``group`` and ``donor`` for later analyses. Paths are absolute, or relative to the sheet.
 """
 
 import gzip
@@ -18,15 +18,15 @@ from epigen_utils.errors import DataError, closest
 
 COLUMNS = ("sample", "fastq_1", "fastq_2", "strandedness", "group", "donor")
 NEEDED = COLUMNS[:2]
-#: Which strand the first read is of; ``auto`` is to be found out (`read_reports.strandedness`).
+#: Strand of the first read; ``auto``: determined from the reads (`read_reports.strandedness`).
 STRANDEDNESS = ("auto", "unstranded", "forward", "reverse")
-#: What names of samples, which become names of files, are made of.
+#: Pattern of sample names, which become file names.
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One row: its FASTQ files, one or two, as absolute paths."""
+    """One row of the sheet; one or two FASTQ files, as absolute paths."""
 
     name: str
     fastq: tuple[str, ...]
@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reads:
-    """What a full reading of a sample's files found: reads (pairs count once), bases of all mates, shortest and longest read."""
+    """Summary of a sample's files: reads (a pair counts once), bases of all mates, shortest and longest read."""
 
     reads: int
     bases: int
@@ -55,8 +55,9 @@ def read(path: str | Path) -> list[Sample]:
     Raises
     ------
     DataError
-        Naming the sheet and the row: an unknown or missing column, a name that is no file name, a sample that is there twice, a file that
-        is missing, empty, named twice, no FASTQ, of the other mate, or not of the same fragment as its mate.
+        Naming the sheet and the row: an unknown or missing column, a name that is not a file name, a duplicate sample,
+        or a file that is missing, empty, named twice, not FASTQ, of the other mate, or of other fragments than its
+        mate.
     """
     path = Path(path)
     if not path.is_file():
@@ -73,30 +74,30 @@ def read(path: str | Path) -> list[Sample]:
             raise DataError(f"{path}: no column {column!r}; add it (needed: {', '.join(NEEDED)})")
     if table.empty:
         raise DataError(f"{path}: no samples; add a row for each")
-    samples, seen = [], {}
+    samples, owners = [], {}
     for line, row in enumerate(table.reindex(columns=COLUMNS, fill_value="").to_dict("records"), 2):
-        found = _sample(f"{path}: row {line}", path.parent, {key: value.strip() for key, value in row.items()})
-        if found.name in {other.name for other in samples}:
-            raise DataError(f"{path}: row {line}: sample {found.name!r} is there twice; join its files, or rename it")
-        for file in found.fastq:
-            if file in seen:
+        sample = _sample(f"{path}: row {line}", path.parent, {key: value.strip() for key, value in row.items()})
+        if sample.name in {other.name for other in samples}:
+            raise DataError(f"{path}: row {line}: sample {sample.name!r} is there twice; join its files, or rename it")
+        for file in sample.fastq:
+            if file in owners:
                 raise DataError(
-                    f"{path}: row {line}: {file}: is a file of sample {seen[file]!r} already; mend the path"
+                    f"{path}: row {line}: {file}: is a file of sample {owners[file]!r} already; mend the path"
                 )
-            seen[file] = found.name
-        samples.append(found)
+            owners[file] = sample.name
+        samples.append(sample)
     return samples
 
 
 def sizes(samples: list[Sample]) -> dict[str, int]:
-    """Group -> donors, or samples where not all have a donor; nothing where not all have a group."""
+    """Group -> number of donors, or of samples unless all have a donor; empty unless all have a group."""
     if not all(sample.group for sample in samples):
         return {}
-    names = {sample.group: set() for sample in samples}
-    known = all(sample.donor for sample in samples)
+    units = {sample.group: set() for sample in samples}
+    have_donors = all(sample.donor for sample in samples)
     for sample in samples:
-        names[sample.group].add(sample.donor if known else sample.name)
-    return {group: len(members) for group, members in names.items()}
+        units[sample.group].add(sample.donor if have_donors else sample.name)
+    return {group: len(members) for group, members in units.items()}
 
 
 def _sample(where: str, folder: Path, row: dict[str, str]) -> Sample:
@@ -114,38 +115,40 @@ def _sample(where: str, folder: Path, row: dict[str, str]) -> Sample:
             raise DataError(f"{where}: fastq_{mate}: {file}: no such file; check the path")
         if file.stat().st_size == 0:
             raise DataError(f"{where}: fastq_{mate}: {file}: is empty; give the reads again, or drop the sample")
-    found = Sample(name, tuple(str(file.resolve()) for file in files), strandedness, row["group"], row["donor"])
-    first = [next(records(file), None) for file in files]
-    for mate, (file, record) in enumerate(zip(files, first, strict=True), 1):
+    sample = Sample(name, tuple(str(file.resolve()) for file in files), strandedness, row["group"], row["donor"])
+    first_records = [next(records(file), None) for file in files]
+    for mate, (file, record) in enumerate(zip(files, first_records, strict=True), 1):
         if record is None:
             raise DataError(f"{where}: fastq_{mate}: {file}: holds no read; give the reads again, or drop the sample")
-        if (said := _mate(record[0])) not in ("", str(mate)):
+        if (stated := _mate(record[0])) not in ("", str(mate)):
             raise DataError(
-                f"{where}: fastq_{mate}: {file}: holds mates {said} (read {record[0].decode()!r}); put it in column fastq_{said}"
+                f"{where}: fastq_{mate}: {file}: holds mates {stated} (read {record[0].decode()!r}); "
+                f"put it in column fastq_{stated}"
             )
-    _same_fragment(found, [record[0] for record in first], 1)
-    return found
+    _same_fragment(sample, [record[0] for record in first_records], 1)
+    return sample
 
 
 def _mate(name: bytes) -> str:
-    """Which mate a read's name says it is, in the old way (``name/1``), Illumina's (``name 1:N:0:...``) or the archive's; or empty."""
-    found = re.search(rb"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:|^[SED]RR\d+\.\d+\.([12])(?:\s|$)", name)
-    return next(filter(None, found.groups())).decode() if found else ""
+    """Mate number in a read's name: old (``name/1``), Illumina's (``name 1:N:0:...``) or the archive's; or empty."""
+    match = re.search(rb"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:|^[SED]RR\d+\.\d+\.([12])(?:\s|$)", name)
+    return next(filter(None, match.groups())).decode() if match else ""
 
 
 def _fragment(name: bytes) -> bytes:
-    """What mates share of their names; the archive's own have a third number where they were dumped with it (``SRR1.1.2``)."""
+    """The part of a read's name that mates share; in archive names a third number may be the mate (``SRR1.1.2``)."""
     first = name.split(None, 1)[0]
     return first[:-2] if re.search(rb"/[12]$|^[SED]RR\d+\.\d+\.[12]$", first) else first
 
 
 def _same_fragment(sample: Sample, names: Iterable[bytes], number: int) -> None:
-    one, *others = map(_fragment, names)
+    first, *others = map(_fragment, names)
     for other in others:
-        if other != one:
+        if other != first:
             raise DataError(
-                f"{sample.fastq[1]}: read {number:,} is {other.decode()!r}, and {one.decode()!r} in {Path(sample.fastq[0]).name}; "
-                "mates stand in the same order in both files: give the two files of one sample"
+                f"{sample.fastq[1]}: read {number:,} is {other.decode()!r}, and {first.decode()!r} in "
+                f"{Path(sample.fastq[0]).name}; mates stand in the same order in both files: "
+                "give the two files of one sample"
             )
 
 
@@ -155,7 +158,8 @@ def records(path: str | Path) -> Iterator[tuple[bytes, int]]:
     Raises
     ------
     DataError
-        Naming the file and the read: a gzip that ends early or is none, a record that is not four lines, as many qualities as bases.
+        Naming the file and the read: not a gzip file, or a truncated one; a record without four lines, or with unequal
+        numbers of bases and qualities.
     """
     number = 0
     with open(path, "rb") as stream:
@@ -166,20 +170,21 @@ def records(path: str | Path) -> Iterator[tuple[bytes, int]]:
         with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
             while lines := list(itertools.islice(stream, 4)):
                 number += 1
-                # As all but the last lines of a good file are: no more is looked at then.
-                good = (
+                # A cheap test that all records but the last of a valid file pass.
+                valid = (
                     len(lines) == 4 and lines[0][:1] == b"@" and lines[2][:1] == b"+" and len(lines[1]) == len(lines[3])
                 )
-                if not good and (wrong := _wrong(lines)):
+                if not valid and (defect := _defect(lines)):
                     raise DataError(
-                        f"{path}: read {number:,}: {wrong}; the file is cut off or no FASTQ: fetch it again"
+                        f"{path}: read {number:,}: {defect}; the file is cut off or no FASTQ: fetch it again"
                     )
                 yield lines[0][1:].rstrip(), len(lines[1].rstrip())
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise DataError(f"{path}: gzip breaks off after read {number:,}; fetch the file again") from None
 
 
-def _wrong(lines: list[bytes]) -> str:
+def _defect(lines: list[bytes]) -> str:
+    """Description of the first defect of a FASTQ record; empty if it has none."""
     if len(lines) < 4:
         return f"{len(lines)} of its four lines"
     if not lines[0].startswith(b"@") or not lines[2].startswith(b"+"):
@@ -189,19 +194,20 @@ def _wrong(lines: list[bytes]) -> str:
 
 
 def check(sample: Sample) -> Reads:
-    """Read a sample's files to their ends.
+    """Read a sample's files completely.
 
     Raises
     ------
     DataError
-        As `records`; if mates are not the same fragments in the same order, or one file has more of them.
+        If a file is not valid FASTQ, or the two files do not hold the mates of the same fragments in the same order.
     """
     n, bases, shortest, longest = 0, 0, 1 << 30, 0
     for mates in itertools.zip_longest(*(records(file) for file in sample.fastq)):
         if None in mates:
-            short, long = (sample.fastq[i] for i in sorted(range(2), key=lambda i: mates[i] is not None))
+            shorter, longer = sample.fastq if mates[0] is None else reversed(sample.fastq)
             raise DataError(
-                f"{short}: {n:,} reads, and more in {Path(long).name}; each read needs its mate: fetch both files again"
+                f"{shorter}: {n:,} reads, and more in {Path(longer).name}; each read needs its mate: "
+                "fetch both files again"
             )
         n += 1
         names, lengths = zip(*mates, strict=True)

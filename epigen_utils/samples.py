@@ -1,4 +1,4 @@
-"""What samples say of themselves: distances, principal components beside the sample table, samples unlike the others."""
+"""Sample quality: distances, association of principal components with the sample table, outlying samples."""
 
 import numpy as np
 import pandas as pd
@@ -8,24 +8,24 @@ from scipy.stats import false_discovery_control, median_abs_deviation
 
 from epigen_utils import designs, embedding
 
-#: Median absolute deviations below the median correlation at which a sample is called unlike the others.
+#: Deviation of the correlation, in scaled median absolute deviations, below which a sample is an outlier.
 OUTLIER = -5.0
 
 
 def tracks(obs: pd.DataFrame, group: str, *, most: int = 4) -> pd.DataFrame:
-    """The group, and other columns of the sample table that sort samples into a few kinds, as words.
+    """Annotation tracks of a heat map: the group, and other columns of the sample table with few levels, as text.
 
-    Kinds are few where there are two to eight of them and some sample shares each; a column that only renames the group, or
-    another, is left out.
+    A column qualifies with two to eight levels, fewer than there are samples, and without missing values. One that only
+    renames the levels of an earlier track is left out.
     """
-    kept = {group: obs[group]}
+    columns = {group: obs[group]}
     for column in obs:
         words = obs[column].astype(str)
-        sorts = 2 <= words.nunique() <= 8 and words.nunique() < len(obs) and obs[column].notna().all()
+        few = 2 <= words.nunique() <= 8 and words.nunique() < len(obs) and obs[column].notna().all()
         codes = pd.factorize(words)[0]
-        if sorts and not any((codes == pd.factorize(other.astype(str))[0]).all() for other in kept.values()):
-            kept[column] = words
-    return pd.DataFrame(dict(list(kept.items())[:most]), index=obs.index)
+        if few and not any((codes == pd.factorize(other.astype(str))[0]).all() for other in columns.values()):
+            columns[column] = words
+    return pd.DataFrame(dict(list(columns.items())[:most]), index=obs.index)
 
 
 def distances(table: pd.DataFrame) -> pd.DataFrame:
@@ -34,20 +34,20 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def components_and_metadata(table: pd.DataFrame, obs: pd.DataFrame, *, n_components: int = 5) -> pd.DataFrame:
-    """How much of each principal component a column of the sample table explains (linear model, one column at a time).
+    """Share of each principal component that a column of the sample table explains (a linear model for each column).
 
     Parameters
     ----------
     table
         Samples x genes, on a log-like scale.
     obs
-        The sample table, read as by `designs.covariates`: numbers are a slope, words are levels. A column that is constant, has missing values, or leaves
-        no sample over is passed over.
+        The sample table; `designs.covariates` decides which columns are numeric and which are factors. A column is left
+        out if it is constant, has missing values, or leaves no residual degrees of freedom.
 
     Returns
     -------
-    A row a column and component: ``column``, ``component``, ``variance`` (share that the component explains), ``R2``, ``p``
-    (F test) and ``padj`` (Benjamini-Hochberg over all rows).
+    A row a column and component: ``column``, ``component``, ``variance`` (share that the component explains), ``R2``,
+    ``p`` (F test) and ``padj`` (Benjamini-Hochberg over all rows).
     """
     obs = designs.covariates(obs)
     points, shares = embedding.pca(table, n_components=min(n_components, len(table) - 1))
@@ -65,13 +65,13 @@ def components_and_metadata(table: pd.DataFrame, obs: pd.DataFrame, *, n_compone
             statistic = (r2 / df[0]) / max((1 - r2) / df[1], 1e-300)
             row = {"column": str(column), "component": name, "variance": share, "R2": r2}
             rows.append(row | {"p": float(f_distribution.sf(statistic, *df))})
-    found = pd.DataFrame(rows, columns=["column", "component", "variance", "R2", "p"])
-    found["padj"] = false_discovery_control(found["p"]) if len(found) else []
-    return found
+    associations = pd.DataFrame(rows, columns=["column", "component", "variance", "R2", "p"])
+    associations["padj"] = false_discovery_control(associations["p"]) if len(associations) else []
+    return associations
 
 
 def _predictors(values: pd.Series) -> np.ndarray:
-    """Columns of a linear model: one for numbers, one less than there are levels for words, none if it says nothing."""
+    """Columns of a linear model: one for numbers, levels - 1 for a factor, none if constant or with missing values."""
     if values.isna().any() or values.nunique() < 2:
         return np.empty((len(values), 0))
     if pd.api.types.is_numeric_dtype(values):
@@ -80,27 +80,27 @@ def _predictors(values: pd.Series) -> np.ndarray:
 
 
 def outliers(table: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
-    """Samples that correlate less with the others than the others do.
+    """Correlation of every sample with the others, and samples for which it is outlying.
 
     Parameters
     ----------
     table
         Samples x genes, on a log-like scale.
     groups
-        Group of each sample, only shown.
+        Group of each sample, for the table only.
 
     Returns
     -------
-    A row a sample: ``sample``, ``group``, ``correlation`` (median Pearson correlation with the other samples), ``deviation``
-    (from the samples' median, in median absolute deviations scaled to a normal distribution's standard deviation) and
-    ``unlike the others`` (below `OUTLIER`).
+    A row a sample: ``sample``, ``group``, ``correlation`` (median Pearson correlation with the other samples),
+    ``deviation`` (from the samples' median, in median absolute deviations scaled to a normal distribution's standard
+    deviation) and ``unlike the others`` (yes if the deviation is below `OUTLIER`).
     """
     r = np.corrcoef(table.to_numpy(dtype=float))
     np.fill_diagonal(r, np.nan)
     median = np.nanmedian(r, axis=1)
     spread = median_abs_deviation(median, scale="normal")
     deviation = (median - np.median(median)) / spread if spread > 0 else np.zeros(len(median))
-    found = pd.DataFrame({"sample": table.index, "group": groups.astype(str).to_numpy(), "correlation": median})
-    found["deviation"] = deviation
-    found["unlike the others"] = np.where(deviation < OUTLIER, "yes", "no")
-    return found
+    quality = pd.DataFrame({"sample": table.index, "group": groups.astype(str).to_numpy(), "correlation": median})
+    quality["deviation"] = deviation
+    quality["unlike the others"] = np.where(deviation < OUTLIER, "yes", "no")
+    return quality

@@ -1,8 +1,8 @@
-"""The contract of an input, checked once, at the door.
+"""The contract of a data set, checked once, when it is loaded.
 
 A data set is an AnnData: samples or cells in rows, genes in columns; integer counts in ``layers["counts"]`` (arrays:
 intensities in ``layers["intensity"]``); ``var`` indexed by a stable gene id, with ``symbol``; ``obs`` with the group
-column, and ``donor`` where there is one.
+column, and ``donor`` if the donors are known.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from scipy import sparse
 
 from epigen_utils.errors import DataError
 
-#: Counts that went through floating-point arithmetic are still counts.
+#: Tolerance for counts that passed through floating-point arithmetic.
 NOISE = 1e-6
-#: Column of obs with a cell's depth over all genes, also those that a file leaves out; official Geneformer's name.
+#: Column of obs with the depth of a cell over all genes, including genes that a file omits; Geneformer's own name.
 DEPTH = "n_counts"
 
 TASKS = ("counts", "intensity", "groups", "donors")
@@ -24,26 +24,26 @@ TASKS = ("counts", "intensity", "groups", "donors")
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, where, and the mend: one line."""
+    """A violation of the contract: where, what, and the remedy, in one line."""
 
     where: str
     what: str
-    mend: str
+    remedy: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.mend}"
+        return f"{self.where}: {self.what}; {self.remedy}"
 
 
 def check(adata: anndata.AnnData, *, task: str) -> list[Problem]:
-    """Say what keeps a data set from a task; an empty list means nothing does.
+    """List the problems that make a data set unfit for a task; empty if there are none.
 
     Parameters
     ----------
     adata
-        Samples x genes. ``uns["epigen"]`` may name the ``group``, ``reference`` and ``donor``.
+        Samples x genes; ``uns["epigen"]`` may name the ``group``, ``reference`` and ``donor``.
     task
         ``counts`` (non-negative integers), ``intensity`` (non-negative numbers), ``groups`` (counts, and a group column
-        in which at least two groups have at least two samples), ``donors`` (groups, and a donor for every sample).
+        with at least two groups, each of at least two samples), ``donors`` (groups, and a donor for every sample).
 
     Raises
     ------
@@ -69,11 +69,8 @@ def _names(adata: anndata.AnnData) -> list[Problem]:
         if index.has_duplicates:
             name = index[index.duplicated()][0]
             times = int((index == name).sum())
-            problems.append(
-                Problem(
-                    f"{kind} {name!r}", f"given {times} times", f"keep one, or rename: each {kind} needs its own id"
-                )
-            )
+            remedy = f"keep one, or rename: each {kind} needs its own id"
+            problems.append(Problem(f"{kind} {name!r}", f"given {times} times", remedy))
     return problems
 
 
@@ -87,28 +84,18 @@ def _values(adata: anndata.AnnData, measure: str) -> list[Problem]:
     if np.issubdtype(values.dtype, np.integer):
         fractional = np.zeros(0, bool)
     else:
-        missing = ~np.isfinite(values)
-        if missing.any():
-            return [
-                Problem(
-                    _place(adata, matrix, missing),
-                    f"missing or infinite value, {int(missing.sum())} in all",
-                    "fill or drop it",
-                )
-            ]
+        if (missing := ~np.isfinite(values)).any():
+            where = _location(adata, matrix, missing)
+            return [Problem(where, f"missing or infinite value, {int(missing.sum())} in all", "fill or drop it")]
         fractional = np.abs(values - np.rint(values)) > NOISE
-    if (values < 0).any():
-        return [
-            Problem(
-                _place(adata, matrix, values < 0),
-                f"negative value {values[values < 0].flat[0]:g}",
-                f"give raw {measure}",
-            )
-        ]
+    if (negative := values < 0).any():
+        where = _location(adata, matrix, negative)
+        return [Problem(where, f"negative value {values[negative].flat[0]:g}", f"give raw {measure}")]
     if measure == "counts" and fractional.any():
-        where, value = _place(adata, matrix, fractional), values[fractional].flat[0]
+        where, value = _location(adata, matrix, fractional), values[fractional].flat[0]
         if fractional.sum() > max(1, 0.05 * np.count_nonzero(values)):
-            what = f"{value:g} is not an integer, nor are {fractional.sum() / np.count_nonzero(values):.0%} of the non-zero values"
+            share = fractional.sum() / np.count_nonzero(values)
+            what = f"{value:g} is not an integer, nor are {share:.0%} of the non-zero values"
             return [Problem(where, what, "these look normalised: give the raw counts")]
         return [Problem(where, f"{value:g} is not an integer", "give raw counts, or round it if it is an estimate")]
     if not values.any():
@@ -116,7 +103,8 @@ def _values(adata: anndata.AnnData, measure: str) -> list[Problem]:
     return []
 
 
-def _place(adata: anndata.AnnData, matrix, bad: np.ndarray) -> str:
+def _location(adata: anndata.AnnData, matrix, bad: np.ndarray) -> str:
+    """Gene and sample of the first bad value; ``bad`` masks the matrix, or its stored values if it is sparse."""
     first = int(np.flatnonzero(bad)[0])
     if sparse.issparse(matrix):
         coo = matrix.tocoo()
@@ -135,11 +123,8 @@ def _groups(adata: anndata.AnnData) -> list[Problem]:
     if group not in adata.obs:
         return [Problem("obs", f"no group column {group!r}", f"name one that is there (columns: {columns})")]
     if (empty := adata.obs[group].isna()).any():
-        return [
-            Problem(
-                f"obs[{group!r}], sample {adata.obs_names[empty][0]!r}", "no group", "fill it in, or drop the sample"
-            )
-        ]
+        where = f"obs[{group!r}], sample {adata.obs_names[empty][0]!r}"
+        return [Problem(where, "no group", "fill it in, or drop the sample")]
     sizes = adata.obs[group].astype(str).value_counts(sort=False)
     if len(sizes) < 2:
         return [Problem(f"obs[{group!r}]", f"one group only, {sizes.index[0]!r}", "a comparison needs two")]
@@ -148,9 +133,8 @@ def _groups(adata: anndata.AnnData) -> list[Problem]:
         for name in sizes.index[sizes == 1]
     ]
     if reference and reference not in sizes.index:
-        problems.append(
-            Problem(f"obs[{group!r}]", f"no reference level {reference!r}", f"levels: {', '.join(sizes.index)}")
-        )
+        levels = ", ".join(sizes.index)
+        problems.append(Problem(f"obs[{group!r}]", f"no reference level {reference!r}", f"levels: {levels}"))
     return problems
 
 
@@ -166,7 +150,7 @@ def _donors(adata: anndata.AnnData) -> list[Problem]:
 
 
 def summary(adata: anndata.AnnData) -> dict[str, object]:
-    """A row of the table of cohorts: what it is, samples, groups with their sizes, genes, depth, detection."""
+    """A row of the table of cohorts: what the data are, samples, group sizes, donors, genes, depth and detection."""
     about = adata.uns["epigen"]
     values = adata.layers[about["measure"]]
     sizes = adata.obs[about["group"]].value_counts(sort=False) if about.get("group") else {}
@@ -184,7 +168,7 @@ def summary(adata: anndata.AnnData) -> dict[str, object]:
     }
 
 
-#: Fields that an analyst would ask for, and the names that sample tables give them.
+#: Metadata that an analyst needs, and the names of their columns in sample tables.
 FIELDS = {
     "donor": ("donor", "patient", "individual", "subject", "animal", "mouse", "cell", "indiv"),
     "batch": ("batch", "experiment", "lane", "date", "type"),
@@ -197,30 +181,30 @@ FIELDS = {
 
 
 def _column(adata: anndata.AnnData, field: str) -> str | None:
-    """The column of the sample table that has one of `FIELDS`; the group is none of them."""
+    """Column of the sample table that holds a field of `FIELDS`; the group column is not considered."""
     about = adata.uns["epigen"]
     if field == "donor" and about.get("donor"):
         return about["donor"]
     columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
-    column = next((columns[word] for word in FIELDS[field] if word in columns), None)
-    # An accession of each sample is no batch.
+    column = next((columns[name] for name in FIELDS[field] if name in columns), None)
+    # A column with one value per sample is an accession, not a batch.
     return None if field == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs else column
 
 
 def column(adata: anndata.AnnData, name: str | None, *, role: str, where: str) -> pd.Series:
-    """A column of the sample table as words.
+    """A column of the sample table, as strings.
 
     Parameters
     ----------
     role
-        What it is wanted for, such as ``donor``.
+        Role of the column, such as ``donor``, for the message.
     where
         Name of the data set, for the message.
 
     Raises
     ------
     DataError
-        If it is not there.
+        If the column does not exist.
     """
     if name not in adata.obs:
         columns = ", ".join(map(str, adata.obs)) or "none"
@@ -229,13 +213,13 @@ def column(adata: anndata.AnnData, name: str | None, *, role: str, where: str) -
 
 
 def with_field(adata: anndata.AnnData, field: str) -> int:
-    """How many samples have a value of one of `FIELDS`; 0 where no column has it."""
+    """Number of samples with a value of a field of `FIELDS`; 0 if no column holds it."""
     column = _column(adata, field)
     return 0 if column is None else int(adata.obs[column].notna().sum())
 
 
 def missing_metadata(adata: anndata.AnnData) -> dict[str, str]:
-    """For each of `FIELDS`: the column that has it, how many samples lack it, or that it is missing."""
+    """For each of `FIELDS`: its column and the number of samples without a value, or ``missing``."""
     row = {"cohort": adata.uns["epigen"]["name"]}
     for field in FIELDS:
         column = _column(adata, field)

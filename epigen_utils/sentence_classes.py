@@ -1,6 +1,7 @@
-"""Samples told apart by GPT-2 from their gene sentences: paper A, sections III.B and III.F.
+"""Classification of samples by GPT-2 from their gene sentences: paper A, sections III.B and III.F.
 
-Training is the Hugging Face Trainer's (`training.fit`); the Attention-Aligned Hybrid Loss is `losses.attention_aligned_hybrid_loss`.
+`training.fit` trains with the Hugging Face Trainer; `losses.attention_aligned_hybrid_loss` is the Attention-Aligned
+Hybrid Loss.
 """
 
 import hashlib
@@ -25,17 +26,17 @@ from epigen_utils.training import Settings
 
 
 def collated(rows: list[dict], scale: tuple[float, float]) -> dict[str, torch.Tensor]:
-    """Sentences as a batch: ``input_ids``, ``bins`` and ``values`` (less ``scale``'s mean, over its SD), sentences x length."""
+    """Sentences as a batch: ``input_ids``, ``bins`` and ``values`` (standardised by ``scale``), sentences x length."""
     ids = pad([row["input_ids"] for row in rows], PAD)
     values = torch.zeros(ids.shape)
-    for place, row in enumerate(rows):
-        shown = (np.asarray(row["values"]) - scale[0]) / scale[1]
-        values[place, : len(shown)] = torch.as_tensor(shown, dtype=torch.float32)
+    for i, row in enumerate(rows):
+        standardised = (np.asarray(row["values"]) - scale[0]) / scale[1]
+        values[i, : len(standardised)] = torch.as_tensor(standardised, dtype=torch.float32)
     return {"input_ids": ids, "bins": pad([row["bins"] for row in rows], 0), "values": values}
 
 
 class _Sentences:
-    """Rows of a training set by their position, with all that an encoder gives of them."""
+    """Encoded training sentences in memory, addressed by their row."""
 
     def __init__(self, encoded: arrow.Dataset, scale: tuple[float, float]):
         self.rows = [encoded[row] for row in range(len(encoded))]
@@ -48,22 +49,22 @@ class _Sentences:
 
 
 class SampleClasses(_Sentences):
-    """Classes of samples as something to train for (`training.fit`).
+    """Training objective (`training.fit`): the classes of samples.
 
     Parameters
     ----------
     encoded
         Training sentences (`GeneSentenceEncoder.encode`).
     labels
-        Number of the class of each.
+        Index of each sentence's class.
     scale
         Mean and standard deviation of the training values.
     prior
-        Weight of each token, padding first: where attention is to go; None without a prior.
+        Weight of each token, padding first, with which attention is aligned; None without a prior.
     weight, layers
-        Lambda of the Attention-Aligned Hybrid Loss, and how many last layers' attention it aligns.
+        Lambda of the Attention-Aligned Hybrid Loss, and the number of last layers whose attention it aligns.
     language_weight
-        Mu, of causal language modelling.
+        Mu, the weight of causal language modelling.
     """
 
     def __init__(
@@ -85,79 +86,79 @@ class SampleClasses(_Sentences):
         self.about |= {"classes": digest.hexdigest(), "weights": [weight, language_weight], "layers": layers}
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """As `collated`, and ``labels`` (sentences)."""
+        """Batch of `collated` with ``labels`` (sentences)."""
         return self.batch(rows) | {"labels": self.labels[[row["row"] for row in rows]]}
 
-    def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_asked: int | None) -> torch.Tensor:
-        """The hybrid loss of a batch, or of its share of all parts and devices."""
-        labels = batch["labels"]
-        found = self.parts(model, batch)["total"]
-        return found if n_asked is None else found * len(labels) / int(n_asked)
+    def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_labels: int | None) -> torch.Tensor:
+        """Hybrid loss of a batch, or its share of a step over ``n_labels`` sentences."""
+        total = self.parts(model, batch)["total"]
+        return total if n_labels is None else total * len(batch["labels"]) / int(n_labels)
 
     def parts(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The loss and what it is made of, as `losses.attention_aligned_hybrid_loss` gives them."""
-        shown = {name: batch[name] for name in ("input_ids", "bins", "values")}
-        ids, mask = shown["input_ids"], shown["input_ids"] != PAD
+        """Loss and its terms, as returned by `losses.attention_aligned_hybrid_loss`."""
+        inputs = {name: batch[name] for name in ("input_ids", "bins", "values")}
+        ids, mask = inputs["input_ids"], inputs["input_ids"] != PAD
         aligned = self.weight > 0 and self.prior is not None
-        found = model(**shown, output_hidden_states=aligned)
-        own = getattr(model, "module", model)
+        output = model(**inputs, output_hidden_states=aligned)
+        unwrapped = getattr(model, "module", model)
         prior = attention = mask.float()
         if aligned:
             prior = self.prior.to(ids.device)[ids] * mask
-            attention = sentence_models.read_out_attention(own, found.hidden_states, mask, layers=self.layers)
-        language = _next_gene(own, found.hidden_states[-1], ids) if self.language_weight else None
+            attention = sentence_models.read_out_attention(unwrapped, output.hidden_states, mask, layers=self.layers)
+        language = _next_gene(unwrapped, output.hidden_states[-1], ids) if self.language_weight else None
         options = {"weight": self.weight if aligned else 0.0, "language_weight": self.language_weight}
         return losses.attention_aligned_hybrid_loss(
-            found.logits.float(), batch["labels"], attention, prior, language=language, **options
+            output.logits.float(), batch["labels"], attention, prior, language=language, **options
         )
 
     def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:
         """Mean cross entropy (nats) and accuracy on held-out sentences (`Held`)."""
         p = probabilities(model, valid.encoded, self.scale)
-        found = p[np.arange(len(p)), valid.labels]
+        p_true = p[np.arange(len(p)), valid.labels]
         return {
-            "loss": float(-np.log(np.maximum(found, 1e-12)).mean()),
+            "loss": float(-np.log(np.maximum(p_true, 1e-12)).mean()),
             "accuracy": float((p.argmax(1) == valid.labels).mean()),
         }
 
 
 class NextGene(_Sentences):
-    """Causal language modelling of sentences, without labels: each gene from those before it."""
+    """Training objective (`training.fit`): causal language modelling of sentences, without labels."""
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """As `collated`, and ``labels``: the genes that are asked for, all but the first."""
-        found = self.batch(rows)
-        labels = found["input_ids"].masked_fill(found["input_ids"] == PAD, IGNORED)
+        """Batch of `collated` with ``labels``: the predicted genes, all but the first."""
+        batch = self.batch(rows)
+        labels = batch["input_ids"].masked_fill(batch["input_ids"] == PAD, IGNORED)
         labels[:, 0] = IGNORED
-        return found | {"labels": labels}
+        return batch | {"labels": labels}
 
-    def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_asked: int | None) -> torch.Tensor:
-        """Mean cross entropy over the genes that are asked for."""
-        found = model(**{name: batch[name] for name in ("input_ids", "bins", "values")})
-        mean = _next_gene(getattr(model, "module", model), found.hidden_states[-1], batch["input_ids"])
-        return mean if n_asked is None else mean * int((batch["labels"] != IGNORED).sum()) / int(n_asked)
+    def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_labels: int | None) -> torch.Tensor:
+        """Mean cross entropy over the predicted genes, or its share of a step over ``n_labels`` genes."""
+        output = model(**{name: batch[name] for name in ("input_ids", "bins", "values")})
+        mean = _next_gene(getattr(model, "module", model), output.hidden_states[-1], batch["input_ids"])
+        return mean if n_labels is None else mean * int((batch["labels"] != IGNORED).sum()) / int(n_labels)
 
     @torch.no_grad()
     def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:
-        """Mean loss (nats) over the genes of held-out sentences."""
+        """Mean cross entropy (nats) over the predicted genes of held-out sentences."""
         model.eval()
         total = n = 0
         for rows in batches(np.array(valid.encoded["length"])):
             batch = collated([valid.encoded[int(row)] for row in rows], self.scale)
             batch = {name: value.to(model.device) for name, value in batch.items()}
-            asked = int((batch["input_ids"] != PAD).sum()) - len(rows)
+            n_predicted = int((batch["input_ids"] != PAD).sum()) - len(rows)
             states = model(**batch).hidden_states[-1]
-            total, n = total + float(_next_gene(model, states, batch["input_ids"])) * asked, n + asked
+            total += float(_next_gene(model, states, batch["input_ids"])) * n_predicted
+            n += n_predicted
         return {"loss": total / max(n, 1)}
 
 
 def _next_gene(model: GeneSentenceModel, states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    logits = model.next_gene(states[:, :-1]).float()
+    logits = model.next_gene(states[:, :-1]).float()  # (sentences, length - 1, vocabulary)
     return nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD)
 
 
 class Held:
-    """Held-out sentences with their classes, as `SampleClasses.measure` and `NextGene.measure` read them."""
+    """Held-out sentences with their classes, for `SampleClasses.measure` and `NextGene.measure`."""
 
     def __init__(self, encoded: arrow.Dataset, labels: np.ndarray):
         self.encoded, self.labels = encoded, np.asarray(labels)
@@ -170,17 +171,17 @@ class Held:
 def probabilities(model: GeneSentenceModel, encoded: arrow.Dataset, scale: tuple[float, float]) -> np.ndarray:
     """Probability of each class, samples x classes."""
     model.eval()
-    found = np.empty((len(encoded), model.config.num_labels), np.float32)
+    p = np.empty((len(encoded), model.config.num_labels), np.float32)
     for rows in batches(np.array(encoded["length"])):
         batch = collated([encoded[int(row)] for row in rows], scale)
         logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits
-        found[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
-    return found
+        p[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
+    return p
 
 
-#: Genes of a prior that is found in the training samples.
+#: Number of genes in a prior selected from the training samples.
 PRIOR_GENES = 16
-#: Fine-tuning of a small GPT-2 on few samples; the paper gives no hyper-parameters, only that they were searched for.
+#: Settings for fine-tuning a small GPT-2 on few samples; the paper does not report its hyper-parameters.
 SETTINGS = Settings(
     learning_rate=1e-3,
     warmup_steps=10,
@@ -194,29 +195,30 @@ SETTINGS = Settings(
 
 
 class GPT2Classifier(ClassifierMixin, BaseEstimator):
-    """GPT-2 fine-tuned on the sentences of some samples and asked about others, as scikit-learn's estimators are.
+    """GPT-2 fine-tuned on the gene sentences of samples, as a scikit-learn classifier.
 
     Parameters
     ----------
     preset
-        Of `models.GPT2`.
+        One of `models.GPT2`.
     shown
-        What a position shows (`sentence_models.SHOWN`).
+        Input of a position (`sentence_models.SHOWN`).
     n_bins, bins_by, max_length
-        Of the encoder, which is learned from the training samples.
+        Of the encoder, which is fitted on the training samples.
     aligned, prior, layers
-        Lambda of the hybrid loss; the genes that attention is to be paid to, or of `in_fold.SELECTIONS`, by which the first
-        `PRIOR_GENES` of the training samples are taken; and how many last layers' attention it is.
+        Lambda of the hybrid loss; the genes of the prior, or one of `in_fold.SELECTIONS` to select the first
+        `PRIOR_GENES` in the training samples; number of last layers whose attention is aligned.
     language
-        Mu: causal language modelling beside the classes.
+        Mu, the weight of causal language modelling beside the classification loss.
     start
-        Hub id or folder of a published GPT-2 that the body starts from; empty for fresh weights.
+        Hub id or folder of a published GPT-2 whose body initialises the model; empty for random weights.
     vectors
-        Genes x dimensions (`sequence.gene_vectors`) that the genes' table starts from; None for noise.
+        Initial gene embeddings, genes x dimensions (`sequence.gene_vectors`); None for noise.
     language_epochs
-        Of a first stage, causal language modelling on the training sentences and on ``unlabelled`` (samples x genes).
+        Epochs of a first stage, causal language modelling on the training sentences and on ``unlabelled`` (log2
+        expression, samples x genes).
     folder
-        Where each fit keeps its run, under a name that follows from its data and settings, so that it can be gone on with.
+        Folder of the runs; each fit resumes the run that is named by its data and settings.
     """
 
     def __init__(
@@ -257,7 +259,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         values
             Log2 expression, samples x genes.
         held
-            Samples and classes to be measured on the way where ``settings.evaluate_every`` asks for it; nothing is chosen by them.
+            Samples and classes evaluated during training with ``settings.evaluate_every``; nothing is selected by them.
         """
         self.classes_, labels = np.unique(np.asarray(y).astype(str), return_inverse=True)
         model, self.encoder_, self.scale_ = self.started(values, [str(name) for name in self.classes_])
@@ -268,14 +270,14 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         objective = SampleClasses(encoded, labels, scale=self.scale_, prior=prior if self.prior_ else None, **weights)
         valid = Held(encoded.select([]), [])
         if held is not None:
-            place = {name: label for label, name in enumerate(self.classes_)}
-            valid = Held(self.encoder_.encode(held[0]), [place[str(name)] for name in held[1]])
+            label_of = {name: label for label, name in enumerate(self.classes_)}
+            valid = Held(self.encoder_.encode(held[0]), [label_of[str(name)] for name in held[1]])
         self.history_ = self._train(model, encoded, valid, objective, self.settings)
         self.model_ = model
         return self
 
     def untrained(self, values: pd.DataFrame, y: np.ndarray) -> "GPT2Classifier":
-        """The model that `fit` starts from, with the encoder of the same samples: the control of what was learned."""
+        """Initial model of `fit` with the encoder of the same samples: the control for fine-tuning."""
         self.classes_ = np.unique(np.asarray(y).astype(str))
         self.model_, self.encoder_, self.scale_ = self.started(values, [str(name) for name in self.classes_])
         self.model_.eval()
@@ -284,13 +286,13 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
     def started(
         self, values: pd.DataFrame, classes: Sequence[str] = ("control", "case")
     ) -> tuple[GeneSentenceModel, GeneSentenceEncoder, tuple[float, float]]:
-        """The model before it is told of classes, after the first stage where there is one; its encoder and scale."""
+        """Model before fine-tuning, after the first stage if there is one; its encoder; mean and SD of the values."""
         encoder = GeneSentenceEncoder.fit(
             values, n_bins=self.n_bins, kind=self.bins_by, max_length=min(self.max_length, values.shape[1])
         )
         encoded = encoder.encode(values)
-        shown = np.concatenate(encoded["values"])
-        scale = (float(shown.mean()), float(shown.std()) or 1.0)
+        log2_values = np.concatenate(encoded["values"])
+        scale = (float(log2_values.mean()), float(log2_values.std()) or 1.0)
         config = sentence_models.configured(self.preset, encoder, list(classes), shown=self.shown)
         table = None if self.vectors is None else _table(self.vectors, encoder, config, self.seed)
         model = sentence_models.build(config, seed=self.seed, start=self.start, vectors=table)
@@ -304,14 +306,14 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
     def _prior(self, values: pd.DataFrame, y: np.ndarray) -> set[str]:
         if isinstance(self.prior, str):
             order = in_fold.ranked_genes(values.to_numpy(), np.asarray(y).astype(str), self.prior)
-            return {str(values.columns[place]) for place in order[:PRIOR_GENES]}
+            return {str(gene) for gene in values.columns[order[:PRIOR_GENES]]}
         return set(self.prior)
 
     def _train(
         self, model: GeneSentenceModel, encoded: arrow.Dataset, valid: Held, objective: _Sentences, settings: Settings
     ) -> pd.DataFrame:
         settings = settings if len(valid) else replace(settings, evaluate_every=0)
-        asked = repr((objective.about, settings, self.precision, self.seed, training.fingerprint(model), len(valid)))
+        identity = repr((objective.about, settings, self.precision, self.seed, training.fingerprint(model), len(valid)))
         return training.fit(
             model,
             encoded,
@@ -319,7 +321,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
             objective=objective,
             precision=self.precision,
             seed=self.seed,
-            output_dir=Path(self.folder) / hashlib.sha256(asked.encode()).hexdigest()[:16],
+            output_dir=Path(self.folder) / hashlib.sha256(identity.encode()).hexdigest()[:16],
             settings=settings,
             progress=False,
         )
@@ -330,50 +332,53 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
 
     @torch.no_grad()
     def attention(self, values: pd.DataFrame, *, prior: set[str]) -> pd.DataFrame:
-        """Attention that the last gene of each sentence pays to some genes, mean over the heads of the last `layers`.
+        """Attention of each sentence's last gene to the genes of a prior, mean over the heads of the last `layers`.
 
         Returns
         -------
-        A row a sample: ``share`` of the attention, and what it would be were it spread ``even``ly.
+        A row a sample: ``share`` of the attention, and ``even``, the share under uniform attention.
         """
         encoded = self.encoder_.encode(values)
-        inside = torch.tensor([False, *(gene in prior for gene in self.encoder_.genes)])
+        token_in_prior = torch.tensor([False, *(gene in prior for gene in self.encoder_.genes)])
         rows = []
         self.model_.eval()
         for row in range(len(encoded)):
             batch = {name: x.to(self.model_.device) for name, x in collated([encoded[row]], self.scale_).items()}
             states = self.model_(**batch, output_hidden_states=True).hidden_states
             mask = batch["input_ids"] != PAD
-            paid = sentence_models.read_out_attention(self.model_, states, mask, layers=self.layers)[0].cpu()
-            some = inside[batch["input_ids"][0].cpu()]
-            rows.append({"share": float(paid[some].sum()), "even": float(some.float().mean())})
+            attention = sentence_models.read_out_attention(self.model_, states, mask, layers=self.layers)[0].cpu()
+            in_prior = token_in_prior[batch["input_ids"][0].cpu()]  # (length,)
+            rows.append({"share": float(attention[in_prior].sum()), "even": float(in_prior.float().mean())})
         return pd.DataFrame(rows)
 
 
 def next_gene_losses(classifier: GPT2Classifier, train: pd.DataFrame, held: pd.DataFrame) -> dict[str, float]:
-    """What the first stage, causal language modelling, does for sentences that it has not seen.
+    """Effect of the first stage, causal language modelling, on held-out sentences.
 
     Returns
     -------
-    Cross entropy of the next gene (nats): ``before``, ``after``, and ``even``, of guessing among all genes of the vocabulary.
+    Cross entropy of the next gene (nats): ``before``, ``after``, and ``even``, of a uniform distribution over the
+    vocabulary.
     """
-    found = {}
-    for name, made in (("before", clone(classifier).set_params(language_epochs=0.0)), ("after", classifier)):
-        model, encoder, scale = made.started(train)
-        found[name] = NextGene(encoder.encode(train), scale).measure(model, Held(encoder.encode(held), []))["loss"]
-    return found | {"even": float(np.log(len(encoder.genes)))}
+    cross_entropies = {}
+    without = clone(classifier).set_params(language_epochs=0.0)
+    for name, variant in (("before", without), ("after", classifier)):
+        model, encoder, scale = variant.started(train)
+        objective = NextGene(encoder.encode(train), scale)
+        cross_entropies[name] = objective.measure(model, Held(encoder.encode(held), []))["loss"]
+    return cross_entropies | {"even": float(np.log(len(encoder.genes)))}
 
 
 def _table(vectors: pd.DataFrame, encoder: GeneSentenceEncoder, config: object, seed: int) -> torch.Tensor:
-    """Vectors of the encoder's genes at the model's width and with the spread of its fresh weights; genes without one get noise."""
+    """Vectors of the encoder's genes, at the model's width and initial SD; genes without a vector get noise."""
     rng = np.random.default_rng(seed)
-    found = rng.normal(0, config.initializer_range, (config.vocab_size, config.n_embd))
-    place = [row for row, gene in enumerate(encoder.genes) if gene in vectors.index]
-    known = vectors.loc[[encoder.genes[row] for row in place]].to_numpy(float)
+    table = rng.normal(0, config.initializer_range, (config.vocab_size, config.n_embd))
+    rows = np.array([row for row, gene in enumerate(encoder.genes) if gene in vectors.index], dtype=int)
+    projected = vectors.loc[[encoder.genes[row] for row in rows]].to_numpy(float)
     # Johnson and Lindenstrauss 1984: a random projection keeps distances, at any width and with any number of genes.
-    known = (known - known.mean(axis=0)) @ rng.normal(size=(known.shape[1], config.n_embd))
-    spread = known.std()
-    if spread > 0:
-        found[np.array(place) + 1] = known * config.initializer_range / spread
-    found[PAD] = 0
-    return torch.as_tensor(found, dtype=torch.float32)
+    projected = (projected - projected.mean(axis=0)) @ rng.normal(size=(projected.shape[1], config.n_embd))
+    sd = projected.std()
+    if sd > 0:
+        table[rows + 1] = projected * config.initializer_range / sd
+    table[PAD] = 0
+    return torch.as_tensor(table, dtype=torch.float32)

@@ -1,8 +1,8 @@
-"""GPT-2 that reads gene sentences: paper A, sections III.B and III.F.
+"""GPT-2 on gene sentences: paper A, sections III.B and III.F.
 
-Each position is the sum of a gene's vector, its bin's, its place's (GPT-2's own), and with ``continuous`` of its expression, projected;
-the class is read off the sentence's last gene, the only position that sees all of it. The language head shares the genes' vectors, as
-GPT-2's does.
+The input of a position is the sum of the embeddings of its gene, its bin and its position (GPT-2's own), and with
+``continuous`` a projection of the expression. The class is read off the sentence's last gene, the only position that
+attends to all others. The language head is tied to the gene embeddings, as in GPT-2.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from epigen_utils import models
 from epigen_utils.errors import DataError, closest
 from epigen_utils.sentences import PAD, GeneSentenceEncoder
 
-#: What a position shows beside its gene and place: nothing, the bin of its expression, or the bin and the expression itself.
+#: Input of a position besides gene and position: nothing, the expression bin, or the bin and the expression itself.
 SHOWN = ("rank", "bins", "continuous")
 
 
 class GeneSentenceModel(GPT2PreTrainedModel):
-    """GPT-2's body with tables for genes and bins, a head for classes and one for the next gene.
+    """GPT-2's body with embeddings of genes and bins, a classification head and a next-gene head.
 
     Parameters
     ----------
     config
-        As `configured` makes it.
+        Made by `configured`.
     """
 
     config_class = GPT2Config
@@ -49,54 +49,60 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         **options,
     ) -> SequenceClassifierOutput:
-        """Logits of the classes, and hidden states where they are asked for.
+        """Logits of the classes, and hidden states with ``output_hidden_states``.
 
         Parameters
         ----------
         input_ids, bins, attention_mask
             Sentences x length, padded on the right.
         values
-            Sentences x length, expression on the scale that the model was trained on.
+            Expression on the scale of training, sentences x length.
 
         Returns
         -------
-        ``logits`` (sentences x classes) and ``hidden_states`` (of each layer's input and the last one's output, the last normed).
+        ``logits`` (sentences x classes) and ``hidden_states``, each sentences x length x width: the input of each layer
+        and the output of the last after the final layer norm; by default only the latter.
         """
         mask = input_ids != PAD if attention_mask is None else attention_mask
         return self.classified(self.shown(input_ids, bins, values), mask, **options)
 
     def shown(self, input_ids: torch.Tensor, bins: torch.Tensor | None, values: torch.Tensor | None) -> torch.Tensor:
-        """What the body is given of each gene, its place left out: sentences x length x width."""
-        found = self.transformer.wte(input_ids)
+        """Input embeddings without positions: sentences x length x width."""
+        inputs = self.transformer.wte(input_ids)
         if self.bins is not None:
-            found = found + self.bins(bins)
+            inputs = inputs + self.bins(bins)
         if self.value is not None:
-            found = found + self.value(values[..., None].to(found.dtype))
-        return found
+            inputs = inputs + self.value(values[..., None].to(inputs.dtype))
+        return inputs
 
-    def classified(self, shown: torch.Tensor, mask: torch.Tensor, **options) -> SequenceClassifierOutput:
-        """As `forward`, from what `shown` gives: what attributions are taken with respect to."""
-        # Padding is behind the last gene, where nothing that is read looks: without it as a mask GPT-2 takes the fast kernel.
-        found = self.transformer(inputs_embeds=shown, **options)
+    def classified(self, inputs: torch.Tensor, mask: torch.Tensor, **options) -> SequenceClassifierOutput:
+        """Output of `forward` from the input embeddings of `shown`, for attributions with respect to them."""
+        # Padding follows the last gene, so causal attention never reads it; without a mask GPT-2 takes the fast kernel.
+        output = self.transformer(inputs_embeds=inputs, **options)
         last = mask.long().sum(dim=1) - 1
-        read = found.last_hidden_state[torch.arange(len(last), device=last.device), last]
-        states = found.hidden_states or (found.last_hidden_state,)
-        return SequenceClassifierOutput(logits=self.score(read), hidden_states=states)
+        pooled = output.last_hidden_state[torch.arange(len(last), device=last.device), last]  # (sentences, width)
+        states = output.hidden_states or (output.last_hidden_state,)
+        return SequenceClassifierOutput(logits=self.score(pooled), hidden_states=states)
 
     def next_gene(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits of the gene that follows, from last hidden states: the genes' own vectors."""
+        """Logits of the next gene from the last hidden states, by the tied gene embeddings."""
         return nn.functional.linear(states, self.transformer.wte.weight)
 
 
 def configured(preset: str, encoder: GeneSentenceEncoder, classes: list[str], *, shown: str = "bins") -> GPT2Config:
-    """GPT-2's shape for the genes and bins of an encoder.
+    """Configuration of a preset for the genes and bins of an encoder.
+
+    Parameters
+    ----------
+    shown
+        One of `SHOWN`.
 
     Raises
     ------
     DataError
-        If positions cannot show that, or the sentences are longer than the model.
+        If ``shown`` is not one of `SHOWN`, or sentences are longer than the model's positions.
     ValueError
-        If there is no such model.
+        If there is no such preset.
     """
     if shown not in SHOWN:
         raise DataError(f"positions show {shown!r}: {closest(shown, SHOWN)}")
@@ -111,7 +117,7 @@ def configured(preset: str, encoder: GeneSentenceEncoder, classes: list[str], *,
 
 
 def vocabulary_sha256(encoder: GeneSentenceEncoder) -> str:
-    """What says whether two encoders have the same tokens."""
+    """Hash by which two encoders with the same tokens agree."""
     return hashlib.sha256("\n".join(encoder.genes).encode()).hexdigest()
 
 
@@ -123,14 +129,14 @@ def build(
     Parameters
     ----------
     start
-        Hub id or folder of a GPT-2 of the same shape; its table of words is left out, since genes are none of them.
+        Hub id or folder of a GPT-2 of the same shape; its word embeddings are not used.
     vectors
-        Of the genes, vocabulary x width, padding first: what their table starts from in the place of noise.
+        Initial gene embeddings, vocabulary x width, padding first; default noise.
 
     Raises
     ------
     DataError
-        If the checkpoint is not there, or has another shape.
+        If the checkpoint is missing, or has another shape.
     """
     torch.manual_seed(seed)
     model = GeneSentenceModel(config)
@@ -149,23 +155,24 @@ def _take_body(model: GeneSentenceModel, start: str | Path) -> None:
         raise DataError(
             f"{start}: no checkpoint of GPT-2 ({str(error).splitlines()[0]}); give a folder or hub id"
         ) from None
-    ours = model.transformer.state_dict()
-    theirs = {name: value for name, value in body.state_dict().items() if name != "wte.weight"}
-    wrong = [name for name, value in theirs.items() if name not in ours or ours[name].shape != value.shape]
-    if wrong or len(theirs) != len(ours) - 1:
+    expected = model.transformer.state_dict()
+    weights = {name: value for name, value in body.state_dict().items() if name != "wte.weight"}
+    wrong = [name for name, value in weights.items() if name not in expected or expected[name].shape != value.shape]
+    if wrong or len(weights) != len(expected) - 1:
         raise DataError(
-            f"{start}: its body is not of this model's shape ({wrong[0] if wrong else 'other layers'}); give the preset of that size"
+            f"{start}: its body is not of this model's shape ({wrong[0] if wrong else 'other layers'}); "
+            "give the preset of that size"
         )
-    model.transformer.load_state_dict(theirs, strict=False)
+    model.transformer.load_state_dict(weights, strict=False)
 
 
 def load(folder: str | Path, encoder: GeneSentenceEncoder) -> GeneSentenceModel:
-    """A saved model, for sentences of an encoder.
+    """Load a saved model for sentences of an encoder.
 
     Raises
     ------
     DataError
-        If there is none, or it was trained on another vocabulary.
+        If there is no model, or it was trained on another vocabulary.
     """
     if not (Path(folder) / "config.json").exists():
         raise DataError(f"{folder}: no model; give a folder with config.json and weights")
@@ -181,20 +188,20 @@ def load(folder: str | Path, encoder: GeneSentenceEncoder) -> GeneSentenceModel:
 def read_out_attention(
     model: GeneSentenceModel, states: tuple[torch.Tensor, ...], mask: torch.Tensor, *, layers: int = 1
 ) -> torch.Tensor:
-    """Attention that a sentence's last gene pays, mean over the heads of the last layers: sentences x length, 0 at padding.
+    """Attention of a sentence's last gene, mean over the heads of the last layers: sentences x length, 0 at padding.
 
-    Computed again from the inputs of these layers, for one query a sentence: fused attention returns no weights, and to give it up
-    would cost the length squared (tests/test_sentence_models.py sets it beside the eager kernel's). Gradients flow through it; dropout
-    of attention is left out.
+    Recomputed from the inputs of these layers for one query a sentence, because fused attention returns no weights and
+    eager attention takes memory quadratic in length (tests/test_sentence_models.py compares the two). Differentiable;
+    attention dropout is left out.
 
     Parameters
     ----------
     states
-        Inputs of the layers, as `GeneSentenceModel` gives them.
+        Hidden states of `GeneSentenceModel`, each sentences x length x width.
     mask
-        Sentences x length, true where there is a gene.
+        Sentences x length, true at genes.
     layers
-        How many, from the last.
+        Number of layers, from the last.
 
     Raises
     ------
@@ -204,28 +211,27 @@ def read_out_attention(
     n = model.config.n_layer
     if not 1 <= layers <= n:
         raise DataError(f"attention of {layers} layers: the model has {n}")
-    rows, last = torch.arange(len(mask), device=mask.device), mask.long().sum(dim=1) - 1
+    last = mask.long().sum(dim=1) - 1
     blocks = list(model.transformer.h)[n - layers :]
-    found = [_of_last(block, states[n - layers + i], rows, last, mask) for i, block in enumerate(blocks)]
-    return torch.stack(found).mean(dim=0)
+    by_layer = [_of_last(block, states[n - layers + i], last, mask) for i, block in enumerate(blocks)]
+    return torch.stack(by_layer).mean(dim=0)
 
 
-def _of_last(
-    block: GPT2Block, states: torch.Tensor, rows: torch.Tensor, last: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
+def _of_last(block: GPT2Block, states: torch.Tensor, last: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     attention = block.attn
+    rows = torch.arange(len(mask), device=mask.device)
     query, key, _ = attention.c_attn(block.ln_1(states)).split(attention.split_size, dim=2)
     shape = (len(rows), -1, attention.num_heads, attention.head_dim)
-    query = query[rows, last].view(shape)
+    query = query[rows, last].view(shape)  # (sentences, 1, heads, width of a head)
     weights = torch.einsum("bqhd,bkhd->bhk", query, key.view(shape)) * attention.head_dim**-0.5
-    weights = weights.float().masked_fill(~mask.bool()[:, None], -torch.inf)
+    weights = weights.float().masked_fill(~mask.bool()[:, None], -torch.inf)  # (sentences, heads, length)
     return torch.softmax(weights, dim=-1).mean(dim=1)
 
 
 def layer_attention(block: GPT2Block, states: torch.Tensor) -> torch.Tensor:
-    """Attention of one layer to one sentence without padding: heads x queries x keys; each query sees itself and what is before it.
+    """Causal attention of one layer in one sentence without padding: heads x queries x keys.
 
-    Layer by layer, so that a large model's attention never lies in memory whole; equal to the eager kernel's
+    Layer by layer, so that a large model's attention is never in memory as a whole; equal to the eager kernel's
     (tests/test_sentence_attention.py).
 
     Parameters
@@ -235,6 +241,7 @@ def layer_attention(block: GPT2Block, states: torch.Tensor) -> torch.Tensor:
     """
     attention = block.attn
     query, key, _ = attention.c_attn(block.ln_1(states)).split(attention.split_size, dim=1)
+    # (length, heads, width of a head)
     query, key = (part.view(len(states), attention.num_heads, attention.head_dim) for part in (query, key))
     weights = torch.einsum("qhd,khd->hqk", query, key).float() * attention.head_dim**-0.5
     later = torch.ones(weights.shape[1:], dtype=torch.bool, device=weights.device).triu(1)

@@ -1,4 +1,4 @@
-"""Plots of gene sentences; each takes an axes and gives it back."""
+"""Plots of gene sentences; each draws on an axes and returns it."""
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,16 @@ from epigen_utils import style
 
 
 def words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int = 8) -> Axes:
-    """The first genes of a sentence, in reading order, each in the colour of its bin.
+    """The first genes of a sentence, in reading order, coloured by expression bin.
 
     Parameters
     ----------
     table
-        ``gene`` and ``bin`` (0 lowest), in order.
+        Columns ``gene`` and ``bin`` (0 lowest), in the order of the sentence.
     """
     shades = [(1 - 0.75 * share, 1 - 0.45 * share, 1 - 0.15 * share) for share in np.linspace(0, 1, max(n_bins, 2))]
-    for place, row in enumerate(table.itertuples()):
-        x, y = place % columns, place // columns
+    for i, row in enumerate(table.itertuples()):
+        x, y = i % columns, i // columns
         box = {"facecolor": shades[row.bin], "edgecolor": "none", "boxstyle": "round,pad=0.35"}
         colour = "white" if row.bin > 0.75 * n_bins else "black"
         ax.text(x, y, f"{row.gene}\n{row.bin + 1}", ha="center", va="center", fontsize=7, bbox=box, color=colour)
@@ -28,12 +28,12 @@ def words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int = 8) -> Ax
 
 
 def coverage(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]) -> Axes:
-    """Shares of genes and of counts that sentences of some length hold; `sentences.coverage`.
+    """Shares of expressed genes and of counts that a sentence covers, against its length (`sentences.coverage`).
 
     Parameters
     ----------
     marks
-        Name -> length to be marked.
+        Name -> marked length.
     """
     for column, label, colour in (("genes", "expressed genes", 1), ("counts", "counts", 2)):
         ax.plot(table["length"], table[column], color=style.PALETTE[colour], label=label)
@@ -50,14 +50,14 @@ def coverage(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]) -> Axes:
 
 
 def by_bins(ax: Axes, table: pd.DataFrame, *, ranks: float) -> Axes:
-    """How much of the variance of expression is kept against the number of bins, one line a kind.
+    """Variance of expression explained (R²) against the number of bins, one line per kind of bins.
 
     Parameters
     ----------
     table
-        ``kind``, ``bins``, ``r2``.
+        Columns ``kind``, ``bins`` and ``r2``.
     ranks
-        The same of ranks alone.
+        R² of ranks alone.
     """
     for (kind, part), colour, marker in zip(
         table.groupby("kind", sort=False), style.PALETTE[1:], style.MARKERS, strict=False
@@ -73,7 +73,7 @@ def by_bins(ax: Axes, table: pd.DataFrame, *, ranks: float) -> Axes:
 
 
 def read_back(ax: Axes, true: np.ndarray, read: np.ndarray, *, label: str) -> Axes:
-    """What was read back against what was there, a dot a gene."""
+    """Expression decoded from sentences against true expression, one dot per gene."""
     ax.scatter(true, read, s=3, color=style.PALETTE[2], alpha=0.15, edgecolor="none", rasterized=True)
     top = max(float(np.max(true)), float(np.max(read))) * 1.03
     ax.plot([0, top], [0, top], color="black", linewidth=0.8)
@@ -84,7 +84,7 @@ def read_back(ax: Axes, true: np.ndarray, read: np.ndarray, *, label: str) -> Ax
 
 
 def places(ax: Axes, found: dict[str, pd.DataFrame]) -> Axes:
-    """Attention by place in a sentence, a line a model; `zero_shot.attention_by_place`."""
+    """Attention by relative position in the sentence, one line per model (`zero_shot.attention_by_place`)."""
     for (name, table), colour, marker in zip(found.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         ax.plot(table["place"], table["attention"], marker + "-", color=colour, markersize=4, label=name)
     ax.axhline(1, color=style.MUTED, linestyle="--", linewidth=1)

@@ -1,4 +1,4 @@
-"""What GPT-2 makes of samples and genes: hidden states of any layer. Paper A, section III.C.
+"""Hidden states of samples and genes in GPT-2, from any layer: paper A, section III.C.
 
 "After fine-tuning, we extracted hidden-state embeddings from the penultimate transformer layer."
 """
@@ -14,25 +14,26 @@ from sklearn.base import clone
 from epigen_utils.errors import DataError, closest
 from epigen_utils.sentence_classes import GPT2Classifier, collated
 
-#: How the states of a sentence's genes become one vector: their mean, or the last gene's, which the class is read off.
+#: Pooling of a sentence's hidden states: their mean, or the state of the last gene, which the classifier reads.
 POOLINGS = ("mean", "last")
 
 
 @torch.no_grad()
 def read(classifier: GPT2Classifier, values: pd.DataFrame) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ...]]]:
-    """Sentences one by one: the genes' columns in the encoder, and the states of all layers, each length x width.
+    """Iterate over sentences: the genes' columns in the encoder, and the states of all layers, each length x width.
 
-    The first state is the input of the first layer, the last one the normed output of the last (`GeneSentenceModel.forward`).
+    The first state is the input of the first layer; the last is the output of the last layer after the final layer norm
+    (`GeneSentenceModel.forward`).
     """
     classifier.model_.eval()
     for row in classifier.encoder_.encode(values):
         batch = {name: x.to(classifier.model_.device) for name, x in collated([row], classifier.scale_).items()}
         states = classifier.model_(**batch, output_hidden_states=True).hidden_states
-        yield np.asarray(row["input_ids"]) - 1, tuple(state[0] for state in states)
+        yield np.asarray(row["input_ids"]) - 1, tuple(state[0] for state in states)  # (length, width) for each layer
 
 
 def check_layer(classifier: GPT2Classifier, layer: int) -> None:
-    """Refuse a layer that a model does not have.
+    """Require that the model has the layer.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def check_layer(classifier: GPT2Classifier, layer: int) -> None:
 def of_samples(
     classifier: GPT2Classifier, values: pd.DataFrame, *, layer: int = -1, pooling: str = "mean"
 ) -> pd.DataFrame:
-    """A vector a sample, samples x width.
+    """One vector per sample: samples x width.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def of_samples(
     layer
         0 is the last, -1 the penultimate, and so on to the embeddings.
     pooling
-        Of `POOLINGS`.
+        One of `POOLINGS`.
 
     Raises
     ------
@@ -66,35 +67,40 @@ def of_samples(
     check_layer(classifier, layer)
     if pooling not in POOLINGS:
         raise DataError(f"pooling {pooling!r}: {closest(pooling, POOLINGS)}")
-    found = []
+    vectors = []
     for _, states in read(classifier, values):
-        state = states[layer - 1].float().cpu().numpy()
-        found.append(state.mean(axis=0) if pooling == "mean" else state[-1])
-    return pd.DataFrame(np.array(found), values.index)
+        state = states[layer - 1].float().cpu().numpy()  # (length, width)
+        vectors.append(state.mean(axis=0) if pooling == "mean" else state[-1])
+    return pd.DataFrame(np.array(vectors), values.index)
 
 
 def of_genes(classifier: GPT2Classifier, values: pd.DataFrame, *, layer: int = -1) -> pd.DataFrame:
-    """How much the states of each gene vary over samples: what paper A's Table II says it is ranked by.
+    """Variance of each gene's states over samples, by which paper A's Table II ranks genes.
 
     Returns
     -------
-    A row a gene that a sentence shows, the most variable first: ``gene``, ``samples``, ``place`` (mean relative place in the sentence,
-    0 first), ``expression`` (mean log2 of ``values``), ``variance of expression`` and ``variance of states`` (summed over dimensions).
+    A row a gene, the most variable first; genes in at least two sentences:
+
+    - ``gene``, ``samples``: name, and number of sentences with it
+    - ``place``: mean relative position in the sentence, 0 first
+    - ``expression``, ``variance of expression``: of its log2 ``values`` over all samples
+    - ``variance of states``: summed over dimensions
     """
     check_layer(classifier, layer)
     n, width = len(classifier.encoder_.genes), classifier.model_.config.n_embd
-    seen, places, sums, squares = np.zeros(n), np.zeros(n), np.zeros((n, width)), np.zeros(n)
+    counts, positions, sums, squares = np.zeros(n), np.zeros(n), np.zeros((n, width)), np.zeros(n)
     for genes, states in read(classifier, values):
         state = states[layer - 1].double().cpu().numpy()
-        seen[genes] += 1
-        places[genes] += np.arange(len(genes)) / len(genes)
+        counts[genes] += 1
+        positions[genes] += np.arange(len(genes)) / len(genes)
         sums[genes] += state
         squares[genes] += np.square(state).sum(axis=1)
-    kept = np.flatnonzero(seen > 1)
-    mean = sums[kept] / seen[kept, None]
-    variance = (squares[kept] / seen[kept] - np.square(mean).sum(axis=1)) * seen[kept] / (seen[kept] - 1)
-    names = [classifier.encoder_.genes[gene] for gene in kept]
-    table = pd.DataFrame({"gene": names, "samples": seen[kept].astype(int), "place": places[kept] / seen[kept]})
+    rows = np.flatnonzero(counts > 1)
+    counts = counts[rows]
+    mean = sums[rows] / counts[:, None]
+    variance = (squares[rows] / counts - np.square(mean).sum(axis=1)) * counts / (counts - 1)
+    names = [classifier.encoder_.genes[row] for row in rows]
+    table = pd.DataFrame({"gene": names, "samples": counts.astype(int), "place": positions[rows] / counts})
     table["expression"] = values[names].mean().to_numpy()
     table["variance of expression"] = values[names].var().to_numpy()
     table["variance of states"] = np.maximum(variance, 0)
@@ -110,16 +116,16 @@ def over_training(
     layer: int = -1,
     pooling: str = "mean",
 ) -> dict[float, pd.DataFrame]:
-    """Where samples lie after so many epochs of fine-tuning from the same start: epochs -> samples x width.
+    """Sample vectors after several lengths of fine-tuning from the same start: epochs -> samples x width.
 
-    Each length is a training of its own, with its own fall of the learning rate, as a reader who stops there would have run it.
+    Each length is a separate training with its own learning-rate decay, as if training had been planned to stop there.
     """
-    found = {}
+    vectors = {}
     for n in epochs:
-        made = clone(classifier)
+        variant = clone(classifier)
         if n:
-            made.set_params(settings=replace(classifier.settings, epochs=n)).fit(*train)
+            variant.set_params(settings=replace(classifier.settings, epochs=n)).fit(*train)
         else:
-            made.untrained(*train)
-        found[n] = of_samples(made, values, layer=layer, pooling=pooling)
-    return found
+            variant.untrained(*train)
+        vectors[n] = of_samples(variant, values, layer=layer, pooling=pooling)
+    return vectors

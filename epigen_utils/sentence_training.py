@@ -1,4 +1,4 @@
-"""Variants of GPT-2's fine-tuning, and what it takes: the memory of its model, on meta tensors. Paper A, section III.B."""
+"""Variants of GPT-2's fine-tuning for the ablation, and its memory by a dry run: paper A, section III.B."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ def variants(
     vectors: pd.DataFrame | None = None,
     language_epochs: float = 0.0,
 ) -> dict[str, GPT2Classifier]:
-    """What the ablation compares with a classifier, by name, each with one thing changed."""
+    """Variants of a classifier for the ablation, by name, each with one change."""
     changes = {"genes and ranks alone": {"shown": "rank"}, "continuous expression": {"shown": "continuous"}}
     changes["hybrid loss"] = {"aligned": aligned, "prior": prior}
     if vectors is not None:
@@ -41,17 +41,17 @@ def dry_run(
     batch_size: int = 1,
     checkpointing: bool = False,
 ) -> dict[str, float]:
-    """Build a model, take a step forward and back, and count what it keeps, on meta tensors: shapes without data.
+    """Memory of one training step, measured on fake tensors (shapes without data).
 
     Parameters
     ----------
     n_genes, n_words
-        Of the vocabulary here, and of GPT-2's own.
+        Vocabulary sizes: genes here, words of GPT-2.
 
     Returns
     -------
-    ``parameters`` (as published, with GPT-2's vocabulary), ``ours`` (with genes in the place of words), and in GiB ``weights``,
-    ``gradients``, ``optimiser`` (AdamW's two moments) in fp32, and ``activations``: what backward needs of forward.
+    ``parameters`` (as published, with words), ``ours`` (with genes), and in GiB ``weights``, ``gradients``,
+    ``optimiser`` (AdamW's two moments) in fp32, and ``activations`` (saved for the backward pass).
     """
     config = _without_data(preset, n_genes, length)
     with FakeTensorMode():
@@ -67,26 +67,27 @@ def dry_run(
 
 
 def recurrent_layers(preset: str) -> int:
-    """Layers of a model that pass a state on through time, such as backpropagation through time is for."""
+    """Number of recurrent layers, the ones to which backpropagation through time applies."""
     with FakeTensorMode():
         model = models.build(models.preset(preset), "causal-lm")
         return sum(isinstance(module, torch.nn.RNNBase) for module in model.modules())
 
 
 def activation_bytes(model: GeneSentenceModel, batch: dict[str, torch.Tensor]) -> int:
-    """Bytes that a forward pass keeps for the way back, weights apart; the pass back is taken too."""
-    own = {id(parameter) for parameter in model.parameters()}
-    kept: dict[int, torch.Tensor] = {}
+    """Bytes of the tensors saved in a forward pass, weights excluded; the backward pass is run too."""
+    parameters = {id(parameter) for parameter in model.parameters()}
+    saved: dict[int, torch.Tensor] = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def save(tensor: torch.Tensor) -> torch.Tensor:
+        # Views share the storage of their base, which counts once.
         base = tensor if tensor._base is None else tensor._base
-        if id(base) not in own:
-            kept[id(base)] = base
+        if id(base) not in parameters:
+            saved[id(base)] = base
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         loss = model(**batch).logits.float().square().sum()
-        size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+        size = sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
     loss.backward()
     return size
 
@@ -97,7 +98,7 @@ def _without_data(preset: str, n_genes: int, length: int) -> object:
 
 
 def narrow_step(preset: str, *, n_genes: int = 200, length: int = 64, seed: int = 0) -> dict[str, float]:
-    """One real step of a copy as deep as a preset and with as many heads, four numbers each: loss before and after it."""
+    """Loss before and after one real training step of a model with a preset's layers and heads, of width 4 a head."""
     config = _without_data(preset, n_genes, length)
     config.n_embd = 4 * config.n_head
     model = sentence_models.build(config, seed=seed).train()

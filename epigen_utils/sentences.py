@@ -1,8 +1,8 @@
-"""Bulk samples as sentences of genes, and back: paper A, sections III.A and III.D.
+"""Bulk samples as gene sentences, and back: paper A, sections III.A and III.D.
 
-A sample's genes are sorted by their log2 expression, highest first, and each becomes a pair of a gene's token and an expression
-bin's. The paper leaves the number of bins, their kind and what becomes of genes beyond GPT-2's 1,024 positions open; here they are
-parameters, and what each choice loses is measured (`fidelity`, `coverage`).
+A sample's genes are sorted by log2 expression, highest first, and each becomes a pair of a gene token and an
+expression-bin token. The paper does not specify the number of bins, the binning, or the treatment of genes beyond
+GPT-2's 1,024 positions; here these are parameters, and the loss of each choice is measured (`fidelity`, `coverage`).
 """
 
 from dataclasses import dataclass
@@ -17,28 +17,28 @@ from epigen_utils.errors import DataError, closest
 
 #: Positions of GPT-2.
 POSITIONS = 1024
-#: Token that fills a batch up; genes start behind it.
+#: Padding token; the tokens of genes start at 1.
 PAD = 0
-#: How values are cut into bins: as many values in each, or each as wide.
+#: Binning of values: equally many values in each bin, or equally wide bins.
 KINDS = ("quantile", "width")
 
 
 @dataclass(frozen=True)
 class GeneSentenceEncoder:
-    """Genes by rank, each a (gene, expression bin) pair.
+    """Encoder of samples as genes by rank, each a (gene, expression bin) pair.
 
     Attributes
     ----------
     genes
         Vocabulary; the token of gene i is i + 1.
     edges
-        Between bins, rising, in log2 units; one fewer than there are bins.
+        Edges between bins, ascending, in log2 units; one fewer than the bins.
     levels
-        What each bin is read back as: the mean of the training values in it.
+        Decoded value of each bin: the mean of the training values in it.
     by_rank
-        What each rank is read back as where bins are left out: the mean of the training samples' values at it.
+        Decoded value of each rank, without bins: the mean of the training samples' values at it.
     max_length
-        Genes that a sentence holds at most.
+        Maximum number of genes in a sentence.
     """
 
     genes: tuple[str, ...]
@@ -53,68 +53,70 @@ class GeneSentenceEncoder:
     ) -> "GeneSentenceEncoder":
         """Learn vocabulary and bins from training samples alone.
 
-        Bins are of the values that sentences hold: of those of all expressed genes, a sentence that is much shorter shows the highest
-        bin alone.
+        Bins are of the values that sentences hold. Bins of the values of all expressed genes would leave a much shorter
+        sentence with the highest bin alone.
 
         Parameters
         ----------
         values
             Log2 expression, samples x genes; 0 is not expressed.
         n_bins
-            Quantiles that fall together make one bin.
+            Number of bins; equal quantiles are merged.
         kind
-            Of `KINDS`.
+            One of `KINDS`.
 
         Raises
         ------
         DataError
-            If there is no such kind, the number of bins or positions is not above 0, or nothing is expressed.
+            If there is no such kind, the number of bins or positions is below 1, or no gene is expressed.
         """
         if kind not in KINDS:
             raise DataError(f"bins by {kind!r}: {closest(kind, KINDS)}")
         if n_bins < 1 or max_length < 1:
             raise DataError(f"{n_bins} bins, {max_length} positions: there must be at least one of each")
-        table = _checked(values)
-        ranked = np.sort(table, axis=1)[:, ::-1]
-        shown = ranked[:, :max_length][ranked[:, :max_length] > 0]
-        if not len(shown):
+        ranked = np.sort(_checked(values), axis=1)[:, ::-1]
+        encoded = ranked[:, :max_length][ranked[:, :max_length] > 0]
+        if not len(encoded):
             raise DataError("gene sentences: no gene is expressed in the training samples; check the counts")
         inner = np.arange(1, n_bins) / n_bins
-        cuts = np.quantile(shown, inner) if kind == "quantile" else shown.min() + inner * np.ptp(shown)
+        cuts = np.quantile(encoded, inner) if kind == "quantile" else encoded.min() + inner * np.ptp(encoded)
         edges = np.unique(cuts)
-        place = np.searchsorted(edges, shown, side="right")
-        n = np.bincount(place, minlength=len(edges) + 1)
-        means = np.bincount(place, shown, minlength=len(edges) + 1) / np.maximum(n, 1)
-        # A bin of no training value, as bins of one width have them, is read back as its middle.
-        ends = np.concatenate([[shown.min()], edges, [shown.max()]])
+        bins = np.searchsorted(edges, encoded, side="right")
+        n = np.bincount(bins, minlength=len(edges) + 1)
+        means = np.bincount(bins, encoded, minlength=len(edges) + 1) / np.maximum(n, 1)
+        # Bins of equal width may hold no training value; these decode to their middle.
+        ends = np.concatenate([[encoded.min()], edges, [encoded.max()]])
         levels = np.where(n > 0, means, (ends[1:] + ends[:-1]) / 2)
         return cls(tuple(map(str, values.columns)), edges, levels, ranked.mean(axis=0), max_length)
 
     @property
     def n_bins(self) -> int:
-        """Bins there are."""
+        """Number of bins."""
         return len(self.levels)
 
     def encode(self, values: pd.DataFrame) -> arrow.Dataset:
-        """Make sentences; values equal to each other stand in the order of the vocabulary.
+        """Encode samples as sentences; equal values follow the order of the vocabulary.
 
         Parameters
         ----------
         values
-            Log2 expression, samples x genes. Genes outside the vocabulary are left out (`outside`), missing ones are not expressed.
+            Log2 expression, samples x genes. Genes outside the vocabulary are left out (`outside`); missing genes are
+            not expressed.
 
         Returns
         -------
-        A row a sample: ``sample``, ``input_ids`` (tokens of genes), ``bins`` (0 lowest), ``values`` (log2), ``length`` and ``expressed``
-        (genes that were expressed, of which the first ``length`` are kept).
+        A row a sample:
+
+        - ``sample``: its name
+        - ``input_ids``, ``bins``, ``values``: tokens of genes, their bins (0 lowest) and log2 values
+        - ``length``, ``expressed``: number of genes in the sentence and of expressed genes
 
         Raises
         ------
         DataError
             If no gene is in the vocabulary, a value is missing or negative, or a sample has no expressed gene.
         """
-        known = [gene for gene in self.genes if gene in values.columns]
-        if not known:
+        if not any(gene in values.columns for gene in self.genes):
             raise DataError(
                 f"gene sentences: none of {values.shape[1]} genes is in the vocabulary ({self.genes[0]!r}, ...); "
                 "give the same kind of gene ids"
@@ -127,36 +129,36 @@ class GeneSentenceEncoder:
                 raise DataError(f"sample {sample!r}: no gene of the vocabulary is expressed; leave it out")
             order = np.argsort(-row, kind="stable")[: min(expressed, self.max_length)]
             bins = np.searchsorted(self.edges, row[order], side="right")
-            made = {"sample": str(sample), "input_ids": order + 1, "bins": bins, "values": row[order]}
-            rows.append(made | {"length": len(order), "expressed": expressed})
+            sentence = {"sample": str(sample), "input_ids": order + 1, "bins": bins, "values": row[order]}
+            rows.append(sentence | {"length": len(order), "expressed": expressed})
         return arrow.Dataset.from_list([{key: _plain(value) for key, value in row.items()} for row in rows])
 
     def outside(self, values: pd.DataFrame) -> list[str]:
-        """Genes of a table that the vocabulary does not have."""
-        known = set(self.genes)
-        return [str(gene) for gene in values.columns if str(gene) not in known]
+        """Genes of a table that are not in the vocabulary."""
+        vocabulary = set(self.genes)
+        return [str(gene) for gene in values.columns if str(gene) not in vocabulary]
 
     def decode(self, sentences: arrow.Dataset, *, bins: bool = True) -> pd.DataFrame:
-        """Read sentences back as log2 expression, samples x genes; what a sentence does not show is 0.
+        """Decode sentences to log2 expression, samples x genes; genes that are not in a sentence are 0.
 
         Parameters
         ----------
         bins
-            By the level of each gene's bin; else by its rank alone.
+            Whether to decode by the level of each gene's bin, or by its rank alone.
         """
-        found = np.zeros((len(sentences), len(self.genes)))
-        for place, row in enumerate(sentences):
-            tokens = np.asarray(row["input_ids"]) - 1
-            found[place, tokens] = self.levels[row["bins"]] if bins else self.by_rank[: len(tokens)]
-        return pd.DataFrame(found, sentences["sample"], list(self.genes))
+        values = np.zeros((len(sentences), len(self.genes)))
+        for row, sentence in enumerate(sentences):
+            columns = np.asarray(sentence["input_ids"]) - 1
+            values[row, columns] = self.levels[sentence["bins"]] if bins else self.by_rank[: len(columns)]
+        return pd.DataFrame(values, sentences["sample"], list(self.genes))
 
     def text(self, sentences: arrow.Dataset, symbols: pd.Series) -> list[str]:
-        """Sentences of words, the symbols of the genes, for a model of language as it is.
+        """Sentences as text of gene symbols, for a language model without fine-tuning.
 
         Parameters
         ----------
         symbols
-            By gene; a gene without one is named by its id.
+            By gene; a gene without a symbol is named by its id.
         """
         words = [str(symbols.get(gene, "") or gene) for gene in self.genes]
         return [" ".join(words[token - 1] for token in row["input_ids"]) for row in sentences]
@@ -172,49 +174,50 @@ def _checked(values: pd.DataFrame) -> np.ndarray:
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise DataError(
-            f"sample {values.index[row]!r}, gene {values.columns[column]!r}: log2 expression is {table[row, column]}; it must be 0 or more"
+            f"sample {values.index[row]!r}, gene {values.columns[column]!r}: "
+            f"log2 expression is {table[row, column]}; it must be 0 or more"
         )
     return table
 
 
 def fidelity(values: pd.DataFrame, decoded: pd.DataFrame, *, shown_only: bool = False) -> pd.DataFrame:
-    """How much of the expression a sentence keeps, over the expressed genes of each sample.
+    """How well sentences preserve expression, over the expressed genes of each sample.
 
     Parameters
     ----------
     values, decoded
-        Log2 expression, samples x genes; genes that only one of them has are left out.
+        Log2 expression, samples x genes; only genes in both are compared.
     shown_only
-        Leave out genes that the sentence was too short for.
+        Whether to leave out genes that did not fit into the sentence.
 
     Returns
     -------
-    A row a sample: ``sample``, ``slope`` and ``intercept`` of values against what was read back, ``r2`` (1 less the squared errors over
-    the variance, of what was read back as it is), ``pearson``, ``spearman`` and ``genes``.
+    A row a sample: ``sample``, ``slope`` and ``intercept`` of the values on the decoded values, ``r2`` (1 less the
+    squared decoding errors over the variance), ``pearson``, ``spearman`` and ``genes``.
     """
     shared = [gene for gene in decoded.columns if gene in values.columns]
     rows = []
     for sample in decoded.index:
-        true, read = values.loc[sample, shared].to_numpy(float), decoded.loc[sample, shared].to_numpy(float)
-        some = (true > 0) & ((read > 0) if shown_only else True)
-        true, read = true[some], read[some]
+        true, estimate = values.loc[sample, shared].to_numpy(float), decoded.loc[sample, shared].to_numpy(float)
+        compared = (true > 0) & ((estimate > 0) if shown_only else True)
+        true, estimate = true[compared], estimate[compared]
         row = {"sample": sample, "genes": len(true)}
-        if len(true) > 2 and np.ptp(read) > 0 and np.ptp(true) > 0:
-            line = stats.linregress(read, true)
+        if len(true) > 2 and np.ptp(estimate) > 0 and np.ptp(true) > 0:
+            line = stats.linregress(estimate, true)
             row |= {"slope": line.slope, "intercept": line.intercept, "pearson": line.rvalue}
-            row |= {"r2": 1 - np.square(true - read).sum() / np.square(true - true.mean()).sum()}
-            row |= {"spearman": stats.spearmanr(true, read).statistic}
+            row |= {"r2": 1 - np.square(true - estimate).sum() / np.square(true - true.mean()).sum()}
+            row |= {"spearman": stats.spearmanr(true, estimate).statistic}
         rows.append(row)
     return pd.DataFrame(rows, columns=["sample", "slope", "intercept", "r2", "pearson", "spearman", "genes"])
 
 
 def coverage(values: pd.DataFrame, lengths: np.ndarray) -> pd.DataFrame:
-    """What sentences of so many genes hold of a sample's expressed genes, and of its counts.
+    """Share of a sample's expressed genes, and of its counts, in sentences of given lengths.
 
     Parameters
     ----------
     values
-        Log2 expression of counts plus one, samples x genes.
+        log2(count + 1), samples x genes.
 
     Returns
     -------
@@ -232,9 +235,9 @@ def coverage(values: pd.DataFrame, lengths: np.ndarray) -> pd.DataFrame:
 
 
 def genes_that_fit(texts: list[str], tokenizer: PreTrainedTokenizerBase, *, positions: int = POSITIONS) -> np.ndarray:
-    """How many of a sentence's words GPT-2's own tokens leave room for, one number a sentence."""
-    found = []
+    """Number of words of each text whose byte-pair tokens fit into GPT-2's positions."""
+    n_words = []
     for text in texts:
-        pieces = np.cumsum([len(tokenizer.tokenize(" " + word)) for word in text.split(" ")])
-        found.append(int((pieces <= positions).sum()))
-    return np.array(found)
+        ends = np.cumsum([len(tokenizer.tokenize(" " + word)) for word in text.split(" ")])
+        n_words.append(int((ends <= positions).sum()))
+    return np.array(n_words)

@@ -1,8 +1,8 @@
-"""Genes' sequences as vectors of their 6-mers: paper A, section III.A.
+"""Gene sequences as vectors of their 6-mers: paper A, section III.A.
 
-The paper embeds gene tokens by "DNABERT's pretrained 6-mer embeddings". DNABERT reads sequences, not genes; the reading taken here is that
-a gene's vector is the mean of the vectors of its sequence's overlapping 6-mers. Where DNABERT is not to be had, 6-mer vectors are learned
-from the sequences at hand, and are called that.
+The paper embeds gene tokens by "DNABERT's pretrained 6-mer embeddings". DNABERT reads sequences, not genes; here a
+gene's vector is the mean of the vectors of its sequence's overlapping 6-mers. Where DNABERT is not available, 6-mer
+vectors are learned from the given sequences, and are named so.
 """
 
 import gzip
@@ -20,7 +20,7 @@ from epigen_utils.errors import DataError
 from epigen_utils.genes import plain
 
 K = 6
-#: 6-mers on each side of one that count as its neighbours.
+#: Number of 6-mers on each side that count as neighbours.
 WINDOW = 5
 #: Published DNABERT with 6-mers (Ji et al. 2021).
 DNABERT = "zhihan1996/DNA_bert_6"
@@ -32,23 +32,22 @@ def read_fasta(path: str | Path) -> dict[str, str]:
     Raises
     ------
     DataError
-        If the file is not there or no FASTA, a name is twice there, or a letter is none of a nucleotide's; with the line.
+        If the file is missing or not FASTA, a name occurs twice, or a letter is no nucleotide code; with the line.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path")
-    found, name, parts = {}, None, []
+    sequences, name, parts = {}, None, []
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else open(path, encoding="utf-8") as stream:
             for number, line in enumerate(map(str.strip, stream), 1):
                 if line.startswith(">"):
                     if name is not None:
-                        found[name] = "".join(parts)
+                        sequences[name] = "".join(parts)
                     name, parts = (line[1:].split() or [""])[0], []
-                    if not name or name in found:
-                        raise DataError(
-                            f"{path}: line {number}: {'no name' if not name else f'{name!r} is there twice'}; mend the header"
-                        )
+                    if not name or name in sequences:
+                        problem = f"{name!r} is there twice" if name else "no name"
+                        raise DataError(f"{path}: line {number}: {problem}; mend the header")
                 elif line:
                     if name is None:
                         raise DataError(f"{path}: line {number}: no header before the sequence; give FASTA")
@@ -60,20 +59,20 @@ def read_fasta(path: str | Path) -> dict[str, str]:
         raise DataError(f"{path}: cannot be read ({error}); check the file") from None
     if name is None:
         raise DataError(f"{path}: no sequence in it; give FASTA")
-    return found | {name: "".join(parts)}
+    return sequences | {name: "".join(parts)}
 
 
 def kmers(sequence: str, k: int = K) -> list[str]:
-    """Overlapping words of a sequence, without those that hold an ambiguous letter."""
+    """Overlapping k-mers of a sequence, without those that contain an ambiguous letter."""
     words = (sequence[start : start + k] for start in range(len(sequence) - k + 1))
     return [word for word in words if not set(word) - set("ACGT")]
 
 
 def learned_vectors(sequences: dict[str, str], *, dimensions: int = 64, seed: int = 0) -> pd.DataFrame:
-    """6-mer vectors learned from sequences: which 6-mers stand near each other.
+    """6-mer vectors learned from the co-occurrence of 6-mers in sequences.
 
-    Positive pointwise mutual information of 6-mers within `WINDOW` of each other, reduced by a truncated SVD, which is what word2vec
-    with negative sampling factorises (Levy and Goldberg 2014, NIPS).
+    Positive pointwise mutual information of 6-mers within `WINDOW` of each other, reduced by a truncated SVD: what
+    word2vec with negative sampling factorises (Levy and Goldberg 2014, NIPS).
 
     Returns
     -------
@@ -84,33 +83,37 @@ def learned_vectors(sequences: dict[str, str], *, dimensions: int = 64, seed: in
     DataError
         If there are fewer different 6-mers than dimensions.
     """
-    words = ["".join(letters) for letters in itertools.product("ACGT", repeat=K)]
-    place = {word: row for row, word in enumerate(words)}
+    words = _all_kmers()
+    index = {word: row for row, word in enumerate(words)}
     counts = sp.csr_matrix((len(words), len(words)))
     for sequence in sequences.values():
-        row = np.array([place[word] for word in kmers(sequence)], dtype=np.int64)
-        for step in range(1, min(WINDOW, len(row) - 1) + 1):
-            counts += sp.csr_matrix((np.ones(len(row) - step), (row[:-step], row[step:])), counts.shape)
+        rows = np.array([index[word] for word in kmers(sequence)], dtype=np.int64)
+        for step in range(1, min(WINDOW, len(rows) - 1) + 1):
+            counts += sp.csr_matrix((np.ones(len(rows) - step), (rows[:-step], rows[step:])), counts.shape)
     counts = (counts + counts.T).tocoo()
     n = np.asarray(counts.sum(axis=1)).ravel()
-    kept = np.flatnonzero(n)
-    if len(kept) <= dimensions:
+    occurring = np.flatnonzero(n)
+    if len(occurring) <= dimensions:
         raise DataError(
-            f"6-mers: {len(kept)} different ones, for {dimensions} dimensions; give more or longer sequences"
+            f"6-mers: {len(occurring)} different ones, for {dimensions} dimensions; give more or longer sequences"
         )
     information = np.log(counts.data * n.sum() / (n[counts.row] * n[counts.col]))
-    table = sp.csr_matrix((np.maximum(information, 0), (counts.row, counts.col)), counts.shape)[kept][:, kept]
-    made = TruncatedSVD(dimensions, random_state=seed).fit_transform(table)
-    return pd.DataFrame(made, [words[row] for row in kept])
+    positive = sp.csr_matrix((np.maximum(information, 0), (counts.row, counts.col)), counts.shape)
+    vectors = TruncatedSVD(dimensions, random_state=seed).fit_transform(positive[occurring][:, occurring])
+    return pd.DataFrame(vectors, [words[row] for row in occurring])
+
+
+def _all_kmers() -> list[str]:
+    return ["".join(letters) for letters in itertools.product("ACGT", repeat=K)]
 
 
 def dnabert_vectors(source: str = DNABERT) -> pd.DataFrame:
-    """6-mer vectors of a published DNABERT, hub id or folder: its table of words, 4,096 x 768.
+    """Input embeddings of the 6-mers of a published DNABERT (hub id or folder), 4,096 x 768.
 
     Raises
     ------
     DataError
-        If it is not there, or its words are not the 6-mers.
+        If it is not available, or its vocabulary lacks 6-mers.
     """
     local = Path(source).exists()
     try:
@@ -120,77 +123,83 @@ def dnabert_vectors(source: str = DNABERT) -> pd.DataFrame:
         raise DataError(
             f"{source}: DNABERT is not to be had ({str(error).splitlines()[0]}); give a folder with it"
         ) from None
-    known = tokenizer.get_vocab()
-    words = ["".join(letters) for letters in itertools.product("ACGT", repeat=K)]
-    if lost := [word for word in words if word not in known]:
+    vocabulary, words = tokenizer.get_vocab(), _all_kmers()
+    if missing := [word for word in words if word not in vocabulary]:
         raise DataError(
-            f"{source}: {len(lost):,} of 4,096 6-mers, such as {lost[0]}, are no words of it; give DNABERT with 6-mers"
+            f"{source}: {len(missing):,} of 4,096 6-mers, such as {missing[0]}, are no words of it; "
+            "give DNABERT with 6-mers"
         )
     table = model.get_input_embeddings().weight.detach().numpy()
-    return pd.DataFrame(table[[known[word] for word in words]], words)
+    return pd.DataFrame(table[[vocabulary[word] for word in words]], words)
 
 
 def gene_vectors(sequences: dict[str, str], vectors: pd.DataFrame) -> pd.DataFrame:
-    """Mean of the vectors of each gene's 6-mers; genes x dimensions, without those that have no known 6-mer.
+    """Mean vector of each gene's 6-mers, genes x dimensions; genes without a 6-mer in ``vectors`` are left out.
 
     Raises
     ------
     DataError
-        If none has one.
+        If no gene is left.
     """
-    place = {word: row for row, word in enumerate(vectors.index)}
-    table, found = vectors.to_numpy(float), {}
+    index = {word: row for row, word in enumerate(vectors.index)}
+    table, means = vectors.to_numpy(float), {}
     for gene, sequence in sequences.items():
-        rows = [place[word] for word in kmers(sequence) if word in place]
+        rows = [index[word] for word in kmers(sequence) if word in index]
         if rows:
-            found[gene] = table[rows].mean(axis=0)
-    if not found:
+            means[gene] = table[rows].mean(axis=0)
+    if not means:
         raise DataError(
             f"6-mers: none of {len(sequences)} sequences has one of the known; give sequences of DNA or RNA"
         )
-    return pd.DataFrame(found).T
+    return pd.DataFrame(means).T
 
 
 def of_cohort(cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed: int = 0) -> pd.DataFrame | None:
-    """Vectors of the genes of a cohort (`sample_cohorts.SampleCohort`), from a FASTA or, where its truth is planted, from `simulated`.
+    """Vectors of a cohort's genes, from a FASTA file or, for a cohort with a planted truth, from `simulated` sequences.
 
     Names are compared without regard to case and punctuation, which tables written by R have lost.
 
+    Parameters
+    ----------
+    cohort
+        A `sample_cohorts.SampleCohort`.
+
     Returns
     -------
-    Genes x dimensions; None where there are no sequences.
+    Genes x dimensions; None if there are no sequences.
 
     Raises
     ------
     DataError
-        If the FASTA has none of the genes, by id or symbol.
+        If the FASTA file has none of the genes, by id or symbol.
     """
     adata = cohort.adata
     if fasta:
-        known = {plain(name): sequence for name, sequence in read_fasta(fasta).items()}
+        by_name = {plain(name): sequence for name, sequence in read_fasta(fasta).items()}
         symbols = {str(gene): str(symbol) for gene, symbol in zip(adata.var_names, adata.var["symbol"], strict=True)}
-        found = {gene: known.get(plain(gene), known.get(plain(symbols[gene]), "")) for gene in cohort.genes}
-        found = {gene: sequence for gene, sequence in found.items() if sequence}
-        if not found:
+        sequences = {gene: by_name.get(plain(gene), by_name.get(plain(symbols[gene]), "")) for gene in cohort.genes}
+        sequences = {gene: sequence for gene, sequence in sequences.items() if sequence}
+        if not sequences:
             raise DataError(f"{fasta}: has none of the genes of {cohort.name}; name sequences by gene id or symbol")
     elif "log2_fold_change" in adata.varm:
         truth = adata.varm["log2_fold_change"]
-        found = simulated(cohort.genes, set(truth.index[(truth != 0).any(axis=1)]), seed=seed)
+        sequences = simulated(cohort.genes, set(truth.index[(truth != 0).any(axis=1)]), seed=seed)
     else:
         return None
-    return gene_vectors(found, dnabert_vectors(dnabert) if dnabert else learned_vectors(found, seed=seed))
+    kmer_vectors = dnabert_vectors(dnabert) if dnabert else learned_vectors(sequences, seed=seed)
+    return gene_vectors(sequences, kmer_vectors)
 
 
 def simulated(
     genes: list[str], informative: set[str], *, length: int = 400, motif: str = "GATTACAGATTACA", seed: int = 0
 ) -> dict[str, str]:
-    """Random sequences in which informative genes carry copies of a motif: what 6-mers could tell of, if they can of anything."""
+    """Random sequences in which informative genes carry copies of a motif: a positive control for 6-mer vectors."""
     rng = np.random.default_rng(seed)
-    found = {}
+    sequences = {}
     for gene in genes:
         letters = rng.choice(list("ACGT"), length)
         if gene in informative:
             for start in rng.choice(length - len(motif), 8, replace=False):
                 letters[start : start + len(motif)] = list(motif)
-        found[gene] = "".join(letters)
-    return found
+        sequences[gene] = "".join(letters)
+    return sequences

@@ -1,25 +1,27 @@
-"""RNA-seq reads with known counts: a small genome with spliced genes on both strands, libraries of every kind, adapters and errors.
+"""Simulated RNA-seq reads with known counts, to test a pipeline from reads to counts against the truth.
 
-What is planted is kept beside the reads (``truth.csv``), so that a pipeline from reads to counts is measured against truth.
+The small genome has spliced genes on both strands; libraries differ in kind, and reads have adapters and errors. The
+true counts are in ``truth.csv`` beside the reads.
 """
 
 import gzip
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-#: Illumina's TruSeq adapters, as read into by the first and the second mate of a short fragment.
+#: Illumina's TruSeq adapters that the first and the second mate of a short fragment run into.
 ADAPTERS = ("AGATCGGAAGAGCACACGTCTGAACTCCAGTCA", "AGATCGGAAGAGCGTCGTGTAGGGAAAGAGTGT")
-#: Mean and standard deviation of a fragment's length, in bases.
+#: Mean and standard deviation of the fragment length, in bases.
 FRAGMENT = (190, 60)
 SHORTEST = 45
 BASES = np.frombuffer(b"ACGT", np.uint8)
 _COMPLEMENT = np.zeros(256, np.uint8)
 _COMPLEMENT[BASES] = BASES[::-1]
 
-#: Libraries of the default cohort, sample by sample: whether paired, and which strand the first read is of.
+#: Libraries of the default cohort, by sample: paired or single reads, and strandedness.
 KINDS = (
     ("paired", "reverse"),
     ("paired", "unstranded"),
@@ -39,8 +41,8 @@ class Genome:
     chromosomes
         Name -> bases, as unsigned bytes.
     exons
-        A row an exon, in the order of the genome: ``gene``, ``transcript``, ``chromosome``, ``strand``, ``start``, ``end`` (from 0, end
-        beyond).
+        A row an exon, in the order of the genome: ``gene``, ``transcript``, ``chromosome``, ``strand``, ``start``,
+        ``end`` (0-based, half-open).
     """
 
     chromosomes: dict[str, np.ndarray]
@@ -51,63 +53,60 @@ class Genome:
         return list(dict.fromkeys(self.exons["gene"]))
 
     def transcripts(self) -> dict[str, list[np.ndarray]]:
-        """Gene -> its spliced transcripts, in the sense of the RNA."""
-        found = {}
+        """Gene -> its spliced transcripts, in sense direction."""
+        by_gene = {}
         for (gene, _name), exons in self.exons.groupby(["gene", "transcript"], sort=False):
             first = exons.iloc[0]
             bases = self.chromosomes[first["chromosome"]]
             spliced = np.concatenate([bases[a:b] for a, b in zip(exons["start"], exons["end"], strict=True)])
-            found.setdefault(gene, []).append(spliced if first["strand"] == "+" else reverse_complement(spliced))
-        return found
+            by_gene.setdefault(gene, []).append(spliced if first["strand"] == "+" else reverse_complement(spliced))
+        return by_gene
 
     def between(self) -> list[np.ndarray]:
-        """Stretches of the genome without an exon, of a fragment's length at least."""
-        found = []
+        """Segments of the genome without exons, at least two mean fragments long."""
+        segments = []
         for name, bases in self.chromosomes.items():
             free = np.ones(len(bases), bool)
             for exon in self.exons[self.exons["chromosome"] == name].itertuples():
                 free[exon.start : exon.end] = False
             ends = np.flatnonzero(np.diff(np.concatenate([[False], free, [False]]).astype(int)))
-            found += [bases[a:b] for a, b in ends.reshape(-1, 2) if b - a >= 2 * FRAGMENT[0]]
-        return found
+            segments += [bases[a:b] for a, b in ends.reshape(-1, 2) if b - a >= 2 * FRAGMENT[0]]
+        return segments
 
 
 def reverse_complement(bases: np.ndarray) -> np.ndarray:
-    """Of the last axis."""
+    """Reverse complement along the last axis."""
     return _COMPLEMENT[bases][..., ::-1]
 
 
 def genome(*, n_genes: int = 80, n_chromosomes: int = 2, overlapping: int = 12, seed: int = 0) -> Genome:
-    """Random bases with genes of two to six exons, introns from GT to AG, and two transcripts for a third of the genes.
+    """Random genome: genes with two to six exons, GT-AG introns, and two transcripts for a third of the genes.
 
     Parameters
     ----------
     overlapping
-        Genes whose last exon lies over that of the next one, on the other strand: only a stranded library tells them apart.
+        Number of genes that overlap a neighbour on the other strand; only a stranded library can distinguish the two.
     """
     rng = np.random.default_rng(seed)
     chromosomes, rows = {}, []
     for number in range(n_chromosomes):
         name = f"sim{number + 1}"
-        exons, end = _laid(
-            rng, [i for i in range(n_genes) if i % n_chromosomes == number], overlapping // n_chromosomes
-        )
+        exons, end = _placed(rng, list(range(number, n_genes, n_chromosomes)), overlapping // n_chromosomes)
         bases = BASES[rng.integers(0, 4, end + 2000)]
-        for row in exons:
-            rows.append(row | {"chromosome": name})
+        rows += [exon | {"chromosome": name} for exon in exons]
         _splice_sites(bases, exons)
         chromosomes[name] = bases
     return Genome(chromosomes, pd.DataFrame(rows)[["gene", "transcript", "chromosome", "strand", "start", "end"]])
 
 
-def _laid(rng: np.random.Generator, numbers: list[int], overlapping: int) -> tuple[list[dict], int]:
-    """Exons of the genes of one chromosome, one gene after another, and where the last of them ends."""
+def _placed(rng: np.random.Generator, numbers: list[int], overlapping: int) -> tuple[list[dict], int]:
+    """Exons of the genes of one chromosome, one gene after another, and the end of the last one."""
     rows, at, strand = [], 2000, "+"
-    for place, number in enumerate(numbers):
-        over = 0 < place <= overlapping and place % 2 == 1
-        strand = {"+": "-", "-": "+"}[strand] if over else rng.choice(["+", "-"])
-        # An overlap of up to 150 bases with the gene before; else free space.
-        at += -150 if over else int(rng.integers(500, 1500))
+    for position, number in enumerate(numbers):
+        overlaps = 0 < position <= overlapping and position % 2 == 1
+        strand = {"+": "-", "-": "+"}[strand] if overlaps else rng.choice(["+", "-"])
+        # An overlapping gene starts 150 bases before the end of the previous one.
+        at += -150 if overlaps else int(rng.integers(500, 1500))
         exons = []
         for _ in range(int(rng.integers(2, 7))):
             length = int(rng.integers(160, 500))
@@ -123,21 +122,21 @@ def _laid(rng: np.random.Generator, numbers: list[int], overlapping: int) -> tup
 
 
 def _splice_sites(bases: np.ndarray, exons: list[dict]) -> None:
-    """Write GT at the start and AG at the end of each intron, in the sense of its gene."""
-    for one, other in zip(exons, exons[1:], strict=False):
-        if one["transcript"] != other["transcript"]:
+    """Write GT at the start and AG at the end of each intron, in sense direction of its gene."""
+    for before, after in itertools.pairwise(exons):
+        if before["transcript"] != after["transcript"]:
             continue
-        first, last = (b"GT", b"AG") if one["strand"] == "+" else (b"CT", b"AC")
-        bases[one["end"] : one["end"] + 2] = np.frombuffer(first, np.uint8)
-        bases[other["start"] - 2 : other["start"]] = np.frombuffer(last, np.uint8)
+        first, last = (b"GT", b"AG") if before["strand"] == "+" else (b"CT", b"AC")
+        bases[before["end"] : before["end"] + 2] = np.frombuffer(first, np.uint8)
+        bases[after["start"] - 2 : after["start"]] = np.frombuffer(last, np.uint8)
 
 
 def fragments(made: Genome, groups: list[str], *, n_fragments: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How many fragments each gene has in each sample: negative binomial, libraries of unlike size, a fifth of the genes changed.
+    """Negative binomial fragment counts; library sizes differ, and a fifth of the genes changes in each further level.
 
     Returns
     -------
-    Genes x samples, counts; genes x levels, planted log2 fold changes against the first level.
+    Counts, genes x samples; true log2 fold changes against the first level, genes x levels.
     """
     rng = np.random.default_rng([seed, 1])
     levels = list(dict.fromkeys(groups))
@@ -168,15 +167,16 @@ def reads_of(
     Parameters
     ----------
     counts
-        Fragments of each gene.
+        Number of fragments of each gene.
     strandedness
-        ``forward``: the first read has the sense of the RNA; ``reverse``: its complement; ``unstranded``: one or the other.
+        ``forward``: the first read is in sense direction; ``reverse``: in antisense; ``unstranded``: in either.
     background, foreign
-        Fragments from between exons, and of no part of the genome, as shares of those of genes.
+        Fragments from outside exons, and from outside the genome, as shares of those from genes.
 
     Returns
     -------
-    For each mate: bases and qualities (ASCII), reads x length, in random order. A fragment shorter than a read goes on into the adapter.
+    For each mate: bases and qualities (ASCII), reads x length, in random order. Reads that are longer than their
+    fragment continue into the adapter.
     """
     rng = np.random.default_rng([seed, 2])
     transcripts = made.transcripts()
@@ -195,16 +195,18 @@ def reads_of(
         sense.append(piece)
         size.append(n)
     order = rng.permutation(len(sense))
-    turned = {"forward": np.zeros, "reverse": np.ones}.get(strandedness)
-    turned = turned(len(sense), bool) if turned else rng.random(len(sense)) < 0.5
-    turned[n_genic:] = rng.random(len(sense) - n_genic) < 0.5
+    if strandedness in ("forward", "reverse"):
+        antisense = np.full(len(sense), strandedness == "reverse")
+    else:
+        antisense = rng.random(len(sense)) < 0.5
+    antisense[n_genic:] = rng.random(len(sense) - n_genic) < 0.5
     mates = []
     for mate in range(2 if paired else 1):
         bases = np.empty((len(sense), length), np.uint8)
         adapter = np.frombuffer((ADAPTERS[mate] * 4).encode(), np.uint8)
         for row, i in enumerate(order):
             piece = sense[i][: size[i]]
-            piece = reverse_complement(piece) if turned[i] != bool(mate) else piece
+            piece = reverse_complement(piece) if antisense[i] != bool(mate) else piece
             read = piece[:length]
             bases[row, : len(read)] = read
             bases[row, len(read) :] = adapter[: length - len(read)]
@@ -213,20 +215,25 @@ def reads_of(
 
 
 def _with_errors(bases: np.ndarray, mate: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sequencing errors at the rate that each base's quality states; qualities fall along the read, and second mates have lower ones."""
+    """Add errors at the rates of simulated qualities, which fall along the read and are lower in second mates.
+
+    Returns
+    -------
+    Bases and qualities (ASCII), reads x length.
+    """
     n, length = bases.shape
     fall = 38 - 2 * mate - 10 * (np.arange(length) / length) ** 2
     quality = np.clip(np.rint(fall + rng.normal(0, 2, (n, 1)) + rng.normal(0, 2, (n, length))), 2, 40).astype(int)
     wrong = rng.random((n, length)) < 10 ** (-quality / 10)
     bases = bases.copy()
-    # Another base than the right one.
-    place = np.searchsorted(BASES, bases[wrong])
-    bases[wrong] = BASES[(place + rng.integers(1, 4, wrong.sum())) % 4]
+    # A shift by one to three bases never gives the right base.
+    right = np.searchsorted(BASES, bases[wrong])
+    bases[wrong] = BASES[(right + rng.integers(1, 4, wrong.sum())) % 4]
     return bases, (quality + 33).astype(np.uint8)
 
 
 def write_fastq(path: Path, bases: np.ndarray, qualities: np.ndarray, *, mate: int) -> None:
-    """FASTQ, gzipped; the same reads give the same bytes."""
+    """Write gzipped FASTQ; the same reads give the same bytes."""
     lines = bytearray()
     for number, (read, quality) in enumerate(zip(bases, qualities, strict=True), 1):
         lines += b"@SIM:1:%d %d:N:0:ACGT\n%b\n+\n%b\n" % (number, mate, read.tobytes(), quality.tobytes())
@@ -235,7 +242,7 @@ def write_fastq(path: Path, bases: np.ndarray, qualities: np.ndarray, *, mate: i
 
 
 def write_reference(made: Genome, folder: Path) -> tuple[Path, Path]:
-    """``genome.fa`` and ``annotation.gtf``."""
+    """Write ``genome.fa`` and ``annotation.gtf``."""
     fasta, gtf = folder / "genome.fa", folder / "annotation.gtf"
     with open(fasta, "w") as stream:
         for name, bases in made.chromosomes.items():
@@ -243,8 +250,8 @@ def write_reference(made: Genome, folder: Path) -> tuple[Path, Path]:
             stream.write(f">{name}\n" + "\n".join(text[i : i + 60] for i in range(0, len(text), 60)) + "\n")
     with open(gtf, "w") as stream:
         for row in made.exons.itertuples():
-            said = f'gene_id "{row.gene}"; transcript_id "{row.transcript}"; gene_name "{row.gene.title()}";'
-            fields = (row.chromosome, "sim", "exon", row.start + 1, row.end, ".", row.strand, ".", said)
+            attributes = f'gene_id "{row.gene}"; transcript_id "{row.transcript}"; gene_name "{row.gene.title()}";'
+            fields = (row.chromosome, "sim", "exon", row.start + 1, row.end, ".", row.strand, ".", attributes)
             stream.write("\t".join(map(str, fields)) + "\n")
     return fasta, gtf
 
@@ -265,39 +272,34 @@ def cohort(
     kinds
         ``paired`` or ``single``, and the strandedness, of each sample in turn.
     groups
-        Level -> samples; the first is the one that the others are compared with. Three controls and three cases by default.
+        Level -> number of samples, the reference level first. By default three controls and three cases.
     n_fragments
-        Fragments of genes in a sample, on average.
+        Mean number of fragments of genes in a sample.
 
     Returns
     -------
-    The sheet, ``sheet.csv``: its strandedness is left open, to be found out. ``truth.csv`` has the fragments of each gene, ``kinds.csv`` the
-    kinds of the libraries.
+    The sheet, ``sheet.csv``, with strandedness ``auto``. Beside it, ``truth.csv`` has the fragments of each gene,
+    ``changes.csv`` the true log2 fold changes, and ``kinds.csv`` the kinds of the libraries.
     """
     levels = [level for level, n in (groups or {"control": 3, "case": 3}).items() for _ in range(n)]
-    made = genome(n_genes=n_genes, seed=seed)
-    counts, changes = fragments(made, levels, n_fragments=n_fragments, seed=seed)
+    simulated = genome(n_genes=n_genes, seed=seed)
+    counts, changes = fragments(simulated, levels, n_fragments=n_fragments, seed=seed)
     names = [f"{level}_{levels[: i + 1].count(level)}" for i, level in enumerate(levels)]
     rows = []
     for i, (name, level) in enumerate(zip(names, levels, strict=True)):
         library, strandedness = kinds[i % len(kinds)]
         options = {"paired": library == "paired", "strandedness": strandedness, "seed": seed * 1000 + i}
-        row = {
-            "sample": name,
-            "fastq_1": "",
-            "fastq_2": "",
-            "strandedness": "auto",
-            "group": level,
-            "donor": f"animal {i + 1}",
-        }
-        for mate, (bases, qualities) in enumerate(reads_of(made, counts[i], **options), 1):
+        row = {"sample": name, "fastq_1": "", "fastq_2": "", "strandedness": "auto"}
+        row |= {"group": level, "donor": f"animal {i + 1}"}
+        for mate, (bases, qualities) in enumerate(reads_of(simulated, counts[i], **options), 1):
             row[f"fastq_{mate}"] = f"{name}_{mate}.fq.gz"
             write_fastq(folder / row[f"fastq_{mate}"], bases, qualities, mate=mate)
         rows.append(row)
-    write_reference(made, folder)
+    write_reference(simulated, folder)
     counts.set_axis(names, axis=1).rename_axis("gene").to_csv(folder / "truth.csv")
     changes.rename_axis("gene").to_csv(folder / "changes.csv")
-    known = [kinds[i % len(kinds)] for i in range(len(names))]
-    pd.DataFrame(known, pd.Index(names, name="sample"), ["library", "strandedness"]).to_csv(folder / "kinds.csv")
+    libraries = [kinds[i % len(kinds)] for i in range(len(names))]
+    table = pd.DataFrame(libraries, pd.Index(names, name="sample"), ["library", "strandedness"])
+    table.to_csv(folder / "kinds.csv")
     pd.DataFrame(rows).to_csv(folder / "sheet.csv", index=False)
     return folder / "sheet.csv"

@@ -1,29 +1,29 @@
-"""Colours and fonts, once."""
+"""Colours, markers and fonts of all figures."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-#: Okabe and Ito's palette, told apart by colour-blind readers; the reference group takes the first, grey.
+#: Okabe and Ito's palette, which colour-blind readers can distinguish; the reference group takes the first, grey.
 PALETTE = ("#7f7f7f", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
 MARKERS = "osD^vP*X"
-#: Differences from a mean, below to above.
+#: Colour map for differences from a mean, from below to above.
 DIVERGING = "vlag"
 HIGHLIGHT = "#d55e00"
 MUTED = "#9aa0a6"
 
 
 def use() -> None:
-    """Make the house style matplotlib's own."""
+    """Set the house style in matplotlib's parameters."""
     plt.style.use(Path(__file__).with_name("epigen.mplstyle"))
 
 
 def colours(levels: Iterable[str]) -> dict[str, str]:
-    """A colour for each level, in the order given; the palette repeats after eight."""
+    """Level -> colour, in the order given; the palette repeats after eight levels."""
     return {level: PALETTE[i % len(PALETTE)] for i, level in enumerate(levels)}
 
 
 def markers(levels: Iterable[str]) -> dict[str, str]:
-    """A marker for each level, so that groups differ without colour too."""
+    """Level -> marker, so that groups differ without colour too."""
     return {level: MARKERS[i % len(MARKERS)] for i, level in enumerate(levels)}

@@ -1,6 +1,6 @@
-"""Ways of making batches of cells of unlike length, and how many real tokens a second a training step gets through with each.
+"""Batching strategies for cells of unequal length, and the throughput of training steps in real tokens per second.
 
-Paper B, section 2.4.1 and Figure 5. A token is real if it is no padding.
+Paper B, section 2.4.1 and Figure 5. Real tokens exclude padding.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from epigen_utils.batching import MaskedGenes
 from epigen_utils.models import IGNORED, attending, build, without_attention_dropout
 from epigen_utils.vocabularies import Vocabulary
 
-#: How cells come into batches.
+#: Ways of forming batches.
 STRATEGIES = ("random", "grouped", "sorted")
 
 
@@ -28,84 +28,82 @@ def batches(lengths: np.ndarray, strategy: str, *, batch_size: int, seed: int = 
     Parameters
     ----------
     strategy
-        ``random``; ``grouped``, the Hugging Face sampler (random mega-batches of at most 50 batches, each sorted by length);
-        ``sorted``, all cells by length, which leaves the least padding and no randomness.
+        ``random``; ``grouped``, the Hugging Face sampler (random mega-batches of at most 50 batches, each sorted by
+        length); ``sorted``, all cells by length, with the least padding and no randomness.
 
     Raises
     ------
     ValueError
-        If there is no such strategy.
+        If the strategy is unknown.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
-    drawn = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     if strategy == "random":
-        order = torch.randperm(len(lengths), generator=drawn).numpy()
+        order = torch.randperm(len(lengths), generator=generator).numpy()
     elif strategy == "grouped":
-        order = np.array(get_length_grouped_indices(list(lengths), batch_size, generator=drawn))
+        order = np.array(get_length_grouped_indices(list(lengths), batch_size, generator=generator))
     else:
         order = np.argsort(-np.asarray(lengths), kind="stable")
     return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 
 
 def packed(lengths: np.ndarray, *, room: int) -> list[np.ndarray]:
-    """Cells laid end to end in rows of at most ``room`` tokens, longest first into the first row that has room for it."""
+    """Pack cells end to end into rows of at most ``room`` tokens (first fit, longest cell first)."""
     rows: list[list[int]] = []
-    left: list[int] = []
+    free: list[int] = []
     for cell in np.argsort(-np.asarray(lengths), kind="stable"):
-        place = next((row for row, free in enumerate(left) if free >= lengths[cell]), None)
-        if place is None:
+        row = next((row for row, space in enumerate(free) if space >= lengths[cell]), None)
+        if row is None:
             rows.append([])
-            left.append(room)
-            place = len(rows) - 1
-        rows[place].append(int(cell))
-        left[place] -= int(lengths[cell])
+            free.append(room)
+            row = len(rows) - 1
+        rows[row].append(int(cell))
+        free[row] -= int(lengths[cell])
     return [np.array(row) for row in rows]
 
 
 def packed_batch(collate: MaskedGenes, rows: list[dict]) -> dict[str, torch.Tensor]:
-    """Cells end to end in one row, each attending to itself alone, positions counted from each cell's own start."""
-    one = collate(rows)
-    real = one["attention_mask"].bool()
-    cell = torch.where(real)[0]
-    ids, labels = one["input_ids"][real][None], one["labels"][real][None]
-    place = torch.cat([torch.arange(int(n)) for n in real.sum(axis=1)])[None]
+    """Cells end to end in one row: attention within each cell only, positions counted from each cell's start."""
+    batch = collate(rows)
+    real = batch["attention_mask"].bool()  # (cells, length)
+    cell = torch.where(real)[0]  # (real tokens,)
     return {
-        "input_ids": ids,
-        "labels": labels,
-        "position_ids": place,
-        "attention_mask": (cell[:, None] == cell[None, :])[None, None],
+        "input_ids": batch["input_ids"][real][None],  # (1, real tokens), as labels and positions
+        "labels": batch["labels"][real][None],
+        "position_ids": torch.cat([torch.arange(int(n)) for n in real.sum(axis=1)])[None],
+        "attention_mask": (cell[:, None] == cell[None, :])[None, None],  # (1, 1, real tokens, real tokens)
     }
 
 
 def compared(lengths: np.ndarray, *, batch_size: int, full: int, seed: int = 0) -> list[dict]:
-    """Padding by the way batches are made.
+    """Compare the padding of the strategies, of rows of full length, and of packed rows.
 
     Returns
     -------
-    A row a way: ``batches``, ``pad tokens``, ``padding`` (share of the positions), ``linear`` and ``quadratic`` (positions,
-    and pairs within rows, over what the cells alone need), ``faster, linear`` and ``faster, quadratic`` (than rows of the full
-    length).
+    One row per strategy: ``batches``, ``pad tokens``, ``padding`` (share of the positions), ``linear`` and
+    ``quadratic`` (positions, and pairs within rows, relative to the unpadded cells), ``faster, linear`` and
+    ``faster, quadratic`` (relative to rows of full length).
     """
-    made = {name: batches(lengths, name, batch_size=batch_size, seed=seed) for name in STRATEGIES}
-    costs = {"full length": batching.padding(lengths, made["random"], pad_to=full)}
-    costs |= {name: batching.padding(lengths, groups) for name, groups in made.items()}
-    rows = packed(lengths, room=full)
-    # Pairs of a packed row are those within its cells, where attention knows of the blocks.
-    costs["packed"] = {"share": 1 - lengths.sum() / (len(rows) * full), "linear": len(rows) * full / lengths.sum()}
-    costs["packed"]["quadratic"] = 1.0
-    first = costs["full length"]
+    groups = {name: batches(lengths, name, batch_size=batch_size, seed=seed) for name in STRATEGIES}
+    costs = {"full length": batching.padding(lengths, groups["random"], pad_to=full)}
+    costs |= {name: batching.padding(lengths, positions) for name, positions in groups.items()}
+    n_positions = len(packed(lengths, room=full)) * full
+    # Block-diagonal attention computes only the pairs within cells, hence the quadratic cost of 1.
+    linear = n_positions / lengths.sum()
+    costs["packed"] = {"share": 1 - lengths.sum() / n_positions, "linear": linear, "quadratic": 1.0}
+    reference = costs["full length"]
     table = []
     for name, cost in costs.items():
         row = {"batches": name, "pad tokens": round(lengths.sum() * (cost["linear"] - 1)), "padding": cost["share"]}
         row |= {"linear": cost["linear"], "quadratic": cost["quadratic"]}
-        row |= {f"faster, {by}": first[by] / cost[by] for by in ("linear", "quadratic")}
+        row |= {f"faster, {order}": reference[order] / cost[order] for order in ("linear", "quadratic")}
         table.append(row)
     return table
 
 
 def spread(encoded: object, n: int) -> list[dict]:
-    """Cells with evenly spread quantiles of length, as rows, so that few of them stand for all."""
+    """Sample ``n`` cells at evenly spaced quantiles of length, as rows: few cells represent all lengths."""
     order = np.argsort(np.asarray(encoded["length"]), kind="stable")
     chosen = order[((np.arange(n) + 0.5) / n * len(order)).astype(int)]
     return [{"input_ids": np.asarray(encoded[int(cell)]["input_ids"]), "row": int(cell)} for cell in chosen]
@@ -128,36 +126,36 @@ def ladder(
     device: str = "cpu",
     padded_every: int = 1,
 ) -> list[dict]:
-    """Time training steps on the same cells with the same masks, each rung with one more change than the last.
+    """Time training steps on the same cells with the same masks; each variant adds one change to the previous one.
 
     Parameters
     ----------
     rows
         Cells in the order of their lengths.
     padded_every
-        The slow rungs, with random batches, are timed on one in so many of the cells.
+        The slow variants, with random batches, use every n-th cell only.
 
     Returns
     -------
-    A row a rung: ``step``, ``tokens a second`` (real ones, the best of the repeats), ``times`` (over the plain step),
-    ``padding`` and ``loss``. The last rung is what the Hugging Face Trainer does with
+    One row per variant: ``step``, ``tokens a second`` (real, the best of the repeats), ``times`` (relative to the plain
+    step), ``padding`` and ``loss``. The last variant is the Hugging Face Trainer's
     ``train_sampling_strategy="group_by_length"``.
     """
 
-    def made(some: list[dict], strategy: str, pad_to: int | None) -> list[Callable]:
+    def batch_makers(cells: list[dict], strategy: str, pad_to: int | None) -> list[Callable]:
         collate = MaskedGenes(vocabulary, pad_to=pad_to, seed=seed)
-        groups = batches(lengths_of(some), strategy, batch_size=batch_size, seed=seed)
-        return [lambda group=group: collate([some[cell] for cell in group]) for group in groups]
+        groups = batches(lengths_of(cells), strategy, batch_size=batch_size, seed=seed)
+        return [lambda group=group: collate([cells[cell] for cell in group]) for group in groups]
 
     collate = MaskedGenes(vocabulary, seed=seed)
-    rooms = packed(lengths_of(rows), room=full)
-    pack = [lambda row=row: packed_batch(collate, [rows[cell] for cell in row]) for row in rooms]
-    # The sampler's mega-batches hold hundreds of cells, more than are timed: within one, batches are of the cells in order.
-    grouped = made(rows, "sorted", None)
-    few = rows[::padded_every]
-    rungs = {
-        "plain": (made(few, "random", full), False, True, True),
-        "random": (made(few, "random", None), False, True, True),
+    packed_rows = packed(lengths_of(rows), room=full)
+    pack = [lambda row=row: packed_batch(collate, [rows[cell] for cell in row]) for row in packed_rows]
+    # The sampler's mega-batches hold more cells than are timed; within one mega-batch, batches are sorted by length.
+    grouped = batch_makers(rows, "sorted", None)
+    subset = rows[::padded_every]
+    variants = {  # batches, bf16, logits of all positions, attention dropout
+        "plain": (batch_makers(subset, "random", full), False, True, True),
+        "random": (batch_makers(subset, "random", None), False, True, True),
         "grouped": (grouped, False, True, True),
         "grouped, masked logits": (grouped, False, False, True),
         "grouped, masked logits, bf16": (grouped, True, False, True),
@@ -165,17 +163,17 @@ def ladder(
         "ours, packed": (pack, True, False, False),
         "the Trainer's: grouped, bf16": (grouped, True, True, True),
     }
-    found: dict[str, list[dict]] = {name: [] for name in rungs}
-    for _ in range(repeats):  # in turn, so that a noisy neighbour meets all of them
-        for name, (making, bf16, all_logits, dropout) in rungs.items():
+    timings: dict[str, list[dict]] = {name: [] for name in variants}
+    for _ in range(repeats):  # in turn, so that other load on the machine affects all variants
+        for name, (makers, bf16, all_logits, dropout) in variants.items():
             model = build(config, "masked-lm", seed=seed).to(device)
             model = model if dropout else without_attention_dropout(model)
             by_matmul = bf16 and not dropout and device == "cpu"
             with attending(model, "matmul") if by_matmul else contextlib.nullcontext():
-                measure(model, making[-1:], bf16=bf16, all_logits=all_logits)
-                found[name].append(measure(model, making, bf16=bf16, all_logits=all_logits))
+                measure(model, makers[-1:], bf16=bf16, all_logits=all_logits)
+                timings[name].append(measure(model, makers, bf16=bf16, all_logits=all_logits))
     table = []
-    for name, runs in found.items():
+    for name, runs in timings.items():
         best = max(run["tokens a second"] for run in runs)
         row = {"step": name, "tokens a second": best, "padding": runs[0]["padding"], "loss": runs[0]["loss"]}
         table.append(row | {"times": best / table[0]["tokens a second"] if table else 1.0})
@@ -190,19 +188,19 @@ def step(
     bf16: bool,
     all_logits: bool,
 ) -> float:
-    """One training step; the loss.
+    """Run one training step and return its loss.
 
     Parameters
     ----------
     all_logits
-        Whether every position is projected to the vocabulary, as `BertForMaskedLM` does of itself.
+        Whether to project every position to the vocabulary, `BertForMaskedLM`'s default.
     """
     device = next(model.parameters()).device.type
     mixed = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
     with mixed:
         if all_logits:
             inputs = {name: values for name, values in batch.items() if name != "labels"}
-            logits = type(model).forward(model, **inputs).logits
+            logits = type(model).forward(model, **inputs).logits  # (cells, length, vocabulary)
             loss = nn.functional.cross_entropy(
                 logits.view(-1, logits.shape[-1]).float(), batch["labels"].view(-1), ignore_index=IGNORED
             )
@@ -221,19 +219,20 @@ def measure(
     bf16: bool = False,
     all_logits: bool = False,
 ) -> dict[str, float]:
-    """Train for one pass over batches, and count.
+    """Train for one pass over batches and measure the throughput.
 
     Parameters
     ----------
     made
-        Makes each batch, which is part of the time.
+        Functions that each make a batch; their time counts.
 
     Returns
     -------
-    ``tokens`` (real), ``seconds``, ``tokens a second``, ``padding`` (share of the positions) and ``loss`` (mean over batches).
+    ``tokens`` (real), ``seconds``, ``tokens a second``, ``padding`` (share of the positions) and ``loss`` (mean over
+    batches).
     """
     model.train()
-    # Fused, as the Trainer has it by default.
+    # Fused, as by default in the Trainer.
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     tokens = positions = 0
     losses = []
@@ -241,7 +240,7 @@ def measure(
     for make in made:
         batch = make()
         mask = batch["attention_mask"]
-        tokens += int(mask.sum()) if mask.ndim == 2 else batch["input_ids"].numel()
+        tokens += int(mask.sum()) if mask.ndim == 2 else batch["input_ids"].numel()  # packed rows have no padding
         positions += batch["input_ids"].numel()
         on_device = {name: values.to(model.device) for name, values in batch.items()}
         losses.append(step(model, on_device, optimizer, bf16=bf16, all_logits=all_logits))

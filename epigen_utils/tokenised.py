@@ -1,4 +1,4 @@
-"""Cells that were tokenised before: Genecorpus-30M, Geneformer's example data sets, or what `encoding` wrote."""
+"""Cells encoded earlier: Genecorpus-30M, Geneformer's example data sets, or output of `encoding`."""
 
 import json
 from pathlib import Path
@@ -13,24 +13,24 @@ from epigen_utils.vocabularies import Vocabulary
 
 
 def there(folder: str | Path) -> bool:
-    """Whether a path is a folder of tokenised cells, as ``datasets.save_to_disk`` leaves it."""
+    """Whether a path is a folder of tokenised cells, as ``datasets.save_to_disk`` writes it."""
     return (Path(folder) / "state.json").is_file()
 
 
 def load(
     folder: str | Path, vocabulary: Vocabulary | None, *, max_length: int
 ) -> tuple[anndata.AnnData, arrow.Dataset]:
-    """Tokenised cells, cut to a length, and their sample table as an AnnData without genes.
+    """Load tokenised cells, truncated to a length, and their sample table as an AnnData without genes.
 
     Parameters
     ----------
     vocabulary
-        That the tokens are of; where the folder says which they are of (``vocabulary.json``, as `encoding` writes it), it must be that.
+        Vocabulary of the tokens; it must match the folder's ``vocabulary.json``, if present (`encoding` writes one).
 
     Raises
     ------
     DataError
-        If there are no tokens, no vocabulary is given, or they are of another.
+        If there are no tokens, no vocabulary is given, or the tokens belong to another one.
     """
     folder = Path(folder)
     if vocabulary is None:
@@ -40,10 +40,10 @@ def load(
         raise DataError(f"{folder}: no column 'input_ids'; give tokenised cells")
     card = folder / "vocabulary.json"
     if card.is_file():
-        theirs = json.loads(card.read_text())
-        if theirs["sha256"] != vocabulary.sha256:
+        stored = json.loads(card.read_text())
+        if stored["sha256"] != vocabulary.sha256:
             raise DataError(
-                f"{folder}: tokens are of vocabulary {theirs['vocabulary']!r}, the model's is {vocabulary.name!r}; "
+                f"{folder}: tokens are of vocabulary {stored['vocabulary']!r}, the model's is {vocabulary.name!r}; "
                 "encode the cells anew, or take the other model"
             )
     tokens = encoded.data.column("input_ids")
@@ -60,7 +60,8 @@ def load(
         encoded = encoded.map(lambda row: {"input_ids": row["input_ids"][:max_length]})
         arrow.enable_progress_bars()
     lengths = pc.list_value_length(encoded.data.column("input_ids")).to_numpy()
-    encoded = encoded.remove_columns([name for name in ("length",) if name in encoded.column_names])
+    if "length" in encoded.column_names:
+        encoded = encoded.remove_columns(["length"])
     encoded = encoded.add_column("length", lengths)
     adata = anndata.AnnData(obs=table)
     adata.uns["epigen"] = readers.about_own(folder) | {"species": "homo_sapiens", "measure": "tokens"}

@@ -1,6 +1,6 @@
-"""Training by the Hugging Face Trainer: one door, which resumes where it was broken off.
+"""Training with the Hugging Face Trainer, resumable from the last checkpoint.
 
-Several devices, or processes, come by starting the same program with ``torchrun`` or ``accelerate launch``.
+To use several devices or processes, start the same program with ``torchrun`` or ``accelerate launch``.
 """
 
 import contextlib
@@ -24,47 +24,49 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from epigen_utils import models
-from epigen_utils import precision as precisions
 from epigen_utils.errors import DataError
+from epigen_utils.precision import obstacle
 
 
 class Objective(Protocol):
-    """What a model is trained for."""
+    """Training objective: batches, loss and validation."""
 
-    #: Rows of the data set, each with its position as ``row`` and with the ``epoch``, -> batch; the model's loss follows from
-    #: its ``labels``. What is random in it must depend on these alone, or a resumed run is another run.
+    #: Rows of the data set, with their position ``row`` and the ``epoch``, -> batch whose ``labels`` define the model's
+    #: loss. Its randomness must depend on these alone, so that a resumed run equals an uninterrupted one.
     collate: Callable[[list[dict]], dict[str, torch.Tensor]]
-    #: What a finished run is only taken for the same by, beside settings and model, such as the labels' hash.
+    #: Extra identity of a run (such as a hash of the labels): a finished run is reused only if settings, model and this
+    #: match.
     about: dict[str, object]
-    #: Model, batch, and the labels of all devices and accumulated parts (None: of this batch) -> loss; None for the model's own.
+    #: Model, batch, number of labels over all devices and accumulated parts (None: this batch) -> loss; None: the
+    #: model's own.
     loss: Callable[[PreTrainedModel, dict[str, torch.Tensor], int | None], torch.Tensor] | None
 
     def measure(self, model: PreTrainedModel, valid: Dataset) -> dict[str, float]:
-        """Numbers on held-out rows, ``loss`` among them."""
+        """Metrics on held-out rows, including ``loss``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Hyper-parameters; by default those of Geneformer's pretraining, on one device.
 
-    AdamW, linear decay after a warm-up (paper B, section 1.4; Geneformer's pretraining example: 1e-3, 10,000 steps, weight
-    decay 0.001, 12 cells a device, 3 epochs).
+    AdamW, linear decay after a warm-up (paper B, section 1.4; Geneformer's pretraining example: 1e-3, 10,000 steps,
+    weight decay 0.001, 12 cells a device, 3 epochs).
 
     Attributes
     ----------
     epochs, steps
-        How long; steps, where given, take precedence.
+        Length of the run; steps, if given, take precedence.
     grouped
-        Whether cells of like length share a batch, by the library's own sampler (mega-batches of 50, sorted).
+        Whether cells of similar length share a batch (the Trainer's sampler: mega-batches of 50 batches, sorted).
     attention_dropout
-        Whether attention weights are dropped as the configuration says (Geneformer: 0.02). Without it a step on a CPU takes a
+        Whether to apply the configuration's attention dropout (Geneformer: 0.02). Without it a step on a CPU takes a
         third of the time (`models.attending`, `models.without_attention_dropout`).
     cycles
-        Of a cosine schedule over the whole run: 0.5, the default, falls once; 1 rises again.
+        Periods of a cosine schedule over the whole run: 0.5, the default, decays once; 1 rises again.
     checkpointing
-        Whether activations are computed again on the way back instead of being kept: less memory, a third more time.
+        Whether activations are recomputed in the backward pass instead of stored: less memory, a third more time.
     evaluate_every, save_every
-        In steps; the first can be 0, for never.
+        Intervals in steps; ``evaluate_every`` of 0 disables evaluation.
     """
 
     learning_rate: float = 1e-3
@@ -96,49 +98,76 @@ def fit(
     settings: Settings | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train a model, in place; a run that was broken off goes on from its last checkpoint, a finished one is read again.
+    """Train a model in place; an interrupted run resumes from its last checkpoint, a finished run is loaded.
 
     Parameters
     ----------
     train, valid
-        Rows of encoded cells; ``length`` is what they are grouped by.
+        Rows of encoded cells with their ``length``, which batches are grouped by.
     precision
         ``fp32``, or ``bf16`` or ``fp16`` by automatic mixed precision.
     seed
-        Of the order of the cells, of masks and of dropout.
+        Seed of the order of the cells and of dropout.
     output_dir
-        Checkpoints while it runs; in the end ``model`` (safetensors and configuration) and ``history.csv``. A run with other
-        settings that is found there is removed.
+        Holds checkpoints during the run, and ``model`` (safetensors and configuration) and ``history.csv`` at its end.
+        A run with other settings in this folder is removed.
 
     Returns
     -------
-    A row an evaluation: ``step``, ``epoch``, ``tokens`` (real ones seen), ``seconds``, ``learning_rate``, ``train_loss`` (mean since
-    the last), and what the objective measures.
+    One row per evaluation: ``step``, ``epoch``, ``tokens`` (without padding, so far), ``seconds``, ``learning_rate``,
+    ``train_loss`` (mean since the previous row), and the objective's metrics.
 
     Raises
     ------
     ValueError
-        If the precision cannot be used here, with the reason.
+        If the precision is not available, with the reason.
     DataError
-        If the loss is no finite number.
+        If the loss is not finite.
     """
     settings = settings or Settings()
-    if precision == "fp8" or (reason := precisions.obstacle(precision)):
-        raise ValueError("fp8: these models are trained in bf16" if precision == "fp8" else reason)
+    if precision == "fp8":
+        raise ValueError("fp8: these models are trained in bf16")
+    if reason := obstacle(precision):
+        raise ValueError(reason)
     if not settings.attention_dropout:
-        model = models.without_attention_dropout(model)
+        models.without_attention_dropout(model)
     output_dir = Path(output_dir)
-    wanted = {"settings": dataclasses.asdict(settings), "precision": precision, "seed": seed, "cells": len(train)}
-    wanted |= {"objective": objective.about, "start": fingerprint(model)}
-    wanted |= {"model": json.loads(model.config.to_json_string(use_diff=True))}
-    _forget_others(output_dir, wanted)
+    identity = {"settings": dataclasses.asdict(settings), "precision": precision, "seed": seed, "cells": len(train)}
+    identity |= {"objective": objective.about, "start": fingerprint(model)}
+    identity |= {"model": json.loads(model.config.to_json_string(use_diff=True))}
+    _forget_others(output_dir, identity)
     if (output_dir / "model").is_dir():
-        with _quiet():
-            finished = type(model).from_pretrained(output_dir / "model", local_files_only=True)
-        model.load_state_dict(finished.state_dict())
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        return pd.read_csv(output_dir / "history.csv")
-    arguments = TrainingArguments(
+        return _load_finished(model, output_dir)
+    if settings.checkpointing:
+        models.checkpointed(model)
+    watch = _Watch(objective, valid)
+    trainer = _Trainer(
+        model=model,
+        args=_training_arguments(settings, precision=precision, seed=seed, output_dir=output_dir, progress=progress),
+        train_dataset=_Rows(train),
+        eval_dataset=valid,
+        data_collator=watch.collate,
+        callbacks=[watch],
+    )
+    is_encoder = model.config.model_type == "bert"
+    by_matmul = precision == "bf16" and not settings.attention_dropout and is_encoder and not torch.cuda.is_available()
+    attention = models.attending(model, "matmul") if by_matmul else contextlib.nullcontext()
+    with attention, _quiet():
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
+    # Inference runs in fp32, as it does for a finished run that is loaded.
+    extract_model_from_parallel(model, keep_fp32_wrapper=False)
+    history = pd.DataFrame(trainer.state.log_history)
+    history = history[history["measured"].notna()] if "measured" in history else history.iloc[:0]
+    history = history.drop(columns=["measured"], errors="ignore").drop_duplicates("step", keep="last")
+    if trainer.is_world_process_zero():
+        _save_finished(model, history, output_dir)
+    return history.reset_index(drop=True)
+
+
+def _training_arguments(
+    settings: Settings, *, precision: str, seed: int, output_dir: Path, progress: bool
+) -> TrainingArguments:
+    return TrainingArguments(
         output_dir=str(output_dir),
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulate,
@@ -165,40 +194,27 @@ def fit(
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
     )
-    if settings.checkpointing:
-        models.checkpointed(model)
-    watch = _Watch(objective, valid)
-    rows = _Rows(train)
-    trainer = _Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        eval_dataset=valid,
-        data_collator=watch.collate,
-        callbacks=[watch],
-    )
-    encoder = model.config.model_type == "bert"
-    by_matmul = precision == "bf16" and not settings.attention_dropout and encoder and not torch.cuda.is_available()
-    attending = models.attending(model, "matmul") if by_matmul else contextlib.nullcontext()
-    with attending, _quiet():
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
-    # What is asked of a model is computed in fp32, whether it was trained now or read again.
-    extract_model_from_parallel(model, keep_fp32_wrapper=False)
-    history = pd.DataFrame(trainer.state.log_history)
-    history = history[history["measured"].notna()] if "measured" in history else history.iloc[:0]
-    history = history.drop(columns=["measured"], errors="ignore").drop_duplicates("step", keep="last")
-    if trainer.is_world_process_zero():
-        history.to_csv(output_dir / "history.csv", index=False)
-        with _quiet():
-            model.save_pretrained(output_dir / ".model.part")
-        (output_dir / ".model.part").rename(output_dir / "model")
-        for checkpoint in output_dir.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-    return history.reset_index(drop=True)
+
+
+def _load_finished(model: PreTrainedModel, output_dir: Path) -> pd.DataFrame:
+    with _quiet():
+        finished = type(model).from_pretrained(output_dir / "model", local_files_only=True)
+    model.load_state_dict(finished.state_dict())
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pd.read_csv(output_dir / "history.csv")
+
+
+def _save_finished(model: PreTrainedModel, history: pd.DataFrame, output_dir: Path) -> None:
+    history.to_csv(output_dir / "history.csv", index=False)
+    with _quiet():
+        model.save_pretrained(output_dir / ".model.part")
+    (output_dir / ".model.part").rename(output_dir / "model")
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """SHA-256 of the weights that a run starts from, and of which of them learn."""
+    """SHA-256 of a model's weights and of which of them are trainable."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
         digest.update(f"{name} {weight.requires_grad}".encode())
@@ -206,11 +222,11 @@ def fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _forget_others(output_dir: Path, wanted: dict) -> None:
-    """Keep what a run of the same settings left in a folder; nothing of another."""
+def _forget_others(output_dir: Path, identity: dict) -> None:
+    """Remove a run with another identity from the folder, and note this run's identity there."""
     output_dir.mkdir(parents=True, exist_ok=True)
     note = output_dir / "settings.json"
-    text = json.dumps(wanted, indent=1, sort_keys=True)
+    text = json.dumps(identity, indent=1, sort_keys=True)
     if note.exists() and note.read_text() != text:
         for name in ("model", ".model.part", *(path.name for path in output_dir.glob("checkpoint-*"))):
             shutil.rmtree(output_dir / name, ignore_errors=True)
@@ -220,19 +236,19 @@ def _forget_others(output_dir: Path, wanted: dict) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the Trainer's logs, which it prints as dictionaries, and a bar for each file that is saved."""
-    shown = logging.is_progress_bar_enabled()
+    """Suppress the Trainer's logs, printed as dictionaries, and the progress bar of each saved file."""
+    bar_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(None):
             yield
     finally:
-        if shown:
+        if bar_enabled:
             logging.enable_progress_bar()
 
 
 class _Rows(Dataset):
-    """Cells that know their position and the epoch."""
+    """Cells with their position and the epoch."""
 
     def __init__(self, cells: Dataset):
         self.cells, self.epoch = cells, 0
@@ -245,13 +261,13 @@ class _Rows(Dataset):
         return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: list[int]) -> list[dict]:
-        # A batch at once: read one by one from Arrow, cells take as long as the forward pass of a small model.
-        found = self.cells[rows]["input_ids"]
-        return [{"input_ids": ids, "row": row, "epoch": self.epoch} for row, ids in zip(rows, found, strict=True)]
+        # A batch at once: reading cells one by one from Arrow takes as long as the forward pass of a small model.
+        cells = self.cells[rows]["input_ids"]
+        return [{"input_ids": ids, "row": row, "epoch": self.epoch} for row, ids in zip(rows, cells, strict=True)]
 
 
 class _Order(Sampler):
-    """An order of the rows that follows from the seed and the epoch, so that an epoch can be gone on with in its middle."""
+    """Order of the rows as a function of seed and epoch, so that training can resume within an epoch."""
 
     def __init__(self, rows: _Rows, seed: int, batch_size: int | None):
         self.rows, self.seed, self.batch_size = rows, seed, batch_size
@@ -260,31 +276,31 @@ class _Order(Sampler):
         return len(self.rows)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
+        """Set the epoch; the Trainer calls this before each one."""
         self.rows.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        drawn = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rows.epoch)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rows.epoch)
         if self.batch_size is None:
-            return iter(torch.randperm(len(self.rows), generator=drawn).tolist())
-        return iter(LengthGroupedSampler(self.batch_size, lengths=self.rows.lengths, generator=drawn))
+            return iter(torch.randperm(len(self.rows), generator=generator).tolist())
+        return iter(LengthGroupedSampler(self.batch_size, lengths=self.rows.lengths, generator=generator))
 
 
 class _Watch(TrainerCallback):
-    """Counts real tokens and the loss between evaluations."""
+    """Counts tokens without padding, and accumulates the loss between evaluations."""
 
     def __init__(self, objective: Objective, valid: Dataset):
         self.objective, self.valid = objective, valid
         self.tokens, self.loss, self.steps, self.start = 0, 0.0, 0, time.perf_counter()
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        """The objective's, counted."""
+        """Collate by the objective and count the tokens."""
         self.tokens += sum(len(row["input_ids"]) for row in rows)
         return self.objective.collate(rows)
 
 
 class _Trainer(Trainer):
-    """The Trainer, with the objective's own measurement in the place of its evaluation loop."""
+    """The Trainer, with the objective's validation in place of its evaluation loop."""
 
     @property
     def watch(self) -> _Watch:
@@ -298,15 +314,15 @@ class _Trainer(Trainer):
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: object = None
     ) -> torch.Tensor:
-        """The objective's loss, where it has one."""
+        """Return the objective's loss, or else the model's."""
         if self.watch.objective.loss is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = self.watch.objective.loss(model, inputs, num_items_in_batch)
-        # Each device has divided by the labels of all, and their gradients are averaged.
+        # Each device divides by the number of labels over all devices, and the Trainer averages their gradients.
         return loss if num_items_in_batch is None else loss * self.accelerator.num_processes
 
     def training_step(self, *arguments, **options) -> torch.Tensor:
-        """Keep the loss for the history."""
+        """Train one step and accumulate its loss for the history."""
         loss = super().training_step(*arguments, **options)
         if not np.isfinite(float(loss)):
             raise DataError(
@@ -318,17 +334,17 @@ class _Trainer(Trainer):
         return loss
 
     def evaluate(self, *_arguments, **_options) -> dict[str, float]:
-        """Measure, and log the numbers with what was seen so far."""
+        """Measure the objective's metrics and log them with the progress so far."""
         watch = self.watch
         was_training = self.model.training
-        found = watch.objective.measure(self.accelerator.unwrap_model(self.model), watch.valid)
+        metrics = watch.objective.measure(self.accelerator.unwrap_model(self.model), watch.valid)
         self.model.train(was_training)
-        seen = {"tokens": watch.tokens, "seconds": time.perf_counter() - watch.start, "measured": 1.0}
-        seen["learning_rate"] = self.lr_scheduler.get_last_lr()[0]
-        # Each of the accumulated parts of a batch has its share of the loss.
-        seen["train_loss"] = watch.loss / max(watch.steps, 1) * self.args.gradient_accumulation_steps
+        progress = {"tokens": watch.tokens, "seconds": time.perf_counter() - watch.start, "measured": 1.0}
+        progress["learning_rate"] = self.lr_scheduler.get_last_lr()[0]
+        # The Trainer divides the loss of each accumulated part by the number of parts.
+        progress["train_loss"] = watch.loss / max(watch.steps, 1) * self.args.gradient_accumulation_steps
         watch.loss, watch.steps = 0.0, 0
-        self.log(seen | found)
-        # Else the Trainer asks again where an epoch ends, after no step at all.
+        self.log(progress | metrics)
+        # Otherwise the Trainer would evaluate again at the end of the epoch, without a step in between.
         self.control.should_evaluate = False
-        return {f"eval_{name}": number for name, number in found.items()}
+        return {f"eval_{name}": value for name, value in metrics.items()}

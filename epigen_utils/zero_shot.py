@@ -1,7 +1,7 @@
-"""Models that were not trained on expression, asked about gene sentences as they are: paper A, section III.E.
+"""Models not trained on expression, applied to gene sentences without fine-tuning: paper A, section III.E.
 
-"GPT-2 XL is either fine-tuned or used in a zero-shot inference mode ... in the form of hidden-state embeddings, attention weights, or
-generated continuations".
+"GPT-2 XL is either fine-tuned or used in a zero-shot inference mode ... in the form of hidden-state embeddings,
+attention weights, or generated continuations".
 """
 
 from pathlib import Path
@@ -23,12 +23,12 @@ from transformers import (
 from epigen_utils import models, registry
 from epigen_utils.errors import DataError
 
-#: Tokens of a text that all-MiniLM-L6-v2 was made for.
+#: Maximum tokens of a text for all-MiniLM-L6-v2.
 ENCODER_TOKENS = 256
 
 
 def sentence_encoder(name: str = "all-minilm-l6-v2") -> tuple[BertModel, BertTokenizer]:
-    """A pretrained sentence encoder of the registry: BERT's configuration, weights and words."""
+    """Load a pretrained sentence encoder of the registry and its tokenizer."""
     files = registry.fetch(name)
     model = BertModel(BertConfig.from_json_file(files["config"]), add_pooling_layer=False)
     weights = {key: value for key, value in load_file(files["weights"]).items() if not key.startswith("pooler")}
@@ -39,17 +39,19 @@ def sentence_encoder(name: str = "all-minilm-l6-v2") -> tuple[BertModel, BertTok
 def language_model(
     start: str, *, preset: str, files: dict[str, Path], seed: int = 0
 ) -> tuple[GPT2LMHeadModel, GPT2Tokenizer]:
-    """GPT-2 with its own words: published weights where ``start`` names them (hub id or folder), else fresh ones, a control.
+    """Load GPT-2 with its word vocabulary, with published weights or, as a control, with random ones.
 
     Parameters
     ----------
+    start
+        Hub id or folder of the weights; empty for random ones.
     files
-        ``encoder`` and ``merges`` of its byte-pair encoding.
+        ``encoder`` and ``merges`` of the byte-pair encoding.
 
     Raises
     ------
     DataError
-        If the checkpoint is not there.
+        If there is no checkpoint.
     """
     tokenizer = GPT2Tokenizer(str(files["encoder"]), str(files["merges"]))
     if not start:
@@ -63,7 +65,7 @@ def language_model(
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str, n: int) -> torch.Tensor:
-    """The first tokens of a text, 1 x length."""
+    """The first ``n`` tokens of a text, 1 x length."""
     return torch.tensor([tokenizer(text, truncation=True, max_length=n)["input_ids"]])
 
 
@@ -71,12 +73,13 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str, n: int) -> torch.Te
 def embed(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, pooling: str, max_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A vector a text from the last hidden states, and how many tokens of it were read.
+    """One vector per text from the last hidden states (texts x width), and the number of tokens read.
 
     Parameters
     ----------
     pooling
-        ``mean`` over tokens, scaled to length 1 (as all-MiniLM-L6-v2 is read), or ``last``, the one token that sees all in GPT-2.
+        ``mean`` over tokens, scaled to unit length (as for all-MiniLM-L6-v2), or ``last``, the only token that attends
+        to all others in GPT-2.
 
     Raises
     ------
@@ -85,35 +88,34 @@ def embed(
     """
     if pooling not in ("mean", "last"):
         raise DataError(f"pooling {pooling!r}: give mean or last")
-    found, read = [], []
+    vectors, n_tokens = [], []
     for text in texts:
         ids = tokens_of(tokenizer, text, max_tokens)
-        states = model.base_model(ids).last_hidden_state[0]
+        states = model.base_model(ids).last_hidden_state[0]  # (length, width)
         vector = states[-1] if pooling == "last" else torch.nn.functional.normalize(states.mean(dim=0), dim=0)
-        found.append(vector.numpy())
-        read.append(ids.shape[1])
-    return np.array(found), np.array(read)
+        vectors.append(vector.numpy())
+        n_tokens.append(ids.shape[1])
+    return np.array(vectors), np.array(n_tokens)
 
 
 @torch.no_grad()
 def attention_by_place(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_tokens: int, bins: int = 20
 ) -> pd.DataFrame:
-    """Where in a sentence attention goes: mean over texts, layers and heads of what the last token pays, times the length.
+    """Attention of the last token along a text, times its length, mean over texts, layers and heads.
 
     Returns
     -------
-    ``place`` (0 the first token, 1 the last) and ``attention`` (1 were it spread evenly).
+    ``place`` (0 the first token, 1 the last) and ``attention`` (1 is uniform).
     """
     with models.attending(model, "eager"):
         rows = []
         for text in texts:
             ids = tokens_of(tokenizer, text, max_tokens)
-            weights = torch.stack(model.base_model(ids, output_attentions=True).attentions)[:, 0, :, -1].mean(
-                dim=(0, 1)
-            )
-            place = np.minimum((np.arange(len(weights)) / len(weights) * bins).astype(int), bins - 1)
-            mean = np.bincount(place, weights.numpy(), bins) / np.maximum(np.bincount(place, minlength=bins), 1)
+            layers = torch.stack(model.base_model(ids, output_attentions=True).attentions)
+            weights = layers[:, 0, :, -1].mean(dim=(0, 1))  # (length,)
+            bin_of = np.minimum((np.arange(len(weights)) / len(weights) * bins).astype(int), bins - 1)
+            mean = np.bincount(bin_of, weights.numpy(), bins) / np.maximum(np.bincount(bin_of, minlength=bins), 1)
             rows.append(mean * len(weights))
     return pd.DataFrame({"place": (np.arange(bins) + 0.5) / bins, "attention": np.mean(rows, axis=0)})
 
@@ -129,19 +131,19 @@ def continuations(
     n_tokens: int = 60,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What GPT-2 writes after the first genes of a sentence.
+    """Text sampled from GPT-2 after the first genes of a sentence.
 
     Parameters
     ----------
     known
         Symbols of all genes.
     shown, n_tokens
-        Words given, tokens written.
+        Number of words in the prompt, and of generated tokens.
 
     Returns
     -------
-    A row a text: ``given`` (its last five words), ``written``, ``words``, and the shares of the written words that are ``genes`` and
-    that come ``later`` in the sentence.
+    A row a text: ``given`` (last five words of the prompt), ``written``, ``words`` (their number), and the shares of
+    the generated words that are ``genes`` and that occur ``later`` in the sentence.
     """
     rows = []
     for text in texts:
@@ -152,10 +154,16 @@ def continuations(
             p = torch.softmax(model(ids).logits[0, -1].float(), dim=-1)
             ids = torch.cat([ids, torch.multinomial(p, 1)[None]], dim=1)
         written = tokenizer.decode(ids[0, -n_tokens:].tolist())
-        # The first and the last word may be parts of words.
-        made = written.split()[1:-1]
+        # The first and the last word may be incomplete.
+        generated = written.split()[1:-1]
         later = set(words[shown:])
-        row = {"given": " ".join(words[:shown][-5:]), "written": written, "words": len(made)}
-        row |= {"genes": np.mean([word in known for word in made]) if made else 0.0}
-        rows.append(row | {"later": np.mean([word in later for word in made]) if made else 0.0})
+        rows.append(
+            {
+                "given": " ".join(words[:shown][-5:]),
+                "written": written,
+                "words": len(generated),
+                "genes": np.mean([word in known for word in generated]) if generated else 0.0,
+                "later": np.mean([word in later for word in generated]) if generated else 0.0,
+            }
+        )
     return pd.DataFrame(rows)

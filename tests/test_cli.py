@@ -90,14 +90,14 @@ def test_what_reads_need_is_said_before_anything_starts(monkeypatch, capsys):
     )
     monkeypatch.setattr(runs.Run, "metrics", paths.RESULTS / "nothing")
     monkeypatch.setattr(runs, "missing_tools", lambda planned: {})
-    cli._at_the_door(chosen, asked=False, elsewhere=True)
+    cli._at_the_door(chosen, by_name=False, elsewhere=True)
     assert asked == [True]
     said = "epigen: epilepsy/12_reads_to_counts: 6 samples; needs 1.5 GB of memory\n"
     assert capsys.readouterr().err == said
     monkeypatch.setattr(runs, "missing_tools", lambda planned: {"epilepsy/12_reads_to_counts": ["STAR"]})
-    cli._at_the_door(chosen, asked=False, elsewhere=False)
+    cli._at_the_door(chosen, by_name=False, elsewhere=False)
     assert capsys.readouterr().err == ""
-    cli._at_the_door(chosen, asked=True, elsewhere=False)
+    cli._at_the_door(chosen, by_name=True, elsewhere=False)
     assert capsys.readouterr().err == said
 
 

@@ -47,7 +47,7 @@ def test_labels_go_with_whole_donors_where_a_donor_has_one():
 
 
 def test_one_labeling_is_refused():
-    with pytest.raises(DataError, match="leave one labeling only"):
+    with pytest.raises(DataError, match="leave one permutation only"):
         evaluation.permutation_pvalue(lambda new: 0.0, np.array(["a", "a"]), donors=np.array(["x", "y"]))
 
 

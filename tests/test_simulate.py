@@ -78,7 +78,7 @@ def test_the_planted_effects_are_recovered_by_deseq2():
 
 def test_equal_seeds_give_equal_cohorts_and_truth_differs_by_seed():
     design = {
-        "base": "airway",
+        "base": datasets.load("airway"),
         "species": "mus_musculus",
         "groups": {"WT": 4, "KO": 4},
         "reference": "WT",
