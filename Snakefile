@@ -7,14 +7,16 @@
 import json
 import sys
 
-from epigen_utils import paths, reads, runs
+from epigen_utils import paths
+from epigen_utils.book import runs
+from epigen_utils.reads import pipeline
 
 PROFILE = config.get("profile", "demo")
 OWN = config.get("own")
-PLAN = runs.without_missing_tools(runs.plan(PROFILE, OWN))
+PLAN = runs.without_missing_tools(runs.plan_runs(PROFILE, OWN))
 # From reads to counts, for each run that has a sample sheet; the name of its rules begins with the run's.
 PIPELINES = {
-    run.rule + "_": reads.of_run(run.parameters, run.reads) for run in PLAN if run.reads
+    run.rule + "_": pipeline.pipeline_of_run(run.parameters, run.reads) for run in PLAN if run.reads
 }
 CLAIMS = paths.RESULTS / PROFILE / "claims.csv"
 CLAIMS_TABLE = paths.GENERATED / "claims.md"
@@ -45,26 +47,26 @@ for run in PLAN:
             output: touch(run.searched(job))
             params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable, job=job
             threads: run.needs.threads
-            shell: "{params.python:q} -m epigen_utils.grid_search {params.run:q} {params.job}"
+            shell: "{params.python:q} -m epigen_utils.book.search_jobs {params.run:q} {params.job}"
 
     rule:
         name: run.rule
         input:
             run.inputs,
-            runs.after(run, PLAN),
+            runs.upstream_metrics(run, PLAN),
             PIPELINES[run.rule + "_"].results if run.reads else [],
             [run.searched(job) for job in range(run.search_jobs)],
         output: run.executed, run.metrics
         params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable
         threads: run.needs.threads
-        shell: "{params.python:q} -m epigen_utils.runs {params.run:q} {threads}"
+        shell: "{params.python:q} -m epigen_utils.book.runs {params.run:q} {threads}"
 
 
 rule claims:
     input:
         [run.metrics for run in PLAN],
         sorted(paths.CLAIMS.glob("*.csv")),
-        [paths.PACKAGE / f"{name}.py" for name in ("book", "claims", "markup")],
+        [paths.PACKAGE / "book" / f"{name}.py" for name in ("claims", "markup", "notebooks", "site")],
     output:
         CLAIMS_TABLE,
         CLAIMS,
@@ -81,7 +83,7 @@ rule site:
         paths.TOC,
         paths.ROOT / "_config.yml",
         paths.ROOT / "CONTRIBUTING.md",
-        paths.PACKAGE / "book.py",
+        paths.PACKAGE / "book" / "site.py",
         HAND_WRITTEN,
     output:
         paths.SITE / "index.html",

@@ -24,24 +24,32 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from transformers import BertForMaskedLM, PreTrainedModel
 
-from epigen_utils import distillation, exporting, losses, models, recorded, simulate, vocabularies
-from epigen_utils.batching import MaskedGenes
-from epigen_utils.models import IGNORED
+from epigen_utils.book import recorded
+from epigen_utils.data import simulated_cells
+from epigen_utils.distillation import export, students, teachers
+from epigen_utils.geneformer import vocabularies
+from epigen_utils.geneformer.masked_genes import MaskedGenes
+from epigen_utils.models import losses, presets
+from epigen_utils.models.batching import IGNORED
 
 MODELS = ("geneformer-10m", "student-4.3m", "student-3m", "student-2m")
-VOCABULARY = vocabularies.of_medians({f"ENSG{i:011d}": 1.0 for i in range(models.V1_TOKENS - 2)}, name="benchmark")
+VOCABULARY = vocabularies.vocabulary_from_medians(
+    {f"ENSG{i:011d}": 1.0 for i in range(presets.V1_VOCABULARY_SIZE - 2)}, name="benchmark"
+)
 
 
 def asked(name: str, how: str, n_cells: int, length: int, threads: int, folder: str) -> dict[str, object]:
     """Cells a second and memory of one model in one form; run in a process of its own."""
     torch.set_num_threads(threads)
     rng = np.random.default_rng(0)
-    cells = torch.from_numpy(np.stack([rng.permutation(models.V1_TOKENS - 2)[:length] + 2 for _ in range(n_cells)]))
+    cells = torch.from_numpy(
+        np.stack([rng.permutation(presets.V1_VOCABULARY_SIZE - 2)[:length] + 2 for _ in range(n_cells)])
+    )
     parts, mask = cells.split(8), torch.ones(8, length, dtype=torch.long)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the highest so far is that of the imports
     if how == "PyTorch":
-        model = models.build(models.preset(name, num_labels=3), "cell-class").eval()
+        model = presets.build(presets.preset(name, num_labels=3), "cell-class").eval()
         size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
 
         def ask(part: torch.Tensor) -> None:
@@ -49,7 +57,7 @@ def asked(name: str, how: str, n_cells: int, length: int, threads: int, folder: 
                 model(input_ids=part, attention_mask=mask)
     else:
         path = Path(folder) / name / how
-        size, session = path.stat().st_size, exporting.Onnx(path, threads=threads)
+        size, session = path.stat().st_size, export.OnnxModel(path, threads=threads)
 
         def ask(part: torch.Tensor) -> None:
             session.logits(part, mask)
@@ -75,8 +83,8 @@ def speeds(n_cells: int, length: int, threads: int) -> list[dict[str, object]]:
     rows, apart = [], multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         for name in MODELS:
-            exporting.to_onnx(models.build(models.preset(name, num_labels=3), "cell-class"), Path(folder) / name)
-            for how in ("PyTorch", exporting.FULL, exporting.SMALL):
+            export.write_onnx(presets.build(presets.preset(name, num_labels=3), "cell-class"), Path(folder) / name)
+            for how in ("PyTorch", export.FP32_FILE, export.INT8_FILE):
                 with apart.Pool(1) as pool:
                     rows.append(pool.apply(asked, (name, how, n_cells, length, threads, folder)))
     first = rows[0]["cells a second"]
@@ -86,9 +94,12 @@ def speeds(n_cells: int, length: int, threads: int) -> list[dict[str, object]]:
 def batches(n: int, size: int, length: int) -> list[list[dict]]:
     """Batches of cells of like length, as length grouping makes them."""
     rng = np.random.default_rng(0)
-    share, genes = zip(*sorted(simulate.GENECORPUS_LENGTHS.items()), strict=True)
+    share, genes = zip(*sorted(simulated_cells.GENECORPUS_LENGTHS.items()), strict=True)
     wanted = np.minimum(np.interp((np.arange(n * size) + 0.5) / (n * size), share, genes), length).astype(int)
-    cells = [{"input_ids": rng.permutation(models.V1_TOKENS - 2)[:k] + 2, "row": row} for row, k in enumerate(wanted)]
+    cells = [
+        {"input_ids": rng.permutation(presets.V1_VOCABULARY_SIZE - 2)[:k] + 2, "row": row}
+        for row, k in enumerate(wanted)
+    ]
     return [cells[first : first + size] for first in range(0, len(cells), size)]
 
 
@@ -109,7 +120,7 @@ def plain_loss(student: PreTrainedModel, teacher: PreTrainedModel, batch: dict) 
     return own_losses(ours[where], theirs[where], batch["labels"][where])
 
 
-def autograd_loss(student: PreTrainedModel, teacher: distillation.Teacher, batch: dict) -> torch.Tensor:
+def autograd_loss(student: PreTrainedModel, teacher: teachers.Teacher, batch: dict) -> torch.Tensor:
     """Asked positions only, with PyTorch's own losses."""
     theirs, labels = teacher.logits(teacher.states(batch)), batch["labels"][batch["labels"] != IGNORED]
     return own_losses(student(**batch).logits, theirs, labels)
@@ -117,13 +128,13 @@ def autograd_loss(student: PreTrainedModel, teacher: distillation.Teacher, batch
 
 def steps(n: int, size: int, length: int, repeats: int) -> dict[str, object]:
     """Seconds of the same training steps in four ways, and how far their gradients differ."""
-    teacher_model = models.build(models.preset("geneformer-10m"), "masked-lm", seed=1).eval()
-    teacher = distillation.Teacher(teacher_model, VOCABULARY)
-    student = models.build(models.preset("student-4.3m"), "masked-lm").eval()
+    teacher_model = presets.build(presets.preset("geneformer-10m"), "masked-lm", seed=1).eval()
+    teacher = teachers.Teacher(teacher_model, VOCABULARY)
+    student = presets.build(presets.preset("student-4.3m"), "masked-lm").eval()
     groups = batches(n, size, length)
     collate = MaskedGenes(VOCABULARY)
     made = [collate(rows) for rows in groups]
-    objective = distillation.Objective(teacher)
+    objective = students.DistillationObjective(teacher)
     states = [teacher.states(batch) for batch in made]
     ways = {
         "peer: all positions, PyTorch's losses": lambda i: plain_loss(student, teacher_model, made[i]),
@@ -179,7 +190,7 @@ def main() -> None:
         "speed": speeds(given.cells, given.length, given.threads),
         "repeats, the best of which counts": given.repeats,
     }
-    recorded.keep_benchmark(given.out, result, device=f"CPU, {given.threads} threads")
+    recorded.write_benchmark(given.out, result, device=f"CPU, {given.threads} threads")
 
 
 if __name__ == "__main__":

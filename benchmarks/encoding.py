@@ -2,7 +2,7 @@
 
     python benchmarks/encoding.py [--cells 20000] [--threads 2] [--out benchmarks/encoding.json]
 
-Both read the same simulated corpus (`simulate.cell_corpus`: lengths as Genecorpus-30M's) and write token ids that are
+Both read the same simulated corpus (`simulated_cells.cell_corpus`: lengths as Genecorpus-30M's) and write token ids that are
 compared. The peer does what official Geneformer's tokenizer does: 512 cells at a time, counts over depth over medians on the
 sparse chunk, an argsort for each cell, a Python list made into a data set, which is saved. It has no second thread to use, as the
 official one has none for this. Ours is timed with one thread as well. Peak memory is of a process of its own.
@@ -23,12 +23,14 @@ import datasets
 import numpy as np
 from scipy import sparse
 
-from epigen_utils import cells, curation, encoding, provenance, simulate, vocabularies
+from epigen_utils.book import provenance
+from epigen_utils.data import cell_source, simulated_cells
+from epigen_utils.geneformer import curation, encoding, vocabularies
 
 
 def make(path: Path, n_cells: int) -> None:
     """An h5ad as scanpy writes it, of simulated cells, repeated to the number wanted."""
-    base = simulate.cell_corpus(n_cells=min(n_cells, 5000), seed=1)
+    base = simulated_cells.cell_corpus(n_cells=min(n_cells, 5000), seed=1)
     counts = base.layers["counts"].astype(np.float32)
     rows = np.arange(n_cells) % base.n_obs
     adata = anndata.AnnData(X=counts[rows], var=base.var[["ensembl_id"]])
@@ -39,8 +41,8 @@ def make(path: Path, n_cells: int) -> None:
 
 def vocabulary(path: Path) -> vocabularies.Vocabulary:
     """Of the medians of the first thousand cells, over all genes seen in them."""
-    with cells.CountsFile(path, keep=np.arange(1000)) as source:
-        return vocabularies.of_medians(curation.exact_medians([source]), name="benchmark")
+    with cell_source.H5adCells(path, keep=np.arange(1000)) as source:
+        return vocabularies.vocabulary_from_medians(curation.exact_medians([source]), name="benchmark")
 
 
 def official_procedure(path: Path, folder: Path, known: vocabularies.Vocabulary) -> None:
@@ -84,7 +86,7 @@ def one(what: str, path: Path, folder: Path, threads: int) -> None:
     """What `timed` runs."""
     datasets.disable_progress_bars()
     known = vocabulary(path)
-    small = simulate.cell_corpus(n_cells=50)
+    small = simulated_cells.cell_corpus(n_cells=50)
     encoding.RankValueEncoder.of(known, least_coverage=0).encode(
         small
     )  # compiled or read from the cache before the clock
@@ -133,7 +135,7 @@ def main() -> None:
         "cells in another order (ties)": differ,
         "MiB peak, by cells": {str(n_cells): round(run["MiB peak"]) for n_cells, run in memory.items()},
         "repeats": given.repeats,
-        "machine": provenance.machine(),
+        "machine": provenance.machine_description(),
         "python": platform.python_version(),
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")

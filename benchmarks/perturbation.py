@@ -8,7 +8,7 @@ second-to-last layer's states is used. Both sides have the same model (random we
 the same genes to delete, the cell's first ``--copies``, in fp32; seconds are scaled to all genes of the cell. Ours is
 `perturbation.delete`, with bf16 beside it.
 
-Screen: `screening.curve` on held-out cells of the simulated cardiomyopathy, by a model that is fine-tuned here from
+Screen: `screening_recall.cost_recall_curve` on held-out cells of the simulated cardiomyopathy, by a model that is fine-tuned here from
 ``--teacher``, the folder with ``model`` and ``vocabulary.json`` of the pretraining chapter's run. Without one, this part
 is left out.
 """
@@ -22,20 +22,13 @@ import numpy as np
 import torch
 from transformers import BertForMaskedLM, PreTrainedModel
 
-from epigen_utils import (
-    classification,
-    datasets,
-    encoding,
-    evaluation,
-    hidden_states,
-    models,
-    paths,
-    perturbation,
-    recorded,
-    screening,
-    training,
-    vocabularies,
-)
+from epigen_utils import paths
+from epigen_utils.book import recorded
+from epigen_utils.data import datasets
+from epigen_utils.downstream import cell_classifier, perturbation, screening_recall
+from epigen_utils.geneformer import embeddings, encoding, vocabularies
+from epigen_utils.models import presets, training
+from epigen_utils.stats import folds
 
 BATCH = 100
 TEACHER = paths.ROOT / "results/demo/geneformer/03_pretraining/main/models/teacher"
@@ -55,9 +48,9 @@ def official_procedure(model: PreTrainedModel, copies: torch.Tensor) -> torch.Te
 
 def exact(name: str, genes: int, n_copies: int, repeats: int) -> dict[str, object]:
     """One model size: seconds of the peer and of ours, and how far they differ."""
-    model = models.build(models.preset(name), "masked-lm").eval()
+    model = presets.build(presets.preset(name), "masked-lm").eval()
     known = {f"ENSG{i:011d}": 1.0 for i in range(model.config.vocab_size - 2)}
-    vocabulary = vocabularies.of_medians(known, name="benchmark")
+    vocabulary = vocabularies.vocabulary_from_medians(known, name="benchmark")
     rng = np.random.default_rng(0)
     cell = rng.permutation(vocabulary.gene_tokens)[:genes].astype(np.int64)
     copies = torch.from_numpy(np.stack([np.delete(cell, place) for place in range(n_copies)]))
@@ -79,7 +72,7 @@ def exact(name: str, genes: int, n_copies: int, repeats: int) -> dict[str, objec
             start = time.perf_counter()
             results[what] = run()
             best[what] = min(best[what], time.perf_counter() - start)
-    ours = hidden_states.embed(model, {"input_ids": list(copies.numpy())}, vocabulary)
+    ours = embeddings.embed_cells(model, {"input_ids": list(copies.numpy())}, vocabulary)
     shifts = {what: results[what]["shift_goal"].to_numpy() for what in runs if what != "peer"}
     return {
         "model": name,
@@ -95,24 +88,24 @@ def exact(name: str, genes: int, n_copies: int, repeats: int) -> dict[str, objec
 
 def screened(teacher: Path, n_cells: int, repeats: int) -> list[dict[str, object]]:
     """Curves of both layers, towards one state and towards two."""
-    vocabulary = vocabularies.load(str(teacher / "vocabulary.json"))
+    vocabulary = vocabularies.load_vocabulary(str(teacher / "vocabulary.json"))
     adata = datasets.load("cardiomyopathy-sim")
     encoded = encoding.RankValueEncoder.of(vocabulary, max_length=512).encode(adata)
     classes, donors = (adata.obs[column].to_numpy().astype(str) for column in ("disease", "donor"))
-    train, test = next(iter(evaluation.donor_folds(classes, donors, n_splits=5, seed=0)))
+    train, test = next(iter(folds.donor_folds(classes, donors, n_splits=5, seed=0)))
     settings = training.Settings(learning_rate=1e-3, warmup_steps=50, epochs=4, weight_decay=0.01, batch_size=12)
     with tempfile.TemporaryDirectory() as folder:
-        start = models.load(str(teacher / "model"))
-        tuned = classification.FineTuned(encoded, vocabulary, start, Path(folder), settings=settings)
+        start = presets.load_checkpoint(str(teacher / "model"))
+        tuned = cell_classifier.CellClassifier(encoded, vocabulary, start, Path(folder), settings=settings)
         model = tuned.fit(train, classes[train]).model_
     cells = [np.asarray(encoded[int(row)]["input_ids"]) for row in test if encoded[int(row)]["length"] >= 400]
     cells, found = {"input_ids": cells[:n_cells]}, []
     for layer in (-1, 0):
-        embedded = hidden_states.embed(model, encoded.select(train), vocabulary, layer=layer)
-        places = hidden_states.centres(embedded, classes[train], ["nf", "dcm"])
+        embedded = embeddings.embed_cells(model, encoded.select(train), vocabulary, layer=layer)
+        places = embeddings.state_centres(embedded, classes[train], ["nf", "dcm"])
         for names in (["nf"], ["nf", "dcm"]):
             states = {name: places[name] for name in names}
-            table = screening.curve(model, cells, vocabulary, states, layer=layer, repeats=repeats)
+            table = screening_recall.cost_recall_curve(model, cells, vocabulary, states, layer=layer, repeats=repeats)
             about = {"layer": layer, "states": len(names), "cells": len(cells["input_ids"])}
             about["mean length"] = float(np.mean([len(cell) for cell in cells["input_ids"]]))
             found.append(about | {"curve": table.round(3).to_dict("records")})
@@ -137,7 +130,7 @@ def main() -> None:
         "screen": screened(given.teacher, given.screen_cells, given.repeats) if given.teacher.exists() else [],
         "repeats, the best of which counts": given.repeats,
     }
-    recorded.keep_benchmark(given.out, result, device=f"CPU, {given.threads} threads")
+    recorded.write_benchmark(given.out, result, device=f"CPU, {given.threads} threads")
 
 
 if __name__ == "__main__":

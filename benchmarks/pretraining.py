@@ -3,7 +3,7 @@
     python benchmarks/pretraining.py [--cells 64] [--batch 4] [--out benchmarks/pretraining.json]
 
 The cells are random genes in the lengths of Genecorpus-30M (paper B, Figure 5), the vocabulary has 25,426 tokens, and the model is
-Geneformer's published one. `throughput.ladder` times each rung on the same cells with the same masks: the plain step (random batches
+Geneformer's published one. `length_grouping.time_training_variants` times each rung on the same cells with the same masks: the plain step (random batches
 padded to 2,048, logits at every position, fp32), which is made of straw; the length-grouped sampler; logits where a gene is masked and
 nowhere else; bf16; attention by plain matrix products, for which the
 dropout of attention weights (0.02) is left out; and the second peer, what the Trainer does of itself with ``train_sampling_strategy="group_by_length"`` in the
@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from epigen_utils.geneformer import length_grouping, vocabularies
+from epigen_utils.models import presets
+
 # Also where the package is not installed and most of its dependencies are missing, as on a lent GPU.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from epigen_utils import models, throughput, vocabularies
-
-#: Quantile -> length of a cell, cut off at 2,048; as `simulate.GENECORPUS_LENGTHS`.
+#: Quantile -> length of a cell, cut off at 2,048; as `simulated_cells.GENECORPUS_LENGTHS`.
 LENGTHS = {0.0: 7, 0.25: 74, 0.5: 234, 0.75: 897, 0.93: 2048, 1.0: 2048}
 
 
@@ -40,13 +41,14 @@ def held_out(steps: int, seed: int) -> dict[str, float]:
     """Loss on held-out donors after equal tokens: as published, and as it is trained here, in bf16 both times."""
     import tempfile
 
-    from epigen_utils import corpora, masked_genes, training
+    from epigen_utils.geneformer import cell_cohorts, masked_genes
+    from epigen_utils.models import training
 
-    corpus = corpora.load("corpus-sim", max_length=128, seed=seed)
-    objective, found = masked_genes.Objective(corpus.vocabulary, seed=seed), {}
+    corpus = cell_cohorts.load_corpus("corpus-sim", max_length=128, seed=seed)
+    objective, found = masked_genes.MaskedGeneObjective(corpus.vocabulary, seed=seed), {}
     for name, dropout in (("attention dropout 0.02, fused kernel", True), ("ours: none, by matmul", False)):
         changes = {"vocab_size": len(corpus.vocabulary.tokens), "attention_probs_dropout_prob": 0.02}
-        model = models.build(models.preset("bert-tiny", **changes), "masked-lm", seed=seed)
+        model = presets.build(presets.preset("bert-tiny", **changes), "masked-lm", seed=seed)
         settings = training.Settings(
             warmup_steps=50,
             batch_size=8,
@@ -81,12 +83,14 @@ def main() -> None:
         print(json.dumps(result["held-out loss"], indent=1))
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = models.preset(given.model)
-    vocabulary = vocabularies.of_medians({f"ENSG{i:011d}": 1.0 for i in range(config.vocab_size - 2)}, name="benchmark")
+    config = presets.preset(given.model)
+    vocabulary = vocabularies.vocabulary_from_medians(
+        {f"ENSG{i:011d}": 1.0 for i in range(config.vocab_size - 2)}, name="benchmark"
+    )
     rows = cells(given.cells, vocabulary, seed=0)
-    options = {"batch_size": given.batch, "full": 2048, "repeats": given.repeats, "device": device}
+    options = {"batch_size": given.batch, "full_length": 2048, "repeats": given.repeats, "device": device}
     options["padded_every"] = 4
-    steps = throughput.ladder(config, rows, vocabulary, **options)
+    steps = length_grouping.time_training_variants(config, rows, vocabulary, **options)
     speed = {row["step"]: row["tokens a second"] for row in steps}
     ours, trainer = speed["ours: and attention by matmul"], speed["the Trainer's: grouped, bf16"]
     result = {

@@ -13,12 +13,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from epigen_utils import paths, processes, progress, references, registry, runs, sample_sheets
-from epigen_utils.errors import DataError, closest
+from epigen_utils import paths, processes
+from epigen_utils.book import progress, runs, site
+from epigen_utils.data import fetching, registry
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.reads import references, sample_sheets
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-data = typer.Typer(help="Data sets of the registry.", no_args_is_help=True)
-app.add_typer(data, name="data")
+data_app = typer.Typer(help="Data sets of the registry.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 console = Console()
 
 Group = Annotated[str, typer.Option(help="Column of obs (or of the sample table) that holds the groups.")]
@@ -39,7 +42,7 @@ Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at 
 
 
 @app.command("check")
-def check(
+def check_dataset(
     dataset: str,
     metadata: Metadata = "",
     group: Group = "",
@@ -50,17 +53,17 @@ def check(
 ) -> None:
     """Say what is wrong with a data set before anything runs on it."""
     columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
-    _checked(dataset, **columns, task=task)
+    _load_and_describe(dataset, **columns, task=task)
 
 
-def _checked(dataset: str, **options: str) -> dict[str, int] | None:
+def _load_and_describe(dataset: str, **options: str) -> dict[str, int] | None:
     """Load a data set and print its dimensions.
 
     Returns
     -------
     Group -> number of donors, or of samples if no donors are given; None without groups.
     """
-    from epigen_utils import datasets
+    from epigen_utils.data import datasets
 
     adata = datasets.load(dataset, **options)
     about = adata.uns["epigen"]
@@ -79,7 +82,7 @@ def _checked(dataset: str, **options: str) -> dict[str, int] | None:
 
 
 @app.command("build")
-def build(
+def build_book(
     profile: Profile = "demo",
     dataset: Annotated[
         str, typer.Option(help="A data set of your own, h5ad, CSV or TSV: it gets a part of the book.")
@@ -110,67 +113,69 @@ def build(
     if dataset:
         columns = {"group": group, "reference": reference, "donor": donor}
         user_data = {
-            "dataset": dataset if dataset in registry.registry() else str(Path(dataset).resolve()),
+            "dataset": dataset if dataset in registry.entries() else str(Path(dataset).resolve()),
             "metadata": metadata and str(Path(metadata).resolve()),
             **columns,
             "species": species,
             "genes_in": genes_in,
         }
         options = columns | {"metadata": user_data["metadata"], "genes_in": genes_in}
-        user_data["sizes"] = _checked(user_data["dataset"], **options, task="groups")
+        user_data["sizes"] = _load_and_describe(user_data["dataset"], **options, task="groups")
     elif sheet:
         files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
-        genomes = references.names()
+        genomes = references.reference_names()
         user_data = {
             key: str(Path(value).resolve()) if value and value not in genomes and Path(value).exists() else value
             for key, value in files.items()
         }
         user_data |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
-        user_data["sizes"] = sample_sheets.sizes(sample_sheets.read(sheet))
+        user_data["sizes"] = sample_sheets.group_sizes(sample_sheets.read_sheet(sheet))
     elif any((metadata, group, reference, donor, species, genes_in)):
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")
-    planned = {run.key: run for run in runs.plan(profile, user_data or None)}
-    _say_what_is_left_out([run for run in planned.values() if run.name == "main"], user_data)
+    planned = {run.key: run for run in runs.plan_runs(profile, user_data or None)}
+    _print_excluded([run for run in planned.values() if run.name == "main"], user_data)
     for key in only or []:
         if key not in planned:
-            raise DataError(f"--only {key}: no such run; {closest(key, planned)}")
+            raise DataError(f"--only {key}: no such run; {suggest(key, planned)}")
     chosen = [planned[key] for key in only or planned]
-    _bring_tools(chosen)
-    _at_the_door(chosen, by_name=bool(only), elsewhere=bool(executor))
+    _install_tools(chosen)
+    _check_reads(chosen, by_name=bool(only), elsewhere=bool(executor))
     index_page = paths.SITE / "index.html"
-    _snakemake(profile, user_data, [str(run.metrics) for run in chosen] if only else [str(index_page)], cores, executor)
+    _run_snakemake(
+        profile, user_data, [str(run.metrics) for run in chosen] if only else [str(index_page)], cores, executor
+    )
     for output in [run.results for run in chosen] if only else [index_page]:
         console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("sweep")
-def sweep(
+def run_sweep(
     profile: Profile = "sweeps",
     device: Annotated[str, typer.Option(help="What it runs on, as the recorded file names it.")] = "cpu",
     cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
 ) -> None:
     """Run a profile that is too large for the book, and keep its numbers under data/recorded/."""
-    from epigen_utils import recorded
+    from epigen_utils.book import recorded
 
-    planned = runs.plan(profile)
-    _snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "")
-    output = recorded.write(profile, device)
+    planned = runs.plan_runs(profile)
+    _run_snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "")
+    output = recorded.record_runs(profile, device)
     console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _say_what_is_left_out(planned: list[runs.Run], user_data: dict) -> None:
+def _print_excluded(planned: list[runs.Run], user_data: dict) -> None:
     """Print the chapters for which the user's data set, or reads, are too small."""
     name = Path(user_data.get("sheet") or user_data.get("dataset", "")).name
     if user_data.get("sizes") is not None and len(user_data["sizes"]) < 2:
         print(f"epigen: {name}: no two groups to compare; there are only counts", file=sys.stderr)
         return
-    for notebook, reason in runs.left_out(planned, user_data).items():
+    for notebook, reason in runs.excluded_notebooks(planned, user_data).items():
         print(f"epigen: {notebook} is left out for {name}: {reason}", file=sys.stderr)
 
 
-def _bring_tools(planned: list[runs.Run]) -> None:
+def _install_tools(planned: list[runs.Run]) -> None:
     """Install missing programs if the user is root and has apt-get, and print the chapters that are left out."""
     missing = runs.missing_tools(planned)
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -184,7 +189,7 @@ def _bring_tools(planned: list[runs.Run]) -> None:
         )
 
 
-def _at_the_door(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> None:
+def _check_reads(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> None:
     """Check each pipeline from reads to counts before the build starts, and print what it needs.
 
     Parameters
@@ -195,23 +200,23 @@ def _at_the_door(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> N
     elsewhere
         Whether the jobs run on other machines, with other programs and memory.
     """
-    from epigen_utils import reads
+    from epigen_utils.reads import pipeline
 
     missing = runs.missing_tools(chosen)
     for run in chosen:
         if not run.reads:
             continue
-        if by_name or run.notebook not in missing or run.parameters["sheet"] not in registry.registry():
-            message = reads.door(run.parameters, run.reads, run.key, elsewhere=elsewhere)
+        if by_name or run.notebook not in missing or run.parameters["sheet"] not in registry.entries():
+            message = pipeline.check_resources(run.parameters, run.reads, run.key, remote=elsewhere)
             if not run.metrics.exists():
                 print(f"epigen: {message}", file=sys.stderr)
 
 
-def _snakemake(profile: str, user_data: dict, targets: list[str], cores: int, executor: str) -> None:
+def _run_snakemake(profile: str, user_data: dict, targets: list[str], cores: int, executor: str) -> None:
     """Run Snakemake under the lock of the build, so that Snakemake's locks can be cleared after a killed build."""
     paths.BUILD.mkdir(exist_ok=True)
     if "MAKELEVEL" in os.environ:
-        processes.stay_with(os.getppid())
+        processes.exit_with_process(os.getppid())
     with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a+") as jobs:
         try:
             fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -229,12 +234,12 @@ def _snakemake(profile: str, user_data: dict, targets: list[str], cores: int, ex
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
         command += ["--directory", str(paths.ROOT), "--config", f"profile={profile}"]
         command += [f"own={json.dumps(user_data)}"] if user_data else []
-        command += ["--workflow-profile", executor] if executor else processes.local_limits(cores)
+        command += ["--workflow-profile", executor] if executor else processes.snakemake_limits(cores)
         options = {
-            "env": os.environ | processes.told_of(os.getpid()),
+            "env": os.environ | processes.build_environment(os.getpid()),
             "cwd": paths.ROOT,
             "pass_fds": [jobs.fileno()],
-            "preexec_fn": processes.die_with_parent,
+            "preexec_fn": processes.kill_with_parent,
         }
         if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
             subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
@@ -243,40 +248,38 @@ def _snakemake(profile: str, user_data: dict, targets: list[str], cores: int, ex
             subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process,
             open(paths.BUILD_LOG, "w") as log,
         ):
-            error_printed = progress.follow(process.stderr, log)
+            error_printed = progress.follow_build(process.stderr, log)
         if process.returncode != 0:
-            cause = "" if error_printed else f" ({_cause(paths.BUILD_LOG.read_text())})"
+            cause = "" if error_printed else f" ({_failure_cause(paths.BUILD_LOG.read_text())})"
             raise DataError(
                 f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
             )
 
 
-def _cause(log: str) -> str:
+def _failure_cause(log: str) -> str:
     """The line of Snakemake's log that gives the error."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return next((line for line in lines if "Error" in line or "Exception" in line), lines[-1] if lines else "no output")
 
 
 @app.command("claims")
-def claims(
+def show_claims(
     profile: Profile = "demo",
     page: Annotated[Path | None, typer.Option(help="Write the claims page's table here.", hidden=True)] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all claims to this CSV.")] = None,
     quiet: Annotated[bool, typer.Option(help="Print nothing.")] = False,
 ) -> None:
     """Show every claim with what was reproduced and its verdict."""
-    from epigen_utils import claims as ledger
+    from epigen_utils.book import claims
 
     if page and csv:
-        from epigen_utils import book
-
-        book.write_claims(profile, page, csv)
-    judged = ledger.table(profile)
+        site.write_claims_page(profile, page, csv)
+    judged = claims.table(profile)
     if csv and not page:
         judged.to_csv(csv, index=False)
     if not quiet:
         columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
-        cells = ledger.for_reading(judged).reindex(columns=columns, fill_value="")
+        cells = claims.display_columns(judged).reindex(columns=columns, fill_value="")
         verdicts = judged["verdict"].str.partition(":")[0].value_counts()
         _print_table("Claims", cells.to_numpy().tolist(), columns)
         counts = ", ".join(f"{verdict} {n}" for verdict, n in verdicts.items())
@@ -284,24 +287,24 @@ def claims(
 
 
 @app.command("site", hidden=True)
-def site(profile: Profile = "demo", own: str = "{}") -> None:
+def publish_site(profile: Profile = "demo", own: str = "{}") -> None:
     """Publish the pages of finished runs and build the site (called by the Snakefile)."""
-    from epigen_utils import book
+    from epigen_utils.book import site
 
     user_data = json.loads(own)
-    processes.stay_with_build()
-    planned = runs.plan(profile, user_data or None)
+    processes.exit_with_build()
+    planned = runs.plan_runs(profile, user_data or None)
     missing = runs.missing_tools(planned)
-    user_run = runs.own_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
-    book.build(runs.without_missing_tools(planned), user_run, missing)
+    user_run = runs.user_run_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
+    site.build_site(runs.without_missing_tools(planned), user_run, missing)
 
 
-@data.command("list")
-def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(registry.KINDS)}.")] = "") -> None:
+@data_app.command("list")
+def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(registry.DATA_KINDS)}.")] = "") -> None:
     """List the data sets of the registry."""
-    chosen = [entry for entry in registry.registry().values() if kind in ("", entry.kind)]
+    chosen = [entry for entry in registry.entries().values() if kind in ("", entry.kind)]
     if not chosen:
-        raise DataError(f"--kind {kind}: no such kind; {closest(kind, registry.KINDS)}")
+        raise DataError(f"--kind {kind}: no such kind; {suggest(kind, registry.DATA_KINDS)}")
     rows = []
     for entry in chosen:
         sources = ", ".join(sorted({file.source for file in entry.files.values()}))
@@ -309,18 +312,18 @@ def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(re
     _print_table("Data sets", rows, ["name", "kind", "nature", "species", "source", "title"])
 
 
-@data.command("fetch")
+@data_app.command("fetch")
 def fetch_data(names: list[str]) -> None:
     """Fetch the files of data sets, and check their hashes."""
     for name in names:
-        for role, path in registry.fetch(name).items():
+        for role, path in fetching.fetch(name).items():
             console.print(f"{name}: {role}: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-@data.command("cards")
-def cards() -> None:
+@data_app.command("cards")
+def print_cards() -> None:
     """Print data/README.md, a card for each data set."""
-    print(registry.cards(), end="")
+    print(registry.data_cards(), end="")
 
 
 def _print_table(title: str, rows: list[list[str]], columns: list[str]) -> None:

@@ -16,13 +16,13 @@ from epigen_utils import paths
 from epigen_utils.errors import DataError
 
 
-def stay_with(parent: int) -> None:
+def exit_with_process(pid: int) -> None:
     """Exit when another process has exited."""
 
     def watch():
         while True:
             try:
-                os.kill(parent, 0)
+                os.kill(pid, 0)
             except ProcessLookupError:
                 os._exit(143)
             except PermissionError:
@@ -33,32 +33,32 @@ def stay_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def told_of(pid: int) -> dict[str, str]:
+def build_environment(pid: int) -> dict[str, str]:
     """Environment variable that gives jobs the host and process id of their build."""
     return {"EPIGEN_BUILD": f"{socket.gethostname()}:{pid}"}
 
 
-def stay_with_build() -> None:
+def exit_with_build() -> None:
     """Exit when the build on this host exits; jobs on other hosts are left to the cluster."""
     host, _, pid = os.environ.get("EPIGEN_BUILD", "").rpartition(":")
     if host == socket.gethostname():
-        stay_with(int(pid))
+        exit_with_process(int(pid))
 
 
-def die_with_parent() -> None:
+def kill_with_parent() -> None:
     """On Linux, have the kernel kill this child when its parent exits (``preexec_fn`` of `subprocess`)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def job(work: Callable[[], None]) -> int:
+def run_job(work: Callable[[], None]) -> int:
     """Run a job of a build: it exits with the build, and its shared lock shows later builds that it is running.
 
     Returns
     -------
     Exit code; the message of a `DataError` is printed in one line.
     """
-    stay_with_build()
+    exit_with_build()
     paths.BUILD.mkdir(exist_ok=True)
     with open(paths.JOBS_LOCK, "a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -70,6 +70,6 @@ def job(work: Callable[[], None]) -> int:
     return 0
 
 
-def local_limits(cores: int) -> list[str]:
+def snakemake_limits(cores: int) -> list[str]:
     """Snakemake options for this host: concurrent jobs share its cores and memory, and one at a time uses the GPU."""
     return ["--cores", str(cores), "--resources", f"mem_mb={psutil.virtual_memory().total // 1_000_000}", "gpu=1"]

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import genes, paths, registry
+from epigen_utils import paths
+from epigen_utils.data import orthologs, registry
 
 MIRROR = paths.ROOT.parent / "shared" / "data"
 
@@ -31,9 +32,9 @@ def mirror(monkeypatch):
     if not MIRROR.exists():
         pytest.skip(f"no mirror at {MIRROR}")
     monkeypatch.setattr(paths, "MIRROR", str(MIRROR))
-    genes.orthologs.cache_clear()
+    orthologs.ortholog_pairs.cache_clear()
     yield MIRROR
-    genes.orthologs.cache_clear()
+    orthologs.ortholog_pairs.cache_clear()
 
 
 @pytest.fixture
@@ -49,8 +50,8 @@ def with_registry(monkeypatch):
     """Replace the registry by entries given as YAML."""
 
     def replace(text):
-        entries = registry.parse(text)
-        monkeypatch.setattr(registry, "registry", lambda: entries)
+        entries = registry.parse_registry(text)
+        monkeypatch.setattr(registry, "entries", lambda: entries)
         return entries
 
     return replace

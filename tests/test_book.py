@@ -22,7 +22,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from epigen_utils import paths, runs
+from epigen_utils import paths
+from epigen_utils.book import runs
 
 #: What is built here is the building: a chapter of each kind, small. All of them run in test_notebooks and in the book itself.
 FEW = {
@@ -194,7 +195,7 @@ def test_under_each_figure_its_data_code_and_hash(site, checkout):
     for table in sorted(folder.glob("*.csv")):
         assert re.search(rf'href="\.\./_downloads/\w+/{table.name}"', text), table.name
     assert text.count("Data, code and hash") == 5
-    assert "epigen_utils.figures.heatmap" in text
+    assert "epigen_utils.plots.heatmaps.clustered_heatmap" in text
 
 
 def test_banner_values_provenance_and_bundle(site):
@@ -275,7 +276,7 @@ def test_without_the_option_the_part_is_gone(demo, site):
 
 def test_nothing_is_done_twice(demo):
     assert planned_jobs(demo) == set()
-    for path in (demo / "epigen_utils").glob("*.py"):
+    for path in (demo / "epigen_utils").rglob("*.py"):
         path.touch()
     (demo / "notebooks" / "epilepsy" / "02_table_two.ipynb").touch()
     assert planned_jobs(demo) == set(), "a time stamp alone is no cause"
@@ -285,14 +286,17 @@ def test_nothing_is_done_twice(demo):
     ("changed", "expected"),
     [
         ("notebooks/epilepsy/02_table_two.ipynb", {"02_table_two", "02_table_two__airway"}),
-        ("epigen_utils/simulate.py", {run for run in EVERY if run[:2] != "02" and "airway" not in run} - REAL_ONLY),
         (
-            "epigen_utils/evaluation.py",
+            "epigen_utils/data/simulated_bulk.py",
+            {run for run in EVERY if run[:2] != "02" and "airway" not in run} - REAL_ONLY,
+        ),
+        (
+            "epigen_utils/stats/permutation.py",
             {run for run in EVERY if not run.startswith(("01", "02a", "05", "geneformer_01"))},
         ),
         ("epigen_utils/cli.py", set()),
         ("data/claims/epilepsy_02_table_two.csv", {"02_table_two", "02_table_two__airway"}),
-        ("epigen_utils/schema.py", EVERY),
+        ("epigen_utils/data/schema.py", EVERY),
     ],
 )
 def test_a_change_redoes_what_depends_on_it_and_no_more(demo, changed, expected):
@@ -377,13 +381,13 @@ def test_a_killed_build_goes_on(tmp_path, whom):
 
 def test_without_the_tools_the_chapter_s_place_says_why(tmp_path):
     """On a machine that has neither the programs nor a way to bring them."""
-    from epigen_utils import reads
+    from epigen_utils.reads import pipeline
 
     copy, programs = copy_of_checkout(tmp_path / "checkout"), tmp_path / "bin"
     programs.mkdir()
     for folder in os.environ["PATH"].split(os.pathsep):
         for program in Path(folder).glob("*"):
-            if program.name not in (*reads.TOOLS, "apt-get", "conda") and not (programs / program.name).exists():
+            if program.name not in (*pipeline.TOOLS, "apt-get", "conda") and not (programs / program.name).exists():
                 (programs / program.name).symlink_to(program)
     profile = (
         "epilepsy/02_table_two: {main: {dataset: table-two}}\nepilepsy/12_reads_to_counts: {main: {sheet: reads-sim}}\n"
@@ -393,10 +397,10 @@ def test_without_the_tools_the_chapter_s_place_says_why(tmp_path):
     options = {"cwd": copy, "env": environment(copy) | {"PATH": str(programs)}, "capture_output": True, "text": True}
     done = subprocess.run(command, check=False, **options)
     assert done.returncode == 0, done.stderr[-2000:]
-    said = f"epilepsy/12_reads_to_counts is left out: {', '.join(reads.TOOLS)} not installed (make tools, as root or by conda)"
+    said = f"epilepsy/12_reads_to_counts is left out: {', '.join(pipeline.TOOLS)} not installed (make tools, as root or by conda)"
     assert f"epigen: {said}\n" in done.stderr
     page = (copy / "_build" / "html" / "epilepsy" / "12_reads_to_counts.html").read_text()
-    assert f"This chapter is not in this build: {', '.join(reads.TOOLS)} not installed;" in page
+    assert f"This chapter is not in this build: {', '.join(pipeline.TOOLS)} not installed;" in page
     assert "Reads to counts" in (copy / "_build" / "html" / "intro.html").read_text()
     again = subprocess.run(command, check=False, **options)
     assert again.returncode == 0

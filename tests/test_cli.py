@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from epigen_utils import cli, paths, progress, runs
+from epigen_utils import cli, paths
+from epigen_utils.book import progress, runs
 from epigen_utils.errors import DataError
 
 
@@ -71,7 +72,7 @@ def test_claims_are_listed(epigen):
 def test_missing_tools_are_said_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(runs, "missing_tools", lambda planned: {"epilepsy/12_reads_to_counts": ["STAR", "fastp"]})
     monkeypatch.setattr(cli.os, "geteuid", lambda: 1000)
-    cli._bring_tools([])
+    cli._install_tools([])
     err = capsys.readouterr().err
     assert err == (
         "epigen: epilepsy/12_reads_to_counts is left out: STAR, fastp not installed (make tools, as root or by conda)\n"
@@ -79,35 +80,35 @@ def test_missing_tools_are_said_in_one_line(monkeypatch, capsys):
 
 
 def test_what_reads_need_is_said_before_anything_starts(monkeypatch, capsys):
-    from epigen_utils import reads
+    from epigen_utils.reads import pipeline
 
-    chosen = [run for run in runs.plan("demo") if run.reads or run.notebook == "epilepsy/02_table_two"]
+    chosen = [run for run in runs.plan_runs("demo") if run.reads or run.notebook == "epilepsy/02_table_two"]
     asked = []
     monkeypatch.setattr(
-        reads,
-        "door",
-        lambda _, folder, what, elsewhere: asked.append(elsewhere) or f"{what}: 6 samples; needs 1.5 GB of memory",
+        pipeline,
+        "check_resources",
+        lambda _, folder, label, remote: asked.append(remote) or f"{label}: 6 samples; needs 1.5 GB of memory",
     )
     monkeypatch.setattr(runs.Run, "metrics", paths.RESULTS / "nothing")
     monkeypatch.setattr(runs, "missing_tools", lambda planned: {})
-    cli._at_the_door(chosen, by_name=False, elsewhere=True)
+    cli._check_reads(chosen, by_name=False, elsewhere=True)
     assert asked == [True]
     said = "epigen: epilepsy/12_reads_to_counts: 6 samples; needs 1.5 GB of memory\n"
     assert capsys.readouterr().err == said
     monkeypatch.setattr(runs, "missing_tools", lambda planned: {"epilepsy/12_reads_to_counts": ["STAR"]})
-    cli._at_the_door(chosen, by_name=False, elsewhere=False)
+    cli._check_reads(chosen, by_name=False, elsewhere=False)
     assert capsys.readouterr().err == ""
-    cli._at_the_door(chosen, by_name=True, elsewhere=False)
+    cli._check_reads(chosen, by_name=True, elsewhere=False)
     assert capsys.readouterr().err == said
 
 
 def test_progress_tells_bars_from_lines(capsys):
     text = b"a/b:  10%|#   | 1/9\r        \ra/b:  50%|##  |\rnoise\nepigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
     log = io.StringIO()
-    assert progress.follow(io.BufferedReader(io.BytesIO(text)), log) is True
+    assert progress.follow_build(io.BufferedReader(io.BytesIO(text)), log) is True
     assert log.getvalue() == "noise\nepigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
     assert capsys.readouterr().err == "epigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
-    assert progress.follow(io.BufferedReader(io.BytesIO(b"noise\n")), log) is False
+    assert progress.follow_build(io.BufferedReader(io.BytesIO(b"noise\n")), log) is False
 
 
 def test_data_error_is_a_value_error():

@@ -11,7 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from epigen_utils import notebooks, paths, runs
+from epigen_utils import paths
+from epigen_utils.book import notebooks, runs
 from epigen_utils.errors import DataError
 
 SOURCES = sorted(paths.NOTEBOOKS.glob("*/*.ipynb"))
@@ -48,7 +49,7 @@ def test_opens_with_a_title_one_sentence_and_a_citation(source):
 
 @EACH
 def test_parameters_are_typed_and_commented(source):
-    found = notebooks.parameters(source)
+    found = notebooks.declared_parameters(source)
     assert {"seed", "results_dir"} <= set(found)
     tagged = [cell for cell in code_of(source) if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
@@ -96,8 +97,8 @@ def test_numbers_glued_into_the_prose_are_made_on_the_page(source):
 def test_is_in_the_table_of_contents_and_in_every_profile(source):
     key = f"{source.parent.name}/{source.stem}"
     assert f"file: {key}" in paths.TOC.read_text()
-    for profile in set(runs.profiles()) - {"sweeps"}:
-        assert any(run.notebook == key and run.name == "main" for run in runs.plan(profile)), profile
+    for profile in set(runs.profile_names()) - {"sweeps"}:
+        assert any(run.notebook == key and run.name == "main" for run in runs.plan_runs(profile)), profile
 
 
 @EACH
@@ -137,17 +138,25 @@ def write(tmp_path, *lines, **metadata):
 
 def test_a_parameter_without_type_or_comment_is_named(tmp_path):
     with pytest.raises(DataError, match="parameter line 'n = 1'"):
-        notebooks.parameters(write(tmp_path, "seed: int = 0  # seed", "n = 1"))
+        notebooks.declared_parameters(write(tmp_path, "seed: int = 0  # seed", "n = 1"))
 
 
 def test_an_unknown_key_of_the_metadata_is_named(tmp_path):
     with pytest.raises(DataError, match="unknown key 'threds'"):
-        notebooks.needs(write(tmp_path, epigen={"threds": 2}))
+        notebooks.declared_needs(write(tmp_path, epigen={"threds": 2}))
 
 
 def test_modules_follow_imports_at_the_top_only():
-    names = {path.name for path in notebooks.modules(paths.NOTEBOOKS / "epilepsy" / "02_table_two.ipynb")}
-    assert {"datasets.py", "registry.py", "plots.py", "style.py", "epigen.mplstyle"} <= names
-    assert not {"simulate.py", "cli.py", "runs.py", "book.py"} & names
-    simulated = notebooks.modules(paths.NOTEBOOKS / "epilepsy" / "01_datasets.ipynb", simulated=True)
-    assert "simulate.py" in {path.name for path in simulated}
+    names = {path.name for path in notebooks.imported_modules(paths.NOTEBOOKS / "epilepsy" / "02_table_two.ipynb")}
+    assert {"datasets.py", "registry.py", "layout.py", "style.py", "epigen.mplstyle"} <= names
+    assert not {"simulated_bulk.py", "cli.py", "runs.py", "site.py"} & names
+    simulated = notebooks.imported_modules(paths.NOTEBOOKS / "epilepsy" / "01_datasets.ipynb", simulated=True)
+    assert "simulated_bulk.py" in {path.name for path in simulated}
+
+
+def test_chapters_that_take_counts_come_in_the_book_s_order():
+    table = notebooks.chapters_on_counts()
+    assert table["chapter"].iloc[0] == "01_datasets"
+    assert {"03_differential_expression", "11_attention"} <= set(table["chapter"])
+    assert "12_reads_to_counts" not in set(table["chapter"])
+    assert table["title"].iloc[0] == notebooks.notebook_title(paths.NOTEBOOKS / "epilepsy" / "01_datasets.ipynb")

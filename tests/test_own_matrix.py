@@ -11,7 +11,9 @@ import pandas as pd
 import papermill
 import pytest
 
-from epigen_utils import genes, notebooks, paths
+from epigen_utils import paths
+from epigen_utils.book import notebooks
+from epigen_utils.data import genes
 
 NOTEBOOK = paths.NOTEBOOKS / "epilepsy" / "03_differential_expression.ipynb"
 NAMES = {
@@ -27,7 +29,7 @@ SAMPLES = pd.DataFrame(
 
 def matrix(species, ids):
     """300 genes of the species, the first of Table I's genes raised eightfold in the knock-outs."""
-    table = genes.table(species)
+    table = genes.gene_table(species)
     table = table[(table["symbol"] != "") & ~table["symbol"].duplicated(keep=False)]
     named = table[table["symbol"].isin(NAMES[species])]
     chosen = pd.concat([named, table[~table["symbol"].isin(NAMES[species])].head(300 - len(named))])
@@ -83,7 +85,7 @@ def test_an_unseen_matrix(tmp_path, species, ids, file, genes_in):
 CHAPTERS = [
     source
     for source in sorted(paths.NOTEBOOKS.glob("*/*.ipynb"))
-    if "metadata" in notebooks.parameters(source) and source != NOTEBOOK
+    if "metadata" in notebooks.declared_parameters(source) and source != NOTEBOOK
 ]
 
 
@@ -97,7 +99,7 @@ def test_every_chapter_that_takes_a_sample_table_takes_this_one(tmp_path, source
         obs=samples, var=pd.DataFrame(index=[f"gene{i}" for i in range(60)]), layers={"counts": counts}
     )
     adata.write_h5ad(tmp_path / "mine.h5ad")
-    known = notebooks.parameters(source)
+    known = notebooks.declared_parameters(source)
     small = {
         "n_models": 2,
         "n_sets": 2,

@@ -8,7 +8,7 @@ from epigen_utils import paths, processes
 
 def test_a_process_ends_with_the_one_it_stays_with():
     parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    code = f"from epigen_utils import processes; import time; processes.stay_with({parent.pid}); print('on', flush=True); time.sleep(60)"
+    code = f"from epigen_utils import processes; import time; processes.exit_with_process({parent.pid}); print('on', flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "on\n"
         parent.kill()
@@ -21,9 +21,9 @@ def test_a_job_on_another_machine_does_not_look_for_its_build_here(monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     code = (
-        "from epigen_utils import processes; import time; processes.stay_with_build(); time.sleep(1.5); print('done')"
+        "from epigen_utils import processes; import time; processes.exit_with_build(); time.sleep(1.5); print('done')"
     )
-    for name, said in processes.told_of(gone.pid).items():
+    for name, said in processes.build_environment(gone.pid).items():
         for value, expected in ((said, 143), (f"another-{said}", 0), ("", 0)):
             monkeypatch.setenv(name, value)
             done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, check=False)
@@ -37,7 +37,7 @@ from epigen_utils import processes
 def refused(pid, signal):
     raise PermissionError
 os.kill = refused
-processes.stay_with(1)
+processes.exit_with_process(1)
 time.sleep(1)
 """
     assert subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=paths.ROOT, check=False).returncode == 0
@@ -47,7 +47,7 @@ def test_a_child_ends_with_its_parent():
     code = """
 import subprocess, sys, time
 from epigen_utils import processes
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=processes.die_with_parent)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=processes.kill_with_parent)
 print(child.pid, flush=True)
 time.sleep(60)
 """
@@ -70,6 +70,6 @@ def running(pid):
 
 
 def test_a_machine_s_limits():
-    cores, number, resources, memory, gpu = processes.local_limits(4)
+    cores, number, resources, memory, gpu = processes.snakemake_limits(4)
     assert (cores, number, resources, gpu) == ("--cores", "4", "--resources", "gpu=1")
     assert int(memory.removeprefix("mem_mb=")) > 500

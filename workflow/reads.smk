@@ -1,50 +1,50 @@
 # From a sample sheet to counts, a job for each sample and step. The Snakefile includes these rules for each run that has a
-# sheet; alone, they are started with --config pipeline=<the file that epigen_utils.reads.Pipeline.save writes>.
+# sheet; alone, they are started with --config pipeline=<the file that epigen_utils.reads.pipeline.Pipeline.save writes>.
 #
 # A rule's parameters name what it depends on beside its files, and no more: a sample that is added, or a group that is mended,
 # leaves the others' jobs done.
 import sys
 
-from epigen_utils import reads
+from epigen_utils.reads.pipeline import Pipeline, code_hash
 
 if "PIPELINES" not in globals():
-    PIPELINES = {"": reads.Pipeline.read(config["pipeline"])}
+    PIPELINES = {"": Pipeline.read(config["pipeline"])}
 
     rule all:
         input:
             PIPELINES[""].results,
 
 
-READS_STEP = "{params.python:q} -m epigen_utils.read_steps {params.pipeline:q} "
+READS_STEP = "{params.python:q} -m epigen_utils.reads.pipeline_steps {params.pipeline:q} "
 
-for prefix, made in PIPELINES.items():
-    READS_NAMES = "|".join(made.by_name).replace(".", r"\.")
-    READS_JOB = {"pipeline": str(made.save()), "python": sys.executable}
-    READS_TOOLS = READS_JOB | {"code": reads.code("tools")}
-    READS_MATES = lambda wildcards, made=made: made.by_name[wildcards.sample].fastq
-    READS_TRIMMED = lambda wildcards, made=made: made.trimmed(wildcards.sample)
-    READS_INDEX = [made.file("reference", "genome.fa"), made.file("reference", "annotation.gtf")]
-    READS_INDEX += [] if made.index else [made.star_index / "SA"]
-    READS_MEMORY = made.needs.memory // 1_000_000
+for prefix, pipeline in PIPELINES.items():
+    READS_NAMES = "|".join(pipeline.by_name).replace(".", r"\.")
+    READS_JOB = {"pipeline": str(pipeline.save()), "python": sys.executable}
+    READS_TOOLS = READS_JOB | {"code": code_hash("tools")}
+    READS_MATES = lambda wildcards, pipeline=pipeline: pipeline.by_name[wildcards.sample].fastq
+    READS_TRIMMED = lambda wildcards, pipeline=pipeline: pipeline.trimmed(wildcards.sample)
+    READS_INDEX = [pipeline.file("reference", "genome.fa"), pipeline.file("reference", "annotation.gtf")]
+    READS_INDEX += [] if pipeline.index else [pipeline.star_index / "SA"]
+    READS_MEMORY = pipeline.needs.memory // 1_000_000
 
     rule:
         name: f"{prefix}checked"
         input: READS_MATES
-        output: made.file("checked", "{sample}.json")
-        params: **READS_JOB, code=reads.code("checked")
+        output: pipeline.file("checked", "{sample}.json")
+        params: **READS_JOB, code=code_hash("checked")
         wildcard_constraints: sample=READS_NAMES
         shell: READS_STEP + "checked {wildcards.sample} {threads}"
 
     for library in ("single", "paired"):
-        READS_OF = [sample.name for sample in made.samples if sample.paired == (library == "paired")]
+        READS_OF = [sample.name for sample in pipeline.samples if sample.paired == (library == "paired")]
         if not READS_OF:
             continue
         READS_FILES = range(1, 2 + (library == "paired"))
 
         rule:
             name: f"{prefix}fastqc_{library}"
-            input: made.file("checked", "{sample}.json"), READS_MATES
-            output: [made.file("fastqc", f"{{sample}}_{mate}_fastqc.zip") for mate in READS_FILES]
+            input: pipeline.file("checked", "{sample}.json"), READS_MATES
+            output: [pipeline.file("fastqc", f"{{sample}}_{mate}_fastqc.zip") for mate in READS_FILES]
             params: **READS_TOOLS
             wildcard_constraints: sample="|".join(READS_OF).replace(".", r"\.")
             threads: 2
@@ -52,16 +52,16 @@ for prefix, made in PIPELINES.items():
 
         rule:
             name: f"{prefix}fastp_{library}"
-            input: made.file("checked", "{sample}.json"), READS_MATES
-            output: [temp(made.file("trimmed", f"{{sample}}_{mate}.fastq.gz")) for mate in READS_FILES], made.file("fastp", "{sample}.fastp.json")
-            params: **READS_TOOLS, adapter=made.adapter
+            input: pipeline.file("checked", "{sample}.json"), READS_MATES
+            output: [temp(pipeline.file("trimmed", f"{{sample}}_{mate}.fastq.gz")) for mate in READS_FILES], pipeline.file("fastp", "{sample}.fastp.json")
+            params: **READS_TOOLS, adapter=pipeline.adapter
             wildcard_constraints: sample="|".join(READS_OF).replace(".", r"\.")
             threads: 4
             shell: READS_STEP + "trimmed {wildcards.sample} {threads}"
 
     rule:
         name: f"{prefix}index"
-        input: made.fasta, made.gtf
+        input: pipeline.fasta, pipeline.gtf
         output: READS_INDEX
         params: **READS_TOOLS
         threads: 16
@@ -71,18 +71,18 @@ for prefix, made in PIPELINES.items():
     rule:
         name: f"{prefix}align"
         input: READS_TRIMMED, READS_INDEX
-        output: made.file("aligned", "{sample}.bam"), made.file("aligned", "{sample}.Log.final.out"), made.file("aligned", "{sample}.stats.txt")
-        params: **READS_TOOLS, aligner=made.aligner, index=made.index, least_mapped=made.least_mapped
+        output: pipeline.file("aligned", "{sample}.bam"), pipeline.file("aligned", "{sample}.Log.final.out"), pipeline.file("aligned", "{sample}.stats.txt")
+        params: **READS_TOOLS, aligner=pipeline.aligner, index=pipeline.index, least_mapped=pipeline.least_mapped
         wildcard_constraints: sample=READS_NAMES
         threads: 8
-        resources: mem_mb=READS_MEMORY, **({"gpu": 1} if made.aligner == "parabricks" else {})
+        resources: mem_mb=READS_MEMORY, **({"gpu": 1} if pipeline.aligner == "parabricks" else {})
         shell: READS_STEP + "aligned {wildcards.sample} {threads}"
 
     rule:
         name: f"{prefix}count"
-        input: made.file("aligned", "{sample}.bam"), made.file("reference", "annotation.gtf")
-        output: made.file("counted", "{sample}.txt"), made.file("counted", "{sample}.txt.summary"), made.file("counted", "{sample}.json")
-        params: **READS_TOOLS, stated=lambda wildcards, made=made: made.by_name[wildcards.sample].strandedness
+        input: pipeline.file("aligned", "{sample}.bam"), pipeline.file("reference", "annotation.gtf")
+        output: pipeline.file("counted", "{sample}.txt"), pipeline.file("counted", "{sample}.txt.summary"), pipeline.file("counted", "{sample}.json")
+        params: **READS_TOOLS, stated=lambda wildcards, pipeline=pipeline: pipeline.by_name[wildcards.sample].strandedness
         wildcard_constraints: sample=READS_NAMES
         threads: 4
         shell: READS_STEP + "counted {wildcards.sample} {threads}"
@@ -90,16 +90,16 @@ for prefix, made in PIPELINES.items():
     rule:
         name: f"{prefix}merge"
         input:
-            [made.file("counted", f"{name}.json") for name in made.by_name],
-            [made.file("fastp", f"{name}.fastp.json") for name in made.by_name],
-            [made.file("aligned", f"{name}.stats.txt") for name in made.by_name],
-        output: made.counts, made.root / "counts.tsv", made.root / "tpm.tsv", made.root / "samples.csv"
-        params: **READS_JOB, code=reads.code("counts"), about=[f"{sample.name} {sample.group} {sample.donor}" for sample in made.samples]
+            [pipeline.file("counted", f"{name}.json") for name in pipeline.by_name],
+            [pipeline.file("fastp", f"{name}.fastp.json") for name in pipeline.by_name],
+            [pipeline.file("aligned", f"{name}.stats.txt") for name in pipeline.by_name],
+        output: pipeline.counts, pipeline.root / "counts.tsv", pipeline.root / "tpm.tsv", pipeline.root / "samples.csv"
+        params: **READS_JOB, code=code_hash("counts"), about=[f"{sample.name} {sample.group} {sample.donor}" for sample in pipeline.samples]
         shell: READS_STEP + "merged '' {threads}"
 
     rule:
         name: f"{prefix}multiqc"
-        input: made.counts, [file for name in made.by_name for file in made.fastqc(name)]
-        output: made.report
+        input: pipeline.counts, [file for name in pipeline.by_name for file in pipeline.fastqc(name)]
+        output: pipeline.report
         params: **READS_TOOLS
         shell: READS_STEP + "reported '' {threads}"

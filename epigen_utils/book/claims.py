@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from epigen_utils import notebooks, paths, registry
+from epigen_utils import paths
+from epigen_utils.book import notebooks
+from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 
 COLUMNS = [
@@ -36,7 +38,7 @@ NEEDS_DATA = "needs data"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONSISTENT, NOT_ATTAINABLE, NEEDS_DATA)
 
 
-def read(folder: Path = paths.CLAIMS) -> pd.DataFrame:
+def read_claims(folder: Path = paths.CLAIMS) -> pd.DataFrame:
     """All claims of the papers.
 
     Raises
@@ -51,7 +53,7 @@ def read(folder: Path = paths.CLAIMS) -> pd.DataFrame:
         if list(table.columns) != COLUMNS:
             raise DataError(f"{path}: columns {', '.join(table.columns)}; they must be {', '.join(COLUMNS)}")
         for line, row in enumerate(table.itertuples(), start=2):
-            _check_row(f"{path}: row {line}", row)
+            _check_claim(f"{path}: row {line}", row)
         tables.append(table)
     claims = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     if (duplicated := claims["id"].duplicated()).any():
@@ -59,18 +61,18 @@ def read(folder: Path = paths.CLAIMS) -> pd.DataFrame:
     return claims
 
 
-def _check_row(where: str, row) -> None:
+def _check_claim(where: str, row) -> None:
     if not re.fullmatch(r"\w+/\w+(--[\w-]+)?:\w+", row.metric):
         raise DataError(f"{where}: metric {row.metric!r}; write it as paper/chapter:name")
     if row.otherwise not in VERDICTS:
         raise DataError(f"{where}: otherwise {row.otherwise!r}; one of {', '.join(VERDICTS)}")
     dataset = row.needs.partition(";")[0].strip()
-    if dataset not in registry.registry():
+    if dataset not in registry.entries():
         raise DataError(f"{where}: needs {dataset!r}, which is not in the registry; mend the name")
-    agrees(row.reported, row.tolerance, 0.0, where=where)
+    agrees_with_paper(row.reported, row.tolerance, 0.0, where=where)
 
 
-def agrees(reported: str, tolerance: str, value: float, *, where: str = "claim") -> bool:
+def agrees_with_paper(reported: str, tolerance: str, value: float, *, where: str = "claim") -> bool:
     """Whether a number agrees with what the paper reports, within the tolerance.
 
     Parameters
@@ -99,7 +101,7 @@ def agrees(reported: str, tolerance: str, value: float, *, where: str = "claim")
         ) from None
 
 
-def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
+def judge_claims(claims: pd.DataFrame, run_metrics: dict[str, dict]) -> pd.DataFrame:
     """Judge each claim by the number of the run that it refers to.
 
     Only real data of the data set (and the model) in ``needs`` decide a claim. The verdict on any other run is *needs
@@ -109,8 +111,8 @@ def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
     Parameters
     ----------
     claims
-        Claims from `read`.
-    runs
+        Claims from `read_claims`.
+    run_metrics
         Run key (``paper/chapter``, or ``paper/chapter--run``) -> its ``metrics.json``.
 
     Returns
@@ -129,7 +131,7 @@ def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
     rows = []
     for claim in claims.to_dict("records"):
         key, _, name = claim["metric"].partition(":")
-        run = runs.get(key, {})
+        run = run_metrics.get(key, {})
         metric = run.get("metrics", {}).get(name, {})
         value = metric.get("value", math.nan)
         needs = {part.strip() for part in claim["needs"].split(";")}
@@ -137,7 +139,9 @@ def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
         real = {name for name, about in data.items() if about["nature"] == "real" and metric.get("of", name) == name}
         decided = needs <= real | {run.get("model", "")} and bool(metric)
         if decided:
-            verdict = REPRODUCED if agrees(claim["reported"], claim["tolerance"], value) else claim["otherwise"]
+            verdict = (
+                REPRODUCED if agrees_with_paper(claim["reported"], claim["tolerance"], value) else claim["otherwise"]
+            )
         else:
             verdict = f"{NEEDS_DATA}: {claim['needs']}"
         judgement = {
@@ -153,7 +157,7 @@ def judge(claims: pd.DataFrame, runs: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*claims.columns, *extra])
 
 
-def recorded(profile: str) -> dict[str, dict]:
+def read_metrics(profile: str) -> dict[str, dict]:
     """The ``metrics.json`` of every run of a profile, by run key."""
     metrics = {}
     for path in sorted((paths.RESULTS / profile).glob("*/*/*/metrics.json")):
@@ -164,15 +168,15 @@ def recorded(profile: str) -> dict[str, dict]:
 
 def table(profile: str = "demo") -> pd.DataFrame:
     """Every claim with its verdict, judged by the results of a profile."""
-    return judge(read(), recorded(profile))
+    return judge_claims(read_claims(), read_metrics(profile))
 
 
-def of_chapter(claims: pd.DataFrame, chapter: str) -> pd.DataFrame:
+def claims_of_chapter(claims: pd.DataFrame, chapter: str) -> pd.DataFrame:
     """The claims that are judged by runs of one chapter (``paper/NN_slug``)."""
     return claims[claims["metric"].str.match(rf"{re.escape(chapter)}(--[\w-]+)?:")]
 
 
-def for_reading(judged: pd.DataFrame) -> pd.DataFrame:
+def display_columns(judged: pd.DataFrame) -> pd.DataFrame:
     """The columns that a page shows, with rounded numbers; empty columns are dropped."""
 
     def number(row, column):

@@ -5,13 +5,13 @@ import re
 
 import pandas as pd
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|$~:@^=])")
+_SPECIAL_CHARACTERS = re.compile(r"([\\`*_{}\[\]()#+\-.!|$~:@^=])")
 
 
-def text(value: object) -> str:
+def escape_text(value: object) -> str:
     """Data as MyST text, with its markup and HTML escaped."""
     escaped = html.escape(str(value), quote=False)
-    return _SPECIAL.sub(r"\\\1", escaped).replace("\n", " ")
+    return _SPECIAL_CHARACTERS.sub(r"\\\1", escaped).replace("\n", " ")
 
 
 def myst_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
@@ -21,14 +21,14 @@ def myst_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
         f":name: {label}",
         f":class: epigen-table{' full-width' if frame.shape[1] > 7 else ''}",
         "",
-        "| " + " | ".join(text(column) for column in frame.columns) + " |",
-        "|" + "|".join(" ---: " if _numeric(frame[column]) else " --- " for column in frame.columns) + "|",
+        "| " + " | ".join(escape_text(column) for column in frame.columns) + " |",
+        "|" + "|".join(" ---: " if _is_numeric(frame[column]) else " --- " for column in frame.columns) + "|",
     ]
-    lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in frame.itertuples(index=False)]
+    lines += ["| " + " | ".join(escape_text(cell) for cell in row) + " |" for row in frame.itertuples(index=False)]
     return "\n".join([*lines, ":::", ""])
 
 
-def _numeric(column: pd.Series) -> bool:
+def _is_numeric(column: pd.Series) -> bool:
     """Whether all cells of a formatted column are numbers or empty; such a column is set flush right."""
     cells = [cell for cell in column.astype(str) if cell]
     return bool(cells) and all(re.fullmatch(r"[-+]?[\d,.]+(e[-+]?\d+)?%?", cell) for cell in cells)
@@ -39,6 +39,6 @@ def html_table(frame: pd.DataFrame, *, caption: str) -> str:
     return frame.to_html(index=False, escape=True, border=0) + f"<p>{html.escape(caption)}</p>"
 
 
-def plain(myst: str) -> str:
+def plain_text(myst: str) -> str:
     """A caption as plain text, without MyST escapes and roles."""
     return html.unescape(re.sub(r"\\(.)", r"\1", re.sub(r"\{[\w:]+\}`([^`<]*)[^`]*`", r"\1", myst)))

@@ -7,12 +7,14 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
+import pandas as pd
+import yaml
 
 from epigen_utils import paths
 from epigen_utils.errors import DataError
 
 #: Modules that `datasets` imports inside a function: runs on simulated data depend on them, others do not.
-SIMULATION = ("simulate", "data.simulated_bulk", "data.simulated_cells")
+SIMULATION_MODULES = ("data.simulated_bulk", "data.simulated_cells")
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ def run_key(notebook: str, run: str) -> str:
 
 
 @cache
-def _read(source: Path) -> nbformat.NotebookNode:
+def _read_notebook(source: Path) -> nbformat.NotebookNode:
     return nbformat.read(source, as_version=4)
 
 
-def needs(source: Path) -> Needs:
+def declared_needs(source: Path) -> Needs:
     """Needs of a notebook, from its metadata; raises `DataError` on an unknown key."""
-    values = dict(_read(source).metadata.get("epigen", {}))
+    values = dict(_read_notebook(source).metadata.get("epigen", {}))
     if unknown := set(values) - set(Needs.__dataclass_fields__):
         raise DataError(
             f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}"
@@ -62,13 +64,13 @@ def needs(source: Path) -> Needs:
 
 
 def _parameters_cell(source: Path) -> str:
-    for cell in _read(source).cells:
+    for cell in _read_notebook(source).cells:
         if "parameters" in cell.metadata.get("tags", []):
             return cell.source
     raise DataError(f"{source}: no cell is tagged 'parameters'; tag one")
 
 
-def parameters(source: Path) -> dict[str, str]:
+def declared_parameters(source: Path) -> dict[str, str]:
     """Parameters of a notebook: name -> the comment that explains it, in order.
 
     Raises
@@ -85,19 +87,19 @@ def parameters(source: Path) -> dict[str, str]:
     return comments
 
 
-def defaults(source: Path) -> dict[str, object]:
+def default_values(source: Path) -> dict[str, object]:
     """Default value of each parameter of a notebook."""
     tree = ast.parse(_parameters_cell(source))
     return {node.target.id: ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.AnnAssign)}
 
 
-def title(source: Path) -> str:
+def notebook_title(source: Path) -> str:
     """The first heading of a notebook."""
-    first = next(cell.source for cell in _read(source).cells if cell.cell_type == "markdown")
+    first = next(cell.source for cell in _read_notebook(source).cells if cell.cell_type == "markdown")
     return first.splitlines()[0].lstrip("# ")
 
 
-def modules(source: Path, *, simulated: bool = False) -> list[Path]:
+def imported_modules(source: Path, *, simulated: bool = False) -> list[Path]:
     """Files of the helper package that a notebook depends on: its imports, and the top-level imports of these.
 
     Imports inside functions are not followed. The package's ``__init__`` files hold docstrings only and are left out.
@@ -105,22 +107,22 @@ def modules(source: Path, *, simulated: bool = False) -> list[Path]:
     Parameters
     ----------
     simulated
-        Whether the run is on simulated data, which adds `SIMULATION`.
+        Whether the run is on simulated data, which adds `SIMULATION_MODULES`.
     """
-    code = "\n".join(cell.source for cell in _read(source).cells if cell.cell_type == "code")
-    todo = _imports(code)
+    code = "\n".join(cell.source for cell in _read_notebook(source).cells if cell.cell_type == "code")
+    todo = _imported_files(code)
     if simulated:
-        todo |= _files({f"{paths.PACKAGE.name}.{name}" for name in SIMULATION})
+        todo |= _module_files({f"{paths.PACKAGE.name}.{name}" for name in SIMULATION_MODULES})
     files: set[Path] = set()
     while todo:
         file = todo.pop()
         if file not in files:
             files.add(file)
-            todo |= _imports(file.read_text())
+            todo |= _imported_files(file.read_text())
     return sorted(files) + [file.with_name("epigen.mplstyle") for file in files if file.stem == "style"]
 
 
-def _imports(code: str) -> set[Path]:
+def _imported_files(code: str) -> set[Path]:
     """Files of the package's modules that top-level statements import."""
     names = set()
     for node in ast.parse(code).body:
@@ -129,11 +131,24 @@ def _imports(code: str) -> set[Path]:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return _files(names)
+    return _module_files(names)
 
 
-def _files(names: set[str]) -> set[Path]:
+def _module_files(names: set[str]) -> set[Path]:
     """Files of those dotted names that are modules of the package; folders and names inside modules have none."""
     inside = {name for name in names if name.startswith(f"{paths.PACKAGE.name}.")}
     files = {paths.PACKAGE.parent.joinpath(*name.split(".")).with_suffix(".py") for name in inside}
     return {file for file in files if file.is_file()}
+
+
+def chapters_on_counts(paper: str = "epilepsy") -> pd.DataFrame:
+    """Chapters that take a data set and its sample table, hence also counts from reads: ``chapter``, ``title``."""
+    in_order = [
+        chapter["file"] for part in yaml.safe_load(paths.TOC.read_text())["parts"] for chapter in part["chapters"]
+    ]
+    rows = []
+    for name in in_order:
+        source = paths.NOTEBOOKS / f"{name}.ipynb"
+        if name.startswith(f"{paper}/") and source.exists() and "metadata" in declared_parameters(source):
+            rows.append({"chapter": name.partition("/")[2], "title": notebook_title(source)})
+    return pd.DataFrame(rows)

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 #: A tqdm bar of a job: its name and percentage.
-BAR = re.compile(r"^([\w/-]+): +(\d+)%\|")
+BAR_LINE = re.compile(r"^([\w/-]+): +(\d+)%\|")
 #: Lines for the user: a finished run with its time, or an error.
-SPOKEN = re.compile(r"^(epigen: .*|[\w/-]+: [\d.]+ s)$")
+USER_LINE = re.compile(r"^(epigen: .*|[\w/-]+: [\d.]+ s)$")
 
 
-def follow(stream: BinaryIO, log: TextIO) -> bool:
+def follow_build(stream: BinaryIO, log: TextIO) -> bool:
     """Read a build's output to its end: draw its bars, print the lines for the user, log everything but the bars.
 
     Returns
@@ -31,8 +31,8 @@ def follow(stream: BinaryIO, log: TextIO) -> bool:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {}
-        for line in _lines(stream):
-            if match := BAR.match(line):
+        for line in _output_lines(stream):
+            if match := BAR_LINE.match(line):
                 name, percent = match[1], int(match[2])
                 if name not in tasks:
                     tasks[name] = bars.add_task(name, total=100)
@@ -40,7 +40,7 @@ def follow(stream: BinaryIO, log: TextIO) -> bool:
                 continue
             log.write(line + "\n")
             log.flush()
-            if SPOKEN.match(line):
+            if USER_LINE.match(line):
                 console.print(line)
                 error_printed = error_printed or line.startswith("epigen:")
                 if (name := line.partition(":")[0]) in tasks:
@@ -48,7 +48,7 @@ def follow(stream: BinaryIO, log: TextIO) -> bool:
     return error_printed
 
 
-def _lines(stream: BinaryIO) -> Iterator[str]:
+def _output_lines(stream: BinaryIO) -> Iterator[str]:
     r"""Non-empty lines, ended by ``\n`` or ``\r``, without surrounding blanks (tqdm erases a bar with blanks)."""
     rest = b""
     while chunk := stream.read1(4096):

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import yaml
 
-from epigen_utils import paths, registry
+from epigen_utils import paths
+from epigen_utils.data import registry
 
 
-def commit() -> str:
+def current_commit() -> str:
     """The commit that is checked out, and whether tracked files differ from it."""
 
     def git(*arguments):
@@ -28,7 +29,7 @@ def commit() -> str:
     return head + (" with uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Version of Python and of each direct dependency that this process has imported."""
     imported = {"python": platform.python_version()}
     requirements = importlib.metadata.requires("epigen-utils") or []
@@ -41,7 +42,7 @@ def versions() -> dict[str, str]:
     return dict(sorted(imported.items()))
 
 
-def machine() -> str:
+def machine_description() -> str:
     """Operating system, architecture, and the threads that numerical libraries may take."""
     return f"{platform.system()} {platform.machine()}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads"
 
@@ -53,7 +54,7 @@ def _without_folder(value: object) -> object:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str, dict]) -> None:
+def write_bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str, dict]) -> None:
     """Write the zip that runs a page again: notebook, parameters, helper package, registry, inputs or their hashes.
 
     Parameters
@@ -72,7 +73,7 @@ def bundle(target: Path, *, notebook: str, parameters: dict, datasets: dict[str,
     shipped += [paths.ROOT / name for name in ("pyproject.toml", "requirements.lock", "LICENSE", "README.md")]
     shipped += [*sorted(paths.DATA.glob("*.*")), *sorted(paths.CLAIMS.glob("*.csv"))]
     for name in datasets:
-        if name in registry.registry():
+        if name in registry.entries():
             files = registry.entry(name).files.values()
             shipped += [paths.DATA / spec.bundled for spec in files if spec.bundled]
     published = {key: _without_folder(value) for key, value in parameters.items() if key != "results_dir"}

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from epigen_utils import paths, provenance, runs
+from epigen_utils import paths
+from epigen_utils.book import provenance, runs
 from epigen_utils.files import write_atomically
 
 
-def write(profile: str, device: str) -> Path:
+def record_runs(profile: str, device: str) -> Path:
     """Record the metrics of all runs of a profile, with date, commit, device and the runs' parameters.
 
     Parameters
@@ -25,16 +26,16 @@ def write(profile: str, device: str) -> Path:
         What the runs used, in letters, digits and -, such as ``cpu`` or ``h100``.
     """
     records = {}
-    for run in runs.plan(profile):
+    for run in runs.plan_runs(profile):
         results = json.loads(run.metrics.read_text())
         parameters = {name: value for name, value in run.parameters.items() if name != "results_dir"}
         records[run.key] = {"parameters": parameters, "seed": results["seed"], "metrics": results["metrics"]}
     content = {
         "profile": profile,
         "device": device,
-        "machine": provenance.machine(),
+        "machine": provenance.machine_description(),
         "date": datetime.date.today().isoformat(),
-        "commit": provenance.commit(),
+        "commit": provenance.current_commit(),
         "runs": records,
     }
     target = paths.RECORDED / f"{profile}-{device}.json"
@@ -42,7 +43,7 @@ def write(profile: str, device: str) -> Path:
     return target
 
 
-def of_notebook(notebook: str) -> pd.DataFrame:
+def recorded_metrics(notebook: str) -> pd.DataFrame:
     """Recorded metrics of a notebook's runs.
 
     Parameters
@@ -69,22 +70,22 @@ def of_notebook(notebook: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def keep_benchmark(path: Path, result: dict, *, device: str) -> None:
+def write_benchmark(path: Path, result: dict, *, device: str) -> None:
     """Write and print the result of a script of ``benchmarks/``, followed by device, machine, date and versions."""
-    about = {"device": device, "machine": provenance.machine(), "date": datetime.date.today().isoformat()}
+    about = {"device": device, "machine": provenance.machine_description(), "date": datetime.date.today().isoformat()}
     about |= {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
     text = json.dumps(result | about | {"python": platform.python_version()}, indent=1)
     write_atomically(path, text + "\n")
     print(text)
 
 
-def benchmark(name: str) -> dict | None:
+def read_benchmark(name: str) -> dict | None:
     """The result of a script of ``benchmarks/``; None if there is none."""
     path = paths.BENCHMARKS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def beside(summary: pd.DataFrame, notebook: str) -> pd.DataFrame:
+def add_recorded_columns(summary: pd.DataFrame, notebook: str) -> pd.DataFrame:
     """Add to a page's table a column for each recorded run: its value of the same metric with the interval, as text.
 
     Parameters
@@ -93,7 +94,7 @@ def beside(summary: pd.DataFrame, notebook: str) -> pd.DataFrame:
         A row for each metric, its name in the column ``metric``.
     """
     table = summary.copy()
-    for (name, device, date), metrics in of_notebook(notebook).groupby(["run", "device", "date"], sort=False):
+    for (name, device, date), metrics in recorded_metrics(notebook).groupby(["run", "device", "date"], sort=False):
         rows = metrics.set_index("metric").reindex(summary["metric"]).itertuples()
         table[f"recorded: {name}, {device}, {date}"] = [_with_interval(row) for row in rows]
     return table

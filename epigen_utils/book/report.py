@@ -24,11 +24,14 @@ import pandas as pd
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from epigen_utils import claims, hover, markup, notebooks, paths, provenance, registry
-from epigen_utils.errors import DataError, closest
+from epigen_utils import paths
+from epigen_utils.book import claims, markup, notebooks, provenance
+from epigen_utils.data import fetching, registry
+from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import sha256, write_atomically
+from epigen_utils.plots import hover
 
-text = markup.text
+text = markup.escape_text
 
 
 @dataclass
@@ -89,24 +92,24 @@ def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> Non
             shutil.rmtree(results / kind, ignore_errors=True)
         (results / kind).mkdir(parents=True, exist_ok=True)
     (results / "metrics.json").unlink(missing_ok=True)
-    _page = _Page(notebook, results, seed, _parameters(notebook), profile, run, model=model)
+    _page = _Page(notebook, results, seed, _parameter_values(notebook), profile, run, model=model)
 
 
-def _parameters(notebook: str) -> dict:
+def _parameter_values(notebook: str) -> dict:
     """Values in this run of the parameters that the notebook declares."""
     shell = get_ipython()
     source = paths.NOTEBOOKS / f"{notebook}.ipynb"
     if shell is None or not source.exists():
         return {}
-    declared = notebooks.parameters(source)
+    declared = notebooks.declared_parameters(source)
     injected = next((cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")), "")
     for name in re.findall(r"^(\w+) = ", injected, re.M):
         if name not in declared:
-            raise DataError(f"{notebook}: unknown parameter {name!r}; {closest(name, declared)}")
+            raise DataError(f"{notebook}: unknown parameter {name!r}; {suggest(name, declared)}")
     return {name: shell.user_ns[name] for name in declared if name in shell.user_ns}
 
 
-def _open() -> _Page:
+def _current_page() -> _Page:
     if _page is None:
         raise RuntimeError("no page is open: call report.begin first")
     return _page
@@ -119,7 +122,7 @@ def _show(myst: str, plain: str) -> None:
 def banner(adata: anndata.AnnData) -> None:
     """Describe a data set of the page: its origin and size, and whether it is real, simulated or the user's own."""
     about = adata.uns["epigen"]
-    _open().datasets[about["name"]] = about
+    _current_page().datasets[about["name"]] = about
     kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
     size = f"{adata.n_obs:,} sample{'' if adata.n_obs == 1 else 's'}, {adata.n_vars:,} genes"
     size = f"{adata.n_obs:,} tokenised cells" if about["measure"] == "tokens" else size
@@ -140,7 +143,7 @@ def banner(adata: anndata.AnnData) -> None:
     title = f"{kind}: {about['title']}"
     _show(
         f":::{{admonition}} {text(title)}\n:class: {style} epigen-banner\n"
-        f"{text(facts + cited)} Profile: {text(_open().profile)}.\n:::\n",
+        f"{text(facts + cited)} Profile: {text(_current_page().profile)}.\n:::\n",
         f"<p><b>{html.escape(title)}</b><br>{html.escape(facts + cited)}</p>",
     )
 
@@ -152,9 +155,9 @@ def uses(name: str, role: str = "") -> Path:
     -------
     Its file of that role, by default the first.
     """
-    entry, files = registry.entry(name), registry.fetch(name)
+    entry, files = registry.entry(name), fetching.fetch(name)
     hashes = {role: sha256(path) for role, path in files.items()}
-    _open().datasets[name] = {"name": name, "nature": entry.nature, "sha256": hashes}
+    _current_page().datasets[name] = {"name": name, "nature": entry.nature, "sha256": hashes}
     return files[role] if role else next(iter(files.values()))
 
 
@@ -177,13 +180,13 @@ def value(
     number = float(number)
     numbers = {"value": number, "low": low, "high": high, "n": n}
     metric = {key: float(x) for key, x in numbers.items() if x is not None}
-    _open().metrics[name] = metric | ({"of": of} if of else {})
+    _current_page().metrics[name] = metric | ({"of": of} if of else {})
     myst_nb.glue(name, number, display=False)
 
 
 def say(sentence: str) -> None:
     """Show prose that depends on the data, as MyST; data in it must be escaped by `text`."""
-    _show(sentence + "\n", f"<p>{html.escape(markup.plain(sentence))}</p>")
+    _show(sentence + "\n", f"<p>{html.escape(markup.plain_text(sentence))}</p>")
 
 
 def word(name: str, content: str) -> None:
@@ -201,7 +204,7 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
     formats
         Column -> format, e.g. ``{"mean": "{:,.0f}"}``; the CSV has full precision.
     """
-    page = _open()
+    page = _current_page()
     path = page.results / "tables" / f"{name}.csv"
     write_atomically(path, frame.to_csv(index=False))
     cells = frame.copy()
@@ -215,7 +218,7 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
     myst = markup.myst_table(cells, caption=caption, label=page.label("tab", name))
     _show(
         f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",
-        markup.html_table(cells, caption=markup.plain(caption)),
+        markup.html_table(cells, caption=markup.plain_text(caption)),
     )
 
 
@@ -229,7 +232,7 @@ def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
     frame
         The page shows numbers with three significant digits; the CSV has full precision.
     """
-    page = _open()
+    page = _current_page()
     path = page.results / "tables" / f"{name}.csv"
     write_atomically(path, frame.to_csv(index=False))
     short = frame.copy()
@@ -248,7 +251,7 @@ def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
 
 def figure(
     name: str,
-    drawn: matplotlib.figure.Figure,
+    fig: matplotlib.figure.Figure,
     *,
     caption: str,
     alt: str,
@@ -268,11 +271,11 @@ def figure(
     code
         The function that drew it; the page shows its source below the notebook's cell.
     """
-    page = _open()
+    page = _current_page()
     image, path = (page.results / "figures" / f"{name}{suffix}" for suffix in (".png", ".csv"))
     write_atomically(path, data.to_csv())
-    drawn.savefig(image, bbox_inches="tight", metadata={"Software": None})
-    plt.close(drawn)
+    fig.savefig(image, bbox_inches="tight", metadata={"Software": None})
+    plt.close(fig)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sources = "; ".join(
         f"{dataset} {'+'.join(x[:12] for x in about['sha256'].values())}" for dataset, about in page.datasets.items()
@@ -282,7 +285,7 @@ def figure(
             f":::{{figure}} {page.link(image)}",
             f":name: {page.label('fig', name)}",
             f":alt: {' '.join(alt.split())}",
-            f":width: {round(100 * drawn.get_figwidth())}px",
+            f":width: {round(100 * fig.get_figwidth())}px",
             ":class: epigen-figure",
             "",
             caption,
@@ -293,7 +296,7 @@ def figure(
             f" drawn from {text(sources or 'no data set')} (SHA-256, first 12 digits).",
             "",
             "```python",
-            _code(code),
+            _source_code(code),
             "```",
             "::::",
             "",
@@ -301,11 +304,11 @@ def figure(
     )
     encoded = base64.b64encode(image.read_bytes()).decode()
     plain = f'<figure><img style="max-width:100%" src="data:image/png;base64,{encoded}" alt="{html.escape(alt)}">'
-    _show(myst, plain + f"<figcaption>{html.escape(markup.plain(caption))}</figcaption></figure>")
+    _show(myst, plain + f"<figcaption>{html.escape(markup.plain_text(caption))}</figcaption></figure>")
 
 
-def interactive(name: str, table: pd.DataFrame, *, caption: str, x: str, y: str, label: str, group: str = "") -> None:
-    """Show a scatter plot whose points show their names under the pointer (`hover.scatter`), and write it as CSV.
+def interactive(name: str, frame: pd.DataFrame, *, caption: str, x: str, y: str, label: str, group: str = "") -> None:
+    """Show a scatter plot whose points show their names under the pointer (`hover.scatter_svg`), and write it as CSV.
 
     Parameters
     ----------
@@ -314,20 +317,20 @@ def interactive(name: str, table: pd.DataFrame, *, caption: str, x: str, y: str,
     caption
         MyST; data in it must be escaped by `text`.
     """
-    page = _open()
+    page = _current_page()
     path = page.results / "figures" / f"{name}.csv"
-    write_atomically(path, table.to_csv(index=False))
-    svg = hover.scatter(table, x=x, y=y, name=label, group=group)
+    write_atomically(path, frame.to_csv(index=False))
+    svg = hover.scatter_svg(frame, x=x, y=y, name=label, group=group)
     myst = f"```{{raw}} html\n{svg}\n```\n\n{caption} {{download}}`The points as CSV <{page.link(path)}>`\n"
-    _show(myst, svg + f"<p>{html.escape(markup.plain(caption))}</p>")
+    _show(myst, svg + f"<p>{html.escape(markup.plain_text(caption))}</p>")
 
 
 def attached(path: Path, text: str) -> None:
     """Offer a file that another program wrote for download."""
-    _show(f"{{download}}`{text} <{_open().link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
+    _show(f"{{download}}`{text} <{_current_page().link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
 
 
-def _code(function: Callable | None) -> str:
+def _source_code(function: Callable | None) -> str:
     """Source of the running notebook cell and of the function that draws."""
     shell = get_ipython()
     cell = shell.user_ns["In"][-1].strip() if shell is not None else ""
@@ -338,7 +341,7 @@ def _code(function: Callable | None) -> str:
 
 def finish() -> None:
     """Close the page: judge its claims, write the bundle and the metrics file, show the provenance."""
-    page = _open()
+    page = _current_page()
     record = {
         "notebook": page.notebook,
         "run": page.run,
@@ -350,23 +353,23 @@ def finish() -> None:
         },
         "metrics": page.metrics,
     }
-    _claims(page, record)
+    _show_claims(page, record)
     bundle = page.results / "bundle.zip"
-    provenance.bundle(bundle, notebook=page.notebook, parameters=page.parameters, datasets=page.datasets)
+    provenance.write_bundle(bundle, notebook=page.notebook, parameters=page.parameters, datasets=page.datasets)
     wall = time.perf_counter() - page.started
     rows = {
-        "commit": provenance.commit(),
+        "commit": provenance.current_commit(),
         "run": f"{page.key}, profile {page.profile}",
         "seed": str(page.seed),
         "wall time": f"{wall:.1f} s",
-        "machine": provenance.machine(),
+        "machine": provenance.machine_description(),
     }
     rows |= {
         f"SHA-256 of {name}, {role}": digest
         for name, about in page.datasets.items()
         for role, digest in about["sha256"].items()
     }
-    rows |= provenance.versions()
+    rows |= provenance.package_versions()
     lines = "\n".join(f"| {text(key)} | {text(content)} |" for key, content in rows.items())
     _show(
         "::::{dropdown} Software, provenance, and a bundle that runs this page again\n"
@@ -378,15 +381,15 @@ def finish() -> None:
     write_atomically(page.results / "metrics.json", json.dumps(record | {"wall_seconds": round(wall, 2)}, indent=1))
 
 
-def _claims(page: _Page, record: dict) -> None:
+def _show_claims(page: _Page, record: dict) -> None:
     """Show the chapter's claims, judged by this run."""
-    chapter_claims = claims.of_chapter(claims.read(), page.notebook)
+    chapter_claims = claims.claims_of_chapter(claims.read_claims(), page.notebook)
     if chapter_claims.empty:
         sentence = "No claim of the papers is judged by this page."
         _show(f"{sentence}\n", f"<p>{sentence}</p>")
         return
-    judged = claims.judge(chapter_claims, {page.notebook: record, page.key: record})
+    judged = claims.judge_claims(chapter_claims, {page.notebook: record, page.key: record})
     if any(about["nature"] == "your own" for about in page.datasets.values()):
         say("The claims that this chapter judges are about other data; they stand on the chapter's main page.")
     else:
-        table("claims", claims.for_reading(judged), caption="Reported and reproduced.")
+        table("claims", claims.display_columns(judged), caption="Reported and reproduced.")

@@ -17,11 +17,24 @@ from pathlib import Path
 
 import yaml
 
-from epigen_utils import notebooks, paths, processes, registry, sample_sheets
-from epigen_utils.errors import DataError, closest
+from epigen_utils import paths, processes
+from epigen_utils.book import notebooks
+from epigen_utils.data import fetching, registry
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.reads import sample_sheets
 
 #: Parameters that name a data set; a run is out of date when the registry's entry of the data set changes.
-DATASETS = ("dataset", "published", "gene_sets", "diet", "probes", "factors", "tokenised", "configuration", "sheet")
+DATASET_PARAMETERS = (
+    "dataset",
+    "published",
+    "gene_sets",
+    "diet",
+    "probes",
+    "factors",
+    "tokenised",
+    "configuration",
+    "sheet",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +96,18 @@ class Run:
 
     @property
     def needs(self) -> notebooks.Needs:
-        return notebooks.needs(self.source)
+        return notebooks.declared_needs(self.source)
 
     @property
     def datasets(self) -> list[str]:
-        """Names or paths of its data sets: the parameters `DATASETS`, lists of data sets, and ``sequences``."""
-        single = [self.parameters.get(name) for name in DATASETS]
+        """Names or paths of its data sets: the parameters `DATASET_PARAMETERS`, lists of data sets, and ``sequences``."""
+        single = [self.parameters.get(name) for name in DATASET_PARAMETERS]
         lists = [name for kind in ("cohorts", "corpora", "sets") for name in self.parameters.get(kind, [])]
         return [*filter(None, single), *lists, *self.parameters.get("sequences", {}).values()]
 
     @property
     def simulated(self) -> bool:
-        registered = registry.registry()
+        registered = registry.entries()
         return any(not registered[name].real for name in self.datasets if name in registered)
 
     @property
@@ -104,15 +117,15 @@ class Run:
         names = [*self.datasets, self.parameters.get("metadata", "")]
         return [
             self.source,
-            *notebooks.modules(self.source, simulated=self.simulated),
+            *notebooks.imported_modules(self.source, simulated=self.simulated),
             *([claims_file] if claims_file.exists() else []),
-            *[Path(name) for name in names if name and name not in registry.registry()],
+            *[Path(name) for name in names if name and name not in registry.entries()],
         ]
 
     @property
     def fingerprint(self) -> str:
         """Hash of the parameter values, and of the registry's entries with the hashes of their files."""
-        registered = registry.registry()
+        registered = registry.entries()
         entries = [repr(registered[name]) for name in registry.with_bases(self.datasets)]
         return hashlib.sha256(json.dumps([self.parameters, entries], sort_keys=True).encode()).hexdigest()
 
@@ -120,21 +133,21 @@ class Run:
         return json.dumps(dataclasses.asdict(self))
 
 
-def profiles() -> list[str]:
+def profile_names() -> list[str]:
     """Names of all profiles."""
     return sorted(path.stem for path in paths.PROFILES.glob("*.yml"))
 
 
-def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
+def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]:
     """The runs of a profile, in the order of the chapters.
 
     Parameters
     ----------
-    own
+    user_data
         The user's data set, ``dataset`` (path), ``group`` and optionally ``metadata``, ``reference``, ``donor``: every
         notebook that takes a sample table gets a further run on it; notebooks on cells get none. Or reads: ``sheet``
-        and the other options of `epigen_utils.reads`; the counts made from them are the data set. Chapters that need
-        more than ``sizes`` (group -> samples, or donors if there are any) are left out (`left_out`).
+        and the other options of `epigen_utils.reads.pipeline`; the counts made from them are the data set. Chapters that need
+        more than ``sizes`` (group -> samples, or donors if there are any) are left out (`excluded_notebooks`).
 
     Raises
     ------
@@ -144,14 +157,14 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     """
     path = paths.PROFILES / f"{profile}.yml"
     if not path.exists():
-        raise DataError(f"{path}: no such profile; there are {', '.join(profiles())}")
+        raise DataError(f"{path}: no such profile; there are {', '.join(profile_names())}")
     planned = [
-        _run(path, profile, notebook, name, values)
-        for notebook, chapter_runs in _listed(path).items()
+        _checked_run(path, profile, notebook, name, values)
+        for notebook, chapter_runs in _read_profile(path).items()
         for name, values in chapter_runs.items()
     ]
-    if own:
-        planned += _own_runs(planned, profile, own)
+    if user_data:
+        planned += _user_runs(planned, profile, user_data)
     chapters = {run.notebook for run in planned}
     for run in planned:
         if absent := set(run.needs.after) - chapters:
@@ -159,7 +172,7 @@ def plan(profile: str = "demo", own: dict | None = None) -> list[Run]:
     return planned
 
 
-def _listed(path: Path) -> dict[str, dict]:
+def _read_profile(path: Path) -> dict[str, dict]:
     """Content of a profile: notebook -> run -> parameter values."""
     try:
         profile = yaml.safe_load(path.read_text()) or {}
@@ -172,7 +185,7 @@ def _listed(path: Path) -> dict[str, dict]:
     return profile
 
 
-def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None, pending: str = "") -> Run:
+def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dict | None, pending: str = "") -> Run:
     """A run, checked; ``pending`` is a data file that another run will write."""
     run = Run(profile, notebook, name, {})
     if not run.source.exists():
@@ -186,65 +199,65 @@ def _run(path: Path, profile: str, notebook: str, name: str, values: dict | None
     if run.reads:
         run.parameters["reads_dir"] = str(run.reads.relative_to(paths.ROOT))
     for dataset in run.datasets:
-        if dataset not in registry.registry() and dataset != pending and not Path(dataset).is_file():
-            near = closest(dataset, registry.registry())
+        if dataset not in registry.entries() and dataset != pending and not Path(dataset).is_file():
+            near = suggest(dataset, registry.entries())
             raise DataError(f"{path}: {notebook}: {name}: {dataset}: no such data set or file; {near}")
     return run
 
 
 def check_parameters(where: str, source: Path, values: dict) -> None:
     """Refuse a parameter that the notebook does not have; papermill accepts any."""
-    declared = notebooks.parameters(source)
+    declared = notebooks.declared_parameters(source)
     for name in values:
         if name not in declared:
-            raise DataError(f"{where}: unknown parameter {name!r}; {closest(name, declared)}")
+            raise DataError(f"{where}: unknown parameter {name!r}; {suggest(name, declared)}")
 
 
-def _own_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
+def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
     """Runs on the user's data: the reads chapter if they are reads, then each chapter that takes a sample table."""
     file = user_data.get("sheet") or user_data["dataset"]
-    name = own_name(file)
+    name = user_run_name(file)
     if any(run.name == name for run in planned):
         raise DataError(f"{file}: the profile has a run called {name!r}; rename the file")
     main_runs = [run for run in planned if run.name == "main"]
     user_runs, counts, options = [], "", {key: value for key, value in user_data.items() if value}
     if "sheet" in options:
         reads_run = next(run for run in main_runs if run.reads)
-        declared = notebooks.parameters(reads_run.source)
+        declared = notebooks.declared_parameters(reads_run.source)
         values = {key: value for key, value in options.items() if key in declared}
-        user_runs.append(_run(Path(file), profile, reads_run.notebook, name, values))
-        samples = sample_sheets.read(file)
+        user_runs.append(_checked_run(Path(file), profile, reads_run.notebook, name, values))
+        samples = sample_sheets.read_sheet(file)
         counts = str(user_runs[0].reads / "counts.h5ad")
         options |= {"dataset": counts, "group": "group"}
         if all(sample.donor for sample in samples):
             options["donor"] = "donor"
-        user_data = user_data | {"sizes": sample_sheets.sizes(samples)}
-    excluded = left_out(main_runs, user_data)
+        user_data = user_data | {"sizes": sample_sheets.group_sizes(samples)}
+    excluded = excluded_notebooks(main_runs, user_data)
     for run in main_runs:
-        declared = notebooks.parameters(run.source)
+        declared = notebooks.declared_parameters(run.source)
         if "metadata" not in declared or run.notebook in excluded:
             continue
         values = {"cohorts": [options["dataset"]]} if "cohorts" in declared else {"dataset": options["dataset"]}
         values |= {key: value for key, value in options.items() if key != "dataset" and key in declared}
-        user_runs.append(_run(Path(file), profile, run.notebook, name, values, counts))
+        user_runs.append(_checked_run(Path(file), profile, run.notebook, name, values, counts))
     return user_runs
 
 
-def left_out(planned: list[Run], own: dict) -> dict[str, str]:
+def excluded_notebooks(planned: list[Run], user_data: dict) -> dict[str, str]:
     """Notebooks that cannot run on the user's data set, given the sizes of its groups (``own["sizes"]``).
 
     Returns
     -------
     Notebook -> the reason; empty if the sizes are unknown.
     """
-    if own.get("sizes") is None:
+    if user_data.get("sizes") is None:
         return {}
     # Snakemake passes numbers of its configuration as strings.
-    sizes = {group: int(n) for group, n in own["sizes"].items()}
+    sizes = {group: int(n) for group, n in user_data["sizes"].items()}
     smallest = min(sizes, key=sizes.get, default="")
     reasons = {}
     for run in planned:
-        if "metadata" not in notebooks.parameters(run.source):
+        if "metadata" not in notebooks.declared_parameters(run.source):
             continue
         needs = run.needs
         least = max(needs.samples, 2)
@@ -257,7 +270,7 @@ def left_out(planned: list[Run], own: dict) -> dict[str, str]:
     return reasons
 
 
-def own_name(path: str) -> str:
+def user_run_name(path: str) -> str:
     """Name of the runs on the user's file: its stem, reduced to letters, digits, - and _."""
     return re.sub(r"[^\w-]+", "-", Path(path).name.split(".")[0]).strip("-") or "own"
 
@@ -278,7 +291,7 @@ def without_missing_tools(planned: list[Run]) -> list[Run]:
     return [run for run in planned if run.notebook not in excluded]
 
 
-def after(run: Run, planned: list[Run]) -> list[Path]:
+def upstream_metrics(run: Run, planned: list[Run]) -> list[Path]:
     """Metrics files on which a run depends: of the chapter's run of the same name, else of its main run."""
     files = []
     for notebook in run.needs.after:
@@ -297,7 +310,7 @@ THREAD_VARIABLES = (
 )
 
 
-def execute(run: Run, threads: int) -> None:
+def execute_run(run: Run, threads: int) -> None:
     """Run a notebook by papermill, with a log in ``log.txt``; the executed notebook gets its name once it is complete.
 
     Raises
@@ -310,7 +323,7 @@ def execute(run: Run, threads: int) -> None:
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     for name in registry.with_bases(run.datasets):
-        registry.fetch(name)
+        fetching.fetch(name)
     run.results.mkdir(parents=True, exist_ok=True)
     part = run.executed.with_name("notebook.failed.ipynb")
     started = time.perf_counter()
@@ -343,7 +356,7 @@ def _stderr_into(log):
 
 def main(argument: str, threads: str = "1") -> int:
     """Entry of a job."""
-    return processes.job(lambda: execute(Run(**json.loads(argument)), int(threads)))
+    return processes.run_job(lambda: execute_run(Run(**json.loads(argument)), int(threads)))
 
 
 if __name__ == "__main__":

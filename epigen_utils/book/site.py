@@ -10,13 +10,14 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from epigen_utils import claims, markup, notebooks, paths
+from epigen_utils import paths
+from epigen_utils.book import claims, markup, notebooks
+from epigen_utils.book.runs import Run
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
-from epigen_utils.runs import Run
 
 
-def publish(planned: list[Run], lost: dict[str, list[str]] | None = None) -> None:
+def publish_pages(planned: list[Run], missing_programs: dict[str, list[str]] | None = None) -> None:
     """Copy executed notebooks into the book, and remove pages of runs that are no longer planned.
 
     In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` refer to the figure of the same run, and the title of a
@@ -24,7 +25,7 @@ def publish(planned: list[Run], lost: dict[str, list[str]] | None = None) -> Non
 
     Parameters
     ----------
-    lost
+    missing_programs
         Notebook -> programs that it calls and that are not installed; a page that says so replaces the chapter.
     """
     pages = {run.page for run in planned}
@@ -32,22 +33,22 @@ def publish(planned: list[Run], lost: dict[str, list[str]] | None = None) -> Non
         if page not in pages:
             page.unlink()
     for run in planned:
-        content = _as_page(run)
+        content = _page_content(run)
         if not run.page.exists() or run.page.read_text() != content:
             write_atomically(run.page, content)
     for source in paths.NOTEBOOKS.glob("*/*.ipynb"):
         notebook = f"{source.parent.name}/{source.stem}"
         page = paths.BOOK / f"{notebook}.md"
         page.unlink(missing_ok=True)
-        if tools := (lost or {}).get(notebook):
+        if tools := (missing_programs or {}).get(notebook):
             notice = (
                 f"This chapter is not in this build: {', '.join(tools)} not installed; "
                 "`make tools` brings them, as root or by conda."
             )
-            write_atomically(page, f"# {notebooks.title(source)}\n\n{notice}\n")
+            write_atomically(page, f"# {notebooks.notebook_title(source)}\n\n{notice}\n")
 
 
-def _as_page(run: Run) -> str:
+def _page_content(run: Run) -> str:
     notebook = json.loads(run.executed.read_text())
     notebook["metadata"].pop("papermill", None)
     titled = run.name == "main"
@@ -61,40 +62,42 @@ def _as_page(run: Run) -> str:
             text = re.sub(r"(\{(?:num)?ref\}`)(fig|tab):(\w+)`", label, "".join(cell["source"]))
             if not titled and text.startswith("# "):
                 title, _, rest = text.partition("\n")
-                text, titled = f"{title}: {markup.text(run.name)}\n{rest}", True
+                text, titled = f"{title}: {markup.escape_text(run.name)}\n{rest}", True
             cell["source"] = text
     return json.dumps(notebook, indent=1, ensure_ascii=False)
 
 
-def contents(planned: list[Run], own: str = "") -> str:
+def table_of_contents(planned: list[Run], user_run: str = "") -> str:
     """The table of contents of a plan, as YAML, without chapters that have no run; further runs are sections.
 
     Parameters
     ----------
-    own
+    user_run
         Name of the runs on the user's data, which form a separate part.
     """
     toc = yaml.safe_load(paths.TOC.read_text())
     by_chapter = {run.notebook: [] for run in planned}
     for run in planned:
         by_chapter[run.notebook].append(run)
-    user_pages = [{"file": run.key} for run in planned if own and run.name == own]
+    user_pages = [{"file": run.key} for run in planned if user_run and run.name == user_run]
     for part in toc["parts"]:
         chapters = []
         for chapter in part["chapters"]:
             if (paths.BOOK / f"{chapter['file']}.md").exists():
                 chapters.append(chapter)
             elif chapter["file"] in by_chapter:
-                others = [{"file": run.key} for run in by_chapter[chapter["file"]] if run.name not in ("main", own)]
+                others = [
+                    {"file": run.key} for run in by_chapter[chapter["file"]] if run.name not in ("main", user_run)
+                ]
                 chapters.append(chapter | ({"sections": others} if others else {}))
         part["chapters"] = chapters
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     if user_pages:
-        toc["parts"].insert(0, {"caption": f"Your data: {own}", "chapters": user_pages})
+        toc["parts"].insert(0, {"caption": f"Your data: {user_run}", "chapters": user_pages})
     return yaml.safe_dump(toc, sort_keys=False)
 
 
-def write_claims(profile: str, markdown: Path, csv: Path) -> None:
+def write_claims_page(profile: str, markdown: Path, csv: Path) -> None:
     """Write the claims page, with the number of claims by verdict and a table for each paper, and all claims as CSV."""
     judged = claims.table(profile)
     write_atomically(csv, judged.to_csv(index=False))
@@ -104,21 +107,21 @@ def write_claims(profile: str, markdown: Path, csv: Path) -> None:
     for paper, rows in judged.groupby("paper"):
         caption, label = f"Claims of paper {paper}, reported and reproduced.", f"claims-{paper.lower()}"
         parts.append(f"## Paper {paper}\n")
-        parts.append(markup.myst_table(claims.for_reading(rows), caption=caption, label=label))
+        parts.append(markup.myst_table(claims.display_columns(rows), caption=caption, label=label))
     parts.append(f"{{download}}`All claims as CSV </../{csv.relative_to(paths.ROOT)}>`")
     write_atomically(markdown, "\n".join(parts) + "\n")
 
 
-def build(planned: list[Run], own: str = "", lost: dict[str, list[str]] | None = None) -> None:
-    """Publish the pages (`publish`) and build the site.
+def build_site(planned: list[Run], user_run: str = "", missing_programs: dict[str, list[str]] | None = None) -> None:
+    """Publish the pages (`publish_pages`) and build the site.
 
     Raises
     ------
     DataError
         If Sphinx warns or fails; the message gives the first warning and the log.
     """
-    publish(planned, lost)
-    toc = contents(planned, own)
+    publish_pages(planned, missing_programs)
+    toc = table_of_contents(planned, user_run)
     if not paths.BUILT_TOC.exists() or paths.BUILT_TOC.read_text() != toc:
         shutil.rmtree(paths.SITE, ignore_errors=True)
         write_atomically(paths.BUILT_TOC, toc)
@@ -129,7 +132,7 @@ def build(planned: list[Run], own: str = "", lost: dict[str, list[str]] | None =
         process = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for line in process.stdout:
             stream.write(line)
-            _advance(bar, line)
+            _advance_bar(bar, line)
         code = process.wait()
     if code != 0:
         lines = re.sub(r"\x1b\[[\d;]*m", "", log.read_text()).splitlines() or ["no output"]
@@ -138,10 +141,10 @@ def build(planned: list[Run], own: str = "", lost: dict[str, list[str]] | None =
 
 
 #: Phases of Sphinx, each with its start on the bar in percent.
-PHASES = {"reading sources": 0, "writing output": 50}
+SPHINX_PHASES = {"reading sources": 0, "writing output": 50}
 
 
-def _advance(bar: tqdm, line: str) -> None:
-    for phase, offset in PHASES.items():
+def _advance_bar(bar: tqdm, line: str) -> None:
+    for phase, offset in SPHINX_PHASES.items():
         if match := re.search(rf"{phase}\.\.\. \[ *(\d+)%\]", line):
             bar.update(offset + int(match[1]) // 2 - bar.n)

@@ -1,14 +1,11 @@
 """Cells in chunks, from memory or from h5ad files larger than memory, and encoded cells on disk as Arrow."""
 
-import json
-import shutil
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import anndata
-import datasets
 import h5py
 import numpy as np
 import pandas as pd
@@ -16,7 +13,7 @@ import pyarrow as pa
 from anndata.io import read_elem, sparse_dataset
 from scipy import sparse
 
-from epigen_utils import readers, schema
+from epigen_utils.data import readers, schema
 from epigen_utils.errors import DataError
 
 #: Columns of var that may hold Ensembl ids if the index does not.
@@ -24,10 +21,10 @@ ENSEMBL_COLUMNS = ("ensembl_id", "gene_ids", "feature_id", "gene_id")
 
 
 @dataclass
-class Part:
+class CellChunk:
     """A chunk of the cells of a source: names, sample table and, read on request, counts."""
 
-    source: "Source"
+    source: "CellSource"
     rows: np.ndarray
     matrix: object
 
@@ -40,10 +37,10 @@ class Part:
         return self.source.table.iloc[self.rows]
 
     def depth(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Depth of each cell from the sample table (`schema.DEPTH`), else the sum of its counts."""
+        """Depth of each cell from the sample table (`schema.DEPTH_COLUMN`), else the sum of its counts."""
         obs = self.source.obs
-        if schema.DEPTH in obs:
-            return obs[schema.DEPTH].to_numpy(np.float64)[self.rows]
+        if schema.DEPTH_COLUMN in obs:
+            return obs[schema.DEPTH_COLUMN].to_numpy(np.float64)[self.rows]
         return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
     def counts(self) -> sparse.csr_matrix:
@@ -53,7 +50,7 @@ class Part:
         return block if len(self.rows) == last - first else block[self.rows - first]
 
 
-class Source:
+class CellSource:
     """Counts, cells x genes, that are read in chunks.
 
     Attributes
@@ -65,7 +62,7 @@ class Source:
     obs
         The sample table, one row per cell.
     uns
-        Description of the data set, as in an AnnData of `epigen_utils.datasets`.
+        Description of the data set, as in an AnnData of `epigen_utils.data.datasets`.
     rows
         Positions of the selected cells (``keep``: a mask or positions; all cells by default).
     table, schema
@@ -86,7 +83,7 @@ class Source:
         self.ensembl_ids = _ensembl_ids(where, var)
         keep = np.arange(len(obs)) if keep is None else np.asarray(keep)
         self.rows = np.flatnonzero(keep) if keep.dtype == bool else np.sort(keep)
-        self.table = _plain(obs)
+        self.table = _arrow_compatible(obs)
         self.schema = pa.Schema.from_pandas(self.table, preserve_index=False).remove_metadata()
 
     @property
@@ -97,15 +94,15 @@ class Source:
     def n_vars(self) -> int:
         return len(self.genes)
 
-    def parts(self, size: int) -> Iterator[Part]:
+    def parts(self, size: int) -> Iterator[CellChunk]:
         """The selected cells in the order of the file, at most ``size`` at a time."""
         for first in range(0, len(self.obs), size):
             rows = self.rows[np.searchsorted(self.rows, first) : np.searchsorted(self.rows, first + size)]
             if len(rows):
-                yield Part(self, rows, self.matrix)
+                yield CellChunk(self, rows, self.matrix)
 
 
-class InMemory(Source):
+class InMemoryCells(CellSource):
     """An AnnData with counts in ``layers["counts"]``."""
 
     def __init__(self, adata: anndata.AnnData, keep: np.ndarray | None = None):
@@ -115,7 +112,7 @@ class InMemory(Source):
         super().__init__(where, sparse.csr_matrix(adata.layers["counts"]), adata.var, adata.obs, dict(adata.uns), keep)
 
 
-class CountsFile(Source):
+class H5adCells(CellSource):
     """An h5ad file; only its sample table and gene table are held in memory.
 
     Raises
@@ -133,11 +130,11 @@ class CountsFile(Source):
             self.file = h5py.File(path)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".* names are not unique")
-                element = _counts_in(path, self.file)
+                element = _counts_element(path, self.file)
                 var = read_elem(self.file["raw/var" if element.startswith("raw") else "var"])
                 obs = read_elem(self.file["obs"])
-            uns = {"epigen": readers.about_own(path) | {"species": "homo_sapiens"}}
-            super().__init__(str(path), _matrix(self.file[element]), var, obs, uns, keep)
+            uns = {"epigen": readers.describe_user_file(path) | {"species": "homo_sapiens"}}
+            super().__init__(str(path), _row_sliceable(self.file[element]), var, obs, uns, keep)
         except (OSError, KeyError, DataError) as error:
             if self.file:
                 self.file.close()
@@ -145,14 +142,14 @@ class CountsFile(Source):
                 raise
             raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
 
-    def __enter__(self) -> "CountsFile":
+    def __enter__(self) -> "H5adCells":
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.file.close()
 
 
-def _counts_in(path: Path, file: h5py.File) -> str:
+def _counts_element(path: Path, file: h5py.File) -> str:
     """Name of the matrix of counts of an h5ad: the first matrix whose leading values are integers."""
     names = [name for name in ("layers/counts", "X", "raw/X") if name in file]
     for name in names:
@@ -163,7 +160,7 @@ def _counts_in(path: Path, file: h5py.File) -> str:
     raise DataError(f"{path}: no counts in {', '.join(names) or 'it'}; put the raw counts in layers['counts']")
 
 
-def _matrix(element: h5py.Group | h5py.Dataset) -> object:
+def _row_sliceable(element: h5py.Group | h5py.Dataset) -> object:
     """A matrix whose rows can be sliced; one stored by columns is converted to CSR in memory."""
     if isinstance(element, h5py.Dataset):
         return element
@@ -173,15 +170,15 @@ def _matrix(element: h5py.Group | h5py.Dataset) -> object:
 
 def _ensembl_ids(where: str, var: pd.DataFrame) -> np.ndarray:
     for ids in [*(var[column] for column in ENSEMBL_COLUMNS if column in var), var.index.to_series()]:
-        if readers.mostly_ensembl(ids):
-            return readers.without_version(ids).to_numpy()
+        if readers.mostly_ensembl_ids(ids):
+            return readers.without_ensembl_version(ids).to_numpy()
     raise DataError(
         f"{where}: no Ensembl ids, {var.index[0]!r} for one; "
         "put them in var['ensembl_id'] (genes.table has them by symbol)"
     )
 
 
-def _plain(obs: pd.DataFrame) -> pd.DataFrame:
+def _arrow_compatible(obs: pd.DataFrame) -> pd.DataFrame:
     """The sample table, with the names of the cells, as strings, numbers and booleans, which Arrow can store."""
     table = pd.DataFrame({"cell_id": obs.index.astype(str)}, index=obs.index)
     for column in obs:
@@ -190,56 +187,3 @@ def _plain(obs: pd.DataFrame) -> pd.DataFrame:
             values = values.astype(object).map(str, na_action="ignore")
         table[str(column)] = values
     return table.drop(columns=["input_ids", "length"], errors="ignore")
-
-
-def write_arrow(
-    folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema, card: dict[str, object]
-) -> datasets.Dataset:
-    """Write record batches to a folder for ``datasets.load_from_disk``, through a temporary folder that is renamed.
-
-    Parameters
-    ----------
-    card
-        Description of the vocabulary, stored as ``vocabulary.json``.
-    """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        with (
-            pa.OSFile(str(part / "data-00000-of-00001.arrow"), "wb") as sink,
-            pa.ipc.new_stream(sink, schema) as writer,
-        ):
-            for batch in batches:
-                writer.write_batch(batch)
-        datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(schema)).write_to_directory(str(part))
-        state = {
-            "_data_files": [{"filename": "data-00000-of-00001.arrow"}],
-            "_fingerprint": str(card["sha256"])[:16],
-            "_format_columns": None,
-            "_format_kwargs": {},
-            "_format_type": None,
-            "_output_all_columns": False,
-            "_split": None,
-        }
-        (part / "state.json").write_text(json.dumps(state, indent=1))
-        (part / "vocabulary.json").write_text(json.dumps(card, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return load_arrow(folder)
-
-
-def load_arrow(folder: str | Path) -> datasets.Dataset:
-    """Load the encoded cells of a folder, memory-mapped.
-
-    Raises
-    ------
-    DataError
-        If the folder has none.
-    """
-    folder = Path(folder)
-    if not (folder / "state.json").is_file():
-        raise DataError(f"{folder}: no encoded cells; encode a file into it first")
-    return datasets.load_from_disk(str(folder))

@@ -1,4 +1,4 @@
-"""Load a data set by name or path into an AnnData that satisfies the contract of `epigen_utils.schema`.
+"""Load a data set by name or path into an AnnData that satisfies the contract of `epigen_utils.data.schema`.
 
 ``load("airway")`` loads a data set of the registry; ``load("my.h5ad", group="condition")`` or
 ``load("counts.csv", metadata="samples.csv", group="condition")`` loads a user's own file.
@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from epigen_utils import readers, registry, schema
-from epigen_utils.errors import DataError, closest
+from epigen_utils.data import fetching, readers, registry, schema
+from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import sha256
 
 #: A dense matrix with more values than this is stored sparse.
-SPARSE_ABOVE = 20_000_000
+MAX_DENSE_VALUES = 20_000_000
 
 
 def load(
@@ -63,9 +63,9 @@ def load(
     """
     name = str(name_or_path)
     path = Path(name)
-    is_user_file = name not in registry.registry() and (path.suffix != "" or path.exists())
+    is_user_file = name not in registry.entries() and (path.suffix != "" or path.exists())
     if is_user_file:
-        adata, about = _load_own(path, Path(metadata) if metadata else None, genes_in)
+        adata, about = _load_user_file(path, Path(metadata) if metadata else None, genes_in)
     elif metadata:
         raise DataError(f"{name}: a data set of the registry has its own sample table; leave metadata out")
     else:
@@ -74,7 +74,7 @@ def load(
     about |= {key: value for key, value in overrides.items() if value}
     adata.uns["epigen"] = about
     if task and task not in schema.TASKS:
-        raise DataError(f"task {task!r}: {closest(task, schema.TASKS)}")
+        raise DataError(f"task {task!r}: {suggest(task, schema.TASKS)}")
     if not task:
         task = "intensity" if about["measure"] == "intensity" else "groups" if about.get("group") else "counts"
     if problems := schema.check(adata, task=task):
@@ -96,17 +96,19 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
         raise DataError(f"{name}: is {entry.kind}, not an expression matrix; take its files with registry.fetch")
     simulated = next((spec for spec in entry.files.values() if spec.source == "simulated"), None)
     if simulated:
-        # Imported here, so that only runs on simulated data depend on this module (`notebooks.modules`).
-        from epigen_utils import simulate
+        # Imported here, so that only runs on simulated data depend on these modules (`notebooks.imported_modules`).
+        from epigen_utils.data import simulated_bulk, simulated_cells
 
         arguments = dict(simulated.args)
         if "base" in arguments:
             arguments["base"] = load(arguments["base"])
-        adata = getattr(simulate, simulated.simulated)(**arguments)
+        adata = getattr({"bulk": simulated_bulk, "cells": simulated_cells}[entry.kind], simulated.simulated)(
+            **arguments
+        )
         hashes = {"simulated": _sha256_of(adata.layers["counts"])}
     else:
-        inputs = registry.fetch(name)
-        adata = _finish(readers.READERS[entry.read](inputs, **entry.options), entry.measure, name)
+        inputs = fetching.fetch(name)
+        adata = _standardise(readers.READERS[entry.read](inputs, **entry.options), entry.measure, name)
         hashes = {role: sha256(path) for role, path in inputs.items()}
     design = {"group": entry.group, "reference": entry.reference, "donor": entry.donor, "batch": entry.batch}
     about = {
@@ -129,7 +131,7 @@ def _sha256_of(values: np.ndarray | sparse.csr_matrix) -> str:
     return digest.hexdigest()
 
 
-def _load_own(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata.AnnData, dict]:
+def _load_user_file(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata.AnnData, dict]:
     if genes_in not in ("", "rows", "columns"):
         raise DataError(f"genes_in {genes_in!r}: write rows or columns, or leave it empty")
     for file in filter(None, (path, metadata)):
@@ -147,30 +149,30 @@ def _load_own(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata
         adata = readers.read_table(inputs, genes_in=genes_in)
     else:
         raise DataError(f"{path}: {suffix or 'no'} suffix; give .h5ad, .csv or .tsv (also .gz)")
-    about = readers.about_own(path)
+    about = readers.describe_user_file(path)
     about["genes_in"] = adata.uns.pop("genes_in", "columns, as an h5ad has them")
     about["sha256"] = {file.name: sha256(file) for file in filter(None, (path, metadata))}
-    return _finish(adata, "counts", str(path)), about
+    return _standardise(adata, "counts", str(path)), about
 
 
-def _finish(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData:
+def _standardise(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData:
     """Move the values to the layer of the contract; integer-valued floats become integers, large matrices sparse."""
     if measure not in adata.layers:
         adata.layers[measure] = _raw_values(adata, measure, where)
     values = adata.layers[measure]
     adata.uns["share_of_integers"] = _share_of_integers(values)
     if measure == "counts" and _are_integers(values):
-        values = _rounded(values)
-    if not sparse.issparse(values) and values.size > SPARSE_ABOVE:
+        values = _round_to_integers(values)
+    if not sparse.issparse(values) and values.size > MAX_DENSE_VALUES:
         values = sparse.csr_matrix(values)
     adata.layers[measure] = values
     adata.X = None
     if "symbol" not in adata.var:
         column = next((column for column in ("gene_symbol", "gene_name", "gene_symbols") if column in adata.var), None)
         adata.var["symbol"] = adata.var[column].astype(str) if column else adata.var_names.astype(str)
-    if "ensembl_id" not in adata.var and readers.mostly_ensembl(adata.var_names):
-        is_ensembl = adata.var_names.str.match(readers.ENSEMBL)
-        adata.var["ensembl_id"] = readers.without_version(adata.var_names).where(is_ensembl, "")
+    if "ensembl_id" not in adata.var and readers.mostly_ensembl_ids(adata.var_names):
+        is_ensembl = adata.var_names.str.match(readers.ENSEMBL_GENE_ID)
+        adata.var["ensembl_id"] = readers.without_ensembl_version(adata.var_names).where(is_ensembl, "")
     return adata
 
 
@@ -190,7 +192,7 @@ def _are_integers(values) -> bool:
         return False
     if np.issubdtype(data.dtype, np.integer):
         return True
-    return bool(np.isfinite(data).all() and (np.abs(data - np.rint(data)) <= schema.NOISE).all())
+    return bool(np.isfinite(data).all() and (np.abs(data - np.rint(data)) <= schema.INTEGER_TOLERANCE).all())
 
 
 def _share_of_integers(values) -> float:
@@ -202,7 +204,7 @@ def _share_of_integers(values) -> float:
     return float((data == np.floor(data)).mean())
 
 
-def _rounded(values):
+def _round_to_integers(values):
     if sparse.issparse(values):
         values = values.copy()
         values.data = np.rint(values.data)

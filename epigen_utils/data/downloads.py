@@ -1,16 +1,58 @@
-"""Downloads that resume after an interruption."""
+"""Verification against a publisher's list of checksums: MD5 (GENCODE, UCSC), or the output of ``sum`` (Ensembl)."""
 
+import hashlib
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
 
-CHUNK = 1 << 16
+from epigen_utils.errors import DataError
 
 
-class Resumed:
+def check_published_checksum(path: Path, name: str, checksum_list: str, list_url: str) -> None:
+    """Compare a file with its published checksum; delete it if it differs, so that the next call fetches it again.
+
+    Parameters
+    ----------
+    name
+        Name of the file in the list.
+    checksum_list
+        Text of the list: lines of a checksum and a name.
+    list_url
+        Address of the list, for errors.
+
+    Raises
+    ------
+    DataError
+        If the list does not name the file, or gives another checksum.
+    """
+    lines = [line.split() for line in checksum_list.splitlines()]
+    expected = next((fields[:-1] for fields in lines if fields and fields[-1].rpartition("/")[2] == name), None)
+    if not expected:
+        raise DataError(f"{list_url}: does not list {name}; mend the registry")
+    if re.fullmatch("[0-9a-f]{32}", expected[0]):
+        with open(path, "rb") as stream:
+            actual = [hashlib.file_digest(stream, "md5").hexdigest()]
+    else:
+        # The rotating 16-bit BSD checksum and the number of blocks. Every Unix has the program; a Python loop over the
+        # bytes of a genome would take minutes.
+        printed = subprocess.run(["sum", str(path)], capture_output=True, text=True, check=True).stdout.split()[:2]
+        expected, actual = ([str(int(number)) for number in numbers] for numbers in (expected, printed))
+    if actual != expected[: len(actual)]:
+        path.unlink()
+        raise DataError(
+            f"{name}: checksum {' '.join(actual)}, and {list_url} says {' '.join(expected)}; fetch it again"
+        )
+
+
+CHUNK_BYTES = 1 << 16
+
+
+class ResumableDownload:
     """A downloader for pooch that keeps partial downloads beside the target and resumes them.
 
     A range request (RFC 9110, section 14) is sent only if the server identified the version of the file (``ETag`` or
@@ -52,7 +94,7 @@ class Resumed:
                 open(self.part, "ab" if resumed else "wb") as stream,
                 tqdm(total=total or None, initial=start, desc=self.part.stem, **bar) as progress,
             ):
-                for chunk in response.iter_content(CHUNK):
+                for chunk in response.iter_content(CHUNK_BYTES):
                     stream.write(chunk)
                     progress.update(len(chunk))
         shutil.move(self.part, output_file)

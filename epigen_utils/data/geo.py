@@ -17,13 +17,13 @@ COUNT_WORDS = ("raw_count", "rawcount", "counts", "count")
 TABLE_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".csv", ".tsv", ".txt")
 
 
-def _lines(path: Path, prefix: str) -> list[list[str]]:
+def _matrix_lines(path: Path, prefix: str) -> list[list[str]]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as stream:
         return [row for row in csv.reader(stream, delimiter="\t") if row and row[0].startswith(prefix)]
 
 
-def samples(series_matrix: Path) -> pd.DataFrame:
+def read_series_samples(series_matrix: Path) -> pd.DataFrame:
     """Read the sample table of a series from its series matrix.
 
     Returns
@@ -36,7 +36,7 @@ def samples(series_matrix: Path) -> pd.DataFrame:
     DataError
         If the file has no samples.
     """
-    rows = _lines(series_matrix, "!Sample_")
+    rows = _matrix_lines(series_matrix, "!Sample_")
     by_key = {row[0].removeprefix("!Sample_"): row[1:] for row in reversed(rows)}
     if "geo_accession" not in by_key:
         raise DataError(f"{series_matrix}: no !Sample_geo_accession line; is it a series matrix?")
@@ -60,7 +60,7 @@ def counts_url(series_matrix: Path) -> str:
     DataError
         If it names none; the message lists the supplementary files.
     """
-    urls = [value for row in _lines(series_matrix, "!Series_supplementary_file") for value in row[1:] if value]
+    urls = [value for row in _matrix_lines(series_matrix, "!Series_supplementary_file") for value in row[1:] if value]
     tables = [url for url in urls if url.lower().endswith(TABLE_SUFFIXES)]
     for word in COUNT_WORDS:
         for url in tables:
@@ -72,7 +72,7 @@ def counts_url(series_matrix: Path) -> str:
     )
 
 
-def platform(annotation: Path) -> pd.Series:
+def read_probe_symbols(annotation: Path) -> pd.Series:
     """Probe -> gene symbol, from the annotation of a platform (``GPLnnn.annot``).
 
     Probes of no gene or of several genes are left out.

@@ -15,7 +15,7 @@ import pandas as pd
 from epigen_utils.errors import DataError
 
 #: Ensembl gene id.
-ENSEMBL = r"ENS[A-Z]*G\d+"
+ENSEMBL_GENE_ID = r"ENS[A-Z]*G\d+"
 
 
 def _header(path: Path, sep: str) -> list[str]:
@@ -33,14 +33,14 @@ def _header(path: Path, sep: str) -> list[str]:
 
 
 #: Exceptions of a malformed file.
-UNREADABLE = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError, zlib.error)
+READ_ERRORS = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError, zlib.error)
 
 
-def _sep(path: Path) -> str:
+def _separator(path: Path) -> str:
     return "," if ".csv" in path.suffixes else "\t"
 
 
-def _genes_in(frame: pd.DataFrame, samples: pd.DataFrame | None) -> str:
+def _infer_orientation(frame: pd.DataFrame, samples: pd.DataFrame | None) -> str:
     """Orientation of a table, ``rows`` or ``columns`` of genes, and the evidence for it."""
     axes = {"rows": (frame.index, frame.columns), "columns": (frame.columns, frame.index)}
     if samples is not None:
@@ -48,30 +48,30 @@ def _genes_in(frame: pd.DataFrame, samples: pd.DataFrame | None) -> str:
         if n_samples["rows"] != n_samples["columns"]:
             return f"{max(n_samples, key=n_samples.get)}: the others are the sample table's ids"
     for side, (ids, names) in axes.items():
-        if mostly_ensembl(ids) and not mostly_ensembl(names):
+        if mostly_ensembl_ids(ids) and not mostly_ensembl_ids(names):
             return f"{side}: they have Ensembl's ids"
     if frame.shape[1] > 2 * frame.shape[0]:
         return "columns: there are many more of them than of rows"
     return "rows, as is usual: nothing speaks against it"
 
 
-def mostly_ensembl(names: pd.Index | pd.Series) -> bool:
+def mostly_ensembl_ids(names: pd.Index | pd.Series) -> bool:
     """Whether most names are Ensembl ids; old annotations include a few others (LRG_1)."""
-    return len(names) > 0 and bool(names.astype(str).str.match(ENSEMBL).mean() > 0.5)
+    return len(names) > 0 and bool(names.astype(str).str.match(ENSEMBL_GENE_ID).mean() > 0.5)
 
 
-def without_version(names: pd.Index | pd.Series) -> pd.Index | pd.Series:
+def without_ensembl_version(names: pd.Index | pd.Series) -> pd.Index | pd.Series:
     """Ensembl ids without the version suffix that GENCODE appends."""
     return names.astype(str).str.replace(r"\.\d+$", "", regex=True)
 
 
-def about_own(path: Path) -> dict[str, object]:
+def describe_user_file(path: Path) -> dict[str, object]:
     """Description of a user's file, with the keys that registered data sets have in ``uns["epigen"]``."""
     about = {"name": path.name, "title": path.name, "nature": "your own", "species": "not stated", "measure": "counts"}
     return about | {"licence": "yours", "citation": "", "sha256": {}}
 
 
-def _numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene", "sample")) -> pd.DataFrame:
+def _to_numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene", "sample")) -> pd.DataFrame:
     """Convert the frame to numbers; the error names the first cell that is not one."""
     is_text = [not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
     for column in frame.columns[is_text]:
@@ -83,7 +83,7 @@ def _numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene", 
 
 
 def read_table(
-    found: dict[str, Path],
+    inputs: dict[str, Path],
     *,
     genes_in: str = "",
     drop: list[str] | None = None,
@@ -103,7 +103,7 @@ def read_table(
 
     Parameters
     ----------
-    found
+    inputs
         Paths by role: ``counts``, and optionally ``samples``, a table with one row per sample.
     genes_in
         ``rows`` or ``columns``; if empty, inferred from the sample table, the Ensembl ids or the shape, in this order.
@@ -131,16 +131,16 @@ def read_table(
         If a gene or sample is duplicated or missing on one side, or a value is not a number; the message names the file
         and the gene or sample.
     """
-    path = found["counts"]
+    path = inputs["counts"]
     frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_counts_text(path, skip_rows, header)
     if drop_rows:
         frame = frame[~frame.index.astype(str).str.match(drop_rows)]
     symbols = frame[symbol].astype(str) if symbol else None
     frame = frame.drop(columns=[*(drop or []), *([symbol] if symbol else [])])
-    samples = _read_samples(found["samples"], sample_header, sample_index, strip) if "samples" in found else None
-    orientation = f"{genes_in}, as asked" if genes_in else _genes_in(frame, samples)
+    samples = _read_samples(inputs["samples"], sample_header, sample_index, strip) if "samples" in inputs else None
+    orientation = f"{genes_in}, as asked" if genes_in else _infer_orientation(frame, samples)
     genes_in_rows = orientation.startswith("rows")
-    frame = _numbers(path, frame, ("gene", "sample") if genes_in_rows else ("sample", "gene"))
+    frame = _to_numbers(path, frame, ("gene", "sample") if genes_in_rows else ("sample", "gene"))
     frame = frame.T if genes_in_rows else frame
     if frame.columns.has_duplicates:
         twice = frame.columns[frame.columns.duplicated()][0]
@@ -156,11 +156,11 @@ def read_table(
     if samples is not None:
         if subset == "both":
             adata = adata[adata.obs_names.isin(samples.index)].copy()
-        adata.obs = _join_samples(found, adata.obs_names, samples, bool(subset))
+        adata.obs = _join_samples(inputs, adata.obs_names, samples, bool(subset))
     for column, recoding in (recode or {}).items():
-        adata.obs[column] = _recoded(found["samples"], adata.obs[recoding["from"]], recoding["levels"])
+        adata.obs[column] = _recode(inputs["samples"], adata.obs[recoding["from"]], recoding["levels"])
     for column, levels in (labels or {}).items():
-        adata.obs[column] = [_label(path, name, levels) for name in adata.obs_names]
+        adata.obs[column] = [_level_of_sample(path, name, levels) for name in adata.obs_names]
         adata = adata[adata.obs[column].notna().to_numpy()].copy()
     if donor_pattern:
         adata.obs["donor"] = adata.obs_names.str.extract(donor_pattern, expand=False).to_numpy()
@@ -168,7 +168,7 @@ def read_table(
 
 
 def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> pd.DataFrame:
-    sep = _sep(path)
+    sep = _separator(path)
     try:
         names = header or (None if skip_rows else _header(path, sep))
         frame = pd.read_csv(
@@ -179,7 +179,7 @@ def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> p
             names=range(len(names)) if names else None,
             encoding="utf-8-sig",
         )
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
     if names and (twice := [name for name, times in Counter(names[1:]).items() if times > 1]):
         raise DataError(f"{path}: sample {twice[0]!r}: given {names.count(twice[0])} times; keep one, or rename")
@@ -192,7 +192,7 @@ def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> p
     return frame
 
 
-def _recoded(path: Path, values: pd.Series, levels: dict[str, str]) -> list[str]:
+def _recode(path: Path, values: pd.Series, levels: dict[str, str]) -> list[str]:
     if len(other := values[~values.isin(list(levels))]):
         raise DataError(
             f"{path}: sample {other.index[0]!r}: {other.iloc[0]!r} is none of {', '.join(levels)}; mend recode"
@@ -206,9 +206,9 @@ def _read_samples(path: Path, header: list[str] | None, index: str, strip: str) 
             table = pd.read_parquet(path).astype(str).reset_index()
         else:
             table = pd.read_csv(
-                path, sep=_sep(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
+                path, sep=_separator(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
             )
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
     table = table.set_index(index or table.columns[0])
     table.index = table.index.str.replace(strip, "", regex=True) if strip else table.index
@@ -233,7 +233,7 @@ def _join_samples(inputs: dict[str, Path], names: pd.Index, table: pd.DataFrame,
     return table.loc[names].rename_axis(None)
 
 
-def _label(path: Path, name: str, levels: dict[str, str | None]) -> str | None:
+def _level_of_sample(path: Path, name: str, levels: dict[str, str | None]) -> str | None:
     for pattern, level in levels.items():
         if re.search(pattern, name):
             return level
@@ -241,14 +241,14 @@ def _label(path: Path, name: str, levels: dict[str, str | None]) -> str | None:
 
 
 def read_h5ad(
-    found: dict[str, Path], *, genes_in: str = "", var_index: str = "", labels: dict | None = None
+    inputs: dict[str, Path], *, genes_in: str = "", var_index: str = "", labels: dict | None = None
 ) -> anndata.AnnData:
     """Read an AnnData file; ``var_index`` names the column of ``var`` that holds the stable gene id.
 
     A file with genes in rows is transposed if ``genes_in`` is ``rows``, or if it is empty and only the rows have
     Ensembl ids.
     """
-    path = found["counts"]
+    path = inputs["counts"]
     try:
         with warnings.catch_warnings():
             # `schema.check` reports the duplicated name.
@@ -256,35 +256,37 @@ def read_h5ad(
             adata = anndata.read_h5ad(path)
     except (OSError, KeyError) as error:
         raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
-    if genes_in == "rows" or (not genes_in and mostly_ensembl(adata.obs_names) and not mostly_ensembl(adata.var_names)):
+    if genes_in == "rows" or (
+        not genes_in and mostly_ensembl_ids(adata.obs_names) and not mostly_ensembl_ids(adata.var_names)
+    ):
         adata = adata.T.copy()
         adata.uns["genes_in"] = f"rows, {'as asked' if genes_in else 'which have Ensembl ids'}"
     if var_index:
         adata.var["symbol"] = adata.var_names
         adata.var_names = adata.var[var_index].astype(str)
     for column, levels in (labels or {}).items():
-        adata.obs[column] = [_label(path, name, levels) for name in adata.obs_names]
+        adata.obs[column] = [_level_of_sample(path, name, levels) for name in adata.obs_names]
     return adata
 
 
 def read_gct(
-    found: dict[str, Path], *, gene_id: str = "NAME", symbol: str = "Description", labels: dict
+    inputs: dict[str, Path], *, gene_id: str = "NAME", symbol: str = "Description", labels: dict
 ) -> anndata.AnnData:
     """Read a GCT 1.2 matrix (two lines, then NAME, Description, samples).
 
     ``gene_id`` and ``symbol`` say which of the two columns is the stable id and which the symbol.
     """
-    path = found["counts"]
+    path = inputs["counts"]
     frame = pd.read_csv(path, sep="\t", skiprows=2).dropna(axis="columns", how="all").set_index(gene_id)
     symbols = frame.pop(symbol)
-    frame = _numbers(path, frame)
+    frame = _to_numbers(path, frame)
     adata = anndata.AnnData(
         obs=pd.DataFrame(index=frame.columns),
         var=pd.DataFrame({"symbol": symbols.fillna("").to_numpy()}, index=frame.index.astype(str)),
         X=frame.to_numpy().T,
     )
     for column, levels in labels.items():
-        adata.obs[column] = [_label(path, name, levels) for name in adata.obs_names]
+        adata.obs[column] = [_level_of_sample(path, name, levels) for name in adata.obs_names]
     return adata
 
 

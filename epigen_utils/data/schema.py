@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from epigen_utils.errors import DataError
-
 #: Tolerance for counts that passed through floating-point arithmetic.
-NOISE = 1e-6
+INTEGER_TOLERANCE = 1e-6
 #: Column of obs with the depth of a cell over all genes, including genes that a file omits; Geneformer's own name.
-DEPTH = "n_counts"
+DEPTH_COLUMN = "n_counts"
 
 TASKS = ("counts", "intensity", "groups", "donors")
 
@@ -55,15 +53,15 @@ def check(adata: anndata.AnnData, *, task: str) -> list[Problem]:
     if 0 in adata.shape:
         return [Problem("matrix", f"empty, {adata.n_obs} samples x {adata.n_vars} genes", "give at least one of each")]
     measure = "intensity" if task == "intensity" else adata.uns.get("epigen", {}).get("measure", "counts")
-    problems = [*_names(adata), *_values(adata, measure)]
+    problems = [*_check_names(adata), *_check_values(adata, measure)]
     if task in ("groups", "donors"):
-        problems += _groups(adata)
+        problems += _check_groups(adata)
     if task == "donors" or (task == "groups" and adata.uns["epigen"].get("donor")):
-        problems += _donors(adata)
+        problems += _check_donors(adata)
     return problems
 
 
-def _names(adata: anndata.AnnData) -> list[Problem]:
+def _check_names(adata: anndata.AnnData) -> list[Problem]:
     problems = []
     for kind, index in (("gene", adata.var_names), ("sample", adata.obs_names)):
         if index.has_duplicates:
@@ -74,7 +72,7 @@ def _names(adata: anndata.AnnData) -> list[Problem]:
     return problems
 
 
-def _values(adata: anndata.AnnData, measure: str) -> list[Problem]:
+def _check_values(adata: anndata.AnnData, measure: str) -> list[Problem]:
     if measure not in adata.layers:
         return [Problem(f"layers[{measure!r}]", "missing", f"put the raw {measure} there")]
     matrix = adata.layers[measure]
@@ -87,7 +85,7 @@ def _values(adata: anndata.AnnData, measure: str) -> list[Problem]:
         if (missing := ~np.isfinite(values)).any():
             where = _location(adata, matrix, missing)
             return [Problem(where, f"missing or infinite value, {int(missing.sum())} in all", "fill or drop it")]
-        fractional = np.abs(values - np.rint(values)) > NOISE
+        fractional = np.abs(values - np.rint(values)) > INTEGER_TOLERANCE
     if (negative := values < 0).any():
         where = _location(adata, matrix, negative)
         return [Problem(where, f"negative value {values[negative].flat[0]:g}", f"give raw {measure}")]
@@ -114,7 +112,7 @@ def _location(adata: anndata.AnnData, matrix, bad: np.ndarray) -> str:
     return f"gene {adata.var_names[column]!r}, sample {adata.obs_names[row]!r}"
 
 
-def _groups(adata: anndata.AnnData) -> list[Problem]:
+def _check_groups(adata: anndata.AnnData) -> list[Problem]:
     about = adata.uns.get("epigen", {})
     group, reference = about.get("group"), about.get("reference")
     columns = ", ".join(map(str, adata.obs.columns)) or "none"
@@ -138,7 +136,7 @@ def _groups(adata: anndata.AnnData) -> list[Problem]:
     return problems
 
 
-def _donors(adata: anndata.AnnData) -> list[Problem]:
+def _check_donors(adata: anndata.AnnData) -> list[Problem]:
     donor = adata.uns.get("epigen", {}).get("donor")
     if not donor or donor not in adata.obs:
         columns = ", ".join(map(str, adata.obs.columns)) or "none"
@@ -147,82 +145,3 @@ def _donors(adata: anndata.AnnData) -> list[Problem]:
     if (empty := pd.isna(adata.obs[donor])).any():
         return [Problem(f"obs[{donor!r}], sample {adata.obs_names[empty][0]!r}", "no donor", "fill it in")]
     return []
-
-
-def summary(adata: anndata.AnnData) -> dict[str, object]:
-    """A row of the table of cohorts: what the data are, samples, group sizes, donors, genes, depth and detection."""
-    about = adata.uns["epigen"]
-    values = adata.layers[about["measure"]]
-    sizes = adata.obs[about["group"]].value_counts(sort=False) if about.get("group") else {}
-    donor = about.get("donor")
-    return {
-        "cohort": about["name"],
-        "data": about["nature"],
-        "species": about["species"].replace("_", " ").capitalize(),
-        "samples": adata.n_obs,
-        "groups": ", ".join(f"{name} {size}" for name, size in sizes.items()),
-        "donors": str(adata.obs[donor].nunique()) if donor else "not stated",
-        "genes": adata.n_vars,
-        "median depth": float(np.median(np.asarray(values.sum(axis=1)))),
-        "median genes detected": float(np.median(np.asarray((values > 0).sum(axis=1)))),
-    }
-
-
-#: Metadata that an analyst needs, and the names of their columns in sample tables.
-FIELDS = {
-    "donor": ("donor", "patient", "individual", "subject", "animal", "mouse", "cell", "indiv"),
-    "batch": ("batch", "experiment", "lane", "date", "type"),
-    "sex": ("sex", "gender"),
-    "age": ("age", "development_stage", "stage"),
-    "tissue": ("tissue", "region", "organ", "source"),
-    "RIN": ("rin", "rna_integrity"),
-    "treatment": ("treatment", "diet", "drug"),
-}
-
-
-def _column(adata: anndata.AnnData, field: str) -> str | None:
-    """Column of the sample table that holds a field of `FIELDS`; the group column is not considered."""
-    about = adata.uns["epigen"]
-    if field == "donor" and about.get("donor"):
-        return about["donor"]
-    columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
-    column = next((columns[name] for name in FIELDS[field] if name in columns), None)
-    # A column with one value per sample is an accession, not a batch.
-    return None if field == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs else column
-
-
-def column(adata: anndata.AnnData, name: str | None, *, role: str, where: str) -> pd.Series:
-    """A column of the sample table, as strings.
-
-    Parameters
-    ----------
-    role
-        Role of the column, such as ``donor``, for the message.
-    where
-        Name of the data set, for the message.
-
-    Raises
-    ------
-    DataError
-        If the column does not exist.
-    """
-    if name not in adata.obs:
-        columns = ", ".join(map(str, adata.obs)) or "none"
-        raise DataError(f"{where}: no {role} column {name!r}; name one that is there (columns: {columns})")
-    return adata.obs[name].astype(str)
-
-
-def with_field(adata: anndata.AnnData, field: str) -> int:
-    """Number of samples with a value of a field of `FIELDS`; 0 if no column holds it."""
-    column = _column(adata, field)
-    return 0 if column is None else int(adata.obs[column].notna().sum())
-
-
-def missing_metadata(adata: anndata.AnnData) -> dict[str, str]:
-    """For each of `FIELDS`: its column and the number of samples without a value, or ``missing``."""
-    row = {"cohort": adata.uns["epigen"]["name"]}
-    for field in FIELDS:
-        column = _column(adata, field)
-        empty = adata.n_obs - with_field(adata, field)
-        row[field] = "missing" if column is None else f"{column}, {empty} empty" if empty else str(column)
-    return row

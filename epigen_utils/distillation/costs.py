@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 from transformers import PretrainedConfig
 
-from epigen_utils import models
-from epigen_utils.batching import MASKED
+from epigen_utils.geneformer.masked_genes import MASKED_SHARE
+from epigen_utils.models import presets
 
 
-def parts(config: PretrainedConfig) -> dict[str, int]:
+def parameters_by_part(config: PretrainedConfig) -> dict[str, int]:
     """Parameters of a masked language model by part.
 
     Returns
@@ -20,7 +20,7 @@ def parts(config: PretrainedConfig) -> dict[str, int]:
     ``genes`` (embedding, tied to the output), ``positions``, ``layers``, ``rest``.
     """
     with torch.device("meta"):
-        model = models.HEADS["masked-lm"](config)
+        model = presets.HEADS["masked-lm"](config)
     counts = {"genes": 0, "positions": 0, "layers": 0, "rest": 0}
     for name, weight in model.named_parameters():
         part = "rest"
@@ -30,64 +30,66 @@ def parts(config: PretrainedConfig) -> dict[str, int]:
     return counts
 
 
-def equation_three(config: PretrainedConfig, *, ratio: int | None = None) -> int:
+def equation_3_parameters(config: PretrainedConfig, *, feed_forward_ratio: int | None = None) -> int:
     """Parameters by paper B's Eq. 3: 2 V d + L (4 d^2 + 2 d d_ff).
 
     Parameters
     ----------
-    ratio
+    feed_forward_ratio
         Ratio of d_ff to d, typically 4 according to the paper; by default the configuration's.
     """
     d = config.hidden_size
-    d_ff = config.intermediate_size if ratio is None else ratio * d
+    d_ff = config.intermediate_size if feed_forward_ratio is None else feed_forward_ratio * d
     return 2 * config.vocab_size * d + config.num_hidden_layers * (4 * d**2 + 2 * d * d_ff)
 
 
-def table(configs: dict[str, PretrainedConfig]) -> pd.DataFrame:
+def parameter_table(configs: dict[str, PretrainedConfig]) -> pd.DataFrame:
     """Parameters of models.
 
     Returns
     -------
-    One row per model: ``model``, ``parameters``, ``share`` (relative to the first model), the counts of `parts`,
+    One row per model: ``model``, ``parameters``, ``share`` (relative to the first model), the counts of `parameters_by_part`,
     ``in embedding`` (share of genes and positions), ``Eq. 3``.
     """
     rows = []
     for name, config in configs.items():
-        counts = parts(config)
+        counts = parameters_by_part(config)
         total = sum(counts.values())
         row = {"model": name, "parameters": total, **counts}
         row["in embedding"] = (counts["genes"] + counts["positions"]) / total
-        rows.append(row | {"Eq. 3": equation_three(config)})
+        rows.append(row | {"Eq. 3": equation_3_parameters(config)})
     sizes = pd.DataFrame(rows)
     sizes.insert(2, "share", sizes["parameters"] / sizes["parameters"].iloc[0])
     return sizes
 
 
-def forward(config: PretrainedConfig, tokens: float, squares: float, *, asked: float = MASKED) -> float:
+def forward_operations(
+    config: PretrainedConfig, tokens: float, squared_lengths: float, *, masked_share: float = MASKED_SHARE
+) -> float:
     """Operations of a forward pass over cells that projects only masked genes to the vocabulary.
 
     Parameters
     ----------
-    tokens, squares
+    tokens, squared_lengths
         Sums over the cells of their lengths and of their squared lengths (attention).
-    asked
+    masked_share
         Share of the tokens that are masked.
     """
     d, d_ff, n = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     linear = tokens * n * (8 * d**2 + 4 * d * d_ff)
-    attention = squares * n * 4 * d
-    return linear + attention + asked * tokens * (2 * d**2 + 2 * d * config.vocab_size)
+    attention = squared_lengths * n * 4 * d
+    return linear + attention + masked_share * tokens * (2 * d**2 + 2 * d * config.vocab_size)
 
 
-def training(
-    config: PretrainedConfig, tokens: float, squares: float, *, teacher: PretrainedConfig | None = None
+def training_operations(
+    config: PretrainedConfig, tokens: float, squared_lengths: float, *, teacher_config: PretrainedConfig | None = None
 ) -> float:
     """Operations of training on cells: forward pass, backward pass (twice that) and the teacher's forward pass."""
-    operations = 3 * forward(config, tokens, squares)
-    return operations + (forward(teacher, tokens, squares) if teacher else 0)
+    operations = 3 * forward_operations(config, tokens, squared_lengths)
+    return operations + (forward_operations(teacher_config, tokens, squared_lengths) if teacher_config else 0)
 
 
-def published(logs: pd.DataFrame, lengths: pd.Series, *, corpus: float, epochs: float = 3) -> pd.DataFrame:
+def published_costs(logs: pd.DataFrame, lengths: pd.Series, *, corpus: float, epochs: float = 3) -> pd.DataFrame:
     """Training costs of paper B's students relative to Geneformer's pretraining.
 
     Parameters
@@ -105,14 +107,14 @@ def published(logs: pd.DataFrame, lengths: pd.Series, *, corpus: float, epochs: 
     ``data`` and ``compute`` (the teacher's relative to the model's).
     """
     squares = lengths["mean"] ** 2 + lengths["standard deviation"] ** 2
-    teacher_config = models.preset("geneformer-10m")
+    teacher_config = presets.preset("geneformer-10m")
     last = logs.groupby("student", sort=False).last()
     trained = {"geneformer-10m": (epochs * corpus, None)}
     trained |= {name: (row["cells"], teacher_config) for name, row in last.iterrows()}
     rows = []
     for name, (cells, teacher) in trained.items():
-        config = models.preset(name)
-        operations = training(config, cells * lengths["mean"], cells * squares, teacher=teacher)
+        config = presets.preset(name)
+        operations = training_operations(config, cells * lengths["mean"], cells * squares, teacher_config=teacher)
         hours = last["hours"].get(name)
         rows.append(
             {"model": name, "cells": cells, "corpora": cells / corpus, "operations": operations, "hours": hours}

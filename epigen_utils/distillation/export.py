@@ -16,35 +16,34 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 from transformers import PreTrainedModel
 
-from epigen_utils.batching import pad
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
-from epigen_utils.vocabularies import PAD, Vocabulary
-from epigen_utils.vocabularies import save as save_vocabulary
+from epigen_utils.geneformer.vocabularies import PAD, Vocabulary, save_vocabulary
+from epigen_utils.models.batching import pad
 
 #: Files of an exported model.
-FULL, SMALL = "model.onnx", "model_int8.onnx"
+FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
 
 
-def card(name: str, facts: dict[str, object], *, about: str, licence: str = "mit") -> str:
+def model_card(name: str, facts: dict[str, object], *, description: str, licence: str = "mit") -> str:
     """Model card in the format of model hubs: metadata, description, table of facts, and limits of use."""
     front = yaml.safe_dump({"license": licence, "library_name": "transformers", "tags": ["single-cell", "geneformer"]})
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return (
-        f"---\n{front}---\n\n# {name}\n\n{about}\n\n| | |\n| --- | --- |\n{rows}\n\n"
+        f"---\n{front}---\n\n# {name}\n\n{description}\n\n| | |\n| --- | --- |\n{rows}\n\n"
         "Cells are given as ids of `vocabulary.json`, genes in rank value encoding, highest first.\n\n"
         "For research; not for the diagnosis of a patient.\n"
     )
 
 
-def save(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path, *, text: str) -> None:
+def save_model(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path, *, card_text: str) -> None:
     """Save weights (safetensors), configuration, vocabulary and card in a folder, atomically."""
     folder = Path(folder)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
     save_vocabulary(vocabulary, part / "vocabulary.json")
-    write_atomically(part / "README.md", text)
+    write_atomically(part / "README.md", card_text)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 
@@ -60,7 +59,7 @@ class _Logits(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
 
-def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
+def write_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
     """Write ``model.onnx`` and ``model_int8.onnx`` (weights of products and embeddings in 8 bits), atomically.
 
     Inputs are ``input_ids`` and ``attention_mask``, any number of cells of any length; the output is ``logits``, of
@@ -68,12 +67,12 @@ def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    full, small = folder / FULL, folder / SMALL
+    full, small = folder / FP32_FILE, folder / INT8_FILE
     cells, length = torch.export.Dim("cells"), torch.export.Dim("length", max=model.config.max_position_embeddings)
     ids = torch.ones(2, 8, dtype=torch.long)
     model = model.eval()
     with warnings.catch_warnings():
-        # The exporter emits deprecation warnings of its own; `agreement` checks its output.
+        # The exporter emits deprecation warnings of its own; `export_agreement` checks its output.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Logits(model),
@@ -84,10 +83,10 @@ def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
             dynamo=True,
             verbose=False,
         )
-    part = folder / f".{FULL}.part"
+    part = folder / f".{FP32_FILE}.part"
     program.save(part, external_data=False)
     part.rename(full)
-    part = folder / f".{SMALL}.part"
+    part = folder / f".{INT8_FILE}.part"
     log_level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)
     try:
@@ -101,7 +100,7 @@ def to_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
     return full, small
 
 
-class Onnx:
+class OnnxModel:
     """An exported model, run by ONNX Runtime on the CPU.
 
     Raises
@@ -124,7 +123,9 @@ class Onnx:
 
 
 @torch.no_grad()
-def agreement(model: PreTrainedModel, path: Path, cells: list[np.ndarray], vocabulary: Vocabulary) -> dict[str, float]:
+def export_agreement(
+    model: PreTrainedModel, path: Path, cells: list[np.ndarray], vocabulary: Vocabulary
+) -> dict[str, float]:
     """Agreement of an exported model with its original.
 
     Parameters
@@ -139,7 +140,7 @@ def agreement(model: PreTrainedModel, path: Path, cells: list[np.ndarray], vocab
     ids = pad(cells, vocabulary.tokens[PAD])
     mask = (ids != vocabulary.tokens[PAD]).long()
     expected = model.eval()(input_ids=ids, attention_mask=mask).logits.numpy()
-    exported = Onnx(path).logits(ids, mask)
+    exported = OnnxModel(path).logits(ids, mask)
     if expected.ndim == 3:  # (cells, length, vocabulary) -> (tokens, vocabulary)
         expected, exported = expected[mask.bool().numpy()], exported[mask.bool().numpy()]
     same = float((expected.argmax(axis=-1) == exported.argmax(axis=-1)).mean())
@@ -148,9 +149,9 @@ def agreement(model: PreTrainedModel, path: Path, cells: list[np.ndarray], vocab
 
 
 @torch.no_grad()
-def compared(
+def compare_exports(
     model: PreTrainedModel,
-    files: tuple[Path, ...],
+    onnx_files: tuple[Path, ...],
     cells: object,
     vocabulary: Vocabulary,
     *,
@@ -168,7 +169,7 @@ def compared(
 
     Returns
     -------
-    One row per file, PyTorch first: ``model``, ``file``, ``megabytes``, ``cells a second``, and `agreement`'s
+    One row per file, PyTorch first: ``model``, ``file``, ``megabytes``, ``cells a second``, and `export_agreement`'s
     ``largest`` and ``same``.
     """
     ids = [np.asarray(cell) for cell in cells["input_ids"]]
@@ -193,9 +194,9 @@ def compared(
     megabytes = sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 1e6
     row = {"model": name, "file": "PyTorch", "megabytes": megabytes, "cells a second": pytorch_speed}
     rows = [row | {"largest": 0.0, "same": 1.0}]
-    for path in files:
-        exported = Onnx(path)
+    for path in onnx_files:
+        exported = OnnxModel(path)
         row = {"model": name, "file": path.name}
         row["cells a second"] = speed(lambda exported=exported: exported.logits(batch, mask))
-        rows.append(row | agreement(model, path, ids, vocabulary))
+        rows.append(row | export_agreement(model, path, ids, vocabulary))
     return rows

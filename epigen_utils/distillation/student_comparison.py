@@ -7,18 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from transformers import PreTrainedModel
 
-from epigen_utils import masked_genes
-from epigen_utils.distillation import Run
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils.distillation.students import StudentRun
+from epigen_utils.geneformer import masked_genes
+from epigen_utils.geneformer.vocabularies import Vocabulary
 
 #: Kinds of student, and whether each is trained without a teacher.
-KINDS = {"distilled": False, "CE only": True}
+STUDENT_KINDS = {"distilled": False, "CE only": True}
 
 
-def drift(
+def repeated_evaluations(
     model: PreTrainedModel,
     cells: object,
     vocabulary: Vocabulary,
@@ -37,13 +36,17 @@ def drift(
     rows = []
     for draw in range(n_draws):
         sample = cells.select(rng.choice(len(cells), min(n_cells, len(cells)), replace=False))
-        predictions = masked_genes.predict(model, sample, vocabulary, seed=seed + 1 + draw)
-        averages = masked_genes.summary(predictions, n_bootstrap=1, seed=seed + draw).set_index("over").loc["batch"]
+        predictions = masked_genes.predict_masked_genes(model, sample, vocabulary, seed=seed + 1 + draw)
+        averages = (
+            masked_genes.summarise_predictions(predictions, n_bootstrap=1, seed=seed + draw)
+            .set_index("over")
+            .loc["batch"]
+        )
         rows.append({"draw": draw, "accuracy": averages["accuracy"], "perplexity": averages["perplexity"]})
     return pd.DataFrame(rows)
 
 
-def by_seed(runs: list[Run], metrics: pd.DataFrame) -> pd.DataFrame:
+def compare_by_seed(runs: list[StudentRun], metrics: pd.DataFrame) -> pd.DataFrame:
     """Compare the first student with and without its teacher, one row per seed that has both.
 
     Parameters
@@ -63,25 +66,20 @@ def by_seed(runs: list[Run], metrics: pd.DataFrame) -> pd.DataFrame:
         if len(names) == 2:
             row = {"seed": seed}
             for metric in ("accuracy", "perplexity"):
-                row |= {f"{metric}, {kind}": metrics.loc[names[ce_only], metric] for kind, ce_only in KINDS.items()}
+                row |= {
+                    f"{metric}, {kind}": metrics.loc[names[ce_only], metric] for kind, ce_only in STUDENT_KINDS.items()
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def mean_over_seeds(values: pd.Series) -> tuple[float, float, float]:
-    """Mean over seeds with its 95% t interval (NaN for one seed)."""
-    mean, n = float(np.mean(values)), len(values)
-    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return mean, mean - half, mean + half
-
-
-def spread(values: pd.Series) -> float:
+def relative_range(values: pd.Series) -> float:
     """Range relative to the mean; NaN if the mean is 0."""
     mean = float(np.mean(values))
     return float(np.ptp(values) / mean) if mean else float("nan")
 
 
-def after_zero(loss: pd.Series, rate: pd.Series) -> dict[str, float]:
+def loss_change_after_decay(loss: pd.Series, rate: pd.Series) -> dict[str, float]:
     """Change of a held-out loss after the learning rate has first decayed to zero (below a hundredth of its maximum).
 
     Parameters

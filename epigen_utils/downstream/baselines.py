@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
-from epigen_utils.encoding import TARGET_SUM
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils.geneformer.encoding import TARGET_SUM
+from epigen_utils.geneformer.vocabularies import Vocabulary
 
 
 def bag_of_ranks(encoded: object, vocabulary: Vocabulary) -> sparse.csr_matrix:
@@ -33,15 +33,15 @@ def bag_of_ranks(encoded: object, vocabulary: Vocabulary) -> sparse.csr_matrix:
     return bag
 
 
-def log_counts(adata: anndata.AnnData) -> sparse.csr_matrix:
+def log_normalised_counts(adata: anndata.AnnData) -> sparse.csr_matrix:
     """log(1 + counts scaled to a depth of 10,000), cells x genes."""
     counts = sparse.csr_matrix(adata.layers["counts"]).astype(float)
     depth = np.asarray(counts.sum(axis=1)).ravel()
     return sparse.csr_matrix(sparse.diags(np.divide(TARGET_SUM, depth, where=depth > 0, out=depth)) @ counts).log1p()
 
 
-def plain(seed: int = 0) -> dict[str, tuple[str, ClassifierMixin]]:
-    """Baselines by name, each with its input: ``ranks`` (`bag_of_ranks`) or ``counts`` (`log_counts`).
+def baseline_classifiers(seed: int = 0) -> dict[str, tuple[str, ClassifierMixin]]:
+    """Baselines by name, each with its input: ``ranks`` (`bag_of_ranks`) or ``counts`` (`log_normalised_counts`).
 
     Scalers are part of the pipelines, so that they too are fitted on the training fold only.
     """

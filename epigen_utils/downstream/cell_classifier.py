@@ -15,26 +15,29 @@ from sklearn.metrics import f1_score
 from torch import nn
 from transformers import PreTrainedModel
 
-from epigen_utils import evaluation, hidden_states, models, training
-from epigen_utils.batching import pad
-from epigen_utils.training import Settings
-from epigen_utils.vocabularies import PAD, Vocabulary
+from epigen_utils.geneformer.vocabularies import PAD, Vocabulary
+from epigen_utils.models import batching, presets, training
+from epigen_utils.models.batching import pad
+from epigen_utils.models.training import Settings
+from epigen_utils.stats import folds
 
 #: Published settings (official trainer_state.json, which paper B's repository reuses): 7,020 steps of 12 cells, with
 #: 1,812 warm-up steps.
-PUBLISHED = Settings(
+PUBLISHED_SETTINGS = Settings(
     learning_rate=8.04e-4, warmup_steps=1812, weight_decay=0.258828, batch_size=12, epochs=0.9, schedule="polynomial"
 )
 PUBLISHED_STEPS = 7_020
 
 
-def published(n_cells: int, *, epochs: float = PUBLISHED.epochs) -> Settings:
+def published_settings(n_cells: int, *, epochs: float = PUBLISHED_SETTINGS.epochs) -> Settings:
     """Scale the published warm-up to the number of steps; 1,812 steps would outlast a smaller data set."""
-    steps = epochs * n_cells / PUBLISHED.batch_size
-    return replace(PUBLISHED, epochs=epochs, warmup_steps=round(steps * PUBLISHED.warmup_steps / PUBLISHED_STEPS))
+    steps = epochs * n_cells / PUBLISHED_SETTINGS.batch_size
+    return replace(
+        PUBLISHED_SETTINGS, epochs=epochs, warmup_steps=round(steps * PUBLISHED_SETTINGS.warmup_steps / PUBLISHED_STEPS)
+    )
 
 
-class CellClasses:
+class CellClassObjective:
     """Training objective of cell classification (`training.fit`).
 
     Parameters
@@ -59,7 +62,7 @@ class CellClasses:
 
     def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
         """Mean loss (nats), accuracy and macro-F1 on held-out cells."""
-        p = probabilities(model, valid, self.vocabulary)
+        p = class_probabilities(model, valid, self.vocabulary)
         predicted = p.argmax(axis=1)
         loss = -np.log(np.maximum(p[np.arange(len(p)), self.valid_labels], 1e-12)).mean()
         macro = f1_score(self.valid_labels, predicted, average="macro")
@@ -68,19 +71,19 @@ class CellClasses:
 
 
 @torch.no_grad()
-def probabilities(model: PreTrainedModel, cells: object, vocabulary: Vocabulary) -> np.ndarray:
+def class_probabilities(model: PreTrainedModel, cells: object, vocabulary: Vocabulary) -> np.ndarray:
     """Predict the probability of each class, cells x classes, in the order of the cells."""
     model.eval()
     ids = [np.asarray(cell) for cell in cells["input_ids"]]
     predicted = np.empty((len(ids), model.config.num_labels), np.float32)
-    for rows in hidden_states.batches(np.array([len(cell) for cell in ids])):
+    for rows in batching.length_batches(np.array([len(cell) for cell in ids])):
         batch = pad([ids[row] for row in rows], vocabulary.tokens[PAD]).to(model.device)  # (cells, length)
         logits = model(batch, attention_mask=(batch != vocabulary.tokens[PAD]).long()).logits  # (cells, classes)
         predicted[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
     return predicted
 
 
-class FineTuned(ClassifierMixin, BaseEstimator):
+class CellClassifier(ClassifierMixin, BaseEstimator):
     """Scikit-learn estimator that fine-tunes a pretrained model on cells.
 
     Parameters
@@ -90,7 +93,7 @@ class FineTuned(ClassifierMixin, BaseEstimator):
     start
         Pretrained model whose body initialises the classifier.
     settings
-        Training settings; None for the published ones (`published`).
+        Training settings; None for the published ones (`published_settings`).
     layers_frozen
         Number of first layers with frozen weights.
     random_init
@@ -115,20 +118,20 @@ class FineTuned(ClassifierMixin, BaseEstimator):
         self.settings, self.layers_frozen, self.random_init = settings, layers_frozen, random_init
         self.precision, self.seed = precision, seed
 
-    def __sklearn_clone__(self) -> "FineTuned":
-        return FineTuned(**self.get_params(deep=False))
+    def __sklearn_clone__(self) -> "CellClassifier":
+        return CellClassifier(**self.get_params(deep=False))
 
-    def fit(self, rows: np.ndarray, y: np.ndarray) -> "FineTuned":
+    def fit(self, rows: np.ndarray, y: np.ndarray) -> "CellClassifier":
         """Fine-tune on the cells at the given positions."""
         self.classes_, labels = np.unique(y, return_inverse=True)
-        body = models.build(self.start.config, "masked-lm", seed=self.seed) if self.random_init else self.start
-        model = models.with_head(body, "cell-class", [str(name) for name in self.classes_], seed=self.seed)
-        model = models.frozen(model, 0 if self.random_init else self.layers_frozen)
-        settings = self.settings or published(len(rows))
+        body = presets.build(self.start.config, "masked-lm", seed=self.seed) if self.random_init else self.start
+        model = presets.with_head(body, "cell-class", [str(name) for name in self.classes_], seed=self.seed)
+        model = presets.freeze_layers(model, 0 if self.random_init else self.layers_frozen)
+        settings = self.settings or published_settings(len(rows))
         # No evaluation during training: all choices were made earlier, within the training cells.
         settings = replace(settings, evaluate_every=0)
         identity = np.ascontiguousarray(rows).tobytes() + labels.tobytes() + str((settings, self.random_init)).encode()
-        objective = CellClasses(self.vocabulary, labels, labels[:0])
+        objective = CellClassObjective(self.vocabulary, labels, labels[:0])
         training.fit(
             model,
             self.encoded.select(rows),
@@ -145,11 +148,11 @@ class FineTuned(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, rows: np.ndarray) -> np.ndarray:
         """Predict class probabilities of cells at the given positions, cells x classes."""
-        return probabilities(self.model_, self.encoded.select(rows), self.vocabulary)
+        return class_probabilities(self.model_, self.encoded.select(rows), self.vocabulary)
 
 
-def tune(
-    estimator: FineTuned,
+def tune_settings(
+    estimator: CellClassifier,
     rows: np.ndarray,
     y: np.ndarray,
     donors: np.ndarray,
@@ -176,10 +179,10 @@ def tune(
     The best settings, the number of frozen layers, and the study.
     """
     names, labels = np.unique(y, return_inverse=True)
-    splits = list(evaluation.donor_folds(y, donors, n_splits=n_splits, seed=seed))[:inner_folds]
+    splits = list(folds.donor_folds(y, donors, n_splits=n_splits, seed=seed))[:inner_folds]
 
     def score(trial: optuna.Trial) -> float:
-        settings, layers = _suggested(trial, epochs, estimator.start.config.num_hidden_layers, len(rows))
+        settings, layers = _suggest_settings(trial, epochs, estimator.start.config.num_hidden_layers, len(rows))
         scores = []
         for train, test in splits:
             candidate = estimator.__sklearn_clone__().set_params(settings=settings, layers_frozen=layers)
@@ -190,19 +193,19 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     study.optimize(score, n_trials=n_trials)
-    settings, layers = _suggested(study.best_trial, epochs, estimator.start.config.num_hidden_layers, len(rows))
+    settings, layers = _suggest_settings(study.best_trial, epochs, estimator.start.config.num_hidden_layers, len(rows))
     return settings, layers, study
 
 
-def _suggested(trial: object, epochs: tuple[float, float], n_layers: int, n_cells: int) -> tuple[Settings, int]:
+def _suggest_settings(trial: object, epochs: tuple[float, float], n_layers: int, n_cells: int) -> tuple[Settings, int]:
     """Suggest settings and frozen layers in official Geneformer's search space."""
     n_epochs = trial.suggest_float("epochs", *epochs)
-    steps = n_epochs * n_cells / PUBLISHED.batch_size
+    steps = n_epochs * n_cells / PUBLISHED_SETTINGS.batch_size
     settings = Settings(
         learning_rate=trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True),
         warmup_steps=round(steps * trial.suggest_float("warm_up", 0.02, 0.3)),
         weight_decay=trial.suggest_float("weight_decay", 1e-3, 0.3, log=True),
-        batch_size=PUBLISHED.batch_size,
+        batch_size=PUBLISHED_SETTINGS.batch_size,
         epochs=n_epochs,
         schedule=trial.suggest_categorical("schedule", ["linear", "cosine", "polynomial"]),
     )

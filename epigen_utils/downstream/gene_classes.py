@@ -17,20 +17,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from epigen_utils import cells, evaluation
-from epigen_utils.encoding import TARGET_SUM
-from epigen_utils.errors import DataError, closest
-from epigen_utils.gene_labels import PAIRED, PUBLISHED
+from epigen_utils.data import cell_source
+from epigen_utils.downstream.gene_labels import PAIRED_TASKS, PUBLISHED_AUCS
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.geneformer.encoding import TARGET_SUM
+from epigen_utils.stats import permutation, two_classes
 
 #: Candidate penalty strengths, chosen within the training fold; scikit-learn's C.
-STRENGTHS = (0.01, 0.1, 1.0)
+PENALTY_STRENGTHS = (0.01, 0.1, 1.0)
 #: Folds inside the training fold.
-INNER = 3
+INNER_FOLDS = 3
 
 
 def log_expression(adata: anndata.AnnData, genes: list[str]) -> np.ndarray:
     """log(1 + counts scaled to a depth of 10,000) of genes by Ensembl id, cells x genes; 0 for missing genes."""
-    source = cells.InMemory(adata)
+    source = cell_source.InMemoryCells(adata)
     (part,) = source.parts(source.n_obs)
     counts = part.counts()
     column = {gene: position for position, gene in enumerate(source.ensembl_ids)}
@@ -40,7 +41,7 @@ def log_expression(adata: anndata.AnnData, genes: list[str]) -> np.ndarray:
     return np.log1p(values / np.maximum(part.depth(counts), 1)[:, None] * TARGET_SUM)
 
 
-def expression_of(values: np.ndarray, genes: list[str]) -> pd.DataFrame:
+def expression_features(values: np.ndarray, genes: list[str]) -> pd.DataFrame:
     """Features of each gene's own expression: log ``mean`` and log odds of ``detection``, genes x 2.
 
     Parameters
@@ -53,7 +54,7 @@ def expression_of(values: np.ndarray, genes: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"mean": mean, "detection": logit(detection)}, genes)
 
 
-def coexpression(values: np.ndarray, genes: list[str], *, n_components: int = 20) -> pd.DataFrame:
+def coexpression_features(values: np.ndarray, genes: list[str], *, n_components: int = 20) -> pd.DataFrame:
     """Correlation of each gene with the first principal components of the cells, genes x components.
 
     The components of the genes' correlation matrix are computed without labels, from the smaller matrix cells x cells.
@@ -65,7 +66,7 @@ def coexpression(values: np.ndarray, genes: list[str], *, n_components: int = 20
     return pd.DataFrame(scaled.T @ first / np.sqrt(len(values)), genes)
 
 
-def _folds(y: np.ndarray, pair: np.ndarray, n_splits: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _gene_folds(y: np.ndarray, pair: np.ndarray, n_splits: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield stratified folds, or folds of whole pairs, since a model assigns a training gene's match to its class."""
     names, codes = np.unique(pair, return_inverse=True)
     if len(names) == len(pair):
@@ -76,7 +77,7 @@ def _folds(y: np.ndarray, pair: np.ndarray, n_splits: int, seed: int) -> Iterato
         yield np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-def scores_of(
+def held_out_log_odds(
     X: np.ndarray, y: np.ndarray, held_out: np.ndarray, *, pair: np.ndarray | None = None, seed: int = 0
 ) -> np.ndarray:
     """Log odds of held-out genes by logistic regression on scaled features.
@@ -90,12 +91,12 @@ def scores_of(
     held_out
         Features of the held-out genes, genes x features.
     """
-    losses = np.zeros(len(STRENGTHS))
+    losses = np.zeros(len(PENALTY_STRENGTHS))
     pair = np.arange(len(y)) if pair is None else pair
-    for train, test in _folds(y, pair, min(INNER, int(y.sum()), int((~y).sum())), seed):
-        log_odds = _log_odds(X[train], y[train], X[test], STRENGTHS)
+    for train, test in _gene_folds(y, pair, min(INNER_FOLDS, int(y.sum()), int((~y).sum())), seed):
+        log_odds = _log_odds(X[train], y[train], X[test], PENALTY_STRENGTHS)
         losses += np.logaddexp(0, np.where(y[test], -log_odds, log_odds)).mean(axis=1)
-    return _log_odds(X, y, held_out, [STRENGTHS[int(np.argmin(losses))]])[0]
+    return _log_odds(X, y, held_out, [PENALTY_STRENGTHS[int(np.argmin(losses))]])[0]
 
 
 def _log_odds(X: np.ndarray, y: np.ndarray, held_out: np.ndarray, strengths: list[float]) -> np.ndarray:
@@ -110,21 +111,25 @@ def _log_odds(X: np.ndarray, y: np.ndarray, held_out: np.ndarray, strengths: lis
     return np.array([regression.decision_function(held_out) for regression in regressions])
 
 
-def out_of_fold(X: np.ndarray, y: np.ndarray, pair: np.ndarray, *, n_splits: int = 5, seed: int = 0) -> pd.DataFrame:
+def out_of_fold_scores(
+    X: np.ndarray, y: np.ndarray, pair: np.ndarray, *, n_splits: int = 5, seed: int = 0
+) -> pd.DataFrame:
     """Out-of-fold score of each gene: ``gene`` (position), ``fold`` (from 1) and ``score`` (log odds)."""
     parts = []
-    for fold, (train, test) in enumerate(_folds(y, pair, n_splits, seed), start=1):
-        score = scores_of(X[train], y[train], X[test], pair=pair[train], seed=seed)
+    for fold, (train, test) in enumerate(_gene_folds(y, pair, n_splits, seed), start=1):
+        score = held_out_log_odds(X[train], y[train], X[test], pair=pair[train], seed=seed)
         parts.append(pd.DataFrame({"gene": test, "fold": fold, "score": score}))
     return pd.concat(parts, ignore_index=True)
 
 
 def fold_aucs(scores: pd.DataFrame, y: np.ndarray) -> np.ndarray:
-    """AUC of each fold of `out_of_fold`; scores of different folds come from different models and are not pooled."""
-    return np.array([evaluation.auc(fold["score"].to_numpy(), y[fold["gene"]]) for _, fold in scores.groupby("fold")])
+    """AUC of each fold of `out_of_fold_scores`; scores of different folds come from different models and are not pooled."""
+    return np.array(
+        [two_classes.roc_auc(fold["score"].to_numpy(), y[fold["gene"]]) for _, fold in scores.groupby("fold")]
+    )
 
 
-def corrected_interval(values: np.ndarray, *, n_splits: int) -> tuple[float, float]:
+def corrected_fold_interval(values: np.ndarray, *, n_splits: int) -> tuple[float, float]:
     """95% interval of the mean over repeated folds, corrected for their overlap (Nadeau and Bengio 2003).
 
     Parameters
@@ -139,7 +144,7 @@ def corrected_interval(values: np.ndarray, *, n_splits: int) -> tuple[float, flo
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def compare(
+def compare_features(
     features: dict[str, pd.DataFrame],
     tasks: dict[str, pd.DataFrame],
     *,
@@ -155,13 +160,13 @@ def compare(
     features
         Name -> genes, by Ensembl id, x features.
     tasks
-        Task -> output of `gene_labels.members`. Labels of matched pairs are permuted within pairs.
+        Task -> output of `gene_labels.task_genes`. Labels of matched pairs are permuted within pairs.
 
     Returns
     -------
     First, one row a task and kind of features:
 
-    - ``task``, ``features``, ``auc`` (mean over folds and repetitions), ``low``, ``high`` (`corrected_interval`);
+    - ``task``, ``features``, ``auc`` (mean over folds and repetitions), ``low``, ``high`` (`corrected_fold_interval`);
     - ``p``: of the first repetition, (b + 1) / (m + 1); each permutation repeats the whole procedure;
     - ``null``: mean AUC of the permutations; ``positive``, ``negative``: number of genes.
 
@@ -172,15 +177,15 @@ def compare(
         genes, y, pair = tasks[task].index.to_numpy(), *tasks[task][["positive", "pair"]].to_numpy().T
         y = y.astype(bool)
         X = features[name].loc[genes].to_numpy(float)
-        repeats = [out_of_fold(X, y, pair, n_splits=n_splits, seed=seed + repeat) for repeat in range(n_repeats)]
+        repeats = [out_of_fold_scores(X, y, pair, n_splits=n_splits, seed=seed + repeat) for repeat in range(n_repeats)]
         aucs = np.concatenate([fold_aucs(scores, y) for scores in repeats])
 
         def score(labels, X=X, pair=pair):
-            return fold_aucs(out_of_fold(X, labels, pair, n_splits=n_splits, seed=seed), labels).mean()
+            return fold_aucs(out_of_fold_scores(X, labels, pair, n_splits=n_splits, seed=seed), labels).mean()
 
-        blocks = pair if task in PAIRED else None
-        _, p, null = evaluation.permutation_pvalue(score, y, donors=blocks, n_permutations=n_permutations, seed=seed)
-        low, high = np.clip(corrected_interval(aucs, n_splits=n_splits), 0, 1)
+        blocks = pair if task in PAIRED_TASKS else None
+        _, p, null = permutation.permutation_test(score, y, donors=blocks, n_permutations=n_permutations, seed=seed)
+        low, high = np.clip(corrected_fold_interval(aucs, n_splits=n_splits), 0, 1)
         row = {"task": task, "features": name, "auc": aucs.mean(), "low": low, "high": high, "p": p}
         rows.append(row | {"null": null.mean(), "positive": int(y.sum()), "negative": int((~y).sum())})
         for repeat, scores in enumerate(repeats, start=1):
@@ -189,21 +194,21 @@ def compare(
     return pd.DataFrame(rows), pd.concat(gene_scores, ignore_index=True)
 
 
-def by_fold(scores: pd.DataFrame) -> pd.DataFrame:
-    """AUC of each fold from the scores of `compare`: ``task``, ``features``, ``repeat``, ``fold``, ``auc``."""
+def aucs_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
+    """AUC of each fold from the scores of `compare_features`: ``task``, ``features``, ``repeat``, ``fold``, ``auc``."""
     keys = ["task", "features", "repeat", "fold"]
     grouped = scores.groupby(keys, sort=False)[["score", "is_positive"]]
-    aucs = grouped.apply(lambda fold: evaluation.auc(fold["score"].to_numpy(), fold["is_positive"].to_numpy()))
+    aucs = grouped.apply(lambda fold: two_classes.roc_auc(fold["score"].to_numpy(), fold["is_positive"].to_numpy()))
     return aucs.rename("auc").reset_index()
 
 
-def differences(folds: pd.DataFrame, features: str) -> pd.DataFrame:
-    """AUC of one kind of features minus that of each baseline in the same folds, with its `corrected_interval`.
+def auc_differences(aucs: pd.DataFrame, features: str) -> pd.DataFrame:
+    """AUC of one kind of features minus that of each baseline in the same folds, with its `corrected_fold_interval`.
 
     Parameters
     ----------
-    folds
-        Output of `by_fold`.
+    aucs
+        Output of `aucs_by_fold`.
 
     Returns
     -------
@@ -214,24 +219,24 @@ def differences(folds: pd.DataFrame, features: str) -> pd.DataFrame:
     DataError
         If these features were not compared.
     """
-    if features not in set(folds["features"]):
-        raise DataError(f"features {features!r}: {closest(features, set(folds['features']))}")
+    if features not in set(aucs["features"]):
+        raise DataError(f"features {features!r}: {suggest(features, set(aucs['features']))}")
     rows = []
-    for task, table in folds.groupby("task", sort=False):
+    for task, table in aucs.groupby("task", sort=False):
         wide = table.pivot(index=["repeat", "fold"], columns="features", values="auc")
         for baseline in table["features"].drop_duplicates():
             if baseline != features:
                 gain = (wide[features] - wide[baseline]).to_numpy()
-                low, high = corrected_interval(gain, n_splits=table["fold"].max())
+                low, high = corrected_fold_interval(gain, n_splits=table["fold"].max())
                 rows.append({"task": task, "rival": baseline, "difference": gain.mean(), "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
-def side_by_side(folds: pd.DataFrame, task: str) -> pd.DataFrame:
+def fold_table_with_published(aucs: pd.DataFrame, task: str) -> pd.DataFrame:
     """AUC by fold of the first repetition, ``mean`` and ``sd``, one row a kind of features; published values last."""
-    first = folds[(folds["task"] == task) & (folds["repeat"] == 1)]
+    first = aucs[(aucs["task"] == task) & (aucs["repeat"] == 1)]
     table = first.pivot(index="features", columns="fold", values="auc").reindex(first["features"].unique())
     table = table.assign(mean=table.mean(axis=1), sd=table.std(axis=1, ddof=0))
-    if (published := PUBLISHED.get(task)) and table.shape[1] == len(published["folds"]) + 2:
+    if (published := PUBLISHED_AUCS.get(task)) and table.shape[1] == len(published["folds"]) + 2:
         table.loc["official Geneformer, fine-tuned"] = [*published["folds"], published["mean"], published["sd"]]
     return table.rename(columns=lambda name: f"fold {name}" if isinstance(name, int) else name).reset_index()

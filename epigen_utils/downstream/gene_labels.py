@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
-from epigen_utils import registry
-from epigen_utils.errors import DataError, closest
+from epigen_utils.data import fetching
+from epigen_utils.errors import DataError, suggest
 
 #: Task of Theodoris et al. 2023 -> file of the registry's entry; the first of its two classes is the positive one.
-TASKS = {
+PUBLISHED_TASKS = {
     "dosage sensitivity": "dosage_sensitivity_TFs",
     "chromatin": "bivalent_vs_lys4_only",
     "chromatin, no methylation": "bivalent_vs_no_methyl",
@@ -25,16 +25,16 @@ TASKS = {
 }
 #: AUC of official Geneformer, fine-tuned: by fold, and its printed mean (weighted by fold size) and sd; from its
 #: examples/gene_classification.ipynb.
-PUBLISHED = {"dosage sensitivity": {"folds": (0.9373, 0.9411, 0.9635, 0.8904, 0.8782), "mean": 0.914, "sd": 0.032}}
+PUBLISHED_AUCS = {"dosage sensitivity": {"folds": (0.9373, 0.9411, 0.9635, 0.8904, 0.8782), "mean": 0.914, "sd": 0.032}}
 #: Planted tasks with matched pairs: a gene and its match have the same position in both lists.
-PAIRED = ("planted regulators", "planted network position")
+PAIRED_TASKS = ("planted regulators", "planted network position")
 
 
-def listed(name: str) -> dict[str, dict[str, list[str]]]:
+def published_labels(name: str) -> dict[str, dict[str, list[str]]]:
     """Published classes: task -> class -> Ensembl ids, the positive class first; genes listed in both are left out."""
-    files = registry.fetch(name)
+    files = fetching.fetch(name)
     labels = {}
-    for task, role in TASKS.items():
+    for task, role in PUBLISHED_TASKS.items():
         if role in files:
             first, second = json.loads(files[role].read_text()).items()
             both = set(first[1]) & set(second[1])
@@ -42,8 +42,10 @@ def listed(name: str) -> dict[str, dict[str, list[str]]]:
     return labels
 
 
-def planted(adata: anndata.AnnData, expression: pd.DataFrame, *, seed: int = 0) -> dict[str, dict[str, list[str]]]:
-    """Classes planted by a simulation, in the format of `listed`.
+def planted_labels(
+    adata: anndata.AnnData, expression: pd.DataFrame, *, seed: int = 0
+) -> dict[str, dict[str, list[str]]]:
+    """Classes planted by a simulation, in the format of `published_labels`.
 
     Regulators against targets, and genes of three or more regulators against genes of none, both in pairs matched by
     expression; housekeeping genes against a random sample of other genes, a task that expression alone can solve.
@@ -53,7 +55,7 @@ def planted(adata: anndata.AnnData, expression: pd.DataFrame, *, seed: int = 0) 
     adata
         Simulated corpus: ``var`` columns ``regulator`` and ``housekeeping``, ``varm["regulon"]`` (genes x regulators).
     expression
-        Eligible genes, by Ensembl id, x measures; `gene_classes.expression_of`.
+        Eligible genes, by Ensembl id, x measures; `gene_classes.expression_features`.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def planted(adata: anndata.AnnData, expression: pd.DataFrame, *, seed: int = 0) 
     }
     labels = {}
     for task, (positive, negative, names) in pools.items():
-        pairs = alike(list(roles.index[positive]), list(roles.index[negative]), expression)
+        pairs = matched_pairs(list(roles.index[positive]), list(roles.index[negative]), expression)
         labels[task] = dict(zip(names, pairs, strict=True))
     housekeeping, rest = list(roles.index[roles["housekeeping"]]), list(roles.index[ordinary])
     drawn = np.random.default_rng(seed).choice(rest, min(len(housekeeping), len(rest)), replace=False)
@@ -84,34 +86,34 @@ def planted(adata: anndata.AnnData, expression: pd.DataFrame, *, seed: int = 0) 
     return labels
 
 
-def alike(
-    genes: list[str], others: list[str], table: pd.DataFrame, *, within: float = 0.15
+def matched_pairs(
+    genes: list[str], others: list[str], measures: pd.DataFrame, *, max_distance: float = 0.15
 ) -> tuple[list[str], list[str]]:
     """Match genes to others with similar measures, without replacement; genes without a match are left out.
 
     Parameters
     ----------
-    table
+    measures
         Genes x measures; distances are computed on measures scaled to unit standard deviation.
-    within
+    max_distance
         Largest distance of a pair.
     """
     if not genes or not others:
         return [], []
-    scaled = table / table.std()
+    scaled = measures / measures.std()
     distances = cdist(scaled.loc[genes], scaled.loc[others])
     first, second = [], []
     # Genes with the most distant neighbours are matched first.
     for row in np.argsort(-distances.min(axis=1), kind="stable"):
         nearest = int(np.argmin(distances[row]))
-        if distances[row, nearest] <= within:
+        if distances[row, nearest] <= max_distance:
             first.append(genes[row])
             second.append(others[nearest])
             distances[:, nearest] = np.inf
     return first, second
 
 
-def chosen(labels: dict[str, dict[str, list[str]]], tasks: list[str]) -> dict[str, dict[str, list[str]]]:
+def select_tasks(labels: dict[str, dict[str, list[str]]], tasks: list[str]) -> dict[str, dict[str, list[str]]]:
     """Select tasks, in the order given; all tasks if the list is empty.
 
     Raises
@@ -121,12 +123,12 @@ def chosen(labels: dict[str, dict[str, list[str]]], tasks: list[str]) -> dict[st
     """
     for task in tasks:
         if task not in labels:
-            raise DataError(f"task {task!r}: {closest(task, labels)}")
+            raise DataError(f"task {task!r}: {suggest(task, labels)}")
     return {task: labels[task] for task in tasks or labels}
 
 
-def members(
-    task: str, classes: dict[str, list[str]], n_cells: pd.Series, *, least: int = 5, n_splits: int = 5
+def task_genes(
+    task: str, classes: dict[str, list[str]], n_cells: pd.Series, *, min_cells: int = 5, n_splits: int = 5
 ) -> pd.DataFrame:
     """Genes of a task expressed in enough cells: ``positive`` and ``pair`` (number of the pair) by Ensembl id.
 
@@ -135,8 +137,8 @@ def members(
     classes
         Class -> Ensembl ids, the positive class first.
     n_cells
-        Number of cells that express each gene, by Ensembl id; `hidden_states.embed_genes`.
-    least
+        Number of cells that express each gene, by Ensembl id; `embeddings.embed_genes`.
+    min_cells
         Smallest number of cells.
 
     Raises
@@ -146,21 +148,21 @@ def members(
     """
     parts = []
     for kind, ids in classes.items():
-        pair = np.arange(len(ids)) + (0 if task in PAIRED else sum(len(part) for part in parts))
+        pair = np.arange(len(ids)) + (0 if task in PAIRED_TASKS else sum(len(part) for part in parts))
         part = pd.DataFrame({"positive": kind == next(iter(classes)), "pair": pair}, index=ids)
         parts.append(part)
     table = pd.concat(parts)
-    expressed = table[n_cells.reindex(table.index, fill_value=0).to_numpy() >= least]
+    expressed = table[n_cells.reindex(table.index, fill_value=0).to_numpy() >= min_cells]
     for kind, part in zip(classes, parts, strict=True):
         if (n := len(part.index.intersection(expressed.index))) < n_splits:
             raise DataError(
-                f"{task}: {n} of {len(part)} genes of class {kind!r} are shown by {least} cells or more, "
+                f"{task}: {n} of {len(part)} genes of class {kind!r} are shown by {min_cells} cells or more, "
                 f"fewer than the {n_splits} folds; give more cells, longer cells or fewer folds, or leave the task out"
             )
     return expressed
 
 
-def counted(
+def class_sizes(
     labels: dict[str, dict[str, list[str]]], tasks: dict[str, pd.DataFrame], n_cells: pd.Series, total: int
 ) -> pd.DataFrame:
     """Size of each class: ``task``, ``class``, ``listed``, ``used``, ``shown in`` (share of cells, mean over genes).
@@ -168,7 +170,7 @@ def counted(
     Parameters
     ----------
     tasks
-        Task -> output of `members`.
+        Task -> output of `task_genes`.
     total
         Number of all cells.
     """

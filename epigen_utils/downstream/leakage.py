@@ -8,19 +8,23 @@ from scipy import sparse
 
 #: Number of first genes compared, and the share of them in common from which two cells are near-copies. Cells of one
 #: type share far fewer; a copy sequenced less deeply shares most.
-FRONT, ALIKE = 64, 0.9
+N_FIRST_GENES, MIN_SHARED = 64, 0.9
 #: Cells compared at once.
 CHUNK = 2048
 
 
 def near_copies(
-    one: Iterable[np.ndarray], other: Iterable[np.ndarray], *, front: int = FRONT, alike: float = ALIKE
+    cells: Iterable[np.ndarray],
+    other_cells: Iterable[np.ndarray],
+    *,
+    front: int = N_FIRST_GENES,
+    alike: float = MIN_SHARED,
 ) -> pd.DataFrame:
     """Find pairs of cells of two sets whose first genes are nearly the same.
 
     Parameters
     ----------
-    one, other
+    cells, other_cells
         Token ids of each cell.
     front
         Number of first genes to compare.
@@ -29,10 +33,10 @@ def near_copies(
 
     Returns
     -------
-    One row a cell of ``other`` with a near-copy in ``one``, its best match: ``one``, ``other`` (positions) and
+    One row a cell of ``other_cells`` with a near-copy in ``cells``, its best match: ``cells``, ``other_cells`` (positions) and
     ``shared`` (share of common genes).
     """
-    left, right = _fronts(one, front), _fronts(other, front)
+    left, right = _first_genes(cells, front), _first_genes(other_cells, front)
     width = max(left.shape[1], right.shape[1])
     left.resize(left.shape[0], width)
     right.resize(right.shape[0], width)
@@ -49,14 +53,14 @@ def near_copies(
     return pd.DataFrame(rows, columns=["one", "other", "shared"])
 
 
-def _fronts(cells: Iterable[np.ndarray], front: int) -> sparse.csr_matrix:
+def _first_genes(cells: Iterable[np.ndarray], front: int) -> sparse.csr_matrix:
     tokens = [np.asarray(cell)[:front] for cell in cells]
     indptr = np.concatenate([[0], np.cumsum([len(cell) for cell in tokens])])
     indices = np.concatenate(tokens).astype(np.int64)
     return sparse.csr_matrix((np.ones(len(indices), np.int32), indices, indptr))
 
 
-def audit(encoded: object, donors: np.ndarray, test: np.ndarray, **limits) -> tuple[pd.DataFrame, list[str]]:
+def audit_split(encoded: object, donors: np.ndarray, test: np.ndarray, **limits) -> tuple[pd.DataFrame, list[str]]:
     """Find donors, and near-copies of cells, on both sides of a split.
 
     Parameters

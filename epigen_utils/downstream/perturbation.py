@@ -20,13 +20,14 @@ import torch
 from torch.nn.functional import cosine_similarity
 from transformers import PreTrainedModel
 
-from epigen_utils import hidden_states, models
 from epigen_utils.errors import DataError
-from epigen_utils.vocabularies import CLS, EOS, Vocabulary
+from epigen_utils.geneformer import embeddings
+from epigen_utils.geneformer.vocabularies import CLS, EOS, Vocabulary
+from epigen_utils.models import attention_kernels, batching
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellTokens:
     """Token ids of a cell: its genes, highest first, and the special tokens before and behind them."""
 
     genes: np.ndarray
@@ -34,7 +35,7 @@ class Cell:
     behind: np.ndarray
 
     @classmethod
-    def of(cls, ids: np.ndarray, vocabulary: Vocabulary) -> "Cell":
+    def of(cls, ids: np.ndarray, vocabulary: Vocabulary) -> "CellTokens":
         """Separate the genes from the special tokens."""
         first = int(ids[0] == vocabulary.tokens.get(CLS, -1))
         last = len(ids) - int(ids[-1] == vocabulary.tokens.get(EOS, -1))
@@ -53,7 +54,7 @@ def _overexpressed(genes: np.ndarray, tokens: np.ndarray, _quartiles: int) -> np
     return np.concatenate([tokens, genes[~np.isin(genes, tokens)]]).astype(genes.dtype)
 
 
-def _moved(genes: np.ndarray, tokens: np.ndarray, quartiles: int) -> np.ndarray:
+def _moved_by_quartiles(genes: np.ndarray, tokens: np.ndarray, quartiles: int) -> np.ndarray:
     """Move each gene ``quartiles`` quarters of the cell's ranks to the front, to the middle of the target quarter."""
     moved = genes[~np.isin(genes, tokens)]
     for token in tokens:
@@ -66,11 +67,11 @@ def _moved(genes: np.ndarray, tokens: np.ndarray, quartiles: int) -> np.ndarray:
 
 
 #: Change of a cell's genes, and whether the cell must express the perturbed ones.
-KINDS: dict[str, tuple[Callable, bool]] = {
+PERTURBATIONS: dict[str, tuple[Callable, bool]] = {
     "delete": (_deleted, True),
     "overexpress": (_overexpressed, False),
-    "inhibit": (lambda genes, tokens, quartiles: _moved(genes, tokens, -quartiles), True),
-    "activate": (_moved, True),
+    "inhibit": (lambda genes, tokens, quartiles: _moved_by_quartiles(genes, tokens, -quartiles), True),
+    "activate": (_moved_by_quartiles, True),
 }
 
 
@@ -109,20 +110,20 @@ def perturb(
     cells
         Encoded cells, something whose ``["input_ids"]`` are token ids.
     kind
-        One of `KINDS`. ``inhibit`` and ``activate`` move a gene by quarters of the cell's ranks, to the middle of the
+        One of `PERTURBATIONS`. ``inhibit`` and ``activate`` move a gene by quarters of the cell's ranks, to the middle of the
         target quarter.
     genes
         Ensembl ids, or ``all`` for every gene of a cell one by one (overexpression skips the first, which cannot rise).
     together
         Whether a list of genes is perturbed together or one by one.
     states
-        Name -> centre of the state's cells (`hidden_states.centres`), width; effects are then shifts towards each
+        Name -> centre of the state's cells (`embeddings.state_centres`), width; effects are then shifts towards each
         state.
     quartiles
         Quarters by which genes move.
     keep_places
         Whether the genes remaining after a deletion keep their positions. Officially every later gene moves up by one,
-        which moves the cell too, whichever gene was deleted (`epigen_utils.screening`); with kept positions the effect
+        which moves the cell too, whichever gene was deleted (`epigen_utils.downstream.screening`); with kept positions the effect
         is that of the gene's absence alone.
     max_length
         Maximum length of a cell, special tokens included; overexpression truncates both the perturbed and the original
@@ -145,8 +146,8 @@ def perturb(
         If there is no such kind, ``keep_places`` is set for another kind than a deletion, a gene is not in the
         vocabulary, or no cell expresses the genes to be perturbed.
     """
-    if kind not in KINDS:
-        raise DataError(f"perturbation {kind!r}: there are {', '.join(KINDS)}")
+    if kind not in PERTURBATIONS:
+        raise DataError(f"perturbation {kind!r}: there are {', '.join(PERTURBATIONS)}")
     if keep_places and kind != "delete":
         raise DataError(f"keep_places: only deletions can keep places, not {kind!r}; leave it out")
     max_length = max_length or model.config.max_position_embeddings
@@ -163,7 +164,7 @@ def perturb(
     return table.sort_values(["cell", "rank"], kind="stable", ignore_index=True)
 
 
-def affected(
+def affected_genes(
     model: PreTrainedModel,
     cells: object,
     vocabulary: Vocabulary,
@@ -194,8 +195,8 @@ def affected(
     return by_gene.reset_index(drop=True)
 
 
-def _cells(cells: object, vocabulary: Vocabulary) -> list[Cell]:
-    return [Cell.of(np.asarray(ids).astype(np.int64), vocabulary) for ids in cells["input_ids"]]
+def _cells(cells: object, vocabulary: Vocabulary) -> list[CellTokens]:
+    return [CellTokens.of(np.asarray(ids).astype(np.int64), vocabulary) for ids in cells["input_ids"]]
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class _Job:
 
 
 def _jobs(
-    cells: list[Cell],
+    cells: list[CellTokens],
     vocabulary: Vocabulary,
     kind: str,
     genes: list[str] | str,
@@ -227,7 +228,7 @@ def _jobs(
     DataError
         On the call, before the first job, if a gene is unknown or no cell expresses what is to be perturbed.
     """
-    change, must_express = KINDS[kind]
+    change, must_express = PERTURBATIONS[kind]
     names = {token: gene for gene, token in vocabulary.tokens.items()}
     token_groups = None
     if not isinstance(genes, str):
@@ -244,7 +245,7 @@ def _jobs(
                     f"so that there is nothing to {kind}; choose another, or overexpress"
                 )
 
-    def cell_jobs(number: int, cell: Cell) -> Iterator[_Job]:
+    def cell_jobs(number: int, cell: CellTokens) -> Iterator[_Job]:
         first = int(kind == "overexpress")
         max_genes = max_length - len(cell.before) - len(cell.behind)
         each_gene = (cell.genes[i : i + 1] for i in range(first, len(cell.genes)))
@@ -271,11 +272,11 @@ def _jobs(
 
 
 def _batched(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
-    """Consecutive jobs in batches of at most `hidden_states.POSITIONS` padded positions."""
+    """Consecutive jobs in batches of at most `batching.POSITIONS_PER_BATCH` padded positions."""
     batch: list[_Job] = []
     for job in jobs:
         longest = max(len(other.ids) for other in [*batch[-1:], job, *batch[:1]])
-        if batch and (len(batch) + 1) * longest > hidden_states.POSITIONS:
+        if batch and (len(batch) + 1) * longest > batching.POSITIONS_PER_BATCH:
             yield batch
             batch = []
         batch.append(job)
@@ -304,9 +305,9 @@ class _Run:
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """For each cell its states (length x width) and the mask of its gene positions (length)."""
         outputs: list = [None] * len(cells)
-        with _precise(self.model, self.precision):
-            for rows, _, states, genes in hidden_states.of_cells(
-                self.model, cells, self.vocabulary, layer=self.layer, places=positions
+        with _autocast(self.model, self.precision):
+            for rows, _, states, genes in embeddings.cell_hidden_states(
+                self.model, cells, self.vocabulary, layer=self.layer, positions=positions
             ):
                 for i, row in enumerate(rows):
                     length = len(cells[row])
@@ -343,14 +344,14 @@ class _Run:
         return torch.stack(shifts)
 
     def pooled(self, states: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
-        return hidden_states.pool(states[None], genes[None], self.pooling)[0]
+        return embeddings.pool_states(states[None], genes[None], self.pooling)[0]
 
 
-def _precise(model: PreTrainedModel, precision: str) -> contextlib.AbstractContextManager:
+def _autocast(model: PreTrainedModel, precision: str) -> contextlib.AbstractContextManager:
     if precision == "fp32":
         return contextlib.nullcontext()
     stack = contextlib.ExitStack()
     stack.enter_context(torch.autocast(model.device.type, torch.bfloat16))
     if model.device.type == "cpu":
-        stack.enter_context(models.attending(model, "matmul"))
+        stack.enter_context(attention_kernels.attention_implementation(model, "matmul"))
     return stack

@@ -9,13 +9,14 @@ import pandas as pd
 from scipy import stats
 from sklearn.mixture import GaussianMixture
 
-from epigen_utils import evaluation, rivals
+from epigen_utils.downstream import baselines
 from epigen_utils.errors import DataError
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils.geneformer.vocabularies import Vocabulary
+from epigen_utils.stats import two_classes
 
 #: Maximum size of the background sample of shifts, and the seed that draws it (official: 42).
-BACKGROUND, SEED = 100_000, 42
-SIGNIFICANT = 0.05
+MAX_BACKGROUND, BACKGROUND_SEED = 100_000, 42
+SIGNIFICANCE_LEVEL = 0.05
 
 
 def goal_state_shift(
@@ -68,26 +69,26 @@ def goal_state_shift(
         table[f"Shift_to_alt_end_{state}"] = by_gene[f"shift_{state}"].mean()
     columns = {goal: "Goal_end_vs_random_pval"} | {state: f"Alt_end_vs_random_pval_{state}" for state in alternatives}
     for state, column in columns.items():
-        table[column] = _against_all(by_gene[f"shift_{state}"], shifts[f"shift_{state}"].to_numpy())
+        table[column] = _pvalues_against_background(by_gene[f"shift_{state}"], shifts[f"shift_{state}"].to_numpy())
     for column in columns.values():
         table[column.replace("vs_random_pval", "FDR")] = stats.false_discovery_control(table[column])
     table["N_Detections"] = by_gene.size()
-    table["Sig"] = (table["Goal_end_FDR"] < SIGNIFICANT).astype(int)
+    table["Sig"] = (table["Goal_end_FDR"] < SIGNIFICANCE_LEVEL).astype(int)
     if donors is not None:
-        table = table.join(_over_donors(shifts, f"shift_{goal}", np.asarray(donors)))
+        table = table.join(_donor_tests(shifts, f"shift_{goal}", np.asarray(donors)))
     by = ["Sig", "Shift_to_goal_end", "Goal_end_FDR"]
-    return _named(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+    return _with_gene_names(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
 
 
-def _against_all(by_gene, background: np.ndarray) -> pd.Series:
+def _pvalues_against_background(by_gene, background: np.ndarray) -> pd.Series:
     """P-values of `scipy.stats.ranksums` of each group against all values, which are sorted once."""
-    if len(background) > BACKGROUND:
-        background = np.random.default_rng(SEED).choice(background, BACKGROUND, replace=False)
+    if len(background) > MAX_BACKGROUND:
+        background = np.random.default_rng(BACKGROUND_SEED).choice(background, MAX_BACKGROUND, replace=False)
     background = np.sort(background)
-    return by_gene.agg(lambda values: _rank_sum(values.to_numpy(), background))
+    return by_gene.agg(lambda values: _rank_sum_pvalue(values.to_numpy(), background))
 
 
-def _rank_sum(values: np.ndarray, background: np.ndarray) -> float:
+def _rank_sum_pvalue(values: np.ndarray, background: np.ndarray) -> float:
     n, m = len(values), len(background)
     below = (np.searchsorted(background, values, "left") + np.searchsorted(background, values, "right")) / 2
     ranks = stats.rankdata(values).sum() + below.sum()
@@ -95,7 +96,7 @@ def _rank_sum(values: np.ndarray, background: np.ndarray) -> float:
     return float(2 * stats.norm.sf(abs(z)))
 
 
-def _over_donors(shifts: pd.DataFrame, column: str, donors: np.ndarray) -> pd.DataFrame:
+def _donor_tests(shifts: pd.DataFrame, column: str, donors: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame({"gene": shifts["gene"], "donor": donors[shifts["cell"]], "shift": shifts[column]})
     table["shift"] -= table.groupby("donor")["shift"].transform("mean")
     by_gene = table.groupby(["gene", "donor"])["shift"].mean().groupby("gene")
@@ -131,15 +132,16 @@ def vs_null(test: pd.DataFrame, null: pd.DataFrame, *, symbols: pd.Series | None
     table["Test_vs_null_avg_shift"] = table["Test_avg_shift"] - table["Null_avg_shift"]
     background = {gene: np.sort(values.to_numpy()) for gene, values in null_by_gene}
     p = {
-        gene: _rank_sum(values.to_numpy(), background[gene]) if gene in background else 1.0 for gene, values in by_gene
+        gene: _rank_sum_pvalue(values.to_numpy(), background[gene]) if gene in background else 1.0
+        for gene, values in by_gene
     }
     table["Test_vs_null_pval"] = pd.Series(p)
     table["Test_vs_null_FDR"] = stats.false_discovery_control(table["Test_vs_null_pval"])
     table["N_Detections_test"] = by_gene.size()
     table["N_Detections_null"] = null_by_gene.size().reindex(table.index).fillna(0).astype(int)
-    table["Sig"] = (table["Test_vs_null_FDR"] < SIGNIFICANT).astype(int)
+    table["Sig"] = (table["Test_vs_null_FDR"] < SIGNIFICANCE_LEVEL).astype(int)
     by = ["Sig", "Test_vs_null_avg_shift", "Test_vs_null_FDR"]
-    return _named(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+    return _with_gene_names(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
 
 
 def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, seed: int = 0) -> pd.DataFrame:
@@ -175,28 +177,30 @@ def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, se
     table["Impact_component_percent"] = has_impact(cosines["cosine"]).groupby(cosines["gene"]).mean() * 100
     table["N_Detections"] = by_gene.size()
     by = ["Impact_component", "Impact_component_percent", "Test_avg_shift"]
-    return _named(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+    return _with_gene_names(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
 
 
-def plain_difference(encoded: object, vocabulary: Vocabulary, labels: np.ndarray, start: str, goal: str) -> pd.Series:
+def rank_difference_baseline(
+    cells: object, vocabulary: Vocabulary, labels: np.ndarray, start: str, goal: str
+) -> pd.Series:
     """Baseline without perturbation: how much higher a gene ranks in the start state than in the target state.
 
     Returns
     -------
-    By Ensembl id: mean of `rivals.bag_of_ranks` over the cells of ``start`` less that over the cells of ``goal``.
+    By Ensembl id: mean of `baselines.bag_of_ranks` over the cells of ``start`` less that over the cells of ``goal``.
     """
-    bag = rivals.bag_of_ranks(encoded, vocabulary)
+    bag = baselines.bag_of_ranks(cells, vocabulary)
     means = [np.asarray(bag[np.asarray(labels) == name].mean(axis=0)).ravel() for name in (start, goal)]
     return pd.Series(means[0] - means[1], vocabulary.genes)
 
 
-def planted(
+def planted_gene_scores(
     shifts: pd.DataFrame,
     genes: set[str],
     column: str,
     donors: np.ndarray,
     *,
-    least: int = 3,
+    min_cells: int = 3,
     top: int = 20,
     n_bootstrap: int = 500,
     seed: int = 0,
@@ -211,7 +215,7 @@ def planted(
         ``shift_<state>``.
     donors
         Donor of each cell; the bootstrap draws whole donors.
-    least
+    min_cells
         Minimum number of cells in which a gene was perturbed.
     top
         Number of first-ranked genes among which planted ones are counted.
@@ -231,11 +235,11 @@ def planted(
 
     def mean_shifts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n_cells = n[rows].sum(axis=0)
-        enough = n_cells >= least
+        enough = n_cells >= min_cells
         return sums[rows].sum(axis=0)[enough] / n_cells[enough], is_planted[enough]
 
     def score(rows: np.ndarray) -> float:
-        return evaluation.auc(*mean_shifts(rows))
+        return two_classes.roc_auc(*mean_shifts(rows))
 
     rng = np.random.default_rng(seed)
     every_donor = np.arange(len(donor_names))
@@ -255,7 +259,7 @@ def planted(
     }
 
 
-def _named(table: pd.DataFrame, symbols: pd.Series | None) -> pd.DataFrame:
+def _with_gene_names(table: pd.DataFrame, symbols: pd.Series | None) -> pd.DataFrame:
     names = table.index.to_series().map(symbols) if symbols is not None else table.index
     table = table.rename_axis("Ensembl_ID").reset_index()
     table.insert(0, "Gene_name", np.asarray(names))

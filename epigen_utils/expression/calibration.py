@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from epigen_utils import designs, differential, effects, evaluation, simulate
+from epigen_utils.data import simulated_bulk
+from epigen_utils.expression import designs, differential, effects
+from epigen_utils.stats import permutation
 
 
-def against_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: float) -> pd.DataFrame:
+def compare_with_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: float) -> pd.DataFrame:
     r"""Differences of a results table from that of another implementation, by column.
 
     Parameters
@@ -27,7 +29,7 @@ def against_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: flo
     """
     theirs = theirs.reindex(ours.index)
     rows = []
-    for column in differential.COLUMNS:
+    for column in differential.DESEQ_COLUMNS:
         expressed = theirs["baseMean"] > (0 if column == "baseMean" else min_mean)
         a, b = ours.loc[expressed, column], theirs.loc[expressed, column]
         difference = ((a - b) / (b if column == "baseMean" else 1)).abs().dropna()
@@ -37,7 +39,7 @@ def against_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: flo
     return pd.DataFrame(rows)
 
 
-def between_tables(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
+def compare_tables(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
     r"""Agreement of two tables with the same rows, over all entries.
 
     Returns
@@ -50,7 +52,7 @@ def between_tables(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]
     return row | dict(zip(("median", "99%", "largest"), np.quantile(difference, [0.5, 0.99, 1]), strict=True))
 
 
-def calls_that_differ(ours: pd.DataFrame, theirs: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
+def discordant_calls(ours: pd.DataFrame, theirs: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
     """Genes that only one of two implementations calls.
 
     Returns
@@ -69,7 +71,7 @@ def calls_that_differ(ours: pd.DataFrame, theirs: pd.DataFrame, *, alpha: float)
     return discordant
 
 
-def simulated(
+def error_rates_on_simulations(
     seeds: Iterable[int],
     *,
     groups: dict[str, int],
@@ -98,15 +100,15 @@ def simulated(
     for seed in seeds:
         row = {"seed": seed}
         for changed in (n_changed, 0):
-            cohort = simulate.negative_binomial_cohort(
+            cohort = simulated_bulk.negative_binomial_cohort(
                 groups=groups, reference=reference, n_genes=n_genes, n_changed=changed, seed=seed
             )
             results = differential.deseq(cohort, design="~group", contrast=("group", target, reference), alpha=alpha)
             n_called = int((results["padj"] < alpha).sum())
             if changed:
                 truth = cohort.varm["log2_fold_change"][target]
-                rate = effects.false_discovery_rate(results, truth, alpha=alpha)[0]
-                by_size = effects.against_truth(results, truth, alpha=alpha, edges=edges).iloc[1:]
+                rate = effects.false_discovery_proportion(results, truth, alpha=alpha)[0]
+                by_size = effects.power_by_effect_size(results, truth, alpha=alpha, edges=edges).iloc[1:]
                 row |= {"called": n_called, "false discoveries": rate if n_called else 0.0}
                 row |= dict(zip(by_size["size"], by_size["found"], strict=True))
             else:
@@ -115,7 +117,7 @@ def simulated(
     return pd.DataFrame(rows)
 
 
-def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Mean of each column over seeds with Student's 95% interval: ``quantity``, ``mean``, ``low``, ``high``, ``seeds``.
 
     Missing values, such as those of a bin without genes, are left out.
@@ -129,19 +131,19 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def shuffled(
+def calls_under_permutation(
     adata: anndata.AnnData,
     *,
     design: str,
     contrast: tuple[str, str, str],
     donors: np.ndarray | None,
-    n_shuffles: int,
+    n_permutations: int,
     alpha: float,
     seed: int,
 ) -> pd.DataFrame:
     """Differential expression of real data with the observed labels and with permuted ones.
 
-    Only samples of the two groups are used; pooled levels become one group. `evaluation.labelings` permutes the labels;
+    Only samples of the two groups are used; pooled levels become one group. `permutation.permuted_labels` permutes the labels;
     of a permutation and its mirror image (the two labels swapped) only one is tested. Genes are correlated, so the
     number called varies widely between permutations.
 
@@ -159,22 +161,24 @@ def shuffled(
     variable, target, reference = contrast
     designs.check_contrast(adata, contrast)
     words = adata.obs[variable].astype(str)
-    targets = words.isin(designs.levels(adata, variable, target)).to_numpy()
+    targets = words.isin(designs.target_levels(adata, variable, target)).to_numpy()
     compared = targets | (words == reference).to_numpy()
     observed = np.where(targets, target, reference)[compared]
     units = None if donors is None else np.asarray(donors)[compared]
-    permutations = list(evaluation.labelings(observed, donors=units, n_permutations=4 * n_shuffles, seed=seed))
+    permutations = list(
+        permutation.permuted_labels(observed, donors=units, n_permutations=4 * n_permutations, seed=seed)
+    )
     # Enumerated permutations come in lexicographic order, in which the first ones hardly differ.
     order = np.random.default_rng(seed).permutation(len(permutations))
     seen, rows = set(), []
     for labels in [observed, *(permutations[i] for i in order)]:
         key = tuple(labels == labels[0])
-        if key in seen or len(rows) > n_shuffles:
+        if key in seen or len(rows) > n_permutations:
             continue
         seen.add(key)
         cohort = adata[compared].copy()
         cohort.obs[variable] = pd.Categorical(labels, [reference, target])
-        if rows and not designs.is_full_rank(designs.matrix(cohort, design)):
+        if rows and not designs.is_full_rank(designs.design_matrix(cohort, design)):
             continue  # the permutation confounded the groups with another term
         results = differential.deseq(cohort, design=design, contrast=(variable, target, reference), alpha=alpha)
         same = (labels == observed).mean()

@@ -7,7 +7,8 @@ from formulaic import model_matrix
 from formulaic.errors import FormulaicError
 from formulaic_contrasts import FormulaicContrasts
 
-from epigen_utils import paths, registry
+from epigen_utils import paths
+from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 
 
@@ -25,7 +26,9 @@ def parse_contrast(text: str) -> tuple[str, str, str]:
     return parts
 
 
-def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = "") -> tuple[str, dict[str, tuple]]:
+def design_and_contrasts(
+    adata: anndata.AnnData, *, design: str = "", contrast: str = ""
+) -> tuple[str, dict[str, tuple]]:
     """Design and contrasts of a data set: the caller's, else those of ``data/contrasts.csv``, else the defaults.
 
     ``data/contrasts.csv`` applies to a registered data set with the group and reference of its registry entry. By
@@ -48,7 +51,7 @@ def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = ""
     about = adata.uns["epigen"]
     if contrast:
         variable, target, reference = parse_contrast(contrast)
-        return design or f"~{_term(variable)}", {f"{target} against {reference}": (variable, target, reference)}
+        return design or f"~{_formula_term(variable)}", {f"{target} against {reference}": (variable, target, reference)}
     if not about.get("group"):
         columns = ", ".join(map(str, adata.obs)) or "none"
         raise DataError(f"{about['name']}: nothing to compare; name a group or a contrast (columns: {columns})")
@@ -56,12 +59,12 @@ def contrasts_of(adata: anndata.AnnData, *, design: str = "", contrast: str = ""
     table = pd.read_csv(paths.CONTRASTS, dtype=str, keep_default_na=False)
     rows = table[table["id"].str.startswith(about["name"] + ":")]
     if len(rows) and _as_registered(about):
-        blocking = [_term(name) for name in rows["blocking"].iloc[0].split(";") if name]
+        blocking = [_formula_term(name) for name in rows["blocking"].iloc[0].split(";") if name]
         contrasts = {row.id.partition(":")[2]: (row.variable, row.target, row.reference) for row in rows.itertuples()}
-        return design or "~" + " + ".join([*blocking, _term(rows["variable"].iloc[0])]), contrasts
+        return design or "~" + " + ".join([*blocking, _formula_term(rows["variable"].iloc[0])]), contrasts
     reference, *others = adata.obs[group].cat.categories
-    blocking = [_term(about["donor"])] if about.get("donor") and not donors_are_nested(adata) else []
-    return design or "~" + " + ".join([*blocking, _term(group)]), {
+    blocking = [_formula_term(about["donor"])] if about.get("donor") and not donors_are_nested(adata) else []
+    return design or "~" + " + ".join([*blocking, _formula_term(group)]), {
         f"{level} against {reference}": (group, level, reference) for level in others
     }
 
@@ -71,7 +74,7 @@ def _as_registered(about: dict) -> bool:
     return about["group"] == entry.group and about.get("reference", "") == (entry.reference or "")
 
 
-def _term(column: str) -> str:
+def _formula_term(column: str) -> str:
     """A column's name, quoted where a formula requires it."""
     return column if column.isidentifier() else f"`{column}`"
 
@@ -104,7 +107,7 @@ def covariates(obs: pd.DataFrame) -> pd.DataFrame:
     return obs
 
 
-def matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
+def design_matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
     """The model matrix of a formula over the `covariates` of ``obs``, samples x coefficients.
 
     Raises
@@ -119,7 +122,7 @@ def matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
         raise DataError(f"design {design!r}: {str(error).splitlines()[0]} (columns: {columns})") from None
 
 
-def check(adata: anndata.AnnData, design: str) -> None:
+def check_design(adata: anndata.AnnData, design: str) -> None:
     """Refuse a design that cannot be fitted.
 
     Raises
@@ -127,12 +130,14 @@ def check(adata: anndata.AnnData, design: str) -> None:
     DataError
         Naming the term or sample: missing, empty, confounded with another, or more coefficients than samples allow.
     """
-    model = matrix(adata, design)
+    model = design_matrix(adata, design)
     if len(model) < adata.n_obs:
         sample = adata.obs_names.difference(model.index, sort=False)[0]
         raise DataError(f"design {design!r}: sample {sample!r} lacks a value; fill it in, or drop the sample")
     if not is_full_rank(model):
-        raise DataError(f"design {design!r}: {_dependent(model)} cannot be told apart in these samples; drop a term")
+        raise DataError(
+            f"design {design!r}: {_dependent_coefficients(model)} cannot be told apart in these samples; drop a term"
+        )
     if len(model) <= model.shape[1]:
         raise DataError(
             f"design {design!r}: {model.shape[1]} coefficients for {len(model)} samples leave nothing to estimate "
@@ -145,7 +150,7 @@ def is_full_rank(model: pd.DataFrame) -> bool:
     return bool(np.linalg.matrix_rank(model.to_numpy()) == model.shape[1])
 
 
-def _dependent(model: pd.DataFrame) -> str:
+def _dependent_coefficients(model: pd.DataFrame) -> str:
     """Names of coefficients whose columns are linear combinations of others."""
     full = np.linalg.matrix_rank(model.to_numpy())
     names = [name for name in model if np.linalg.matrix_rank(model.drop(columns=name).to_numpy()) == full]
@@ -164,7 +169,7 @@ def check_contrast(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> No
     if variable not in adata.obs:
         raise DataError(f"contrast: no column {variable!r} in obs (columns: {', '.join(map(str, adata.obs))})")
     sizes = adata.obs[variable].astype(str).value_counts()
-    targets = levels(adata, variable, target)
+    targets = target_levels(adata, variable, target)
     for level in (*targets, reference):
         if level not in sizes:
             names = ", ".join(sorted(sizes.index))
@@ -175,14 +180,14 @@ def check_contrast(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> No
         raise DataError(f"contrast: {reference!r} is compared with itself; name two levels")
 
 
-def levels(adata: anndata.AnnData, variable: str, target: str) -> list[str]:
+def target_levels(adata: anndata.AnnData, variable: str, target: str) -> list[str]:
     """Levels that a target names: itself, or those that a target such as ``a+b`` pools."""
     present = set(adata.obs[variable].astype(str))
     parts = [part.strip() for part in target.split("+")]
     return parts if target not in present and len(parts) > 1 else [target]
 
 
-def vector(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray:
+def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray:
     """Weights of the design's coefficients in a contrast; pooled levels have equal weight.
 
     Raises
@@ -197,13 +202,13 @@ def vector(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) 
         raise DataError(f"contrast: {variable!r} is not in the design {design!r}; add it to the design")
     if pd.api.types.is_numeric_dtype(table[variable]):
         raise DataError(f"contrast: {variable!r} is a number in the design {design!r}; give words to compare levels")
-    pooled = levels(adata, variable, target)
+    pooled = target_levels(adata, variable, target)
     return np.mean(
         [model.contrast(column=variable, baseline=reference, group_to_compare=level) for level in pooled], axis=0
     )
 
 
-def blocks(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray | None:
+def permutation_blocks(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray | None:
     """Blocks within which labels may be permuted: donors, or levels of the terms that the design blocks on.
 
     Returns

@@ -15,15 +15,16 @@ from pydeseq2.ds import DeseqStats
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
-from epigen_utils import designs, evaluation, expression
 from epigen_utils.errors import DataError
+from epigen_utils.expression import designs, normalisation
+from epigen_utils.stats import permutation
 
-COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
+DESEQ_COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
 ENGINES = ("pydeseq2",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
+class FittedDesign:
     """A design fitted to a data set: the size factors, dispersions and coefficients that contrasts are tested with."""
 
     adata: anndata.AnnData
@@ -44,18 +45,18 @@ class Fit:
         designs.check_contrast(self.adata, contrast)
         test = DeseqStats(
             self.dds,
-            contrast=designs.vector(self.adata, self.design, contrast),
+            contrast=designs.contrast_vector(self.adata, self.design, contrast),
             alpha=alpha,
             cooks_filter=cooks_filter,
             independent_filter=independent_filter,
             inference=self.inference,
             quiet=True,
         )
-        with expression.quiet_pydeseq2():
+        with normalisation.quiet_pydeseq2():
             test.summary()
             if shrink:
                 test.lfc_shrink(coeff=self._coefficient(test, contrast), adapt=True)
-        return test.results_df[COLUMNS].reindex(self.adata.var_names)
+        return test.results_df[DESEQ_COLUMNS].reindex(self.adata.var_names)
 
     @property
     def dispersions(self) -> pd.DataFrame:
@@ -83,23 +84,23 @@ class Fit:
         return name
 
 
-def fit(adata: anndata.AnnData, *, design: str, engine: str = "pydeseq2", threads: int = 1) -> Fit:
+def fit_design(adata: anndata.AnnData, *, design: str, engine: str = "pydeseq2", threads: int = 1) -> FittedDesign:
     """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors."""
     if engine not in ENGINES:
         raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
-    designs.check(adata, design)
-    expression.size_factors(adata)  # raises a readable error if they are undefined
+    designs.check_design(adata, design)
+    normalisation.size_factors(adata)  # raises a readable error if they are undefined
     inference = DefaultInference(n_cpus=threads)
-    with expression.quiet_pydeseq2():
+    with normalisation.quiet_pydeseq2():
         dds = DeseqDataSet(
-            counts=expression.counts(adata),
+            counts=normalisation.count_table(adata),
             metadata=designs.covariates(adata.obs),
             design=design,
             inference=inference,
             quiet=True,
         )
         dds.deseq2()
-    return Fit(adata, design, dds, inference)
+    return FittedDesign(adata, design, dds, inference)
 
 
 def deseq(
@@ -139,10 +140,10 @@ def deseq(
         Naming a column, level or term: missing, empty, with too few samples, or confounded with another.
     """
     designs.check_contrast(adata, contrast)
-    return fit(adata, design=design, engine=engine, threads=threads).results(contrast, **options)
+    return fit_design(adata, design=design, engine=engine, threads=threads).results(contrast, **options)
 
 
-def linear(
+def linear_contrasts(
     adata: anndata.AnnData, table: pd.DataFrame, *, design: str, contrasts: dict[str, tuple[str, str, str]]
 ) -> pd.DataFrame:
     """Contrasts of values other than counts, such as scores or log intensities, by ordinary least squares.
@@ -162,10 +163,10 @@ def linear(
     Raises
     ------
     DataError
-        If `designs.check` or `designs.check_contrast` refuses the design or a contrast.
+        If `designs.check_design` or `designs.check_contrast` refuses the design or a contrast.
     """
-    designs.check(adata, design)
-    x, y = designs.matrix(adata, design).to_numpy(dtype=float), table.to_numpy(dtype=float)
+    designs.check_design(adata, design)
+    x, y = designs.design_matrix(adata, design).to_numpy(dtype=float), table.to_numpy(dtype=float)
     coefficients = np.linalg.lstsq(x, y, rcond=None)[0]
     df = len(x) - x.shape[1]
     variance = np.square(y - x @ coefficients).sum(axis=0) / df
@@ -173,7 +174,7 @@ def linear(
     parts = []
     for name, contrast in contrasts.items():
         designs.check_contrast(adata, contrast)
-        vector = designs.vector(adata, design, contrast)
+        vector = designs.contrast_vector(adata, design, contrast)
         part = pd.DataFrame({"contrast": name, "feature": table.columns, "mean": y.mean(axis=0)})
         error = np.sqrt(variance * (vector @ inverse @ vector))
         difference = vector @ coefficients
@@ -186,17 +187,17 @@ def linear(
     return pd.concat(parts, ignore_index=True)
 
 
-def called_under_shuffles(
+def count_called_under_permutation(
     adata: anndata.AnnData, table: pd.DataFrame, *, alpha: float, n_permutations: int, seed: int
 ) -> np.ndarray:
-    """Number of features that `linear` calls between two groups, for each permutation of the labels."""
+    """Number of features that `linear_contrasts` calls between two groups, for each permutation of the labels."""
     group = adata.uns["epigen"]["group"]
-    design, contrasts = designs.contrasts_of(adata)
+    design, contrasts = designs.design_and_contrasts(adata)
     shuffled, n_called = adata.copy(), []
     observed = adata.obs[group].astype(str).to_numpy()
-    permutations = evaluation.labelings(observed, n_permutations=n_permutations, seed=seed)
+    permutations = permutation.permuted_labels(observed, n_permutations=n_permutations, seed=seed)
     for labels in itertools.islice(permutations, n_permutations):
         shuffled.obs[group] = pd.Categorical(labels, adata.obs[group].cat.categories)
-        results = linear(shuffled, table, design=design, contrasts=contrasts)
+        results = linear_contrasts(shuffled, table, design=design, contrasts=contrasts)
         n_called.append(int((results["padj"] < alpha).sum()))
     return np.array(n_called)

@@ -4,12 +4,13 @@ import anndata
 import gseapy
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, false_discovery_control, hypergeom
 
-from epigen_utils import designs, genes
+from epigen_utils.data import genes, orthologs
+from epigen_utils.expression import designs
 
 
-def summary(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
+def summarise_contrasts(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
     """A row a contrast: genes with counts, called up and down, and excluded by Cook's distance and by filtering."""
     rows = []
     for name, table in results.items():
@@ -27,7 +28,7 @@ def summary(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table_one(
+def reported_gene_effects(
     adata: anndata.AnnData, results: dict[str, pd.DataFrame], reported: pd.Series, *, alpha: float
 ) -> pd.DataFrame:
     """Results of each contrast for the genes that a paper reports.
@@ -44,7 +45,7 @@ def table_one(
     called). A gene without an ortholog in the data has one row without results.
     """
     rows = []
-    for gene in genes.in_data(adata, list(reported.index)).itertuples():
+    for gene in orthologs.find_genes(adata, list(reported.index)).itertuples():
         row = {"human": gene.human, "reported": reported[gene.human]}
         if pd.isna(gene.gene):
             rows.append(row | {"gene": "not in the data"})
@@ -60,7 +61,7 @@ def table_one(
     return pd.DataFrame(rows, columns=[*columns, "reported", "same sign"])
 
 
-def planted(truth: pd.DataFrame, adata: anndata.AnnData, contrast: tuple[str, str, str]) -> pd.Series:
+def planted_fold_changes(truth: pd.DataFrame, adata: anndata.AnnData, contrast: tuple[str, str, str]) -> pd.Series:
     """The planted log2 fold change of every gene in a contrast; pooled levels have equal weight.
 
     Parameters
@@ -69,11 +70,13 @@ def planted(truth: pd.DataFrame, adata: anndata.AnnData, contrast: tuple[str, st
         Log2 fold changes, genes x levels of the group, against a level without a column.
     """
     variable, target, reference = contrast
-    change = truth[designs.levels(adata, variable, target)].mean(axis=1)
+    change = truth[designs.target_levels(adata, variable, target)].mean(axis=1)
     return change - truth[reference] if reference in truth else change
 
 
-def against_truth(results: pd.DataFrame, truth: pd.Series, *, alpha: float, edges: tuple[float, ...]) -> pd.DataFrame:
+def power_by_effect_size(
+    results: pd.DataFrame, truth: pd.Series, *, alpha: float, edges: tuple[float, ...]
+) -> pd.DataFrame:
     r"""Power by the size of the planted effect, and false positives, of one contrast of a simulated cohort.
 
     Parameters
@@ -102,7 +105,7 @@ def against_truth(results: pd.DataFrame, truth: pd.Series, *, alpha: float, edge
     return pd.DataFrame(rows)
 
 
-def false_discovery_rate(results: pd.DataFrame, truth: pd.Series, *, alpha: float) -> tuple[float, float, float]:
+def false_discovery_proportion(results: pd.DataFrame, truth: pd.Series, *, alpha: float) -> tuple[float, float, float]:
     """Share of the called genes without a planted effect, with its 95% interval (Clopper and Pearson 1934).
 
     Returns
@@ -117,7 +120,7 @@ def false_discovery_rate(results: pd.DataFrame, truth: pd.Series, *, alpha: floa
     return wrong / n, float(low), float(high)
 
 
-def enrichment(
+def gene_set_enrichment(
     statistic: pd.Series, sets: dict[str, list[str]], *, n_permutations: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Gene set enrichment of a ranked list (Subramanian et al. 2005, by GSEApy's ``prerank``).
@@ -161,12 +164,14 @@ def enrichment(
     return table.sort_values("NES", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def _by_human(published: pd.DataFrame, species: str) -> pd.DataFrame:
-    human = published.assign(human=published["gene"].map(genes.one_to_one(species))).dropna(subset=["human"])
+def _index_by_human_symbol(published: pd.DataFrame, species: str) -> pd.DataFrame:
+    human = published.assign(human=published["gene"].map(orthologs.one_to_one_orthologs(species))).dropna(
+        subset=["human"]
+    )
     return human.drop_duplicates("human").set_index("human")
 
 
-def beside_published(
+def compare_with_published(
     adata: anndata.AnnData, results: dict[str, pd.DataFrame], published: pd.DataFrame, species: str, *, alpha: float
 ) -> pd.DataFrame:
     r"""Sizes and signs of a cohort's fold changes compared with those of a published table.
@@ -184,8 +189,8 @@ def beside_published(
     quantiles of \|log2 fold change\| (``median``, ``95%``, ``99%``), ``Spearman`` (with the published fold changes),
     ``both called`` and ``same sign`` (share of these).
     """
-    human = _by_human(published, species)
-    orthologs_of = adata.var["symbol"].map(genes.one_to_one(genes.species_of(adata))).dropna()
+    human = _index_by_human_symbol(published, species)
+    orthologs_of = adata.var["symbol"].map(orthologs.one_to_one_orthologs(genes.species_of(adata))).dropna()
     orthologs_of = orthologs_of[~orthologs_of.duplicated(keep=False)]
 
     def sizes(name: str, change: pd.Series, called: pd.Series) -> dict[str, object]:
@@ -206,7 +211,7 @@ def beside_published(
     return pd.DataFrame(rows)
 
 
-def places_in_published(reported: pd.Series, published: pd.DataFrame, species: str) -> pd.DataFrame:
+def reported_among_published(reported: pd.Series, published: pd.DataFrame, species: str) -> pd.DataFrame:
     r"""Reported fold changes compared with the distribution of those of a published table.
 
     Parameters
@@ -214,14 +219,14 @@ def places_in_published(reported: pd.Series, published: pd.DataFrame, species: s
     reported
         Human symbol -> log2 fold change.
     published
-        Table of `beside_published`.
+        Table of `compare_with_published`.
 
     Returns
     -------
     A row a gene: ``human``, ``reported``, ``published`` and ``padj`` (the gene's values in the table), ``as large``
     (share of all genes of the table whose \|log2 fold change\| is at least the reported one).
     """
-    human = _by_human(published, species)
+    human = _index_by_human_symbol(published, species)
     size = published["log2FoldChange"].abs()
     rows = [
         {
@@ -234,3 +239,25 @@ def places_in_published(reported: pd.Series, published: pd.DataFrame, species: s
         for gene, change in reported.items()
     ]
     return pd.DataFrame(rows)
+
+
+def over_representation(chosen: list[str], sets: dict[str, list[str]], universe: list[str]) -> pd.DataFrame:
+    """Over-representation of gene sets among chosen genes (hypergeometric test, one-sided).
+
+    Returns
+    -------
+    A row a set: ``set``, ``genes`` (of the set in the universe), ``chosen`` (of these among the chosen), ``expected``,
+    ``p`` and ``padj`` (Benjamini-Hochberg over the sets).
+    """
+    background, selected = set(universe), set(chosen)
+    rows = []
+    for name, members in sets.items():
+        inside = set(members) & background
+        hits = len(inside & selected)
+        n = (len(background), len(inside), len(selected))
+        expected = n[1] * n[2] / n[0]
+        p = float(hypergeom.sf(hits - 1, *n))
+        rows.append({"set": name, "genes": n[1], "chosen": hits, "expected": expected, "p": p})
+    table = pd.DataFrame(rows)
+    table["padj"] = false_discovery_control(table["p"])
+    return table

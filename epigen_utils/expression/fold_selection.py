@@ -2,7 +2,7 @@
 
 Paper A, section III.E: "we select informative features (genes) by variance filtering or differential expression". If
 genes are selected before the folds are made, the test samples' labels leak into training (Ambroise and McLachlan 2002);
-`leaking` does so on purpose.
+`leaking_pipeline` does so on purpose.
 """
 
 import warnings
@@ -18,19 +18,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from epigen_utils.errors import DataError, closest
+from epigen_utils.errors import DataError, suggest
 
 #: Criteria of gene selection: variance of log2 expression, or the F statistic between the classes.
 SELECTIONS = ("variance", "expression difference")
 
 
-class FrozenFactors(BaseEstimator):
+class FrozenSizeFactors(BaseEstimator):
     """Median-of-ratios size factors relative to the training samples' geometric means (Love et al. 2014, by PyDESeq2).
 
     The reference is fixed after fitting: the size factor of a new sample does not depend on the other new samples.
     """
 
-    def fit(self, counts: np.ndarray, y: object = None) -> "FrozenFactors":
+    def fit(self, counts: np.ndarray, y: object = None) -> "FrozenSizeFactors":
         """Fit the reference to counts, samples x genes.
 
         Raises
@@ -78,12 +78,12 @@ def ranked_genes(values: np.ndarray, y: np.ndarray, by: str) -> np.ndarray:
         If the criterion is unknown.
     """
     if by not in SELECTIONS:
-        raise DataError(f"genes by {by!r}: {closest(by, SELECTIONS)}")
-    score = values.var(axis=0) if by == "variance" else differences(values, y)
+        raise DataError(f"genes by {by!r}: {suggest(by, SELECTIONS)}")
+    score = values.var(axis=0) if by == "variance" else f_statistics(values, y)
     return np.argsort(-score, kind="stable")
 
 
-def differences(values: np.ndarray, y: np.ndarray) -> np.ndarray:
+def f_statistics(values: np.ndarray, y: np.ndarray) -> np.ndarray:
     """F statistic of each gene between the classes; 0 for a gene that does not vary.
 
     Parameters
@@ -100,7 +100,7 @@ def differences(values: np.ndarray, y: np.ndarray) -> np.ndarray:
     return score
 
 
-def chosen_genes(
+def select_genes(
     values: np.ndarray, y: np.ndarray, by: str, n_genes: int, always: np.ndarray | None = None
 ) -> np.ndarray:
     """Positions of the first ``n_genes`` of `ranked_genes`, in the order of the columns.
@@ -115,7 +115,7 @@ def chosen_genes(
     return np.sort(np.concatenate([order[wanted], order[~wanted][: max(n_genes - wanted.sum(), 0)]]))
 
 
-class InFold(ClassifierMixin, BaseEstimator):
+class FoldPipeline(ClassifierMixin, BaseEstimator):
     """A classifier of counts that fits size factors, gene selection and a model, in this order, on the same samples.
 
     Parameters
@@ -127,7 +127,7 @@ class InFold(ClassifierMixin, BaseEstimator):
     n_genes, by
         Number of genes to select, and the criterion (`SELECTIONS`).
     chosen
-        Positions of genes that were selected beforehand, as in `leaking`; None to select them when fitting.
+        Positions of genes that were selected beforehand, as in `leaking_pipeline`; None to select them when fitting.
     always
         Names of genes that are selected in any case.
     """
@@ -144,7 +144,7 @@ class InFold(ClassifierMixin, BaseEstimator):
         self.model, self.genes, self.n_genes, self.by = model, genes, n_genes, by
         self.chosen, self.always = chosen, always
 
-    def fit(self, counts: np.ndarray, y: np.ndarray) -> "InFold":
+    def fit(self, counts: np.ndarray, y: np.ndarray) -> "FoldPipeline":
         """Fit all steps on counts, samples x genes."""
         self.model_ = clone(self.model).fit(self._learned(counts, y), y)
         self.classes_ = self.model_.classes_
@@ -155,12 +155,12 @@ class InFold(ClassifierMixin, BaseEstimator):
         return self._learned(counts, y), self._table(self.factors_.transform(others))
 
     def _learned(self, counts: np.ndarray, y: np.ndarray) -> pd.DataFrame:
-        self.factors_ = FrozenFactors().fit(counts)
+        self.factors_ = FrozenSizeFactors().fit(counts)
         values = self.factors_.transform(counts)
         if self.chosen is None:
             names = set(self.always)
             always = np.array([gene in names for gene in self.genes], bool)
-            self.chosen_ = chosen_genes(values, y, self.by, self.n_genes, always)
+            self.chosen_ = select_genes(values, y, self.by, self.n_genes, always)
         else:
             self.chosen_ = self.chosen
         return self._table(values)
@@ -174,9 +174,9 @@ class InFold(ClassifierMixin, BaseEstimator):
         return pd.DataFrame(values[:, self.chosen_], [f"row {row}" for row in range(len(values))], names)
 
 
-def leaking(
+def leaking_pipeline(
     model: object, genes: list[str], counts: np.ndarray, y: np.ndarray, *, n_genes: int, by: str = SELECTIONS[1]
-) -> InFold:
+) -> FoldPipeline:
     """A classifier with leakage, for demonstration: its genes are selected with the labels of all samples.
 
     Parameters
@@ -184,11 +184,11 @@ def leaking(
     counts, y
         Of all samples, test samples included.
     """
-    values = FrozenFactors().fit(counts).transform(counts)
-    return InFold(model, genes, n_genes, by, chosen=chosen_genes(values, y, by, n_genes))
+    values = FrozenSizeFactors().fit(counts).transform(counts)
+    return FoldPipeline(model, genes, n_genes, by, chosen=select_genes(values, y, by, n_genes))
 
 
-def rivals(seed: int = 0) -> dict[str, ClassifierMixin]:
+def baseline_models(seed: int = 0) -> dict[str, ClassifierMixin]:
     """Baseline models on log2 expression, by name; scaling is part of the model, and so fitted within the fold."""
     return {
         "majority": DummyClassifier(strategy="prior"),
@@ -197,10 +197,12 @@ def rivals(seed: int = 0) -> dict[str, ClassifierMixin]:
     }
 
 
-def by_selections(
+def pipelines_by_selection(
     models: dict[str, object], genes: list[str], n_genes: int, selections: tuple[str, ...] = SELECTIONS
-) -> dict[str, InFold]:
+) -> dict[str, FoldPipeline]:
     """Every model with every criterion of gene selection, named by both."""
     return {
-        f"{name}, by {by}": InFold(model, genes, n_genes, by) for by in selections for name, model in models.items()
+        f"{name}, by {by}": FoldPipeline(model, genes, n_genes, by)
+        for by in selections
+        for name, model in models.items()
     }

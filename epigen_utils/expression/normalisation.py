@@ -9,22 +9,22 @@ import pandas as pd
 from pydeseq2.dds import DeseqDataSet
 from pydeseq2.preprocessing import deseq2_norm_fit, deseq2_norm_transform
 
-from epigen_utils import designs
 from epigen_utils.errors import DataError
+from epigen_utils.expression import designs
 
 
-def counts(adata: anndata.AnnData) -> pd.DataFrame:
+def count_table(adata: anndata.AnnData) -> pd.DataFrame:
     """The counts as a dense table, samples x genes."""
     values = adata.layers["counts"]
     values = values.toarray() if hasattr(values, "toarray") else values
     return pd.DataFrame(values, index=adata.obs_names, columns=adata.var_names)
 
 
-def by_donor(adata: anndata.AnnData) -> anndata.AnnData:
+def sum_by_donor(adata: anndata.AnnData) -> anndata.AnnData:
     """Sum the counts of each donor's samples if every donor is in one group; otherwise return the data set unchanged.
 
     Samples of one animal are not independent: tested as if they were, they turn differences between animals into
-    differences between groups. A donor in several groups is a block instead (`designs.contrasts_of`).
+    differences between groups. A donor in several groups is a block instead (`designs.design_and_contrasts`).
 
     Returns
     -------
@@ -36,7 +36,7 @@ def by_donor(adata: anndata.AnnData) -> anndata.AnnData:
     donor = adata.obs[about["donor"]]
     codes, donors = pd.factorize(donor)
     sums = np.zeros((len(donors), adata.n_vars), np.int64)
-    np.add.at(sums, codes, counts(adata).to_numpy())
+    np.add.at(sums, codes, count_table(adata).to_numpy())
     first = adata.obs.groupby(codes, sort=False)
     same = [column for column in adata.obs if (first[column].nunique(dropna=False) == 1).all()]
     obs = adata.obs.loc[~donor.duplicated(), same].set_axis(donors.astype(str))
@@ -53,7 +53,7 @@ def size_factors(adata: anndata.AnnData) -> pd.Series:
     DataError
         If no gene is detected in every sample, which leaves the ratios undefined.
     """
-    table = counts(adata).to_numpy()
+    table = count_table(adata).to_numpy()
     if not (table > 0).all(axis=0).any():
         raise DataError(
             "size factors: no gene is detected in every sample, so that no ratio is defined; "
@@ -66,26 +66,26 @@ def size_factors(adata: anndata.AnnData) -> pd.Series:
 
 def log2_normalised(adata: anndata.AnnData) -> pd.DataFrame:
     """log2(count / size factor + 1), samples x genes."""
-    return np.log2(counts(adata).div(size_factors(adata), axis=0) + 1)
+    return np.log2(count_table(adata).div(size_factors(adata), axis=0) + 1)
 
 
-def on_log_scale(adata: anndata.AnnData) -> pd.DataFrame:
+def log_scale_expression(adata: anndata.AnnData) -> pd.DataFrame:
     """Log-scale expression: the blind `vst` of counts, or log2 of array intensities plus one; samples x genes."""
     if adata.uns["epigen"]["measure"] == "counts":
-        return vst(adata[:, counts(adata).sum().to_numpy() > 0].copy())
+        return vst(adata[:, count_table(adata).sum().to_numpy() > 0].copy())
     values = np.asarray(adata.layers["intensity"], dtype=float)
     return pd.DataFrame(np.log2(values + 1), adata.obs_names, adata.var_names)
 
 
-def matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
+def raw_and_log_matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
     """Raw counts, log2 of counts plus one, and `log2_normalised`; samples x genes, by name."""
-    table = counts(adata)
+    table = count_table(adata)
     return {"raw counts": table, "log2 counts": np.log2(table + 1), "log2, size factors": log2_normalised(adata)}
 
 
-def log_proportions(adata: anndata.AnnData) -> np.ndarray:
+def log1p_cp10k(adata: anndata.AnnData) -> np.ndarray:
     """Log of one plus counts per 10,000, cells x genes: the usual scale of single-cell data."""
-    values = counts(adata).to_numpy(dtype=float)
+    values = count_table(adata).to_numpy(dtype=float)
     return np.log1p(values / np.maximum(values.sum(axis=1, keepdims=True), 1) * 1e4)
 
 
@@ -102,13 +102,13 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     Raises
     ------
     DataError
-        If no gene is detected in every sample, or the design cannot be fitted (`designs.check`).
+        If no gene is detected in every sample, or the design cannot be fitted (`designs.check_design`).
     """
     size_factors(adata)
     if design:
-        designs.check(adata, design)
+        designs.check_design(adata, design)
     metadata = designs.covariates(adata.obs)
-    dds = DeseqDataSet(counts=counts(adata), metadata=metadata, design=design or "~1", quiet=True)
+    dds = DeseqDataSet(counts=count_table(adata), metadata=metadata, design=design or "~1", quiet=True)
     with quiet_pydeseq2():
         dds.fit_size_factors()
         if design:
@@ -118,7 +118,9 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     return pd.DataFrame(values, adata.obs_names, adata.var_names)
 
 
-def normalised(adata: anndata.AnnData, *, design: str, lengths: pd.Series | None = None) -> dict[str, pd.DataFrame]:
+def normalised_matrices(
+    adata: anndata.AnnData, *, design: str, lengths: pd.Series | None = None
+) -> dict[str, pd.DataFrame]:
     """The same samples under each normalisation in use, TPM included if lengths are given; samples x genes, by name.
 
     Parameters
@@ -128,13 +130,13 @@ def normalised(adata: anndata.AnnData, *, design: str, lengths: pd.Series | None
     lengths
         Gene id -> length in bases.
     """
-    tables = {**matrices(adata), "VST, blind": vst(adata), "VST, design": vst(adata, design=design)}
+    tables = {**raw_and_log_matrices(adata), "VST, blind": vst(adata), "VST, design": vst(adata, design=design)}
     if lengths is not None and len(lengths):
         tables["log2 TPM"] = np.log2(tpm(adata, lengths) + 1)
     return tables
 
 
-def compare(tables: dict[str, pd.DataFrame], *, n_top: int) -> pd.DataFrame:
+def compare_normalisations(tables: dict[str, pd.DataFrame], *, n_top: int) -> pd.DataFrame:
     """Effect of each normalisation on the gene variances, which determine heat maps and PCA.
 
     Returns
@@ -170,7 +172,7 @@ def tpm(adata: anndata.AnnData, lengths: pd.Series) -> pd.DataFrame:
     bases = lengths.reindex(adata.var_names).dropna()
     if bases.empty:
         raise ValueError(f"none of the {adata.n_vars} genes has a length; check that both use the same ids")
-    rate = counts(adata)[bases.index].div(bases, axis=1)
+    rate = count_table(adata)[bases.index].div(bases, axis=1)
     return rate.div(rate.sum(axis=1), axis=0) * 1e6
 
 
@@ -192,7 +194,7 @@ def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
     (counts squared, n - 1), ``share_of_variance``, ``rank_by_mean``, ``rank_by_variance`` (1 is largest, ties share the
     mean rank).
     """
-    table = counts(adata)
+    table = count_table(adata)
     ranked = pd.DataFrame({"mean": table.mean(), "variance": table.var()})
     if (adata.var["symbol"] != adata.var_names).any():
         ranked.insert(0, "symbol", adata.var["symbol"])
@@ -202,7 +204,7 @@ def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:
     return ranked
 
 
-def scaled(table: pd.DataFrame) -> pd.DataFrame:
+def gene_zscores(table: pd.DataFrame) -> pd.DataFrame:
     """z-scores of each gene over samples; genes that do not vary are left out."""
     table = table.loc[:, table.std() > 0]
     return (table - table.mean()) / table.std()
@@ -218,7 +220,7 @@ def variance_ranks(tables: dict[str, pd.DataFrame], genes: list[str]) -> pd.Data
     return pd.DataFrame({name: table.var().rank(ascending=False)[genes] for name, table in tables.items()})
 
 
-def set_scores(table: pd.DataFrame, sets: dict[str, list[str]]) -> pd.DataFrame:
+def gene_set_scores(table: pd.DataFrame, sets: dict[str, list[str]]) -> pd.DataFrame:
     """Mean z-score of each set's genes in every sample.
 
     Parameters
@@ -233,14 +235,8 @@ def set_scores(table: pd.DataFrame, sets: dict[str, list[str]]) -> pd.DataFrame:
     Samples x sets; NaN for a set without a gene that varies. With sets ``Glutamatergic`` and ``GABAergic``, ``E/I
     index`` is the first minus the second.
     """
-    z = scaled(table)
+    z = gene_zscores(table)
     scores = {name: z[[gene for gene in ids if gene in z]].mean(axis=1) for name, ids in sets.items()}
     if {"Glutamatergic", "GABAergic"} <= set(scores):
         scores["E/I index"] = scores["Glutamatergic"] - scores["GABAergic"]
     return pd.DataFrame(scores, index=table.index)
-
-
-def quality(adata: anndata.AnnData) -> pd.DataFrame:
-    """Sequencing depth (counts a sample) and detection (genes with a count) of every sample."""
-    table = counts(adata)
-    return pd.DataFrame({"depth": table.sum(axis=1), "detected": (table > 0).sum(axis=1)})

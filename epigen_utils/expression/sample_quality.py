@@ -1,18 +1,27 @@
 """Sample quality: distances, association of principal components with the sample table, outlying samples."""
 
+import anndata
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import f as f_distribution
 from scipy.stats import false_discovery_control, median_abs_deviation
 
-from epigen_utils import designs, embedding
+from epigen_utils.expression import designs, normalisation
+from epigen_utils.stats import projections
+
+
+def depth_and_detection(adata: anndata.AnnData) -> pd.DataFrame:
+    """Sequencing depth (counts a sample) and detection (genes with a count) of every sample."""
+    table = normalisation.count_table(adata)
+    return pd.DataFrame({"depth": table.sum(axis=1), "detected": (table > 0).sum(axis=1)})
+
 
 #: Deviation of the correlation, in scaled median absolute deviations, below which a sample is an outlier.
-OUTLIER = -5.0
+OUTLIER_DEVIATION = -5.0
 
 
-def tracks(obs: pd.DataFrame, group: str, *, most: int = 4) -> pd.DataFrame:
+def annotation_tracks(obs: pd.DataFrame, group: str, *, max_tracks: int = 4) -> pd.DataFrame:
     """Annotation tracks of a heat map: the group, and other columns of the sample table with few levels, as text.
 
     A column qualifies with two to eight levels, fewer than there are samples, and without missing values. One that only
@@ -25,10 +34,10 @@ def tracks(obs: pd.DataFrame, group: str, *, most: int = 4) -> pd.DataFrame:
         codes = pd.factorize(words)[0]
         if few and not any((codes == pd.factorize(other.astype(str))[0]).all() for other in columns.values()):
             columns[column] = words
-    return pd.DataFrame(dict(list(columns.items())[:most]), index=obs.index)
+    return pd.DataFrame(dict(list(columns.items())[:max_tracks]), index=obs.index)
 
 
-def distances(table: pd.DataFrame) -> pd.DataFrame:
+def sample_distances(table: pd.DataFrame) -> pd.DataFrame:
     """Euclidean distances of samples, samples x samples; the table is samples x genes on a log-like scale."""
     return pd.DataFrame(squareform(pdist(table.to_numpy(dtype=float))), table.index, table.index)
 
@@ -50,7 +59,7 @@ def components_and_metadata(table: pd.DataFrame, obs: pd.DataFrame, *, n_compone
     ``p`` (F test) and ``padj`` (Benjamini-Hochberg over all rows).
     """
     obs = designs.covariates(obs)
-    points, shares = embedding.pca(table, n_components=min(n_components, len(table) - 1))
+    points, shares = projections.pca(table, n_components=min(n_components, len(table) - 1))
     rows = []
     for column in obs:
         predictors = _predictors(obs[column])
@@ -79,7 +88,7 @@ def _predictors(values: pd.Series) -> np.ndarray:
     return pd.get_dummies(values.astype(str), drop_first=True).to_numpy(dtype=float)
 
 
-def outliers(table: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
+def outlying_samples(table: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
     """Correlation of every sample with the others, and samples for which it is outlying.
 
     Parameters
@@ -93,7 +102,7 @@ def outliers(table: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
     -------
     A row a sample: ``sample``, ``group``, ``correlation`` (median Pearson correlation with the other samples),
     ``deviation`` (from the samples' median, in median absolute deviations scaled to a normal distribution's standard
-    deviation) and ``unlike the others`` (yes if the deviation is below `OUTLIER`).
+    deviation) and ``unlike the others`` (yes if the deviation is below `OUTLIER_DEVIATION`).
     """
     r = np.corrcoef(table.to_numpy(dtype=float))
     np.fill_diagonal(r, np.nan)
@@ -102,5 +111,5 @@ def outliers(table: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
     deviation = (median - np.median(median)) / spread if spread > 0 else np.zeros(len(median))
     quality = pd.DataFrame({"sample": table.index, "group": groups.astype(str).to_numpy(), "correlation": median})
     quality["deviation"] = deviation
-    quality["unlike the others"] = np.where(deviation < OUTLIER, "yes", "no")
+    quality["unlike the others"] = np.where(deviation < OUTLIER_DEVIATION, "yes", "no")
     return quality

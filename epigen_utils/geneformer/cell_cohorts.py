@@ -9,14 +9,16 @@ import datasets as arrow
 import numpy as np
 import pandas as pd
 
-from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised
+from epigen_utils.data import datasets, genes, orthologs, sample_table
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
-from epigen_utils.vocabularies import Vocabulary, of_medians
+from epigen_utils.geneformer import curation, encoded_cells, encoding
+from epigen_utils.geneformer.vocabularies import Vocabulary, vocabulary_from_medians
+from epigen_utils.stats import folds
 
 
 @dataclass(frozen=True)
-class Cohort:
+class CellCohort:
     """Encoded cells with a label and a donor each.
 
     Attributes
@@ -44,7 +46,7 @@ class Cohort:
         return sorted(set(self.labels), key=lambda name: (name != first, name))
 
 
-def load(
+def load_cell_cohort(
     dataset: str,
     vocabulary: Vocabulary | None,
     *,
@@ -56,7 +58,7 @@ def load(
     max_cells: int = 0,
     per_donor: bool = True,
     seed: int = 0,
-) -> Cohort:
+) -> CellCohort:
     """Load labelled cells and encode them.
 
     Parameters
@@ -66,7 +68,7 @@ def load(
         example Geneformer's ``human_dcm_hcm_nf.dataset``.
     vocabulary
         Vocabulary of the model; None: built from the medians of these cells, which are independent of the labels.
-        Required for tokenised cells, which must have been encoded with it (`tokenised.load`).
+        Required for tokenised cells, which must have been encoded with it (`encoded_cells.load_encoded_cells`).
     label, donor
         Columns of the sample table; by default the registry's.
     keep
@@ -75,43 +77,43 @@ def load(
     max_cells
         Largest number of cells, drawn at random; 0 for all.
     per_donor
-        Whether labels belong to donors rather than to cells (`evaluation.check_donors`).
+        Whether labels belong to donors rather than to cells (`folds.check_donors`).
 
     Raises
     ------
     DataError
-        If the cells cannot be loaded, mapped to human genes (`genes.humanised`) or encoded, a column is missing, no
-        cell is kept, the tokens are of another vocabulary, or `evaluation.check_donors` fails.
+        If the cells cannot be loaded, mapped to human genes (`orthologs.humanise`) or encoded, a column is missing, no
+        cell is kept, the tokens are of another vocabulary, or `folds.check_donors` fails.
     """
     folder = Path(dataset)
-    if tokenised.there(folder):
-        adata, encoded = tokenised.load(folder, vocabulary, max_length=max_length)
+    if encoded_cells.is_encoded_folder(folder):
+        adata, encoded = encoded_cells.load_encoded_cells(folder, vocabulary, max_length=max_length)
     else:
         adata = datasets.load(dataset, group=label, donor=donor, species=species, task="counts")
-        adata, encoded = genes.named(genes.humanised(adata)), None
+        adata, encoded = genes.add_symbols(orthologs.humanise(adata)), None
     metadata = adata.uns["epigen"]
     columns = {"label": label or metadata.get("group"), "donor": donor or metadata.get("donor")}
     for role, column in columns.items():
-        schema.column(adata, column, role=role, where=dataset)
-    rows = _kept(dataset, adata.obs, keep)
+        sample_table.read_column(adata, column, role=role, dataset_name=dataset)
+    rows = _selected_rows(dataset, adata.obs, keep)
     rows = rows[adata.obs[list(columns.values())].iloc[rows].notna().all(axis=1).to_numpy()]
     if max_cells and len(rows) > max_cells:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_cells, replace=False))
     adata = adata[rows].copy()
     if encoded is None:
         if vocabulary is None:
-            vocabulary = of_medians(curation.exact_medians([adata]), name=dataset)
+            vocabulary = vocabulary_from_medians(curation.exact_medians([adata]), name=dataset)
         has_counts = np.asarray((adata.layers["counts"] > 0).sum(axis=1)).ravel() > 0
         adata = adata[has_counts].copy()
         encoded, counts = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata), True
     else:
         encoded, counts = encoded.select(rows), False
     labels, donors = (adata.obs[column].astype(str).to_numpy() for column in columns.values())
-    evaluation.check_donors(labels, donors, per_donor=per_donor)
-    return Cohort(adata, encoded, vocabulary, labels, donors, counts, columns["label"])
+    folds.check_donors(labels, donors, per_donor=per_donor)
+    return CellCohort(adata, encoded, vocabulary, labels, donors, counts, columns["label"])
 
 
-def _kept(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
+def _selected_rows(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
     if not keep:
         return np.arange(len(table))
     column, _, values = keep.partition("=")
@@ -124,7 +126,7 @@ def _kept(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
     return rows
 
 
-def split(donors: np.ndarray, test: list[str]) -> np.ndarray:
+def test_cell_mask(donors: np.ndarray, test_donors: list[str]) -> np.ndarray:
     """Mask that is true for cells of the test donors.
 
     Raises
@@ -132,12 +134,12 @@ def split(donors: np.ndarray, test: list[str]) -> np.ndarray:
     DataError
         If a test donor is not among the donors.
     """
-    if missing := [donor for donor in map(str, test) if donor not in set(donors)]:
+    if missing := [donor for donor in map(str, test_donors) if donor not in set(donors)]:
         raise DataError(f"test donor {missing[0]!r}: not among the donors, '{donors[0]}' for one; mend the list")
-    return np.isin(donors, list(map(str, test)))
+    return np.isin(donors, list(map(str, test_donors)))
 
 
-def save(adata: anndata.AnnData, path: Path) -> None:
+def save_h5ad(adata: anndata.AnnData, path: Path) -> None:
     """Write an h5ad beside and rename it; ``uns`` is dropped, since h5ad cannot store all of its values."""
     stripped = adata.copy()
     stripped.uns = {}
@@ -146,13 +148,13 @@ def save(adata: anndata.AnnData, path: Path) -> None:
     part.rename(path)
 
 
-def note(folder: Path, **facts: object) -> None:
+def write_cohort_facts(folder: Path, **facts: object) -> None:
     """Write facts about a classifier's cohort (held-out donors, classes) beside the model, as ``cohort.json``."""
     write_atomically(folder / "cohort.json", json.dumps(facts, indent=1))
 
 
-def noted(folder: Path) -> dict:
-    """Read the facts that `note` wrote.
+def read_cohort_facts(folder: Path) -> dict:
+    """Read the facts that `write_cohort_facts` wrote.
 
     Raises
     ------
@@ -165,3 +167,77 @@ def noted(folder: Path) -> dict:
         raise DataError(
             f"{folder}: no cohort.json; give the folder of a classifier of geneformer/08_cardiomyopathy"
         ) from None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Encoded cells of one data set.
+
+    Attributes
+    ----------
+    adata
+        All cells, under human Ensembl ids.
+    train, valid
+        Encoded cells of the training donors, and of the held-out donors.
+    donors
+        Donor of each cell of ``valid``.
+    held_out
+        True for cells of ``adata`` that are in ``valid``.
+    """
+
+    adata: anndata.AnnData
+    vocabulary: Vocabulary
+    encoder: encoding.RankValueEncoder
+    train: arrow.Dataset
+    valid: arrow.Dataset
+    donors: np.ndarray
+    held_out: np.ndarray
+
+
+def load_corpus(
+    dataset: str,
+    *,
+    species: str = "",
+    donor: str = "",
+    max_length: int = 2048,
+    held_out: float = 0.25,
+    vocabulary: Vocabulary | None = None,
+    seed: int = 0,
+) -> Corpus:
+    """Load cells, hold out whole donors, and encode both parts.
+
+    Parameters
+    ----------
+    dataset, species, donor
+        Arguments of `datasets.load`; or ``dataset`` is a folder of tokenised cells (`encoded_cells.load_encoded_cells`). Without a donor
+        column, each cell counts as a donor.
+    held_out
+        Share of the cells to hold out; 0 for none.
+    vocabulary
+        By default built from the medians of the training cells alone; required for tokenised cells.
+
+    Raises
+    ------
+    DataError
+        If the cells cannot be loaded, mapped to human genes (`orthologs.humanise`), split by donor (`folds.hold_out`)
+        or encoded.
+    """
+    encoded = None
+    if encoded_cells.is_encoded_folder(dataset):
+        adata, encoded = encoded_cells.load_encoded_cells(dataset, vocabulary, max_length=max_length)
+        adata.uns["epigen"] |= {"donor": donor} if donor else {}
+    else:
+        adata = genes.add_symbols(
+            orthologs.humanise(datasets.load(dataset, donor=donor, species=species, task="counts"))
+        )
+    column = adata.uns["epigen"].get("donor")
+    units = adata.obs_names.to_numpy()
+    if column:
+        units = sample_table.read_column(adata, column, role="donor", dataset_name=dataset).to_numpy()
+    is_held_out = folds.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(adata.n_obs, bool)
+    if vocabulary is None:
+        vocabulary = vocabulary_from_medians(curation.exact_medians([adata[~is_held_out].copy()]), name=dataset)
+    encoder = encoding.RankValueEncoder.of(vocabulary, max_length=max_length)
+    encoded = encoder.encode(adata) if encoded is None else encoded
+    train, valid = (encoded.select(np.flatnonzero(rows)) for rows in (~is_held_out, is_held_out))
+    return Corpus(adata, vocabulary, encoder, train, valid, units[is_held_out], is_held_out)

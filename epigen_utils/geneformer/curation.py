@@ -12,17 +12,17 @@ import pandas as pd
 from crick import TDigest
 from scipy import sparse
 
-from epigen_utils import cells, datasets, genes
-from epigen_utils.encoding import TARGET_SUM
+from epigen_utils.data import cell_source, datasets, genes, orthologs
 from epigen_utils.errors import DataError
 from epigen_utils.files import sha256
+from epigen_utils.geneformer.encoding import TARGET_SUM
 
 #: Cells further from the mean of their data set, in standard deviations, are removed (paper B, section 1.2).
-MOST_DEVIATIONS = 3.0
+MAX_DEVIATIONS = 3.0
 #: Cells with fewer protein-coding or miRNA genes are removed: 15% of fewer than 7 is less than one masked gene.
-LEAST_GENES = 7
+MIN_GENES = 7
 #: Column of a sample table -> words that mark cells with a high mutational burden or of an immortalised line.
-EXCLUDED = {
+EXCLUDED_WORDS = {
     "disease": (
         r"cancer|carcinoma|tumou?r|leuka?emia|lymphoma|melanoma|gliom|glioblastoma|sarcoma|myeloma|neoplas|malignan"
     ),
@@ -32,7 +32,7 @@ EXCLUDED = {
 #: Cells read at once.
 CHUNK = 4096
 #: Filter steps in order of application, and the criterion by which each removes a cell.
-STEPS = {
+FILTER_STEPS = {
     "metadata": "malignant or immortalised, by the sample table",
     "empty": "no counts at all",
     "mitochondrial": "mitochondrial share more than 3 SD above the data set's mean",
@@ -41,28 +41,28 @@ STEPS = {
 }
 
 
-def sources(names: Iterable[str]) -> dict[str, cells.Source]:
+def open_sources(names: Iterable[str]) -> dict[str, cell_source.CellSource]:
     """Open data sets, each by its name in the registry or by the path of an h5ad, which is read in chunks.
 
-    Genes of registry data sets are mapped to human ones (`genes.humanised`); an h5ad needs human Ensembl ids.
+    Genes of registry data sets are mapped to human ones (`orthologs.humanise`); an h5ad needs human Ensembl ids.
 
     Raises
     ------
     DataError
-        If a data set cannot be loaded (`datasets.load`), mapped to human genes or read (`cells.CountsFile`).
+        If a data set cannot be loaded (`datasets.load`), mapped to human genes or read (`cell_source.H5adCells`).
     """
     opened = {}
     for name in names:
         if str(name).endswith(".h5ad"):
-            source = cells.CountsFile(name)
+            source = cell_source.H5adCells(name)
             source.uns["epigen"]["sha256"] = {"counts": sha256(Path(name))}
             opened[Path(name).name] = source
         else:
-            opened[name] = cells.InMemory(genes.humanised(datasets.load(name, task="counts")))
+            opened[name] = cell_source.InMemoryCells(orthologs.humanise(datasets.load(name, task="counts")))
     return opened
 
 
-def measure(source: cells.Source, *, species: str = "homo_sapiens") -> pd.DataFrame:
+def measure_cells(source: cell_source.CellSource, *, species: str = "homo_sapiens") -> pd.DataFrame:
     """Quality measures that the filters use, one row a cell of the source.
 
     Returns
@@ -75,7 +75,9 @@ def measure(source: cells.Source, *, species: str = "homo_sapiens") -> pd.DataFr
     DataError
         If none of the genes is a protein-coding or miRNA gene of the species.
     """
-    annotation = genes.table(species).drop_duplicates("ensembl_id").set_index("ensembl_id").reindex(source.ensembl_ids)
+    annotation = (
+        genes.gene_table(species).drop_duplicates("ensembl_id").set_index("ensembl_id").reindex(source.ensembl_ids)
+    )
     coding = annotation["biotype"].isin(["protein_coding", "miRNA"]).to_numpy()
     mitochondrial = annotation["symbol"].fillna("").str.upper().str.startswith("MT-").to_numpy()
     if not coding.any():
@@ -95,7 +97,7 @@ def measure(source: cells.Source, *, species: str = "homo_sapiens") -> pd.DataFr
 
 
 def curate(
-    sources: dict[str, cells.Source], *, species: str = "homo_sapiens", excluded: dict[str, str] | None = None
+    sources: dict[str, cell_source.CellSource], *, species: str = "homo_sapiens", excluded: dict[str, str] | None = None
 ) -> pd.DataFrame:
     """Apply the paper's filters with the mean and standard deviation of each data set.
 
@@ -107,33 +109,33 @@ def curate(
     sources
         Data set -> its cells.
     excluded
-        Column of a sample table -> case-insensitive regular expression of values to exclude; `EXCLUDED` by default.
+        Column of a sample table -> case-insensitive regular expression of values to exclude; `EXCLUDED_WORDS` by default.
         Columns missing from a data set are ignored.
 
     Returns
     -------
-    One row a cell: ``dataset``, ``position``, ``cell_id``, the columns of `measure`, and ``removed``: the step of
-    `STEPS` that removes the cell, empty if it passes.
+    One row a cell: ``dataset``, ``position``, ``cell_id``, the columns of `measure_cells`, and ``removed``: the step of
+    `FILTER_STEPS` that removes the cell, empty if it passes.
     """
     tables = []
     for name, source in sources.items():
-        table = measure(source, species=species)
+        table = measure_cells(source, species=species)
         ids = source.obs.index[table.index].astype(str)
         removed = pd.Series("", table.index)
-        removed[_by_metadata(source.table.iloc[table.index], excluded or EXCLUDED)] = "metadata"
+        removed[_excluded_by_metadata(source.table.iloc[table.index], excluded or EXCLUDED_WORDS)] = "metadata"
         removed[(removed == "") & (table["total"] == 0)] = "empty"
         eligible = table[removed == ""]
         mean, sd = eligible.mean(), eligible.std(ddof=0)
-        high = (table["mitochondrial"] - mean["mitochondrial"]) > MOST_DEVIATIONS * sd["mitochondrial"]
-        far = (table["total"] - mean["total"]).abs() > MOST_DEVIATIONS * sd["total"]
-        for step, fails in (("mitochondrial", high), ("depth", far), ("genes", table["genes"] < LEAST_GENES)):
+        high = (table["mitochondrial"] - mean["mitochondrial"]) > MAX_DEVIATIONS * sd["mitochondrial"]
+        far = (table["total"] - mean["total"]).abs() > MAX_DEVIATIONS * sd["total"]
+        for step, fails in (("mitochondrial", high), ("depth", far), ("genes", table["genes"] < MIN_GENES)):
             removed[(removed == "") & fails] = step
         tables.append(table.assign(removed=removed, dataset=name, cell_id=ids).rename_axis("position").reset_index())
     columns = ["dataset", "position", "cell_id", "total", "mitochondrial", "genes", "removed"]
     return pd.concat(tables, ignore_index=True)[columns]
 
 
-def _by_metadata(table: pd.DataFrame, excluded: dict[str, str]) -> np.ndarray:
+def _excluded_by_metadata(table: pd.DataFrame, excluded: dict[str, str]) -> np.ndarray:
     is_excluded = np.zeros(len(table), bool)
     for column, words in excluded.items():
         if column in table:
@@ -141,7 +143,7 @@ def _by_metadata(table: pd.DataFrame, excluded: dict[str, str]) -> np.ndarray:
     return is_excluded
 
 
-def flow(curated: pd.DataFrame) -> pd.DataFrame:
+def filter_flow(curated: pd.DataFrame) -> pd.DataFrame:
     """Number of cells that each step removes from each data set.
 
     Returns
@@ -151,14 +153,16 @@ def flow(curated: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, table in curated.groupby("dataset", sort=False):
         left = len(table)
-        for step, what in STEPS.items():
+        for step, what in FILTER_STEPS.items():
             removed = int((table["removed"] == step).sum())
             left -= removed
             rows.append({"dataset": name, "step": step, "what": what, "removed": removed, "left": left})
     return pd.DataFrame(rows)
 
 
-def example(sources: dict[str, cells.Source], curated: pd.DataFrame, *, n_genes: int = 2) -> pd.DataFrame:
+def example_entries(
+    sources: dict[str, cell_source.CellSource], curated: pd.DataFrame, *, n_genes: int = 2
+) -> pd.DataFrame:
     """Example entries of the corpus in the layout of the paper's Figure 1: genes of cells with the filter criteria.
 
     For each data set and outcome (passed, or removed by a step), the first cell is shown with its most abundant genes
@@ -169,7 +173,7 @@ def example(sources: dict[str, cells.Source], curated: pd.DataFrame, *, n_genes:
     One row a gene and cell: ``gene id``, ``name``, ``data set``, ``cell``, ``count``, ``mitochondrial`` (counts of the
     cell), ``type`` (biotype) and ``kept``.
     """
-    annotation = genes.table("homo_sapiens").drop_duplicates("ensembl_id").set_index("ensembl_id")
+    annotation = genes.gene_table("homo_sapiens").drop_duplicates("ensembl_id").set_index("ensembl_id")
     rows = []
     for cell in curated[curated["total"] > 0].drop_duplicates(["dataset", "removed"]).itertuples():
         source = sources[cell.dataset]
@@ -185,12 +189,14 @@ def example(sources: dict[str, cells.Source], curated: pd.DataFrame, *, n_genes:
     return pd.DataFrame(rows)
 
 
-def kept(curated: pd.DataFrame, dataset: str) -> np.ndarray:
-    """Positions of the cells of a data set that pass all filters, the format of `cells.CountsFile`'s ``keep``."""
+def kept_positions(curated: pd.DataFrame, dataset: str) -> np.ndarray:
+    """Positions of the cells of a data set that pass all filters, the format of `cell_source.H5adCells`'s ``keep``."""
     return curated.loc[(curated["dataset"] == dataset) & (curated["removed"] == ""), "position"].to_numpy()
 
 
-def medians(sources: Iterable[cells.Source | anndata.AnnData], *, compression: float = 100.0) -> dict[str, float]:
+def digest_medians(
+    sources: Iterable[cell_source.CellSource | anndata.AnnData], *, compression: float = 100.0
+) -> dict[str, float]:
     """Non-zero median of each gene over all cells, in one pass, from one t-digest a gene (Dunning 2019).
 
     Values are counts over the cell's depth, times 10,000 (equation 1). Memory grows with the genes, not with the cells.
@@ -205,23 +211,23 @@ def medians(sources: Iterable[cells.Source | anndata.AnnData], *, compression: f
     Ensembl id -> median, for all genes with a count.
     """
     digests: dict[str, TDigest] = {}
-    for gene, values in _expressed(sources):
+    for gene, values in _expressed_values(sources):
         digests.setdefault(gene, TDigest(compression)).update(values)
     return {gene: float(digest.quantile(0.5)) for gene, digest in sorted(digests.items())}
 
 
-def exact_medians(sources: Iterable[cells.Source | anndata.AnnData]) -> dict[str, float]:
-    """Exact non-zero median of each gene, with all values in memory; see `medians`."""
+def exact_medians(sources: Iterable[cell_source.CellSource | anndata.AnnData]) -> dict[str, float]:
+    """Exact non-zero median of each gene, with all values in memory; see `digest_medians`."""
     values: dict[str, list[np.ndarray]] = {}
-    for gene, chunk in _expressed(sources):
+    for gene, chunk in _expressed_values(sources):
         values.setdefault(gene, []).append(chunk)
     return {gene: float(np.median(np.concatenate(chunks))) for gene, chunks in sorted(values.items())}
 
 
-def _expressed(sources: Iterable[cells.Source | anndata.AnnData]) -> Iterator[tuple[str, np.ndarray]]:
+def _expressed_values(sources: Iterable[cell_source.CellSource | anndata.AnnData]) -> Iterator[tuple[str, np.ndarray]]:
     """Iterate over genes and their non-zero values in each chunk of cells, counts scaled to a depth of 10,000."""
     for source in sources:
-        source = cells.InMemory(source) if isinstance(source, anndata.AnnData) else source
+        source = cell_source.InMemoryCells(source) if isinstance(source, anndata.AnnData) else source
         for part in source.parts(CHUNK):
             counts = part.counts().astype(np.float64)
             counts.eliminate_zeros()

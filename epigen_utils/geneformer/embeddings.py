@@ -12,17 +12,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from epigen_utils.batching import pad
-from epigen_utils.errors import DataError, closest
-from epigen_utils.vocabularies import CLS, EOS, MASK, PAD, Vocabulary
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.geneformer.vocabularies import CLS, EOS, MASK, PAD, Vocabulary
+from epigen_utils.models import batching
+from epigen_utils.models.batching import pad
 
-#: Positions in a batch, padding included.
-POSITIONS = 16_384
 #: Poolings of a cell's states to one vector; ``first`` takes the state of ``<cls>`` in V2, of the top gene in V1.
 POOLINGS = ("mean", "max", "first")
 
 
-def up_to(model: PreTrainedModel, layer: int = -1) -> PreTrainedModel:
+def truncate_model(model: PreTrainedModel, layer: int = -1) -> PreTrainedModel:
     """Return the model truncated after a layer, with shared weights, so that no unused layer is computed.
 
     Raises
@@ -36,36 +35,27 @@ def up_to(model: PreTrainedModel, layer: int = -1) -> PreTrainedModel:
         raise DataError(
             f"layer {layer}: the model has layers 0 (last) to -{base.config.num_hidden_layers} (embeddings)"
         )
-    part, encoder = _shared(base), _shared(base.encoder)
+    part, encoder = _shallow_copy(base), _shallow_copy(base.encoder)
     encoder.layer = nn.ModuleList(list(base.encoder.layer)[:n])
     part.encoder, part.pooler = encoder, None
     return part.eval()
 
 
-def _shared(module: nn.Module) -> nn.Module:
+def _shallow_copy(module: nn.Module) -> nn.Module:
     """Shallow copy of a module with its own dictionary of submodules."""
     duplicate = copy.copy(module)
     duplicate._modules = module._modules.copy()
     return duplicate
 
 
-def batches(lengths: np.ndarray, *, positions: int = POSITIONS) -> Iterator[np.ndarray]:
-    """Batch rows by length, longest first, with at most ``positions`` padded positions a batch (or one row)."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    while len(order):
-        size = max(positions // int(lengths[order[0]]), 1)
-        yield order[:size]
-        order = order[size:]
-
-
 @torch.no_grad()
-def of_cells(
+def cell_hidden_states(
     model: PreTrainedModel,
     cells: list[np.ndarray],
     vocabulary: Vocabulary,
     *,
     layer: int = -1,
-    places: list[np.ndarray] | None = None,
+    positions: list[np.ndarray] | None = None,
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Iterate over the hidden states of cells in batches.
 
@@ -73,7 +63,7 @@ def of_cells(
     ----------
     cells
         Token ids of each cell.
-    places
+    positions
         Position of each token; by default counted from 0.
 
     Yields
@@ -81,19 +71,21 @@ def of_cells(
     Positions of the batch's cells; token ids (cells x length, padded); states (cells x length x width); and a mask of
     the positions that hold genes (cells x length), neither padding nor special tokens.
     """
-    part = up_to(model, layer)
+    part = truncate_model(model, layer)
     tokens = vocabulary.tokens
     special = torch.tensor([tokens[name] for name in (PAD, MASK, CLS, EOS) if name in tokens])
-    for rows in batches(np.array([len(cell) for cell in cells])):
+    for rows in batching.length_batches(np.array([len(cell) for cell in cells])):
         ids = pad([cells[row] for row in rows], tokens[PAD])  # (cells, length)
         genes = ~torch.isin(ids, special)
         mask = (ids != tokens[PAD]).long().to(model.device)
-        options = {} if places is None else {"position_ids": pad([places[row] for row in rows], 0).to(model.device)}
+        options = (
+            {} if positions is None else {"position_ids": pad([positions[row] for row in rows], 0).to(model.device)}
+        )
         states = part(ids.to(model.device), attention_mask=mask, **options).last_hidden_state  # (cells, length, width)
         yield rows, ids, states.float().cpu(), genes
 
 
-def pool(states: torch.Tensor, genes: torch.Tensor, how: str = "mean") -> torch.Tensor:
+def pool_states(states: torch.Tensor, genes: torch.Tensor, pooling: str = "mean") -> torch.Tensor:
     """Pool the states of a cell's positions to one vector: cells x width.
 
     Parameters
@@ -102,7 +94,7 @@ def pool(states: torch.Tensor, genes: torch.Tensor, how: str = "mean") -> torch.
         Cells x length x width.
     genes
         Mask of positions that hold genes, cells x length.
-    how
+    pooling
         One of `POOLINGS`.
 
     Raises
@@ -110,16 +102,16 @@ def pool(states: torch.Tensor, genes: torch.Tensor, how: str = "mean") -> torch.
     DataError
         If the pooling is unknown.
     """
-    if how not in POOLINGS:
-        raise DataError(f"pooling {how!r}: {closest(how, POOLINGS)}")
-    if how == "first":
+    if pooling not in POOLINGS:
+        raise DataError(f"pooling {pooling!r}: {suggest(pooling, POOLINGS)}")
+    if pooling == "first":
         return states[:, 0]  # (cells, width)
-    if how == "max":
+    if pooling == "max":
         return states.masked_fill(~genes[..., None], -torch.inf).amax(dim=1)  # (cells, width)
     return (states * genes[..., None]).sum(dim=1) / genes.sum(dim=1, keepdim=True)  # (cells, width)
 
 
-def embed(
+def embed_cells(
     model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, layer: int = -1, pooling: str = "mean"
 ) -> np.ndarray:
     """Embed cells: one vector a cell, in the order of the cells, cells x width, 32-bit.
@@ -133,8 +125,8 @@ def embed(
     """
     ids = [np.asarray(cell) for cell in cells["input_ids"]]
     embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
-    for rows, _, states, genes in of_cells(model, ids, vocabulary, layer=layer):
-        embeddings[rows] = pool(states, genes, pooling).numpy()
+    for rows, _, states, genes in cell_hidden_states(model, ids, vocabulary, layer=layer):
+        embeddings[rows] = pool_states(states, genes, pooling).numpy()
     return embeddings
 
 
@@ -150,7 +142,7 @@ def embed_genes(
     sums = torch.zeros(vocabulary.size, model.config.hidden_size, dtype=torch.float64)
     n = torch.zeros(vocabulary.size)
     token_ids = [np.asarray(cell) for cell in cells["input_ids"]]
-    for _, ids, states, genes in of_cells(model, token_ids, vocabulary, layer=layer):
+    for _, ids, states, genes in cell_hidden_states(model, token_ids, vocabulary, layer=layer):
         sums.index_add_(0, ids[genes], states[genes].double())  # states[genes]: (gene positions, width)
         n.index_add_(0, ids[genes], torch.ones(int(genes.sum())))
     names = [gene for gene in vocabulary.genes if n[vocabulary.tokens[gene]] > 0]
@@ -158,8 +150,8 @@ def embed_genes(
     return pd.DataFrame((sums[rows] / n[rows, None]).numpy(), names), pd.Series(n[rows].numpy().astype(int), names)
 
 
-def centres(
-    embeddings: np.ndarray, labels: np.ndarray, levels: list[str], *, how: str = "mean", where: str = "state"
+def state_centres(
+    embeddings: np.ndarray, labels: np.ndarray, levels: list[str], *, statistic: str = "mean", where: str = "state"
 ) -> dict[str, np.ndarray]:
     """Centre of each state: the mean, or the median, of the embeddings of its cells.
 
@@ -173,5 +165,5 @@ def centres(
     for level in levels:
         if level not in states:
             raise DataError(f"{where}: no cell is {level!r}; there are {', '.join(states[:10])}")
-    middle = {"mean": np.mean, "median": np.median}[how]
+    middle = {"mean": np.mean, "median": np.median}[statistic]
     return {level: middle(embeddings[labels == level], axis=0) for level in levels}

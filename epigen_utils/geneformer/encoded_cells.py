@@ -1,23 +1,80 @@
 """Cells encoded earlier: Genecorpus-30M, Geneformer's example data sets, or output of `encoding`."""
 
 import json
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import anndata
+import datasets
 import datasets as arrow
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from epigen_utils import cells, readers
+from epigen_utils.data import readers
 from epigen_utils.errors import DataError
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils.geneformer.vocabularies import Vocabulary
 
 
-def there(folder: str | Path) -> bool:
+def write_arrow(
+    folder: Path, record_batches: Iterable[pa.RecordBatch], arrow_schema: pa.Schema, card: dict[str, object]
+) -> datasets.Dataset:
+    """Write record batches to a folder for ``datasets.load_from_disk``, through a temporary folder that is renamed.
+
+    Parameters
+    ----------
+    card
+        Description of the vocabulary, stored as ``vocabulary.json``.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        with (
+            pa.OSFile(str(part / "data-00000-of-00001.arrow"), "wb") as sink,
+            pa.ipc.new_stream(sink, arrow_schema) as writer,
+        ):
+            for batch in record_batches:
+                writer.write_batch(batch)
+        datasets.DatasetInfo(features=datasets.Features.from_arrow_schema(arrow_schema)).write_to_directory(str(part))
+        state = {
+            "_data_files": [{"filename": "data-00000-of-00001.arrow"}],
+            "_fingerprint": str(card["sha256"])[:16],
+            "_format_columns": None,
+            "_format_kwargs": {},
+            "_format_type": None,
+            "_output_all_columns": False,
+            "_split": None,
+        }
+        (part / "state.json").write_text(json.dumps(state, indent=1))
+        (part / "vocabulary.json").write_text(json.dumps(card, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return load_arrow(folder)
+
+
+def load_arrow(folder: str | Path) -> datasets.Dataset:
+    """Load the encoded cells of a folder, memory-mapped.
+
+    Raises
+    ------
+    DataError
+        If the folder has none.
+    """
+    folder = Path(folder)
+    if not (folder / "state.json").is_file():
+        raise DataError(f"{folder}: no encoded cells; encode a file into it first")
+    return datasets.load_from_disk(str(folder))
+
+
+def is_encoded_folder(folder: str | Path) -> bool:
     """Whether a path is a folder of tokenised cells, as ``datasets.save_to_disk`` writes it."""
     return (Path(folder) / "state.json").is_file()
 
 
-def load(
+def load_encoded_cells(
     folder: str | Path, vocabulary: Vocabulary | None, *, max_length: int
 ) -> tuple[anndata.AnnData, arrow.Dataset]:
     """Load tokenised cells, truncated to a length, and their sample table as an AnnData without genes.
@@ -35,7 +92,7 @@ def load(
     folder = Path(folder)
     if vocabulary is None:
         raise DataError(f"{folder}: tokenised cells need the vocabulary they are of; give v1 or v2, or a teacher")
-    encoded = cells.load_arrow(folder)
+    encoded = load_arrow(folder)
     if "input_ids" not in encoded.column_names:
         raise DataError(f"{folder}: no column 'input_ids'; give tokenised cells")
     card = folder / "vocabulary.json"
@@ -64,5 +121,5 @@ def load(
         encoded = encoded.remove_columns(["length"])
     encoded = encoded.add_column("length", lengths)
     adata = anndata.AnnData(obs=table)
-    adata.uns["epigen"] = readers.about_own(folder) | {"species": "homo_sapiens", "measure": "tokens"}
+    adata.uns["epigen"] = readers.describe_user_file(folder) | {"species": "homo_sapiens", "measure": "tokens"}
     return adata, encoded

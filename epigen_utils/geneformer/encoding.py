@@ -18,9 +18,10 @@ import pandas as pd
 import pyarrow as pa
 from scipy import sparse
 
-from epigen_utils import cells, genes
+from epigen_utils.data import cell_source, genes
 from epigen_utils.errors import DataError
-from epigen_utils.vocabularies import CLS, EOS, Vocabulary, official
+from epigen_utils.geneformer import encoded_cells
+from epigen_utils.geneformer.vocabularies import CLS, EOS, Vocabulary, official_vocabulary
 
 #: Total counts to which a cell is scaled before division by the medians (equation 1).
 TARGET_SUM = 10_000
@@ -69,7 +70,7 @@ class RankValueEncoder:
     def official(cls, version: str, path: str | Path | None = None, **options) -> "RankValueEncoder":
         """Geneformer's encoder: V1 (2,048 tokens) or V2 (4,096, with ``<cls>`` and ``<eos>``)."""
         options.setdefault("max_length", 4096 if version.lower() == "v2" else 2048)
-        return cls.of(official(version, path), **options)
+        return cls.of(official_vocabulary(version, path), **options)
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, **options) -> "RankValueEncoder":
@@ -95,7 +96,7 @@ class RankValueEncoder:
             If a cell has no counts or values that are no counts, Ensembl ids are missing, or too small a share of the
             counts lies in the vocabulary.
         """
-        source = cells.InMemory(adata)
+        source = cell_source.InMemoryCells(adata)
         batches = list(self._batches(source, threads))
         table = pa.Table.from_batches(batches, self._schema(source))
         return datasets.Dataset(table)
@@ -123,8 +124,10 @@ class RankValueEncoder:
         DataError
             In the cases of `encode`, and if the file cannot be read.
         """
-        with cells.CountsFile(path, keep=keep) as source:
-            return cells.write_arrow(Path(folder), self._batches(source, threads), self._schema(source), self.card)
+        with cell_source.H5adCells(path, keep=keep) as source:
+            return encoded_cells.write_arrow(
+                Path(folder), self._batches(source, threads), self._schema(source), self.card
+            )
 
     def lengths(self, adata: anndata.AnnData) -> np.ndarray:
         """Number of genes of the vocabulary that each cell expresses, before truncation."""
@@ -156,11 +159,11 @@ class RankValueEncoder:
         """Type of token ids: 16 bits, unless the vocabulary needs more."""
         return np.dtype(np.uint16 if self.vocabulary.size <= 2**16 else np.uint32)
 
-    def _schema(self, source: cells.Source) -> pa.Schema:
+    def _schema(self, source: cell_source.CellSource) -> pa.Schema:
         ids = [pa.field("input_ids", pa.list_(pa.from_numpy_dtype(self.dtype))), pa.field("length", pa.int32())]
         return pa.schema([*ids, *source.schema])
 
-    def _batches(self, source: cells.Source, threads: int) -> Iterator[pa.RecordBatch]:
+    def _batches(self, source: cell_source.CellSource, threads: int) -> Iterator[pa.RecordBatch]:
         columns = _Columns.of(self.vocabulary, source)
         schema = self._schema(source)
         covered = total = 0
@@ -183,9 +186,9 @@ class RankValueEncoder:
                 "(genes.humanised), or lower least_coverage"
             )
 
-    def _part(self, columns: "_Columns", part: cells.Part) -> tuple:
+    def _part(self, columns: "_Columns", part: cell_source.CellChunk) -> tuple:
         counts = part.counts()
-        invalid = _check(counts.indptr, counts.data)
+        invalid = _first_invalid_count(counts.indptr, counts.data)
         if invalid >= 0:
             row = int(np.searchsorted(counts.indptr, invalid, side="right")) - 1
             value, gene = counts.data[invalid], part.source.genes[counts.indices[invalid]]
@@ -206,7 +209,7 @@ class RankValueEncoder:
             )
         counts = columns.collapsed(counts)
         room = self.max_length - 2 * self.special
-        lengths, inside = _lengths(counts.indptr, counts.indices, counts.data, columns.token, room)
+        lengths, inside = _encoded_lengths(counts.indptr, counts.indices, counts.data, columns.token, room)
         if (bare := np.flatnonzero(lengths == 0)).size:
             raise DataError(
                 f"{part.source.where}: cell {part.names[bare[0]]!r}: none of its genes is in the vocabulary "
@@ -215,7 +218,7 @@ class RankValueEncoder:
         lengths += 2 * self.special
         ends = np.array([self.vocabulary.tokens[CLS], self.vocabulary.tokens[EOS]] if self.special else [], self.dtype)
         ids = np.empty(lengths.sum(), self.dtype)
-        _rank(
+        _rank_genes(
             counts.indptr,
             counts.indices,
             counts.data,
@@ -236,7 +239,7 @@ class _Columns:
         self.token, self.median, self.sums = token, median, sums
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, source: cells.Source) -> "_Columns":
+    def of(cls, vocabulary: Vocabulary, source: cell_source.CellSource) -> "_Columns":
         ids = pd.Series(source.ensembl_ids)
         if vocabulary.mapping:
             ids = ids.str.upper().map(vocabulary.mapping)
@@ -252,7 +255,7 @@ class _Columns:
             if not vocabulary.mapping:
                 gene = encodable.dropna()[duplicated].iloc[0]
                 raise DataError(f"{source.where}: gene {gene!r}: given more than once; keep one column, or sum them")
-            sums, names = genes.summing(encodable)
+            sums, names = genes.summing_matrix(encodable)
             encodable = pd.Series(names)
         token = encodable.map(vocabulary.tokens).fillna(-1).to_numpy(np.int32)
         return cls(token, encodable.map(vocabulary.medians).to_numpy(np.float64), sums)
@@ -263,7 +266,7 @@ class _Columns:
 
 
 @numba.njit(nogil=True, cache=True)
-def _check(indptr, data):
+def _first_invalid_count(indptr, data):
     """Position of the first value that is no count, or -1."""
     for entry in range(indptr[0], indptr[-1]):
         value = data[entry]
@@ -273,7 +276,7 @@ def _check(indptr, data):
 
 
 @numba.njit(nogil=True, cache=True)
-def _lengths(indptr, indices, data, token, room):
+def _encoded_lengths(indptr, indices, data, token, room):
     """Number of genes encoded for each cell, and total counts of all genes in the vocabulary."""
     lengths = np.zeros(len(indptr) - 1, np.int64)
     inside = 0.0
@@ -288,12 +291,12 @@ def _lengths(indptr, indices, data, token, room):
 
 
 @numba.njit(nogil=True, cache=True)
-def _rank(indptr, indices, data, token, median, totals, offsets, ends, ids):
+def _rank_genes(indptr, indices, data, token, median, totals, offsets, ends, ids):
     """Fill ``ids`` with the genes of each cell, highest value first.
 
     Values are computed as in official Geneformer: counts over depth in 32 bits, over the median in 64. A radix sort by
     the upper 24 bits of their bit patterns, which sort as the positive numbers themselves, orders all but nearly equal
-    values; `_settle` then orders those exactly.
+    values; `_sort_equal_keys` then orders those exactly.
     """
     longest = 0
     for row in range(len(indptr) - 1):
@@ -329,7 +332,7 @@ def _rank(indptr, indices, data, token, median, totals, offsets, ends, ids):
                 spare[start[d]] = order[i]
                 start[d] += 1
             order, spare = spare, order
-        _settle(value, gene, key, order, n)
+        _sort_equal_keys(value, gene, key, order, n)
         at, end = offsets[row], offsets[row + 1]
         if len(ends):
             ids[at], ids[end - 1] = ends[0], ends[1]
@@ -339,7 +342,7 @@ def _rank(indptr, indices, data, token, median, totals, offsets, ends, ids):
 
 
 @numba.njit(nogil=True, cache=True)
-def _settle(value, gene, key, order, n):
+def _sort_equal_keys(value, gene, key, order, n):
     """Sort each run of equal keys by descending value, then by ascending token id."""
     first = 0
     while first < n:

@@ -6,14 +6,17 @@ import pandas as pd
 from scipy import sparse
 from scipy.stats import spearmanr
 
-from epigen_utils import cells, evaluation
-from epigen_utils.encoding import TARGET_SUM, RankValueEncoder
-from epigen_utils.vocabularies import of_medians
+from epigen_utils.data import cell_source
+from epigen_utils.geneformer.encoding import TARGET_SUM, RankValueEncoder
+from epigen_utils.geneformer.vocabularies import vocabulary_from_medians
+from epigen_utils.stats import intervals, two_classes
 
 
-def plain(encoder: RankValueEncoder) -> RankValueEncoder:
+def unit_median_encoder(encoder: RankValueEncoder) -> RankValueEncoder:
     """Return the encoder with all medians set to one, a baseline that ranks genes by expression alone."""
-    flat = of_medians(dict.fromkeys(encoder.vocabulary.genes, 1.0), name="by counts", special=encoder.special)
+    flat = vocabulary_from_medians(
+        dict.fromkeys(encoder.vocabulary.genes, 1.0), name="by counts", special=encoder.special
+    )
     return RankValueEncoder.of(flat, max_length=encoder.max_length, least_coverage=encoder.least_coverage)
 
 
@@ -25,7 +28,7 @@ def first_genes(adata: anndata.AnnData, encoder: RankValueEncoder, cell: int, *,
     One row a gene: ``rank``, ``gene``, ``symbol``, ``count``, ``median``, ``value``.
     """
     single = adata[[cell]].copy()
-    source = cells.InMemory(single)
+    source = cell_source.InMemoryCells(single)
     column = {gene: position for position, gene in enumerate(source.ensembl_ids)}
     (part,) = source.parts(1)
     counts, depth = part.counts().toarray().ravel(), part.depth(part.counts())[0]
@@ -37,7 +40,7 @@ def first_genes(adata: anndata.AnnData, encoder: RankValueEncoder, cell: int, *,
     return pd.DataFrame(rows)
 
 
-def places(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
+def class_ranks(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
     """Relative rank of each class of genes within each cell.
 
     Parameters
@@ -70,14 +73,14 @@ def places(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[st
             of_class = member[ids]
             n = int(of_class.sum())
             if 0 < n < len(ids):
-                auc = evaluation.auc(-rank, of_class)
+                auc = two_classes.roc_auc(-rank, of_class)
                 relative_rank = rank[of_class].mean() / max(len(ids) - 1, 1)
                 rows.append({"cell": cell, "class": name, "genes": n, "place": relative_rank, "auc": auc})
     return pd.DataFrame(rows, columns=["cell", "class", "genes", "place", "auc"])
 
 
-def over_units(
-    found: pd.DataFrame,
+def means_by_class(
+    ranks: pd.DataFrame,
     units: np.ndarray,
     *,
     value: str = "auc",
@@ -89,7 +92,7 @@ def over_units(
 
     Parameters
     ----------
-    found
+    ranks
         Table with columns ``cell``, ``by`` and ``value``.
     units
         Unit of each cell, by position.
@@ -100,14 +103,14 @@ def over_units(
     """
     rng = np.random.default_rng(seed)
     rows = []
-    for level, table in found.groupby(by, sort=False):
+    for level, table in ranks.groupby(by, sort=False):
         of_units = np.asarray(units)[table["cell"]]
-        mean, low, high, n = evaluation.mean_over_units(table[value], of_units, n_bootstrap=n_bootstrap, rng=rng)
+        mean, low, high, n = intervals.bootstrap_mean(table[value], of_units, n_bootstrap=n_bootstrap, rng=rng)
         rows.append({by: level, "mean": mean, "low": low, "high": high, "cells": len(table), "units": n})
     return pd.DataFrame(rows)
 
 
-def after_thinning(
+def thinning_stability(
     adata: anndata.AnnData, encoder: RankValueEncoder, *, shares: tuple[float, ...], n_top: int = 100, seed: int = 0
 ) -> pd.DataFrame:
     """Stability of the encoding when counts are thinned, as if the cells had been sequenced less deeply.
@@ -151,7 +154,9 @@ def after_thinning(
     return pd.DataFrame(rows)
 
 
-def magnitude(adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
+def expression_from_ranks(
+    adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[str, set[str]]
+) -> pd.DataFrame:
     """How well ranks predict expression: regression of log expression on log rank over all cells, residuals by class.
 
     Expression is counts over depth, times 10,000. The line is fitted twice: on the rank alone, and with each gene's
@@ -168,7 +173,7 @@ def magnitude(adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[s
     encoded = encoder.encode(adata)
     names = encoder.vocabulary.genes
     index_of = {encoder.vocabulary.tokens[gene]: i for i, gene in enumerate(names)}
-    source = cells.InMemory(adata)
+    source = cell_source.InMemoryCells(adata)
     column = {gene: i for i, gene in enumerate(source.ensembl_ids)}
     (part,) = source.parts(source.n_obs)
     counts = part.counts()
@@ -193,7 +198,7 @@ def magnitude(adata: anndata.AnnData, encoder: RankValueEncoder, classes: dict[s
     return pd.DataFrame(by_class)
 
 
-def gene_classes(genes: pd.DataFrame, factors: list[str]) -> dict[str, set[str]]:
+def reference_gene_classes(genes: pd.DataFrame, factors: list[str]) -> dict[str, set[str]]:
     """Classes of genes that paper B discusses, as Ensembl ids.
 
     Parameters

@@ -13,16 +13,18 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from epigen_utils import batching
-from epigen_utils.batching import MaskedGenes
-from epigen_utils.models import IGNORED, attending, build, without_attention_dropout
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils.geneformer.masked_genes import MaskedGenes
+from epigen_utils.geneformer.vocabularies import Vocabulary
+from epigen_utils.models import batching
+from epigen_utils.models.attention_kernels import attention_implementation, disable_attention_dropout
+from epigen_utils.models.batching import IGNORED
+from epigen_utils.models.presets import build
 
 #: Ways of forming batches.
 STRATEGIES = ("random", "grouped", "sorted")
 
 
-def batches(lengths: np.ndarray, strategy: str, *, batch_size: int, seed: int = 0) -> list[np.ndarray]:
+def make_batches(lengths: np.ndarray, strategy: str, *, batch_size: int, seed: int = 0) -> list[np.ndarray]:
     """Positions of the cells of each batch.
 
     Parameters
@@ -48,15 +50,15 @@ def batches(lengths: np.ndarray, strategy: str, *, batch_size: int, seed: int = 
     return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 
 
-def packed(lengths: np.ndarray, *, room: int) -> list[np.ndarray]:
-    """Pack cells end to end into rows of at most ``room`` tokens (first fit, longest cell first)."""
+def pack_cells(lengths: np.ndarray, *, row_length: int) -> list[np.ndarray]:
+    """Pack cells end to end into rows of at most ``row_length`` tokens (first fit, longest cell first)."""
     rows: list[list[int]] = []
     free: list[int] = []
     for cell in np.argsort(-np.asarray(lengths), kind="stable"):
         row = next((row for row, space in enumerate(free) if space >= lengths[cell]), None)
         if row is None:
             rows.append([])
-            free.append(room)
+            free.append(row_length)
             row = len(rows) - 1
         rows[row].append(int(cell))
         free[row] -= int(lengths[cell])
@@ -76,7 +78,7 @@ def packed_batch(collate: MaskedGenes, rows: list[dict]) -> dict[str, torch.Tens
     }
 
 
-def compared(lengths: np.ndarray, *, batch_size: int, full: int, seed: int = 0) -> list[dict]:
+def compare_padding(lengths: np.ndarray, *, batch_size: int, full_length: int, seed: int = 0) -> list[dict]:
     """Compare the padding of the strategies, of rows of full length, and of packed rows.
 
     Returns
@@ -85,10 +87,10 @@ def compared(lengths: np.ndarray, *, batch_size: int, full: int, seed: int = 0) 
     ``quadratic`` (positions, and pairs within rows, relative to the unpadded cells), ``faster, linear`` and
     ``faster, quadratic`` (relative to rows of full length).
     """
-    groups = {name: batches(lengths, name, batch_size=batch_size, seed=seed) for name in STRATEGIES}
-    costs = {"full length": batching.padding(lengths, groups["random"], pad_to=full)}
-    costs |= {name: batching.padding(lengths, positions) for name, positions in groups.items()}
-    n_positions = len(packed(lengths, room=full)) * full
+    groups = {name: make_batches(lengths, name, batch_size=batch_size, seed=seed) for name in STRATEGIES}
+    costs = {"full length": batching.padding_cost(lengths, groups["random"], pad_to=full_length)}
+    costs |= {name: batching.padding_cost(lengths, positions) for name, positions in groups.items()}
+    n_positions = len(pack_cells(lengths, row_length=full_length)) * full_length
     # Block-diagonal attention computes only the pairs within cells, hence the quadratic cost of 1.
     linear = n_positions / lengths.sum()
     costs["packed"] = {"share": 1 - lengths.sum() / n_positions, "linear": linear, "quadratic": 1.0}
@@ -102,25 +104,25 @@ def compared(lengths: np.ndarray, *, batch_size: int, full: int, seed: int = 0) 
     return table
 
 
-def spread(encoded: object, n: int) -> list[dict]:
-    """Sample ``n`` cells at evenly spaced quantiles of length, as rows: few cells represent all lengths."""
-    order = np.argsort(np.asarray(encoded["length"]), kind="stable")
-    chosen = order[((np.arange(n) + 0.5) / n * len(order)).astype(int)]
-    return [{"input_ids": np.asarray(encoded[int(cell)]["input_ids"]), "row": int(cell)} for cell in chosen]
+def sample_by_length(cells: object, n_cells: int) -> list[dict]:
+    """Sample ``n_cells`` cells at evenly spaced quantiles of length, as rows: few cells represent all lengths."""
+    order = np.argsort(np.asarray(cells["length"]), kind="stable")
+    chosen = order[((np.arange(n_cells) + 0.5) / n_cells * len(order)).astype(int)]
+    return [{"input_ids": np.asarray(cells[int(cell)]["input_ids"]), "row": int(cell)} for cell in chosen]
 
 
-def lengths_of(rows: list[dict]) -> np.ndarray:
+def cell_lengths(rows: list[dict]) -> np.ndarray:
     """Tokens of each cell."""
     return np.array([len(row["input_ids"]) for row in rows])
 
 
-def ladder(
+def time_training_variants(
     config: PretrainedConfig,
     rows: list[dict],
     vocabulary: Vocabulary,
     *,
     batch_size: int,
-    full: int,
+    full_length: int,
     seed: int = 0,
     repeats: int = 1,
     device: str = "cpu",
@@ -144,17 +146,17 @@ def ladder(
 
     def batch_makers(cells: list[dict], strategy: str, pad_to: int | None) -> list[Callable]:
         collate = MaskedGenes(vocabulary, pad_to=pad_to, seed=seed)
-        groups = batches(lengths_of(cells), strategy, batch_size=batch_size, seed=seed)
+        groups = make_batches(cell_lengths(cells), strategy, batch_size=batch_size, seed=seed)
         return [lambda group=group: collate([cells[cell] for cell in group]) for group in groups]
 
     collate = MaskedGenes(vocabulary, seed=seed)
-    packed_rows = packed(lengths_of(rows), room=full)
+    packed_rows = pack_cells(cell_lengths(rows), row_length=full_length)
     pack = [lambda row=row: packed_batch(collate, [rows[cell] for cell in row]) for row in packed_rows]
     # The sampler's mega-batches hold more cells than are timed; within one mega-batch, batches are sorted by length.
     grouped = batch_makers(rows, "sorted", None)
     subset = rows[::padded_every]
     variants = {  # batches, bf16, logits of all positions, attention dropout
-        "plain": (batch_makers(subset, "random", full), False, True, True),
+        "plain": (batch_makers(subset, "random", full_length), False, True, True),
         "random": (batch_makers(subset, "random", None), False, True, True),
         "grouped": (grouped, False, True, True),
         "grouped, masked logits": (grouped, False, False, True),
@@ -167,11 +169,11 @@ def ladder(
     for _ in range(repeats):  # in turn, so that other load on the machine affects all variants
         for name, (makers, bf16, all_logits, dropout) in variants.items():
             model = build(config, "masked-lm", seed=seed).to(device)
-            model = model if dropout else without_attention_dropout(model)
+            model = model if dropout else disable_attention_dropout(model)
             by_matmul = bf16 and not dropout and device == "cpu"
-            with attending(model, "matmul") if by_matmul else contextlib.nullcontext():
-                measure(model, makers[-1:], bf16=bf16, all_logits=all_logits)
-                timings[name].append(measure(model, makers, bf16=bf16, all_logits=all_logits))
+            with attention_implementation(model, "matmul") if by_matmul else contextlib.nullcontext():
+                measure_throughput(model, makers[-1:], bf16=bf16, all_logits=all_logits)
+                timings[name].append(measure_throughput(model, makers, bf16=bf16, all_logits=all_logits))
     table = []
     for name, runs in timings.items():
         best = max(run["tokens a second"] for run in runs)
@@ -180,7 +182,7 @@ def ladder(
     return table
 
 
-def step(
+def training_step(
     model: PreTrainedModel,
     batch: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
@@ -212,9 +214,9 @@ def step(
     return float(loss.detach())
 
 
-def measure(
+def measure_throughput(
     model: PreTrainedModel,
-    made: list[Callable[[], dict[str, torch.Tensor]]],
+    batch_makers: list[Callable[[], dict[str, torch.Tensor]]],
     *,
     bf16: bool = False,
     all_logits: bool = False,
@@ -223,7 +225,7 @@ def measure(
 
     Parameters
     ----------
-    made
+    batch_makers
         Functions that each make a batch; their time counts.
 
     Returns
@@ -237,13 +239,13 @@ def measure(
     tokens = positions = 0
     losses = []
     start = time.perf_counter()
-    for make in made:
+    for make in batch_makers:
         batch = make()
         mask = batch["attention_mask"]
         tokens += int(mask.sum()) if mask.ndim == 2 else batch["input_ids"].numel()  # packed rows have no padding
         positions += batch["input_ids"].numel()
         on_device = {name: values.to(model.device) for name, values in batch.items()}
-        losses.append(step(model, on_device, optimizer, bf16=bf16, all_logits=all_logits))
+        losses.append(training_step(model, on_device, optimizer, bf16=bf16, all_logits=all_logits))
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start

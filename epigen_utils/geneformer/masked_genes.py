@@ -4,22 +4,79 @@ Paper B, section 3.1, reports MLM accuracy and perplexity without stating the un
 batches. The averages over tokens, cells and batches differ, so all three are reported.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from epigen_utils import evaluation
-from epigen_utils.batching import MaskedGenes
-from epigen_utils.models import IGNORED
-from epigen_utils.vocabularies import Vocabulary
+from epigen_utils.geneformer.vocabularies import MASK, PAD, Vocabulary
+from epigen_utils.models import batching
+from epigen_utils.models.batching import IGNORED
+from epigen_utils.stats import intervals
+
+#: Share of a cell's genes that are predicted; of these, the shares replaced by the mask token and by a random gene
+#: (paper B, section 1.4.2; Devlin et al. 2019).
+MASKED_SHARE, MASK_TOKEN_SHARE, RANDOM_GENE_SHARE = 0.15, 0.8, 0.1
+
+
+@dataclass
+class MaskedGenes:
+    """Collate encoded cells into a batch with masked genes.
+
+    Each gene is selected with probability 15%; of the selected genes 80% become the mask token, 10% a random gene, and
+    10% stay. Special tokens and padding are neither selected nor used as a random gene.
+
+    Attributes
+    ----------
+    vocabulary
+        Vocabulary of the encoding.
+    pad_to
+        Length of every row; by default the longest of the batch.
+    seed
+        A cell's mask is a function of this seed, its ``row`` and its ``epoch`` (0 if absent) only, and so the same in
+        every batch, process, resumed run and model.
+    """
+
+    vocabulary: Vocabulary
+    pad_to: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Look up the ids of genes and special tokens once."""
+        tokens = self.vocabulary.tokens
+        self.pad, self.mask = tokens[PAD], tokens[MASK]
+        self.genes = torch.from_numpy(self.vocabulary.gene_tokens)
+        self.special = torch.tensor([tokens[token] for token in tokens if token.startswith("<")])
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        """Batch of cells: ``input_ids``, ``attention_mask`` and ``labels``, each cells x length, 64-bit integers."""
+        ids = batching.pad([row["input_ids"] for row in rows], self.pad, self.pad_to)
+        selection, action, replacement = self._draws(rows, ids.shape)
+        selected = (selection < MASKED_SHARE) & ~torch.isin(ids, self.special)
+        labels = torch.where(selected, ids, IGNORED)
+        masked = torch.where(selected & (action < MASK_TOKEN_SHARE), self.mask, ids)
+        swapped = selected & (action >= MASK_TOKEN_SHARE) & (action < MASK_TOKEN_SHARE + RANDOM_GENE_SHARE)
+        # The draw is 1 at padding, and would index past the last gene.
+        genes = self.genes[(replacement * len(self.genes)).long().clamp(max=len(self.genes) - 1)]
+        masked = torch.where(swapped, genes, masked)
+        return {"input_ids": masked, "attention_mask": (ids != self.pad).long(), "labels": labels}
+
+    def _draws(self, rows: list[dict], shape: torch.Size) -> torch.Tensor:
+        draws = np.ones((3, *shape), np.float32)  # (3, cells, length)
+        for index, row in enumerate(rows):
+            rng = np.random.default_rng([self.seed, row.get("epoch", 0), row["row"]])
+            draws[:, index, : len(row["input_ids"])] = rng.random((3, len(row["input_ids"])), np.float32)
+        return torch.from_numpy(draws)
+
 
 #: Lower edges of the rank bins of the by-rank baseline.
-RANKS = (0, 16, 32, 64, 128, 256, 512, 1024, 2048)
+RANK_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
-class Objective:
+class MaskedGeneObjective:
     """Training objective (`training.fit`): masked genes; ``measure`` uses the same masks each time."""
 
     loss = None
@@ -31,18 +88,18 @@ class Objective:
 
     def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
         """Mean loss (nats) and accuracy over masked genes."""
-        predictions = predict(model, valid, self.vocabulary, seed=self.seed)
+        predictions = predict_masked_genes(model, valid, self.vocabulary, seed=self.seed)
         return {"loss": float(predictions["nll"].mean()), "accuracy": float(predictions["correct"].mean())}
 
 
-def ordered(cells: list | object) -> list[dict]:
+def longest_first(cells: list | object) -> list[dict]:
     """Cells as rows with their position as ``row``, longest first to reduce padding."""
     rows = [{"input_ids": np.asarray(ids), "row": row} for row, ids in enumerate(cells["input_ids"])]
     return sorted(rows, key=lambda row: -len(row["input_ids"]))
 
 
 @torch.no_grad()
-def predict(
+def predict_masked_genes(
     model: PreTrainedModel,
     cells: object,
     vocabulary: Vocabulary,
@@ -64,7 +121,7 @@ def predict(
     """
     model.eval()
     collate = MaskedGenes(vocabulary, seed=seed)
-    rows, tables = ordered(cells), []
+    rows, tables = longest_first(cells), []
     for first in range(0, len(rows), batch_size):
         batch_rows = rows[first : first + batch_size]
         batch = {name: values.to(model.device) for name, values in collate(batch_rows).items()}
@@ -87,7 +144,7 @@ def predict(
     return pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
 
 
-class Unigram:
+class UnigramBaseline:
     """Baseline that predicts from gene counts of the training cells and ignores the input.
 
     Parameters
@@ -95,13 +152,13 @@ class Unigram:
     train
         Encoded cells.
     by_rank
-        Whether to count genes by rank bin (`RANKS`); prediction then uses the rank of the masked gene.
+        Whether to count genes by rank bin (`RANK_EDGES`); prediction then uses the rank of the masked gene.
     without_seen
         Whether to exclude the unmasked genes of the cell, since a cell contains each gene once.
     """
 
     def __init__(self, train: object, vocabulary: Vocabulary, *, by_rank: bool = False, without_seen: bool = False):
-        self.edges = np.array(RANKS if by_rank else (0,))
+        self.edges = np.array(RANK_EDGES if by_rank else (0,))
         self.without_seen = without_seen
         genes = vocabulary.gene_tokens
         self.counts = np.zeros((len(self.edges), vocabulary.size))
@@ -114,9 +171,9 @@ class Unigram:
         return np.searchsorted(self.edges, rank, side="right") - 1
 
     def predict(self, cells: object, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
-        """Predict the same masked genes as `predict`, in the same format."""
+        """Predict the same masked genes as `predict_masked_genes`, in the same format."""
         collate, tables = MaskedGenes(vocabulary, seed=seed), []
-        for row in ordered(cells):
+        for row in longest_first(cells):
             masked = (collate([row])["labels"][0] != IGNORED).numpy()
             rank = np.flatnonzero(masked)
             if not len(rank):
@@ -141,7 +198,7 @@ class Unigram:
         return pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
 
 
-def summary(
+def summarise_predictions(
     predictions: pd.DataFrame, *, batch_size: int = 16, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> pd.DataFrame:
     """Accuracy and perplexity averaged in three ways, with 95% bootstrap intervals over cells, or over donors.
@@ -163,7 +220,7 @@ def summary(
     per_cell, rng = _per_cell(predictions), np.random.default_rng(seed)
     batches = rng.permutation(len(per_cell)) // batch_size
     means = {"token": _over_tokens, "cell": _over_cells, "batch": lambda cells: _over_batches(cells, batches)}
-    bootstrap_weights, _ = _weights(per_cell.index, donors, n_bootstrap, rng)
+    bootstrap_weights, _ = _bootstrap_weights(per_cell.index, donors, n_bootstrap, rng)
     rows = []
     for over, mean in means.items():
         value = mean(per_cell.assign(w=1.0))
@@ -176,8 +233,8 @@ def summary(
     return pd.DataFrame(rows)
 
 
-def difference(
-    one: pd.DataFrame, other: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
+def loss_reduction(
+    first: pd.DataFrame, second: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> dict[str, float]:
     """Reduction of the loss per masked gene by the first model relative to the second, mean over cells.
 
@@ -188,25 +245,25 @@ def difference(
     ``difference`` (nats, positive if the first is better) with ``low`` and ``high`` (95% bootstrap over donors, or
     cells), and ``units`` (their number).
     """
-    saved = (other["nll"] - one["nll"]).groupby(one["cell"]).mean()
+    saved = (second["nll"] - first["nll"]).groupby(first["cell"]).mean()
     units = saved.index.to_numpy() if donors is None else np.asarray(donors)[saved.index]
     rng = np.random.default_rng(seed)
-    mean, low, high, n = evaluation.mean_over_units(saved, units, n_bootstrap=n_bootstrap, rng=rng)
+    mean, low, high, n = intervals.bootstrap_mean(saved, units, n_bootstrap=n_bootstrap, rng=rng)
     return {"difference": mean, "low": low, "high": high, "units": n}
 
 
-def gap(
-    one: pd.DataFrame, other: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
+def metric_differences(
+    first: pd.DataFrame, second: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> dict[str, float]:
     """Differences of two models on the same masked genes, means over tokens.
 
     Returns
     -------
-    ``accuracy`` and ``perplexity`` of ``one`` minus those of ``other``, each with ``low`` and ``high`` (95% paired
+    ``accuracy`` and ``perplexity`` of ``first`` minus those of ``second``, each with ``low`` and ``high`` (95% paired
     bootstrap over donors, or cells), and ``units`` (their number).
     """
-    tables = [_per_cell(table) for table in (one, other)]
-    bootstrap_weights, n_units = _weights(tables[0].index, donors, n_bootstrap, np.random.default_rng(seed))
+    tables = [_per_cell(table) for table in (first, second)]
+    bootstrap_weights, n_units = _bootstrap_weights(tables[0].index, donors, n_bootstrap, np.random.default_rng(seed))
 
     def differences(weights: np.ndarray) -> np.ndarray:
         metrics = [np.array(_over_tokens(table.assign(w=weights))) for table in tables]
@@ -225,7 +282,7 @@ def _per_cell(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.groupby("cell").agg(n=("nll", "size"), nll=("nll", "sum"), correct=("correct", "sum"))
 
 
-def _weights(
+def _bootstrap_weights(
     cells: pd.Index, donors: object, n_bootstrap: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], int]:
     """Weights of the cells in each bootstrap draw of donors (or of cells, without donors), and the number of units."""

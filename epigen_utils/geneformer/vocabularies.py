@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from epigen_utils import registry
+from epigen_utils.data import fetching
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 
 #: Suffixes of official Geneformer's file names, by version.
-PICKLES = {"v1": "gc30M", "v2": "gc104M"}
+PICKLE_SUFFIXES = {"v1": "gc30M", "v2": "gc104M"}
 PAD, MASK, CLS, EOS = "<pad>", "<mask>", "<cls>", "<eos>"
 
 
@@ -82,7 +82,7 @@ class Vocabulary:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def of_medians(medians: dict[str, float], *, name: str, special: bool = False) -> Vocabulary:
+def vocabulary_from_medians(medians: dict[str, float], *, name: str, special: bool = False) -> Vocabulary:
     """Build a vocabulary of the genes with a median, in alphabetical order after the special tokens.
 
     Parameters
@@ -94,14 +94,14 @@ def of_medians(medians: dict[str, float], *, name: str, special: bool = False) -
     return Vocabulary({gene: token for token, gene in enumerate(names)}, dict(medians), name=name)
 
 
-def save(vocabulary: Vocabulary, path: Path) -> None:
+def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     """Write a vocabulary as JSON, beside a model trained with it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(asdict(vocabulary)))
 
 
-def load(path: str | Path) -> Vocabulary:
-    """Read a vocabulary that `save` wrote.
+def load_vocabulary(path: str | Path) -> Vocabulary:
+    """Read a vocabulary that `save_vocabulary` wrote.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def load(path: str | Path) -> Vocabulary:
         ) from None
 
 
-def official(version: str, path: str | Path | None = None) -> Vocabulary:
+def official_vocabulary(version: str, path: str | Path | None = None) -> Vocabulary:
     """Load a vocabulary of official Geneformer.
 
     Parameters
@@ -132,14 +132,17 @@ def official(version: str, path: str | Path | None = None) -> Vocabulary:
         If a file is missing, is no plain dictionary, or belongs to the other version.
     """
     version = version.lower()
-    if version not in PICKLES:
-        raise DataError(f"vocabulary {version!r}: there are {', '.join(PICKLES)}")
+    if version not in PICKLE_SUFFIXES:
+        raise DataError(f"vocabulary {version!r}: there are {', '.join(PICKLE_SUFFIXES)}")
     if path is None:
-        files = registry.fetch(f"geneformer-{version}")
-        parts = {part: _table(files[part]) for part in ("tokens", "medians", "ensembl")}
+        files = fetching.fetch(f"geneformer-{version}")
+        parts = {part: _read_two_columns(files[part]) for part in ("tokens", "medians", "ensembl")}
     else:
         names = {"tokens": "token_dictionary", "medians": "gene_median_dictionary", "ensembl": "ensembl_mapping_dict"}
-        parts = {part: read_pickle(Path(path) / f"{name}_{PICKLES[version]}.pkl") for part, name in names.items()}
+        parts = {
+            part: read_plain_pickle(Path(path) / f"{name}_{PICKLE_SUFFIXES[version]}.pkl")
+            for part, name in names.items()
+        }
     tokens = {gene: int(token) for gene, token in parts["tokens"].items()}
     if (CLS in tokens) != (version == "v2"):
         other = "v1" if version == "v2" else "v2"
@@ -148,24 +151,24 @@ def official(version: str, path: str | Path | None = None) -> Vocabulary:
     return Vocabulary(tokens, medians, parts["ensembl"] if version == "v2" else {}, version)
 
 
-def _table(path: Path) -> dict:
+def _read_two_columns(path: Path) -> dict:
     """Read a tab-separated table as a dictionary: first column -> second column."""
     frame = pd.read_csv(path, sep="\t", keep_default_na=False)
     return dict(zip(frame.iloc[:, 0], frame.iloc[:, 1], strict=True))
 
 
-class _Plain(pickle.Unpickler):
+class _PlainUnpickler(pickle.Unpickler):
     """Unpickles dictionaries, strings and numbers; the only callables admitted are stand-ins for NumPy's scalars."""
 
     def find_class(self, module: str, name: str) -> object:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
-            return _scalar
+            return _plain_scalar
         if (module, name) == ("numpy", "dtype"):
-            return _Kind
+            return _DtypeStub
         raise pickle.UnpicklingError(f"asks for {module}.{name}")
 
 
-class _Kind:
+class _DtypeStub:
     """Stands in for ``numpy.dtype`` in a pickle; only the type code is used."""
 
     def __init__(self, code: str, *_rest: object):
@@ -175,14 +178,14 @@ class _Kind:
         """Ignore byte order and alignment: the type code's defaults apply."""
 
 
-def _scalar(kind: _Kind, content: bytes) -> float:
+def _plain_scalar(kind: _DtypeStub, content: bytes) -> float:
     dtype = np.dtype(kind.code)
     if dtype.kind not in "iuf":
         raise pickle.UnpicklingError(f"holds a value of type {kind.code}")
     return np.frombuffer(content, dtype).item()
 
 
-def read_pickle(path: Path) -> dict:
+def read_plain_pickle(path: Path) -> dict:
     """Read a pickled dictionary of strings and numbers without executing any code of the file.
 
     Raises
@@ -193,7 +196,7 @@ def read_pickle(path: Path) -> dict:
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the folder")
     try:
-        dictionary = _Plain(io.BytesIO(path.read_bytes())).load()
+        dictionary = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
         repair = "refused, since a dictionary needs no code; take the published file"
         raise DataError(f"{path}: no plain pickle ({error}): {repair}") from None

@@ -6,15 +6,16 @@ import torch
 from sklearn.base import clone
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from epigen_utils import models, sentence_models
-from epigen_utils.sentence_classes import GPT2Classifier
-from epigen_utils.sentence_models import GeneSentenceModel
-from epigen_utils.sentences import POSITIONS, GeneSentenceEncoder
+from epigen_utils.gpt2 import sentence_model
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.gpt2.sentence_model import GeneSentenceModel
+from epigen_utils.gpt2.sentences import GPT2_POSITIONS, GeneSentenceEncoder
+from epigen_utils.models import presets
 
 GIB = 2**30
 
 
-def variants(
+def ablation_variants(
     classifier: GPT2Classifier,
     *,
     aligned: float,
@@ -32,12 +33,12 @@ def variants(
     return {name: clone(classifier).set_params(**change) for name, change in changes.items()}
 
 
-def dry_run(
+def memory_dry_run(
     preset: str,
     *,
     n_genes: int,
     n_words: int = 50_257,
-    length: int = POSITIONS,
+    length: int = GPT2_POSITIONS,
     batch_size: int = 1,
     checkpointing: bool = False,
 ) -> dict[str, float]:
@@ -53,15 +54,15 @@ def dry_run(
     ``parameters`` (as published, with words), ``ours`` (with genes), and in GiB ``weights``, ``gradients``,
     ``optimiser`` (AdamW's two moments) in fp32, and ``activations`` (saved for the backward pass).
     """
-    config = _without_data(preset, n_genes, length)
+    config = _config_without_data(preset, n_genes, length)
     with FakeTensorMode():
-        published = models.n_parameters(models.build(models.preset(preset, vocab_size=n_words), "causal-lm"))
+        published = presets.n_parameters(presets.build(presets.preset(preset, vocab_size=n_words), "causal-lm"))
         model = GeneSentenceModel(config).train()
         if checkpointing:
-            models.checkpointed(model)
+            presets.enable_gradient_checkpointing(model)
         batch = {name: torch.ones((batch_size, length), dtype=torch.long) for name in ("input_ids", "bins")}
         activations = activation_bytes(model, batch)
-        n = models.n_parameters(model)
+        n = presets.n_parameters(model)
     sizes = {"weights": 4 * n, "gradients": 4 * n, "optimiser": 8 * n, "activations": activations}
     return {"parameters": published, "ours": n} | {name: size / GIB for name, size in sizes.items()}
 
@@ -69,7 +70,7 @@ def dry_run(
 def recurrent_layers(preset: str) -> int:
     """Number of recurrent layers, the ones to which backpropagation through time applies."""
     with FakeTensorMode():
-        model = models.build(models.preset(preset), "causal-lm")
+        model = presets.build(presets.preset(preset), "causal-lm")
         return sum(isinstance(module, torch.nn.RNNBase) for module in model.modules())
 
 
@@ -92,16 +93,16 @@ def activation_bytes(model: GeneSentenceModel, batch: dict[str, torch.Tensor]) -
     return size
 
 
-def _without_data(preset: str, n_genes: int, length: int) -> object:
+def _config_without_data(preset: str, n_genes: int, length: int) -> object:
     encoder = GeneSentenceEncoder(tuple(map(str, range(n_genes))), np.arange(9.0), np.arange(10.0), np.zeros(1), length)
-    return sentence_models.configured(preset, encoder, ["control", "case"])
+    return sentence_model.sentence_config(preset, encoder, ["control", "case"])
 
 
-def narrow_step(preset: str, *, n_genes: int = 200, length: int = 64, seed: int = 0) -> dict[str, float]:
+def narrow_training_step(preset: str, *, n_genes: int = 200, length: int = 64, seed: int = 0) -> dict[str, float]:
     """Loss before and after one real training step of a model with a preset's layers and heads, of width 4 a head."""
-    config = _without_data(preset, n_genes, length)
+    config = _config_without_data(preset, n_genes, length)
     config.n_embd = 4 * config.n_head
-    model = sentence_models.build(config, seed=seed).train()
+    model = sentence_model.build_sentence_model(config, seed=seed).train()
     rng = torch.Generator().manual_seed(seed)
     ids = torch.stack([torch.randperm(n_genes, generator=rng)[:length] + 1 for _ in range(4)])
     batch = {"input_ids": ids, "bins": torch.randint(10, ids.shape, generator=rng)}

@@ -4,12 +4,8 @@
 grid search on a held-out validation set".
 """
 
-import inspect
 import itertools
-import json
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,21 +15,21 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import log_loss
 
-from epigen_utils import evaluation, in_fold, notebooks, processes, sample_cohorts, sample_scores
-from epigen_utils.errors import DataError, closest
-from epigen_utils.runs import Run
-from epigen_utils.sentence_classes import SETTINGS, GPT2Classifier
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.expression import fold_selection
+from epigen_utils.gpt2.classifier import FINE_TUNING_SETTINGS, GPT2Classifier
+from epigen_utils.stats import folds, two_classes
 
 #: Settings that the paper searched.
 SEARCHED = ("learning_rate", "batch_size", "max_length", "epochs")
 #: Log2 expression, samples x genes, and the samples' classes.
-Part = tuple[pd.DataFrame, np.ndarray]
+LabelledSamples = tuple[pd.DataFrame, np.ndarray]
 
 
-def search(
+def search_grid(
     classifier: GPT2Classifier,
-    train: Part,
-    held: Part,
+    train: LabelledSamples,
+    held_out: LabelledSamples,
     positive: str,
     grid: dict[str, list],
 ) -> pd.DataFrame:
@@ -41,7 +37,7 @@ def search(
 
     Parameters
     ----------
-    train, held
+    train, held_out
         Log2 expression (samples x genes) and classes; both of the training fold.
     positive
         The positive class.
@@ -58,38 +54,38 @@ def search(
         If the grid has a setting that is not in `SEARCHED`.
     """
     if other := [name for name in grid if name not in SEARCHED]:
-        raise DataError(f"grid over {other[0]!r}: {closest(other[0], SEARCHED)}")
-    truth = np.asarray(held[1]) == positive
+        raise DataError(f"grid over {other[0]!r}: {suggest(other[0], SEARCHED)}")
+    truth = np.asarray(held_out[1]) == positive
     rows = []
     for point in itertools.product(*grid.values()):
         values = dict(zip(grid, point, strict=True))
         candidate = with_settings(classifier, values)
         start = time.perf_counter()
         candidate.fit(*train)
-        p = evaluation.probability_of(candidate, held[0], positive)
-        scores = {"auc": evaluation.auc(p, truth), "loss": log_loss(truth, p, labels=[False, True])}
+        p = folds.class_probability(candidate, held_out[0], positive)
+        scores = {"auc": two_classes.roc_auc(p, truth), "loss": log_loss(truth, p, labels=[False, True])}
         rows.append(values | scores | {"seconds": time.perf_counter() - start})
     return pd.DataFrame(rows)
 
 
-def with_settings(classifier: GPT2Classifier, values: dict[str, float]) -> GPT2Classifier:
+def with_settings(classifier: GPT2Classifier, point: dict[str, float]) -> GPT2Classifier:
     """A copy of a classifier with other values of `SEARCHED`."""
     candidate = clone(classifier)
-    settings = {name: value for name, value in values.items() if name != "max_length"}
+    settings = {name: value for name, value in point.items() if name != "max_length"}
     changes = {"settings": replace(candidate.settings, **settings)}
-    if "max_length" in values:
-        changes["max_length"] = int(values["max_length"])
+    if "max_length" in point:
+        changes["max_length"] = int(point["max_length"])
     return candidate.set_params(**changes)
 
 
-def best(table: pd.DataFrame, grid: dict[str, list]) -> dict[str, float]:
+def best_point(table: pd.DataFrame, grid: dict[str, list]) -> dict[str, float]:
     """The point with the highest AUC; ties are resolved by the lowest loss."""
     row = table.sort_values(["auc", "loss"], ascending=[False, True]).iloc[0]
     return {name: type(values[0])(row[name]) for name, values in grid.items()}
 
 
-class Cohort(Protocol):
-    """Attributes of a two-class cohort that the search reads (`sample_cohorts.SampleCohort`).
+class SearchCohort(Protocol):
+    """Attributes of a two-class cohort that the search reads (`sample_cohort.SampleCohort`).
 
     ``counts`` are samples x genes; ``groups`` (donors or experiments) are held out as a whole.
     """
@@ -102,7 +98,7 @@ class Cohort(Protocol):
 
 
 @dataclass(frozen=True)
-class Fold:
+class SearchFold:
     """A cohort divided into training and test samples, and the training samples divided again for the search.
 
     Attributes
@@ -114,14 +110,14 @@ class Fold:
         All training samples, and the test samples; size factors and genes are from ``train`` alone.
     """
 
-    cohort: Cohort
-    inside: Part
-    outside: Part
-    train: Part
-    test: Part
+    cohort: SearchCohort
+    inside: LabelledSamples
+    outside: LabelledSamples
+    train: LabelledSamples
+    test: LabelledSamples
 
 
-def search_fold(cohort: Cohort, *, n_genes: int = 32, seed: int = 0) -> Fold:
+def divide_twice(cohort: SearchCohort, *, n_genes: int = 32, seed: int = 0) -> SearchFold:
     """Hold out one in four folds of donors for the test, and one in three of the others for the search.
 
     Raises
@@ -133,18 +129,18 @@ def search_fold(cohort: Cohort, *, n_genes: int = 32, seed: int = 0) -> Fold:
     inside, outside = (train[rows] for rows in _divided(cohort.y[train], cohort.groups[train], 3, seed))
     parts = []
     for learned, evaluated in ((inside, outside), (train, test)):
-        selection = in_fold.InFold(None, cohort.genes, n_genes, in_fold.SELECTIONS[1])
+        selection = fold_selection.FoldPipeline(None, cohort.genes, n_genes, fold_selection.SELECTIONS[1])
         tables = selection.tables(cohort.counts[learned], cohort.y[learned], cohort.counts[evaluated])
         parts += zip(tables, (cohort.y[learned], cohort.y[evaluated]), strict=True)
-    return Fold(cohort, *parts)
+    return SearchFold(cohort, *parts)
 
 
 def _divided(y: np.ndarray, groups: np.ndarray, n_splits: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    n_splits = sample_scores.check_folds(y, groups, n_splits)
-    return next(evaluation.donor_folds(y, groups, n_splits=n_splits, seed=seed))
+    n_splits = folds.feasible_n_splits(y, groups, n_splits)
+    return next(folds.donor_folds(y, groups, n_splits=n_splits, seed=seed))
 
 
-def classifier(
+def base_classifier(
     *,
     results_dir: str,
     model: str = "gpt2-tiny",
@@ -157,46 +153,6 @@ def classifier(
     seed: int = 0,
 ) -> GPT2Classifier:
     """The classifier with its settings outside the search; parameters are those of the notebook."""
-    settings = replace(SETTINGS, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
+    settings = replace(FINE_TUNING_SETTINGS, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
     options = {"folder": Path(results_dir) / "models", "precision": precision, "seed": seed}
     return GPT2Classifier(settings=settings, preset=model, start=start, shown=shown, **options)
-
-
-def fold(
-    *,
-    dataset: str,
-    metadata: str = "",
-    group: str = "",
-    reference: str = "",
-    donor: str = "",
-    max_samples: int = 0,
-    n_genes: int = 32,
-    seed: int = 0,
-) -> Fold:
-    """Load a cohort and divide it by `search_fold`; parameters are those of the notebook."""
-    columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
-    cohort = sample_cohorts.part(sample_cohorts.load(dataset, **columns), max_samples, seed)
-    return search_fold(cohort, n_genes=n_genes, seed=seed)
-
-
-def train_job(run: Run, job: int) -> None:
-    """Train every n-th point of a run's grid, n being its number of jobs, starting with point ``job``."""
-    values = notebooks.defaults(run.source) | run.parameters
-
-    def arguments(function: Callable) -> dict:
-        return {name: values[name] for name in inspect.signature(function).parameters if name in values}
-
-    data = fold(**arguments(fold))
-    points = list(itertools.product(*values["grid"].values()))[job :: run.search_jobs]
-    for point in points:
-        grid = {name: [value] for name, value in zip(values["grid"], point, strict=True)}
-        search(classifier(**arguments(classifier)), data.inside, data.outside, data.cohort.positive, grid)
-
-
-def main(run: str, job: str) -> int:
-    """Train one job's points of a run (JSON) whose notebook has a ``grid``; the notebook then reads them."""
-    return processes.job(lambda: train_job(Run(**json.loads(run)), int(job)))
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -16,8 +16,8 @@ import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 from transformers import AutoModel, AutoTokenizer
 
+from epigen_utils.data.genes import normalise_name
 from epigen_utils.errors import DataError
-from epigen_utils.genes import plain
 
 K = 6
 #: Number of 6-mers on each side that count as neighbours.
@@ -62,13 +62,13 @@ def read_fasta(path: str | Path) -> dict[str, str]:
     return sequences | {name: "".join(parts)}
 
 
-def kmers(sequence: str, k: int = K) -> list[str]:
+def overlapping_kmers(sequence: str, k: int = K) -> list[str]:
     """Overlapping k-mers of a sequence, without those that contain an ambiguous letter."""
     words = (sequence[start : start + k] for start in range(len(sequence) - k + 1))
     return [word for word in words if not set(word) - set("ACGT")]
 
 
-def learned_vectors(sequences: dict[str, str], *, dimensions: int = 64, seed: int = 0) -> pd.DataFrame:
+def learned_kmer_vectors(sequences: dict[str, str], *, dimensions: int = 64, seed: int = 0) -> pd.DataFrame:
     """6-mer vectors learned from the co-occurrence of 6-mers in sequences.
 
     Positive pointwise mutual information of 6-mers within `WINDOW` of each other, reduced by a truncated SVD: what
@@ -87,7 +87,7 @@ def learned_vectors(sequences: dict[str, str], *, dimensions: int = 64, seed: in
     index = {word: row for row, word in enumerate(words)}
     counts = sp.csr_matrix((len(words), len(words)))
     for sequence in sequences.values():
-        rows = np.array([index[word] for word in kmers(sequence)], dtype=np.int64)
+        rows = np.array([index[word] for word in overlapping_kmers(sequence)], dtype=np.int64)
         for step in range(1, min(WINDOW, len(rows) - 1) + 1):
             counts += sp.csr_matrix((np.ones(len(rows) - step), (rows[:-step], rows[step:])), counts.shape)
     counts = (counts + counts.T).tocoo()
@@ -107,7 +107,7 @@ def _all_kmers() -> list[str]:
     return ["".join(letters) for letters in itertools.product("ACGT", repeat=K)]
 
 
-def dnabert_vectors(source: str = DNABERT) -> pd.DataFrame:
+def dnabert_kmer_vectors(source: str = DNABERT) -> pd.DataFrame:
     """Input embeddings of the 6-mers of a published DNABERT (hub id or folder), 4,096 x 768.
 
     Raises
@@ -144,7 +144,7 @@ def gene_vectors(sequences: dict[str, str], vectors: pd.DataFrame) -> pd.DataFra
     index = {word: row for row, word in enumerate(vectors.index)}
     table, means = vectors.to_numpy(float), {}
     for gene, sequence in sequences.items():
-        rows = [index[word] for word in kmers(sequence) if word in index]
+        rows = [index[word] for word in overlapping_kmers(sequence) if word in index]
         if rows:
             means[gene] = table[rows].mean(axis=0)
     if not means:
@@ -154,15 +154,17 @@ def gene_vectors(sequences: dict[str, str], vectors: pd.DataFrame) -> pd.DataFra
     return pd.DataFrame(means).T
 
 
-def of_cohort(cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed: int = 0) -> pd.DataFrame | None:
-    """Vectors of a cohort's genes, from a FASTA file or, for a cohort with a planted truth, from `simulated` sequences.
+def gene_vectors_of_cohort(
+    cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed: int = 0
+) -> pd.DataFrame | None:
+    """Vectors of a cohort's genes, from a FASTA file or, for a cohort with a planted truth, from `simulated_sequences` sequences.
 
     Names are compared without regard to case and punctuation, which tables written by R have lost.
 
     Parameters
     ----------
     cohort
-        A `sample_cohorts.SampleCohort`.
+        A `sample_cohort.SampleCohort`.
 
     Returns
     -------
@@ -175,22 +177,25 @@ def of_cohort(cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed
     """
     adata = cohort.adata
     if fasta:
-        by_name = {plain(name): sequence for name, sequence in read_fasta(fasta).items()}
+        by_name = {normalise_name(name): sequence for name, sequence in read_fasta(fasta).items()}
         symbols = {str(gene): str(symbol) for gene, symbol in zip(adata.var_names, adata.var["symbol"], strict=True)}
-        sequences = {gene: by_name.get(plain(gene), by_name.get(plain(symbols[gene]), "")) for gene in cohort.genes}
+        sequences = {
+            gene: by_name.get(normalise_name(gene), by_name.get(normalise_name(symbols[gene]), ""))
+            for gene in cohort.genes
+        }
         sequences = {gene: sequence for gene, sequence in sequences.items() if sequence}
         if not sequences:
             raise DataError(f"{fasta}: has none of the genes of {cohort.name}; name sequences by gene id or symbol")
     elif "log2_fold_change" in adata.varm:
         truth = adata.varm["log2_fold_change"]
-        sequences = simulated(cohort.genes, set(truth.index[(truth != 0).any(axis=1)]), seed=seed)
+        sequences = simulated_sequences(cohort.genes, set(truth.index[(truth != 0).any(axis=1)]), seed=seed)
     else:
         return None
-    kmer_vectors = dnabert_vectors(dnabert) if dnabert else learned_vectors(sequences, seed=seed)
+    kmer_vectors = dnabert_kmer_vectors(dnabert) if dnabert else learned_kmer_vectors(sequences, seed=seed)
     return gene_vectors(sequences, kmer_vectors)
 
 
-def simulated(
+def simulated_sequences(
     genes: list[str], informative: set[str], *, length: int = 400, motif: str = "GATTACAGATTACA", seed: int = 0
 ) -> dict[str, str]:
     """Random sequences in which informative genes carry copies of a motif: a positive control for 6-mer vectors."""

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from epigen_utils import sentence_models, sentence_states
-from epigen_utils.sentence_classes import GPT2Classifier
+from epigen_utils.gpt2 import sentence_model, sentence_states
+from epigen_utils.gpt2.classifier import GPT2Classifier
 
 #: Bins of relative position within which mean attention is subtracted.
-BINS = 40
+N_POSITION_BINS = 40
 
 
 @dataclass(frozen=True)
-class Attention:
+class ReadoutAttention:
     """Attention of a model in sentences of samples; NaN for genes that are not in a sentence.
 
     Attributes
@@ -50,7 +50,7 @@ class Attention:
 
 
 @torch.no_grad()
-def read(classifier: GPT2Classifier, values: pd.DataFrame) -> Attention:
+def compute_attention(classifier: GPT2Classifier, values: pd.DataFrame) -> ReadoutAttention:
     """Attention of a classifier, trained or not, in the sentences of samples.
 
     Rollout is that of Abnar and Zuidema (2020, arXiv:2005.00928): in each layer, the mean over heads averaged with the
@@ -66,31 +66,31 @@ def read(classifier: GPT2Classifier, values: pd.DataFrame) -> Attention:
     places, rolled = np.full(shape, np.nan), np.full(shape, np.nan)
     paid = np.full((config.n_layer, config.n_head, *shape), np.nan)
     sums, n = np.zeros((len(genes), len(genes))), np.zeros((len(genes), len(genes)))
-    for row, (columns, states) in enumerate(sentence_states.read(classifier, values)):
+    for row, (columns, states) in enumerate(sentence_states.iter_hidden_states(classifier, values)):
         length = len(columns)
         places[row, columns] = np.arange(length) / length
         means = []
         for layer, block in enumerate(classifier.model_.transformer.h):
-            weights = sentence_models.layer_attention(block, states[layer])  # (heads, queries, keys)
+            weights = sentence_model.layer_attention(block, states[layer])  # (heads, queries, keys)
             paid[layer, :, row, columns] = weights[:, -1].T.cpu().numpy() * length
             means.append(weights.mean(dim=0))
-        rolled[row, columns] = _rolled(means).cpu().numpy() * length
+        rolled[row, columns] = _rollout(means).cpu().numpy() * length
         pair = np.ix_(columns, columns)
         n_keys = np.arange(1, length + 1)[:, None]
         sums[pair] += torch.stack(means).mean(dim=0).cpu().numpy() * n_keys
         n[pair] += np.tri(length, dtype=bool)
     pairs = np.divide(sums, n, out=np.full_like(sums, np.nan), where=n > 0)
-    return Attention(genes, places, paid, rolled, pairs)
+    return ReadoutAttention(genes, places, paid, rolled, pairs)
 
 
-def mean_of(several: list[Attention]) -> Attention:
+def mean_attention(attentions: list[ReadoutAttention]) -> ReadoutAttention:
     """Mean attention of models of different seeds on the same sentences; only means over heads are comparable."""
     fields = ("paid", "rolled", "pairs")
-    arrays = {field: np.mean([getattr(attention, field) for attention in several], axis=0) for field in fields}
-    return replace(several[0], **arrays)
+    arrays = {field: np.mean([getattr(attention, field) for attention in attentions], axis=0) for field in fields}
+    return replace(attentions[0], **arrays)
 
 
-def _rolled(means: list[torch.Tensor]) -> torch.Tensor:
+def _rollout(means: list[torch.Tensor]) -> torch.Tensor:
     rollout = torch.zeros(len(means[0]), device=means[0].device)  # (length,)
     rollout[-1] = 1.0
     for weights in reversed(means):
@@ -98,7 +98,7 @@ def _rolled(means: list[torch.Tensor]) -> torch.Tensor:
     return rollout
 
 
-def beyond_place(scores: np.ndarray, places: np.ndarray, *, bins: int = BINS) -> np.ndarray:
+def attention_beyond_position(scores: np.ndarray, places: np.ndarray, *, bins: int = N_POSITION_BINS) -> np.ndarray:
     """Log scores less their mean over all genes at the same position; a gene with a constant position has nothing left.
 
     Parameters
@@ -109,7 +109,7 @@ def beyond_place(scores: np.ndarray, places: np.ndarray, *, bins: int = BINS) ->
         Relative positions, samples x genes.
     """
     in_sentence = np.isfinite(places)
-    bin_of = _bin_of(places[in_sentence], bins)
+    bin_of = _position_bins(places[in_sentence], bins)
     logs = np.log(np.maximum(scores[..., in_sentence], 1e-12))
     n = np.maximum(np.bincount(bin_of, minlength=bins), 1)
     flat = logs.reshape(-1, logs.shape[-1])  # (layers x heads, entries)
@@ -119,46 +119,51 @@ def beyond_place(scores: np.ndarray, places: np.ndarray, *, bins: int = BINS) ->
     return residuals
 
 
-def _bin_of(places: np.ndarray, bins: int) -> np.ndarray:
+def _position_bins(places: np.ndarray, bins: int) -> np.ndarray:
     return np.minimum((places * bins).astype(int), bins - 1)
 
 
-def by_place(scores: np.ndarray, places: np.ndarray, *, bins: int = 20) -> pd.DataFrame:
+def mean_attention_by_position(scores: np.ndarray, places: np.ndarray, *, bins: int = 20) -> pd.DataFrame:
     """Mean attention along the sentence: ``place`` (middle of a bin), ``attention`` (1 is uniform), ``genes``."""
     in_sentence = np.isfinite(places)
-    bin_of = _bin_of(places[in_sentence], bins)
+    bin_of = _position_bins(places[in_sentence], bins)
     n = np.bincount(bin_of, minlength=bins)
     mean = np.bincount(bin_of, scores[in_sentence], minlength=bins) / np.maximum(n, 1)
     table = pd.DataFrame({"place": (np.arange(bins) + 0.5) / bins, "attention": mean, "genes": n})
     return table[table["genes"] > 0].reset_index(drop=True)
 
 
-def of_genes(found: Attention) -> pd.DataFrame:
+def gene_attention(attention: ReadoutAttention) -> pd.DataFrame:
     """Mean attention scores of genes over samples.
 
     Returns
     -------
     A row a gene that is in a sentence: ``gene``, ``samples``, ``place``, ``attention``, ``beyond place``, ``rollout``.
     """
-    in_sentence = np.isfinite(found.places)
+    in_sentence = np.isfinite(attention.places)
     genes = in_sentence.any(axis=0)
-    beyond = beyond_place(found.mean, found.places)
-    scores = {"place": found.places, "attention": found.mean, "beyond place": beyond, "rollout": found.rolled}
-    table = pd.DataFrame({"gene": np.array(found.genes)[genes], "samples": in_sentence.sum(axis=0)[genes]})
+    beyond = attention_beyond_position(attention.mean, attention.places)
+    scores = {
+        "place": attention.places,
+        "attention": attention.mean,
+        "beyond place": beyond,
+        "rollout": attention.rolled,
+    }
+    table = pd.DataFrame({"gene": np.array(attention.genes)[genes], "samples": in_sentence.sum(axis=0)[genes]})
     return table.assign(**{name: np.nanmean(score[:, genes], axis=0) for name, score in scores.items()})
 
 
-def top_by_layer(found: Attention, *, n: int = 10, layers: int = 6) -> pd.DataFrame:
+def top_genes_by_layer(attention: ReadoutAttention, *, n: int = 10, layers: int = 6) -> pd.DataFrame:
     """Genes with the highest read-out attention, in descending order: one column for each of the last layers."""
-    genes = np.isfinite(found.places).any(axis=0)
-    names = np.array(found.genes)[genes]
-    means = np.nanmean(found.paid[..., genes], axis=(1, 2))  # (layers, genes)
+    genes = np.isfinite(attention.places).any(axis=0)
+    names = np.array(attention.genes)[genes]
+    means = np.nanmean(attention.paid[..., genes], axis=(1, 2))  # (layers, genes)
     top = {f"layer {layer + 1}": names[np.argsort(-row, kind="stable")[:n]] for layer, row in enumerate(means)}
     top = dict(list(top.items())[-layers:])
     return pd.DataFrame({"place": np.arange(1, min(n, len(names)) + 1), **top})
 
 
-def heads(found: Attention, *, front: float = 0.1) -> pd.DataFrame:
+def head_statistics(attention: ReadoutAttention, *, front: float = 0.1) -> pd.DataFrame:
     """Width, position and agreement of each attention head.
 
     Returns
@@ -170,14 +175,14 @@ def heads(found: Attention, *, front: float = 0.1) -> pd.DataFrame:
     - ``front``: attention to the first ``front`` of a sentence, relative to uniform attention
     - ``agreement``: mean Spearman correlation of its gene scores with those of the other heads
     """
-    in_sentence = np.isfinite(found.places)
+    in_sentence = np.isfinite(attention.places)
     genes, length = in_sentence.any(axis=0), in_sentence.sum(axis=1)
-    in_front = found.places < front
-    means = np.nanmean(found.paid[..., genes], axis=2)  # (layers, heads, genes)
+    in_front = attention.places < front
+    means = np.nanmean(attention.paid[..., genes], axis=2)  # (layers, heads, genes)
     correlations = pd.DataFrame(means.reshape(-1, genes.sum())).T.corr(method="spearman").to_numpy()
     rows = []
-    for i, (layer, head) in enumerate(np.ndindex(found.paid.shape[:2])):
-        share = found.paid[layer, head] / length[:, None]  # (samples, genes)
+    for i, (layer, head) in enumerate(np.ndindex(attention.paid.shape[:2])):
+        share = attention.paid[layer, head] / length[:, None]  # (samples, genes)
         entropy = -np.nansum(share * np.log(np.maximum(share, 1e-12)), axis=1)
         front_share = np.nansum(np.where(in_front, share, 0), axis=1) / (in_front.sum(axis=1) / length)
         others = np.delete(correlations[i], i)

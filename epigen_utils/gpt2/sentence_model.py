@@ -14,12 +14,12 @@ from transformers import AutoModel, GPT2Config, GPT2Model, GPT2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from epigen_utils import models
-from epigen_utils.errors import DataError, closest
-from epigen_utils.sentences import PAD, GeneSentenceEncoder
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.gpt2.sentences import PAD_ID, GeneSentenceEncoder
+from epigen_utils.models import presets
 
 #: Input of a position besides gene and position: nothing, the expression bin, or the bin and the expression itself.
-SHOWN = ("rank", "bins", "continuous")
+POSITION_INPUTS = ("rank", "bins", "continuous")
 
 
 class GeneSentenceModel(GPT2PreTrainedModel):
@@ -28,7 +28,7 @@ class GeneSentenceModel(GPT2PreTrainedModel):
     Parameters
     ----------
     config
-        Made by `configured`.
+        Made by `sentence_config`.
     """
 
     config_class = GPT2Config
@@ -63,7 +63,7 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         ``logits`` (sentences x classes) and ``hidden_states``, each sentences x length x width: the input of each layer
         and the output of the last after the final layer norm; by default only the latter.
         """
-        mask = input_ids != PAD if attention_mask is None else attention_mask
+        mask = input_ids != PAD_ID if attention_mask is None else attention_mask
         return self.classified(self.shown(input_ids, bins, values), mask, **options)
 
     def shown(self, input_ids: torch.Tensor, bins: torch.Tensor | None, values: torch.Tensor | None) -> torch.Tensor:
@@ -89,25 +89,27 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         return nn.functional.linear(states, self.transformer.wte.weight)
 
 
-def configured(preset: str, encoder: GeneSentenceEncoder, classes: list[str], *, shown: str = "bins") -> GPT2Config:
+def sentence_config(
+    preset: str, encoder: GeneSentenceEncoder, classes: list[str], *, shown: str = "bins"
+) -> GPT2Config:
     """Configuration of a preset for the genes and bins of an encoder.
 
     Parameters
     ----------
     shown
-        One of `SHOWN`.
+        One of `POSITION_INPUTS`.
 
     Raises
     ------
     DataError
-        If ``shown`` is not one of `SHOWN`, or sentences are longer than the model's positions.
+        If ``shown`` is not one of `POSITION_INPUTS`, or sentences are longer than the model's positions.
     ValueError
         If there is no such preset.
     """
-    if shown not in SHOWN:
-        raise DataError(f"positions show {shown!r}: {closest(shown, SHOWN)}")
-    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": PAD, "use_cache": False}
-    config = models.preset(preset, vocab_size=len(encoder.genes) + 1, **ends)
+    if shown not in POSITION_INPUTS:
+        raise DataError(f"positions show {shown!r}: {suggest(shown, POSITION_INPUTS)}")
+    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": PAD_ID, "use_cache": False}
+    config = presets.preset(preset, vocab_size=len(encoder.genes) + 1, **ends)
     if encoder.max_length > config.n_positions:
         raise DataError(f"sentences of {encoder.max_length} genes: {preset} has {config.n_positions} positions")
     config.id2label = dict(enumerate(classes))
@@ -121,7 +123,7 @@ def vocabulary_sha256(encoder: GeneSentenceEncoder) -> str:
     return hashlib.sha256("\n".join(encoder.genes).encode()).hexdigest()
 
 
-def build(
+def build_sentence_model(
     config: GPT2Config, *, seed: int = 0, start: str | Path = "", vectors: torch.Tensor | None = None
 ) -> GeneSentenceModel:
     """A model with fresh weights, or with the body of a published GPT-2.
@@ -141,14 +143,14 @@ def build(
     torch.manual_seed(seed)
     model = GeneSentenceModel(config)
     if start:
-        _take_body(model, start)
+        _load_body(model, start)
     if vectors is not None:
         with torch.no_grad():
             model.transformer.wte.weight.copy_(vectors)
     return model
 
 
-def _take_body(model: GeneSentenceModel, start: str | Path) -> None:
+def _load_body(model: GeneSentenceModel, start: str | Path) -> None:
     try:
         body = AutoModel.from_pretrained(start, local_files_only=Path(start).exists())
     except (OSError, ValueError) as error:
@@ -166,7 +168,7 @@ def _take_body(model: GeneSentenceModel, start: str | Path) -> None:
     model.transformer.load_state_dict(weights, strict=False)
 
 
-def load(folder: str | Path, encoder: GeneSentenceEncoder) -> GeneSentenceModel:
+def load_sentence_model(folder: str | Path, encoder: GeneSentenceEncoder) -> GeneSentenceModel:
     """Load a saved model for sentences of an encoder.
 
     Raises
@@ -185,7 +187,7 @@ def load(folder: str | Path, encoder: GeneSentenceEncoder) -> GeneSentenceModel:
     return GeneSentenceModel.from_pretrained(folder, config=config, local_files_only=True)
 
 
-def read_out_attention(
+def last_gene_attention(
     model: GeneSentenceModel, states: tuple[torch.Tensor, ...], mask: torch.Tensor, *, layers: int = 1
 ) -> torch.Tensor:
     """Attention of a sentence's last gene, mean over the heads of the last layers: sentences x length, 0 at padding.
@@ -213,11 +215,15 @@ def read_out_attention(
         raise DataError(f"attention of {layers} layers: the model has {n}")
     last = mask.long().sum(dim=1) - 1
     blocks = list(model.transformer.h)[n - layers :]
-    by_layer = [_of_last(block, states[n - layers + i], last, mask) for i, block in enumerate(blocks)]
+    by_layer = [
+        _last_gene_attention_of_layer(block, states[n - layers + i], last, mask) for i, block in enumerate(blocks)
+    ]
     return torch.stack(by_layer).mean(dim=0)
 
 
-def _of_last(block: GPT2Block, states: torch.Tensor, last: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _last_gene_attention_of_layer(
+    block: GPT2Block, states: torch.Tensor, last: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
     attention = block.attn
     rows = torch.arange(len(mask), device=mask.device)
     query, key, _ = attention.c_attn(block.ln_1(states)).split(attention.split_size, dim=2)

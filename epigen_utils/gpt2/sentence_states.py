@@ -11,15 +11,18 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from epigen_utils.errors import DataError, closest
-from epigen_utils.sentence_classes import GPT2Classifier, collated
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.gpt2.objectives import collate_sentences
 
 #: Pooling of a sentence's hidden states: their mean, or the state of the last gene, which the classifier reads.
-POOLINGS = ("mean", "last")
+STATE_POOLINGS = ("mean", "last")
 
 
 @torch.no_grad()
-def read(classifier: GPT2Classifier, values: pd.DataFrame) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ...]]]:
+def iter_hidden_states(
+    classifier: GPT2Classifier, values: pd.DataFrame
+) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ...]]]:
     """Iterate over sentences: the genes' columns in the encoder, and the states of all layers, each length x width.
 
     The first state is the input of the first layer; the last is the output of the last layer after the final layer norm
@@ -27,7 +30,9 @@ def read(classifier: GPT2Classifier, values: pd.DataFrame) -> Iterator[tuple[np.
     """
     classifier.model_.eval()
     for row in classifier.encoder_.encode(values):
-        batch = {name: x.to(classifier.model_.device) for name, x in collated([row], classifier.scale_).items()}
+        batch = {
+            name: x.to(classifier.model_.device) for name, x in collate_sentences([row], classifier.scale_).items()
+        }
         states = classifier.model_(**batch, output_hidden_states=True).hidden_states
         yield np.asarray(row["input_ids"]) - 1, tuple(state[0] for state in states)  # (length, width) for each layer
 
@@ -45,7 +50,7 @@ def check_layer(classifier: GPT2Classifier, layer: int) -> None:
         raise DataError(f"layer {layer}: the model has layers 0 (last) to -{n} (embeddings)")
 
 
-def of_samples(
+def sample_embeddings(
     classifier: GPT2Classifier, values: pd.DataFrame, *, layer: int = -1, pooling: str = "mean"
 ) -> pd.DataFrame:
     """One vector per sample: samples x width.
@@ -57,7 +62,7 @@ def of_samples(
     layer
         0 is the last, -1 the penultimate, and so on to the embeddings.
     pooling
-        One of `POOLINGS`.
+        One of `STATE_POOLINGS`.
 
     Raises
     ------
@@ -65,16 +70,16 @@ def of_samples(
         If there is no such layer or pooling.
     """
     check_layer(classifier, layer)
-    if pooling not in POOLINGS:
-        raise DataError(f"pooling {pooling!r}: {closest(pooling, POOLINGS)}")
+    if pooling not in STATE_POOLINGS:
+        raise DataError(f"pooling {pooling!r}: {suggest(pooling, STATE_POOLINGS)}")
     vectors = []
-    for _, states in read(classifier, values):
+    for _, states in iter_hidden_states(classifier, values):
         state = states[layer - 1].float().cpu().numpy()  # (length, width)
         vectors.append(state.mean(axis=0) if pooling == "mean" else state[-1])
     return pd.DataFrame(np.array(vectors), values.index)
 
 
-def of_genes(classifier: GPT2Classifier, values: pd.DataFrame, *, layer: int = -1) -> pd.DataFrame:
+def gene_state_variances(classifier: GPT2Classifier, values: pd.DataFrame, *, layer: int = -1) -> pd.DataFrame:
     """Variance of each gene's states over samples, by which paper A's Table II ranks genes.
 
     Returns
@@ -89,7 +94,7 @@ def of_genes(classifier: GPT2Classifier, values: pd.DataFrame, *, layer: int = -
     check_layer(classifier, layer)
     n, width = len(classifier.encoder_.genes), classifier.model_.config.n_embd
     counts, positions, sums, squares = np.zeros(n), np.zeros(n), np.zeros((n, width)), np.zeros(n)
-    for genes, states in read(classifier, values):
+    for genes, states in iter_hidden_states(classifier, values):
         state = states[layer - 1].double().cpu().numpy()
         counts[genes] += 1
         positions[genes] += np.arange(len(genes)) / len(genes)
@@ -107,7 +112,7 @@ def of_genes(classifier: GPT2Classifier, values: pd.DataFrame, *, layer: int = -
     return table.sort_values("variance of states", ascending=False, kind="stable", ignore_index=True)
 
 
-def over_training(
+def embeddings_over_training(
     classifier: GPT2Classifier,
     train: tuple[pd.DataFrame, np.ndarray],
     values: pd.DataFrame,
@@ -127,5 +132,5 @@ def over_training(
             variant.set_params(settings=replace(classifier.settings, epochs=n)).fit(*train)
         else:
             variant.untrained(*train)
-        vectors[n] = of_samples(variant, values, layer=layer, pooling=pooling)
+        vectors[n] = sample_embeddings(variant, values, layer=layer, pooling=pooling)
     return vectors

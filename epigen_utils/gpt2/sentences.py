@@ -2,7 +2,7 @@
 
 A sample's genes are sorted by log2 expression, highest first, and each becomes a pair of a gene token and an
 expression-bin token. The paper does not specify the number of bins, the binning, or the treatment of genes beyond
-GPT-2's 1,024 positions; here these are parameters, and the loss of each choice is measured (`fidelity`, `coverage`).
+GPT-2's 1,024 positions; here these are parameters, and the loss of each choice is measured (`decoding_fidelity`, `sentence_coverage`).
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ import pandas as pd
 from scipy import stats
 from transformers import PreTrainedTokenizerBase
 
-from epigen_utils.errors import DataError, closest
+from epigen_utils.errors import DataError, suggest
 
 #: Positions of GPT-2.
-POSITIONS = 1024
+GPT2_POSITIONS = 1024
 #: Padding token; the tokens of genes start at 1.
-PAD = 0
+PAD_ID = 0
 #: Binning of values: equally many values in each bin, or equally wide bins.
-KINDS = ("quantile", "width")
+BINNINGS = ("quantile", "width")
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class GeneSentenceEncoder:
     edges: np.ndarray
     levels: np.ndarray
     by_rank: np.ndarray
-    max_length: int = POSITIONS
+    max_length: int = GPT2_POSITIONS
 
     @classmethod
     def fit(
-        cls, values: pd.DataFrame, *, n_bins: int = 10, kind: str = "quantile", max_length: int = POSITIONS
+        cls, values: pd.DataFrame, *, n_bins: int = 10, kind: str = "quantile", max_length: int = GPT2_POSITIONS
     ) -> "GeneSentenceEncoder":
         """Learn vocabulary and bins from training samples alone.
 
@@ -63,18 +63,18 @@ class GeneSentenceEncoder:
         n_bins
             Number of bins; equal quantiles are merged.
         kind
-            One of `KINDS`.
+            One of `BINNINGS`.
 
         Raises
         ------
         DataError
             If there is no such kind, the number of bins or positions is below 1, or no gene is expressed.
         """
-        if kind not in KINDS:
-            raise DataError(f"bins by {kind!r}: {closest(kind, KINDS)}")
+        if kind not in BINNINGS:
+            raise DataError(f"bins by {kind!r}: {suggest(kind, BINNINGS)}")
         if n_bins < 1 or max_length < 1:
             raise DataError(f"{n_bins} bins, {max_length} positions: there must be at least one of each")
-        ranked = np.sort(_checked(values), axis=1)[:, ::-1]
+        ranked = np.sort(_checked_values(values), axis=1)[:, ::-1]
         encoded = ranked[:, :max_length][ranked[:, :max_length] > 0]
         if not len(encoded):
             raise DataError("gene sentences: no gene is expressed in the training samples; check the counts")
@@ -121,7 +121,7 @@ class GeneSentenceEncoder:
                 f"gene sentences: none of {values.shape[1]} genes is in the vocabulary ({self.genes[0]!r}, ...); "
                 "give the same kind of gene ids"
             )
-        table = _checked(values.reindex(columns=list(self.genes), fill_value=0.0))
+        table = _checked_values(values.reindex(columns=list(self.genes), fill_value=0.0))
         rows = []
         for sample, row in zip(values.index, table, strict=True):
             expressed = int((row > 0).sum())
@@ -131,7 +131,7 @@ class GeneSentenceEncoder:
             bins = np.searchsorted(self.edges, row[order], side="right")
             sentence = {"sample": str(sample), "input_ids": order + 1, "bins": bins, "values": row[order]}
             rows.append(sentence | {"length": len(order), "expressed": expressed})
-        return arrow.Dataset.from_list([{key: _plain(value) for key, value in row.items()} for row in rows])
+        return arrow.Dataset.from_list([{key: _as_list(value) for key, value in row.items()} for row in rows])
 
     def outside(self, values: pd.DataFrame) -> list[str]:
         """Genes of a table that are not in the vocabulary."""
@@ -164,11 +164,11 @@ class GeneSentenceEncoder:
         return [" ".join(words[token - 1] for token in row["input_ids"]) for row in sentences]
 
 
-def _plain(value: object) -> object:
+def _as_list(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _checked(values: pd.DataFrame) -> np.ndarray:
+def _checked_values(values: pd.DataFrame) -> np.ndarray:
     table = values.to_numpy(float)
     bad = ~(table >= 0)
     if bad.any():
@@ -180,14 +180,14 @@ def _checked(values: pd.DataFrame) -> np.ndarray:
     return table
 
 
-def fidelity(values: pd.DataFrame, decoded: pd.DataFrame, *, shown_only: bool = False) -> pd.DataFrame:
+def decoding_fidelity(values: pd.DataFrame, decoded: pd.DataFrame, *, in_sentence_only: bool = False) -> pd.DataFrame:
     """How well sentences preserve expression, over the expressed genes of each sample.
 
     Parameters
     ----------
     values, decoded
         Log2 expression, samples x genes; only genes in both are compared.
-    shown_only
+    in_sentence_only
         Whether to leave out genes that did not fit into the sentence.
 
     Returns
@@ -199,7 +199,7 @@ def fidelity(values: pd.DataFrame, decoded: pd.DataFrame, *, shown_only: bool = 
     rows = []
     for sample in decoded.index:
         true, estimate = values.loc[sample, shared].to_numpy(float), decoded.loc[sample, shared].to_numpy(float)
-        compared = (true > 0) & ((estimate > 0) if shown_only else True)
+        compared = (true > 0) & ((estimate > 0) if in_sentence_only else True)
         true, estimate = true[compared], estimate[compared]
         row = {"sample": sample, "genes": len(true)}
         if len(true) > 2 and np.ptp(estimate) > 0 and np.ptp(true) > 0:
@@ -211,7 +211,7 @@ def fidelity(values: pd.DataFrame, decoded: pd.DataFrame, *, shown_only: bool = 
     return pd.DataFrame(rows, columns=["sample", "slope", "intercept", "r2", "pearson", "spearman", "genes"])
 
 
-def coverage(values: pd.DataFrame, lengths: np.ndarray) -> pd.DataFrame:
+def sentence_coverage(values: pd.DataFrame, lengths: np.ndarray) -> pd.DataFrame:
     """Share of a sample's expressed genes, and of its counts, in sentences of given lengths.
 
     Parameters
@@ -223,7 +223,7 @@ def coverage(values: pd.DataFrame, lengths: np.ndarray) -> pd.DataFrame:
     -------
     A row a length: ``length``, ``genes`` and ``counts`` (shares, means over samples).
     """
-    ranked = np.sort(_checked(values), axis=1)[:, ::-1]
+    ranked = np.sort(_checked_values(values), axis=1)[:, ::-1]
     expressed = (ranked > 0).sum(axis=1)
     counts = np.cumsum(2**ranked - 1, axis=1)
     rows = []
@@ -234,7 +234,9 @@ def coverage(values: pd.DataFrame, lengths: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def genes_that_fit(texts: list[str], tokenizer: PreTrainedTokenizerBase, *, positions: int = POSITIONS) -> np.ndarray:
+def genes_that_fit(
+    texts: list[str], tokenizer: PreTrainedTokenizerBase, *, positions: int = GPT2_POSITIONS
+) -> np.ndarray:
     """Number of words of each text whose byte-pair tokens fit into GPT-2's positions."""
     n_words = []
     for text in texts:

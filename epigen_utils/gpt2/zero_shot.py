@@ -20,23 +20,24 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from epigen_utils import models, registry
+from epigen_utils.data import fetching
 from epigen_utils.errors import DataError
+from epigen_utils.models import attention_kernels, presets
 
 #: Maximum tokens of a text for all-MiniLM-L6-v2.
 ENCODER_TOKENS = 256
 
 
-def sentence_encoder(name: str = "all-minilm-l6-v2") -> tuple[BertModel, BertTokenizer]:
+def load_sentence_encoder(name: str = "all-minilm-l6-v2") -> tuple[BertModel, BertTokenizer]:
     """Load a pretrained sentence encoder of the registry and its tokenizer."""
-    files = registry.fetch(name)
+    files = fetching.fetch(name)
     model = BertModel(BertConfig.from_json_file(files["config"]), add_pooling_layer=False)
     weights = {key: value for key, value in load_file(files["weights"]).items() if not key.startswith("pooler")}
     model.load_state_dict(weights, strict=False)
     return model.eval(), BertTokenizer(str(files["words"]))
 
 
-def language_model(
+def load_language_model(
     start: str, *, preset: str, files: dict[str, Path], seed: int = 0
 ) -> tuple[GPT2LMHeadModel, GPT2Tokenizer]:
     """Load GPT-2 with its word vocabulary, with published weights or, as a control, with random ones.
@@ -55,7 +56,7 @@ def language_model(
     """
     tokenizer = GPT2Tokenizer(str(files["encoder"]), str(files["merges"]))
     if not start:
-        return models.build(models.preset(preset), "causal-lm", seed=seed).eval(), tokenizer
+        return presets.build(presets.preset(preset), "causal-lm", seed=seed).eval(), tokenizer
     try:
         return GPT2LMHeadModel.from_pretrained(start, local_files_only=Path(start).exists()).eval(), tokenizer
     except (OSError, ValueError) as error:
@@ -64,13 +65,13 @@ def language_model(
         ) from None
 
 
-def tokens_of(tokenizer: PreTrainedTokenizerBase, text: str, n: int) -> torch.Tensor:
+def first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, n: int) -> torch.Tensor:
     """The first ``n`` tokens of a text, 1 x length."""
     return torch.tensor([tokenizer(text, truncation=True, max_length=n)["input_ids"]])
 
 
 @torch.no_grad()
-def embed(
+def embed_texts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, pooling: str, max_tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """One vector per text from the last hidden states (texts x width), and the number of tokens read.
@@ -90,7 +91,7 @@ def embed(
         raise DataError(f"pooling {pooling!r}: give mean or last")
     vectors, n_tokens = [], []
     for text in texts:
-        ids = tokens_of(tokenizer, text, max_tokens)
+        ids = first_tokens(tokenizer, text, max_tokens)
         states = model.base_model(ids).last_hidden_state[0]  # (length, width)
         vector = states[-1] if pooling == "last" else torch.nn.functional.normalize(states.mean(dim=0), dim=0)
         vectors.append(vector.numpy())
@@ -99,7 +100,7 @@ def embed(
 
 
 @torch.no_grad()
-def attention_by_place(
+def text_attention_by_position(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], *, max_tokens: int, bins: int = 20
 ) -> pd.DataFrame:
     """Attention of the last token along a text, times its length, mean over texts, layers and heads.
@@ -108,10 +109,10 @@ def attention_by_place(
     -------
     ``place`` (0 the first token, 1 the last) and ``attention`` (1 is uniform).
     """
-    with models.attending(model, "eager"):
+    with attention_kernels.attention_implementation(model, "eager"):
         rows = []
         for text in texts:
-            ids = tokens_of(tokenizer, text, max_tokens)
+            ids = first_tokens(tokenizer, text, max_tokens)
             layers = torch.stack(model.base_model(ids, output_attentions=True).attentions)
             weights = layers[:, 0, :, -1].mean(dim=(0, 1))  # (length,)
             bin_of = np.minimum((np.arange(len(weights)) / len(weights) * bins).astype(int), bins - 1)
@@ -125,9 +126,9 @@ def continuations(
     model: GPT2LMHeadModel,
     tokenizer: GPT2Tokenizer,
     texts: list[str],
-    known: set[str],
+    gene_symbols: set[str],
     *,
-    shown: int = 50,
+    n_prompt_words: int = 50,
     n_tokens: int = 60,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -135,9 +136,9 @@ def continuations(
 
     Parameters
     ----------
-    known
+    gene_symbols
         Symbols of all genes.
-    shown, n_tokens
+    n_prompt_words, n_tokens
         Number of words in the prompt, and of generated tokens.
 
     Returns
@@ -148,7 +149,7 @@ def continuations(
     rows = []
     for text in texts:
         words = text.split(" ")
-        ids = tokens_of(tokenizer, " ".join(words[:shown]), model.config.n_positions - n_tokens)
+        ids = first_tokens(tokenizer, " ".join(words[:n_prompt_words]), model.config.n_positions - n_tokens)
         torch.manual_seed(seed)
         for _ in range(n_tokens):
             p = torch.softmax(model(ids).logits[0, -1].float(), dim=-1)
@@ -156,13 +157,13 @@ def continuations(
         written = tokenizer.decode(ids[0, -n_tokens:].tolist())
         # The first and the last word may be incomplete.
         generated = written.split()[1:-1]
-        later = set(words[shown:])
+        later = set(words[n_prompt_words:])
         rows.append(
             {
-                "given": " ".join(words[:shown][-5:]),
+                "given": " ".join(words[:n_prompt_words][-5:]),
                 "written": written,
                 "words": len(generated),
-                "genes": np.mean([word in known for word in generated]) if generated else 0.0,
+                "genes": np.mean([word in gene_symbols for word in generated]) if generated else 0.0,
                 "later": np.mean([word in later for word in generated]) if generated else 0.0,
             }
         )

@@ -8,14 +8,15 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.base import clone
 
-from epigen_utils import attention, sentence_attention
-from epigen_utils.sentence_classes import GPT2Classifier
+from epigen_utils.gpt2 import readout_attention
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.interpretation import alignment
 
 #: Level of the tests.
 ALPHA = 0.05
 
 
-def untrained(
+def untrained_models(
     classifier: GPT2Classifier,
     values: pd.DataFrame,
     y: np.ndarray,
@@ -28,21 +29,21 @@ def untrained(
 
     Returns
     -------
-    A row a seed and set: ``seed``, ``set`` and the columns of `attention.baam`.
+    A row a seed and set: ``seed``, ``set`` and the columns of `alignment.baam`.
     """
     rows = []
     for seed in seeds:
         model = clone(classifier).set_params(seed=seed).untrained(values, y)
-        readout = sentence_attention.read(model, values)
+        readout = readout_attention.compute_attention(model, values)
         for name, members in sets.items():
             inside = np.isin(readout.genes, members)
             options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
-            row = attention.baam(readout.mean, readout.places, inside, **options)
+            row = alignment.baam(readout.mean, readout.places, inside, **options)
             rows.append({"seed": seed, "set": name, **row})
     return pd.DataFrame(rows)
 
 
-def rejections(table: pd.DataFrame, *, by: str = "set") -> pd.DataFrame:
+def false_positive_rates(table: pd.DataFrame, *, by: str = "set") -> pd.DataFrame:
     """False-positive rate of each null hypothesis at level `ALPHA`.
 
     Returns
@@ -60,14 +61,14 @@ def rejections(table: pd.DataFrame, *, by: str = "set") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def early_and_late(values: pd.DataFrame, *, size: int) -> dict[str, list[str]]:
+def sets_by_position(values: pd.DataFrame, *, size: int) -> dict[str, list[str]]:
     """Three sets without biology: the most and the least expressed genes, and genes evenly spaced over all ranks."""
     order = values.mean().sort_values(ascending=False, kind="stable").index
     spread = order[np.linspace(0, len(order) - 1, size).round().astype(int)]
     return {"first in the sentences": list(order[:size]), "last": list(order[-size:]), "all along": list(spread)}
 
 
-def by_size(
+def random_sets_by_size(
     scores: np.ndarray, places: np.ndarray, *, sizes: list[int], n_sets: int = 200, seed: int = 0
 ) -> pd.DataFrame:
     """BAAM of random gene sets of each size below the number of genes: a row a set, ``size``, ``baam``."""
@@ -77,12 +78,12 @@ def by_size(
     for size in [size for size in sizes if size < len(genes)]:
         for _ in range(n_sets):
             inside = np.isin(np.arange(scores.shape[1]), rng.choice(genes, size, replace=False))
-            value = attention.baam(scores, places, inside, n_permutations=1, n_bootstrap=0)["baam"]
+            value = alignment.baam(scores, places, inside, n_permutations=1, n_bootstrap=0)["baam"]
             rows.append({"size": size, "baam": value})
     return pd.DataFrame(rows)
 
 
-def duplicated(
+def simulated_families(
     *, copies: list[int], n_genes: int = 240, size: int = 24, n_samples: int = 12, n_sets: int = 200, seed: int = 0
 ) -> pd.DataFrame:
     """BAAM of noise in which the genes of a family receive similar attention, for sets of whole families.
@@ -91,7 +92,7 @@ def duplicated(
 
     Returns
     -------
-    A row a family size and set: ``copies`` (the family size) and the columns of `attention.baam`.
+    A row a family size and set: ``copies`` (the family size) and the columns of `alignment.baam`.
     """
     rows = []
     for n_copies in copies:
@@ -102,6 +103,6 @@ def duplicated(
             places = np.argsort(np.argsort(rng.random((n_samples, n_genes)), axis=1), axis=1) / n_genes
             chosen = rng.choice(n_genes // n_copies, size // n_copies, replace=False)
             options = {"n_permutations": 199, "n_bootstrap": 0, "seed": draw}
-            row = attention.baam(scores, places, np.isin(families, chosen), **options)
+            row = alignment.baam(scores, places, np.isin(families, chosen), **options)
             rows.append({"copies": n_copies, **row})
     return pd.DataFrame(rows)

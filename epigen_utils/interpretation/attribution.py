@@ -12,18 +12,19 @@ import pandas as pd
 import torch
 from captum.attr import InputXGradient, IntegratedGradients
 
-from epigen_utils import evaluation
-from epigen_utils.errors import DataError, closest
-from epigen_utils.hidden_states import batches
-from epigen_utils.sentence_classes import GPT2Classifier, collated
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.gpt2.objectives import collate_sentences
+from epigen_utils.models.batching import length_batches
+from epigen_utils.stats import two_classes
 
 #: Ways to occlude a gene: set it to its mean expression and rebuild the sentence, or delete it from the sentence.
 OCCLUSIONS = ("mean", "deleted")
 #: Steps of the path integral of the gradients (Gauss-Legendre).
-STEPS = 32
+N_STEPS = 32
 
 
-def margin(classifier: GPT2Classifier, logits: torch.Tensor, positive: str) -> torch.Tensor:
+def logit_margin(classifier: GPT2Classifier, logits: torch.Tensor, positive: str) -> torch.Tensor:
     """Logit of the positive class minus that of the other.
 
     Raises
@@ -35,25 +36,25 @@ def margin(classifier: GPT2Classifier, logits: torch.Tensor, positive: str) -> t
     if len(classes) != 2:
         raise DataError(f"classes {', '.join(classes)}: attributions are of two classes")
     if positive not in classes:
-        raise DataError(f"class {positive!r}: {closest(positive, classes)}")
+        raise DataError(f"class {positive!r}: {suggest(positive, classes)}")
     column = classes.index(positive)
     return logits[:, column] - logits[:, 1 - column]  # (samples, 2) -> (samples,)
 
 
 @torch.no_grad()
-def margins(classifier: GPT2Classifier, values: pd.DataFrame, positive: str) -> np.ndarray:
-    """`margin` of each sample (log2 expression, samples x genes)."""
+def sample_margins(classifier: GPT2Classifier, values: pd.DataFrame, positive: str) -> np.ndarray:
+    """`logit_margin` of each sample (log2 expression, samples x genes)."""
     classifier.model_.eval()
     encoded = classifier.encoder_.encode(values)
     margin_of = np.empty(len(encoded))
-    for rows in batches(np.array(encoded["length"])):
-        batch = collated([encoded[int(row)] for row in rows], classifier.scale_)
+    for rows in length_batches(np.array(encoded["length"])):
+        batch = collate_sentences([encoded[int(row)] for row in rows], classifier.scale_)
         logits = classifier.model_(**{name: x.to(classifier.model_.device) for name, x in batch.items()}).logits
-        margin_of[rows] = margin(classifier, logits.float(), positive).cpu().numpy()
+        margin_of[rows] = logit_margin(classifier, logits.float(), positive).cpu().numpy()
     return margin_of
 
 
-def averages(classifier: GPT2Classifier, background: pd.DataFrame) -> torch.Tensor:
+def mean_embeddings(classifier: GPT2Classifier, background: pd.DataFrame) -> torch.Tensor:
     """Baseline of the attributions: mean input embedding of each gene, vocabulary x width, padding first.
 
     Where a position shows nothing but the gene (``rank``), a gene's own mean is as informative as the gene itself;
@@ -80,14 +81,14 @@ def averages(classifier: GPT2Classifier, background: pd.DataFrame) -> torch.Tens
 
 def _embedded(classifier: GPT2Classifier, row: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """Input embeddings (1, length, width) and mask (1, length) of one sentence."""
-    batch = {name: x.to(classifier.model_.device) for name, x in collated([row], classifier.scale_).items()}
+    batch = {name: x.to(classifier.model_.device) for name, x in collate_sentences([row], classifier.scale_).items()}
     return classifier.model_.shown(**batch), batch["input_ids"] > 0
 
 
 def integrated_gradients(
-    classifier: GPT2Classifier, values: pd.DataFrame, positive: str, *, background: pd.DataFrame, steps: int = STEPS
+    classifier: GPT2Classifier, values: pd.DataFrame, positive: str, *, background: pd.DataFrame, steps: int = N_STEPS
 ) -> pd.DataFrame:
-    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365), by captum, from the baseline `averages`.
+    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365), by captum, from the baseline `mean_embeddings`.
 
     Parameters
     ----------
@@ -104,10 +105,10 @@ def integrated_gradients(
         options = {"n_steps": steps, "internal_batch_size": steps}
         return IntegratedGradients(forward).attribute(inputs, baselines=baseline, **options)
 
-    return _by_gradient(classifier, values, positive, background, attribute)
+    return _gradient_attributions(classifier, values, positive, background, attribute)
 
 
-def gradient_x_input(
+def gradient_times_input(
     classifier: GPT2Classifier, values: pd.DataFrame, positive: str, *, background: pd.DataFrame
 ) -> pd.DataFrame:
     """Gradient times (input - baseline), by captum; parameters and result are those of `integrated_gradients`."""
@@ -115,10 +116,10 @@ def gradient_x_input(
     def attribute(forward: Callable, inputs: torch.Tensor, baseline: torch.Tensor) -> torch.Tensor:
         return InputXGradient(lambda difference: forward(baseline + difference)).attribute(inputs - baseline)
 
-    return _by_gradient(classifier, values, positive, background, attribute)
+    return _gradient_attributions(classifier, values, positive, background, attribute)
 
 
-def _by_gradient(
+def _gradient_attributions(
     classifier: GPT2Classifier,
     values: pd.DataFrame,
     positive: str,
@@ -126,7 +127,7 @@ def _by_gradient(
     attribute: Callable[[Callable, torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> pd.DataFrame:
     classifier.model_.eval()
-    means = averages(classifier, background)
+    means = mean_embeddings(classifier, background)
     genes = list(classifier.encoder_.genes)
     attributions = np.full((len(values), len(genes)), np.nan)
     for sample, row in enumerate(classifier.encoder_.encode(values)):
@@ -135,7 +136,7 @@ def _by_gradient(
 
         def forward(states: torch.Tensor, mask: torch.Tensor = mask) -> torch.Tensor:
             logits = classifier.model_.classified(states, mask.expand(len(states), -1)).logits
-            return margin(classifier, logits.float(), positive)
+            return logit_margin(classifier, logits.float(), positive)
 
         baseline = means[torch.as_tensor(row["input_ids"], device=means.device)][None]  # (1, length, width)
         scores = attribute(forward, inputs.clone().requires_grad_(True), baseline).sum(dim=-1)  # (1, length)
@@ -169,50 +170,50 @@ def occlusion(
         If there is no such occlusion.
     """
     if how not in OCCLUSIONS:
-        raise DataError(f"occlusion {how!r}: {closest(how, OCCLUSIONS)}")
+        raise DataError(f"occlusion {how!r}: {suggest(how, OCCLUSIONS)}")
     genes = list(classifier.encoder_.genes)
-    intact = margins(classifier, values, positive)
+    intact = sample_margins(classifier, values, positive)
     replacements = background[genes].mean().to_numpy() if how == "mean" else np.zeros(len(genes))
     decreases = np.full((len(values), len(genes)), np.nan)
     for sample, row in enumerate(classifier.encoder_.encode(values)):
         columns = np.asarray(row["input_ids"]) - 1
         occluded = np.repeat(values[genes].to_numpy()[[sample]], len(columns), axis=0)  # (occluded, genes)
         occluded[np.arange(len(columns)), columns] = replacements[columns]
-        margins_without = margins(classifier, pd.DataFrame(occluded, columns=genes), positive)
+        margins_without = sample_margins(classifier, pd.DataFrame(occluded, columns=genes), positive)
         decreases[sample, columns] = intact[sample] - margins_without
     return pd.DataFrame(decreases, values.index, genes)
 
 
-def importance(attributions: pd.DataFrame) -> pd.Series:
+def gene_importance(attributions: pd.DataFrame) -> pd.Series:
     """Mean absolute attribution of each gene over samples."""
     return attributions.abs().mean()
 
 
-def agreement(scores: pd.DataFrame) -> pd.DataFrame:
+def score_correlations(scores: pd.DataFrame) -> pd.DataFrame:
     """Spearman correlations between ways to score genes (genes x ways), over genes that both score."""
     return scores.corr(method="spearman")
 
 
-def stability(scores: list[pd.Series], *, given: pd.Series | None = None) -> dict[str, float]:
+def stability_over_runs(scores: list[pd.Series], *, control: pd.Series | None = None) -> dict[str, float]:
     """Mean, lowest and highest Spearman correlation between runs (seeds, or folds), over the genes that both score.
 
     Parameters
     ----------
-    given
+    control
         Another score of the genes to control for: the correlations are then partial ones.
     """
     correlations = []
     for first, second in itertools.combinations(scores, 2):
-        shared = pd.concat([first, second] + ([] if given is None else [given]), axis=1).dropna()
+        shared = pd.concat([first, second] + ([] if control is None else [control]), axis=1).dropna()
         if len(shared) > 3:
-            correlations.append(_partial(shared.corr(method="spearman").to_numpy()))
+            correlations.append(_partial_correlation(shared.corr(method="spearman").to_numpy()))
     if not correlations:
         return {"mean": np.nan, "low": np.nan, "high": np.nan, "pairs": 0}
     mean, low, high = float(np.mean(correlations)), min(correlations), max(correlations)
     return {"mean": mean, "low": low, "high": high, "pairs": len(correlations)}
 
 
-def _partial(r: np.ndarray) -> float:
+def _partial_correlation(r: np.ndarray) -> float:
     """Correlation of the first two variables given the third, if any; NaN if the third determines one of them."""
     if len(r) == 2:
         return float(r[0, 1])
@@ -221,7 +222,7 @@ def _partial(r: np.ndarray) -> float:
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))
 
 
-def recovered(scores: pd.DataFrame, planted: set[str]) -> pd.Series:
+def planted_auroc(scores: pd.DataFrame, planted: set[str]) -> pd.Series:
     """AUROC of planted genes against the others, for each way to score genes (genes x ways)."""
     is_planted = scores.index.isin(planted)
-    return scores.apply(lambda column: evaluation.auc(column.fillna(column.min()).to_numpy(), is_planted))
+    return scores.apply(lambda column: two_classes.roc_auc(column.fillna(column.min()).to_numpy(), is_planted))

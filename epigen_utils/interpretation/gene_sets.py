@@ -4,21 +4,21 @@ from pathlib import Path
 
 import numpy as np
 
-from epigen_utils import genes, registry
-from epigen_utils.errors import DataError, closest
-from epigen_utils.sample_cohorts import SampleCohort
+from epigen_utils.data import fetching, genes, orthologs
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.prediction.sample_cohort import SampleCohort
 
 #: Data sets of the registry that are tables: role of the file, and column of symbols (None: one symbol a line).
 TABLES = {"genes4epilepsy": ("v2026_03", "Gene"), "human-tfs": ("lambert2018", None)}
 #: Name of the gene set in each of these tables.
-NAMES = {"genes4epilepsy": "Genes4Epilepsy", "human-tfs": "Transcription factors"}
+SET_NAMES = {"genes4epilepsy": "Genes4Epilepsy", "human-tfs": "Transcription factors"}
 #: The known set of a simulation: genes that differ between the classes.
 PLANTED = "planted"
 #: Stand-in where no set has members; no signal is expected of it.
-RANDOM = "random genes"
+RANDOM_SET = "random genes"
 
 
-def of_cohort(cohort: SampleCohort, sources: list[str]) -> dict[str, list[str]]:
+def sets_of_cohort(cohort: SampleCohort, sources: list[str]) -> dict[str, list[str]]:
     """Gene sets by name, as genes of a cohort; sets without a member are left out, possibly all.
 
     The planted genes of a simulated cohort come first. Human symbols are mapped by orthologs, microRNAs by their
@@ -34,20 +34,22 @@ def of_cohort(cohort: SampleCohort, sources: list[str]) -> dict[str, list[str]]:
     DataError
         If a file is not a GMT file.
     """
-    sets = {PLANTED: planted(cohort)}
-    by_name = {genes.plain(gene): gene for gene in cohort.genes}
+    sets = {PLANTED: planted_genes(cohort)}
+    by_name = {genes.normalise_name(gene): gene for gene in cohort.genes}
     for source in sources:
-        human_sets = read(source)
-        by_ortholog = genes.sets_in_data(cohort.adata, human_sets)
+        human_sets = read_gene_sets(source)
+        by_ortholog = orthologs.find_gene_sets(cohort.adata, human_sets)
         for name, members in human_sets.items():
-            same_name = [by_name[genes.plain(member)] for member in members if genes.plain(member) in by_name]
+            same_name = [
+                by_name[genes.normalise_name(member)] for member in members if genes.normalise_name(member) in by_name
+            ]
             sets[name] = list(dict.fromkeys([*by_ortholog[name], *same_name]))
     available = set(cohort.genes)
     sets = {name: [gene for gene in members if gene in available] for name, members in sets.items()}
     return {name: members for name, members in sets.items() if members}
 
 
-def read(source: str) -> dict[str, list[str]]:
+def read_gene_sets(source: str) -> dict[str, list[str]]:
     """Sets of human symbols, or of microRNAs, by name.
 
     Raises
@@ -57,18 +59,18 @@ def read(source: str) -> dict[str, list[str]]:
     """
     if source in TABLES:
         role, column = TABLES[source]
-        lines = registry.fetch(source)[role].read_text().splitlines()
+        lines = fetching.fetch(source)[role].read_text().splitlines()
         position = lines[0].split("\t").index(column) if column else 0
         rows = lines[1:] if column else lines
-        return {NAMES[source]: [line.split("\t")[position].strip() for line in rows if line.strip()]}
-    path = registry.file(source)
+        return {SET_NAMES[source]: [line.split("\t")[position].strip() for line in rows if line.strip()]}
+    path = fetching.resolve_file(source)
     for number, line in enumerate(Path(path).read_text().splitlines(), 1):
         if line.count("\t") < 2:
             raise DataError(f"{path}: line {number}: a set is a name, a source and genes, with tabs between them")
     return genes.read_gmt(Path(path))
 
 
-def planted(cohort: SampleCohort) -> list[str]:
+def planted_genes(cohort: SampleCohort) -> list[str]:
     """Genes that a simulation changed with the class; empty for a real data set."""
     truth = cohort.adata.varm.get("log2_fold_change")
     if truth is None:
@@ -77,21 +79,21 @@ def planted(cohort: SampleCohort) -> list[str]:
     return [str(gene) for gene in truth.index[(truth[classes] != 0).any(axis=1)]]
 
 
-def in_sentences(sets: dict[str, list[str]], shown: list[str], *, seed: int = 0) -> dict[str, list[str]]:
+def sets_in_sentences(sets: dict[str, list[str]], sentence_genes: list[str], *, seed: int = 0) -> dict[str, list[str]]:
     """Sets restricted to the genes of the sentences.
 
-    `RANDOM` replaces them all if together they have fewer than two of these genes, or leave fewer than two outside.
+    `RANDOM_SET` replaces them all if together they have fewer than two of these genes, or leave fewer than two outside.
     """
-    available = set(shown)
+    available = set(sentence_genes)
     restricted = {name: sorted(available & set(members)) for name, members in sets.items()}
     restricted = {name: members for name, members in restricted.items() if 0 < len(members) < len(available)}
-    if 2 <= len(union(restricted)) <= len(available) - 2:
+    if 2 <= len(union_of_sets(restricted)) <= len(available) - 2:
         return restricted
     n = min(max(len(available) // 10, 2), len(available) - 1)
-    return {RANDOM: sorted(np.random.default_rng(seed).choice(sorted(available), n, replace=False).tolist())}
+    return {RANDOM_SET: sorted(np.random.default_rng(seed).choice(sorted(available), n, replace=False).tolist())}
 
 
-def union(sets: dict[str, list[str]], name: str = "") -> list[str]:
+def union_of_sets(sets: dict[str, list[str]], name: str = "") -> list[str]:
     """Genes of one set, or of all sets.
 
     Raises
@@ -100,17 +102,17 @@ def union(sets: dict[str, list[str]], name: str = "") -> list[str]:
         If there is no such set.
     """
     if name and name not in sets:
-        raise DataError(f"gene set {name!r}: {closest(name, sets)}")
+        raise DataError(f"gene set {name!r}: {suggest(name, sets)}")
     chosen = [sets[name]] if name else sets.values()
     return sorted({gene for members in chosen for gene in members})
 
 
-def small(sets: dict[str, list[str]], most: int) -> list[str]:
-    """Genes of the sets with at most ``most`` genes; the sentences should contain all of them."""
-    return sorted({gene for members in sets.values() if len(members) <= most for gene in members})
+def genes_of_small_sets(sets: dict[str, list[str]], max_size: int) -> list[str]:
+    """Genes of the sets with at most ``max_size`` genes; the sentences should contain all of them."""
+    return sorted({gene for members in sets.values() if len(members) <= max_size for gene in members})
 
 
-def halves(members: list[str], *, seed: int = 0) -> tuple[list[str], list[str]]:
+def split_set(members: list[str], *, seed: int = 0) -> tuple[list[str], list[str]]:
     """A gene set split in two at random: one half for a prior, the other for evaluation.
 
     Raises

@@ -13,14 +13,16 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from epigen_utils import embedding, evaluation, expression, in_fold, sample_scores, sentence_states
 from epigen_utils.errors import DataError
-from epigen_utils.sample_cohorts import SampleCohort
-from epigen_utils.sentence_classes import GPT2Classifier
+from epigen_utils.expression import fold_selection, normalisation
+from epigen_utils.gpt2 import sentence_states
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.prediction.sample_cohort import SampleCohort
+from epigen_utils.stats import clustering, folds, intervals, permutation, projections, two_classes
 
 #: Names of the representations, in the order of the book's figures.
-RAW, STABLE, SAME, FRESH = "raw counts", "VST", "log2 of the model's genes", "untrained GPT-2"
-HELD, SEEN, SHUFFLED = (
+RAW_COUNTS, VST, LOG2_GENES, UNTRAINED = "raw counts", "VST", "log2 of the model's genes", "untrained GPT-2"
+HELD_OUT, TRAINING_SAMPLES, SHUFFLED_LABELS = (
     "fine-tuned, held out",
     "fine-tuned, its training samples",
     "shuffled labels, its training samples",
@@ -28,7 +30,7 @@ HELD, SEEN, SHUFFLED = (
 
 
 @dataclass(frozen=True)
-class Halves:
+class CohortSplit:
     """A training and a held-out part of a cohort that share no donor, or no experiment.
 
     Attributes
@@ -68,7 +70,7 @@ class Representation:
     told: bool = False
 
 
-def halves(
+def split_cohort(
     cohort: SampleCohort,
     *,
     n_genes: int,
@@ -77,13 +79,13 @@ def halves(
     n_splits: int = 2,
     fold: int = 0,
     seed: int = 0,
-) -> Halves:
+) -> CohortSplit:
     """Split a cohort into a training part and one held-out fold.
 
     Parameters
     ----------
     n_genes, by
-        Number of genes, and the criterion that selects them in the training samples (`in_fold.SELECTIONS`).
+        Number of genes, and the criterion that selects them in the training samples (`fold_selection.SELECTIONS`).
     always
         Genes that are always selected.
     fold
@@ -92,11 +94,11 @@ def halves(
     Raises
     ------
     DataError
-        If the cohort cannot be split (`sample_scores.check_folds`), or no split leaves two training samples of each
+        If the cohort cannot be split (`folds.feasible_n_splits`), or no split leaves two training samples of each
         class and three held-out samples of both classes.
     """
-    n_splits = sample_scores.check_folds(cohort.y, cohort.groups, n_splits)
-    splits = evaluation.donor_folds(cohort.y, cohort.groups, n_splits=n_splits, seed=seed)
+    n_splits = folds.feasible_n_splits(cohort.y, cohort.groups, n_splits)
+    splits = folds.donor_folds(cohort.y, cohort.groups, n_splits=n_splits, seed=seed)
     usable = [split for split in splits if _enough(cohort.y, *split)]
     if fold >= len(usable):
         sizes = ", ".join(f"{n} {name!r}" for name, n in cohort.sizes().items())
@@ -106,14 +108,14 @@ def halves(
         )
     rows = usable[fold]
     train, test = rows
-    selection = in_fold.InFold(None, cohort.genes, n_genes, by, always=tuple(always))
+    selection = fold_selection.FoldPipeline(None, cohort.genes, n_genes, by, always=tuple(always))
     tables = selection.tables(cohort.counts[train], cohort.y[train], cohort.counts[test])
     tables = tuple(table.set_axis(cohort.adata.obs_names[part]) for table, part in zip(tables, rows, strict=True))
     levels = list(cohort.sizes())
     labels = [
         pd.Series(pd.Categorical(cohort.y[part], levels), table.index) for table, part in zip(tables, rows, strict=True)
     ]
-    return Halves(cohort, rows, tables, tuple(labels))
+    return CohortSplit(cohort, rows, tables, tuple(labels))
 
 
 def _enough(y: np.ndarray, train: np.ndarray, test: np.ndarray) -> bool:
@@ -121,56 +123,58 @@ def _enough(y: np.ndarray, train: np.ndarray, test: np.ndarray) -> bool:
     return len(n_train) == len(n_test) == 2 and n_train.min() >= 2 and n_test.sum() >= 3
 
 
-def of_both_classes(labels: Sequence[str], most: int = 0) -> np.ndarray:
-    """Positions of at most ``most`` samples (0: all), alternating between classes, each class in its original order.
+def alternate_classes(labels: Sequence[str], max_samples: int = 0) -> np.ndarray:
+    """Positions of at most ``max_samples`` samples (0: all), alternating between classes, each class in its original order.
 
     Where rows are sorted by class, as in simulated tables, the first rows alone would be of one class.
     """
     labels = np.asarray(labels).astype(str)
     turn = pd.Series(labels).groupby(labels).cumcount().to_numpy()
-    return np.lexsort([labels, turn])[: most or None]
+    return np.lexsort([labels, turn])[: max_samples or None]
 
 
-def of_halves(
-    parts: Halves, classifier: GPT2Classifier, *, layer: int = -1, pooling: str = "mean"
+def compute_representations(
+    split: CohortSplit, classifier: GPT2Classifier, *, layer: int = -1, pooling: str = "mean"
 ) -> tuple[dict[str, Representation], GPT2Classifier]:
     """Every representation by name, and the fine-tuned model.
 
-    Raw counts and VST (`expression.vst`, blind) comprise all genes of the held-out samples.
+    Raw counts and VST (`normalisation.vst`, blind) comprise all genes of the held-out samples.
     """
-    (train, test), (y, y_test), (groups, groups_test) = parts.tables, parts.labels, parts.groups
-    adata = parts.cohort.adata[parts.rows[1]].copy()
+    (train, test), (y, y_test), (groups, groups_test) = split.tables, split.labels, split.groups
+    adata = split.cohort.adata[split.rows[1]].copy()
     tuned, untrained = clone(classifier).fit(train, y.to_numpy()), clone(classifier).untrained(train, y.to_numpy())
-    permuted = meaningless(y.to_numpy(), groups, seed=classifier.seed)
+    permuted = uninformative_permutation(y.to_numpy(), groups, seed=classifier.seed)
     permuted = pd.Series(pd.Categorical(permuted, y.cat.categories), y.index)
     mistrained = clone(classifier).fit(train, permuted.to_numpy())
 
     def embedded(model: GPT2Classifier, values: pd.DataFrame) -> pd.DataFrame:
-        return sentence_states.of_samples(model, values, layer=layer, pooling=pooling)
+        return sentence_states.sample_embeddings(model, values, layer=layer, pooling=pooling)
 
     representations = {
-        RAW: Representation(expression.counts(adata), y_test, groups_test),
-        STABLE: Representation(expression.vst(adata), y_test, groups_test),
-        SAME: Representation(test, y_test, groups_test),
-        FRESH: Representation(embedded(untrained, test), y_test, groups_test),
-        HELD: Representation(embedded(tuned, test), y_test, groups_test),
-        SEEN: Representation(embedded(tuned, train), y, groups, told=True),
-        SHUFFLED: Representation(embedded(mistrained, train), permuted, groups, told=True),
+        RAW_COUNTS: Representation(normalisation.count_table(adata), y_test, groups_test),
+        VST: Representation(normalisation.vst(adata), y_test, groups_test),
+        LOG2_GENES: Representation(test, y_test, groups_test),
+        UNTRAINED: Representation(embedded(untrained, test), y_test, groups_test),
+        HELD_OUT: Representation(embedded(tuned, test), y_test, groups_test),
+        TRAINING_SAMPLES: Representation(embedded(tuned, train), y, groups, told=True),
+        SHUFFLED_LABELS: Representation(embedded(mistrained, train), permuted, groups, told=True),
     }
     return representations, tuned
 
 
-def meaningless(labels: np.ndarray, groups: np.ndarray, *, n: int = 49, seed: int = 0) -> np.ndarray:
-    """Of ``n`` permutations of the labels by group, the one whose adjusted Rand index with the labels is nearest to 0.
+def uninformative_permutation(
+    labels: np.ndarray, groups: np.ndarray, *, n_permutations: int = 49, seed: int = 0
+) -> np.ndarray:
+    """Of ``n_permutations`` permutations of the labels by group, the one whose adjusted Rand index with the labels is nearest to 0.
 
     With few samples, a single random permutation is often the true labels or their mirror image.
     """
-    permutations = evaluation.labelings(labels, donors=groups, n_permutations=n, seed=seed)
+    permutations = permutation.permuted_labels(labels, donors=groups, n_permutations=n_permutations, seed=seed)
     return min(permutations, key=lambda permuted: abs(adjusted_rand_score(labels, permuted)))
 
 
-def apart(
-    shown: dict[str, Representation], *, n_permutations: int = 999, seed: int = 0
+def class_separation(
+    by_name: dict[str, Representation], *, n_permutations: int = 999, seed: int = 0
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """How far apart the classes lie in each representation.
 
@@ -187,24 +191,32 @@ def apart(
         ``in all dimensions``: silhouette in the full space
     """
     rows, planes = [], {}
-    for name, representation in shown.items():
+    for name, representation in by_name.items():
         table, classes = representation.table, representation.labels.astype(str)
-        planes[name], shares = embedding.pca(table)
+        planes[name], shares = projections.pca(table)
         row = {"representation": name, "samples": len(classes), "features": table.shape[1], "PC1": shares[0]}
-        row |= {"PC1 + PC2": shares[:2].sum(), "noise": embedding.noise_share(*table.shape, n_draws=20, seed=seed)}
+        row |= {
+            "PC1 + PC2": shares[:2].sum(),
+            "noise": projections.noise_variance_share(*table.shape, n_draws=20, seed=seed),
+        }
         if representation.told:
             row |= {"silhouette": float(silhouette_score(planes[name], classes)), "p": np.nan, "smallest p": np.nan}
         else:
             options = {"donors": representation.groups, "n_permutations": n_permutations, "seed": seed}
-            test = evaluation.silhouette(planes[name], representation.labels, **options)
+            test = clustering.silhouette_test(planes[name], representation.labels, **options)
             row |= {"silhouette": test["value"], "p": test["p"], "smallest p": test["smallest_p"]}
-        row["overlap"] = _overlapping(planes[name].to_numpy(), classes.to_numpy())
+        row["overlap"] = _n_overlapping(planes[name].to_numpy(), classes.to_numpy())
         rows.append(row | {"in all dimensions": float(silhouette_score(table.to_numpy(float), classes))})
     return pd.DataFrame(rows), planes
 
 
-def further_apart(
-    one: pd.DataFrame, other: pd.DataFrame, shown: Representation, *, n_permutations: int = 999, seed: int = 0
+def separation_difference(
+    plane: pd.DataFrame,
+    other_plane: pd.DataFrame,
+    representation: Representation,
+    *,
+    n_permutations: int = 999,
+    seed: int = 0,
 ) -> dict[str, float]:
     """How much further apart the classes lie in one plane than in another plane of the same samples.
 
@@ -213,17 +225,17 @@ def further_apart(
     ``value``, the difference of the silhouettes, and its permutation ``p``: labels are permuted by donor, or within
     experiments, in both planes alike.
     """
-    observed, p, _ = evaluation.permutation_pvalue(
-        lambda labels: silhouette_score(one.to_numpy(), labels) - silhouette_score(other.to_numpy(), labels),
-        shown.labels.astype(str).to_numpy(),
-        donors=shown.groups,
+    observed, p, _ = permutation.permutation_test(
+        lambda labels: silhouette_score(plane.to_numpy(), labels) - silhouette_score(other_plane.to_numpy(), labels),
+        representation.labels.astype(str).to_numpy(),
+        donors=representation.groups,
         n_permutations=n_permutations,
         seed=seed,
     )
     return {"value": float(observed), "p": p}
 
 
-def _overlapping(points: np.ndarray, labels: np.ndarray) -> int:
+def _n_overlapping(points: np.ndarray, labels: np.ndarray) -> int:
     names = np.unique(labels)
     means = np.array([points[labels == name].mean(axis=0) for name in names])
     distances = np.linalg.norm(points[:, None] - means, axis=2)  # (samples, classes)
@@ -231,18 +243,18 @@ def _overlapping(points: np.ndarray, labels: np.ndarray) -> int:
     return int((nearest != labels).sum())
 
 
-def layouts(table: pd.DataFrame, *, perplexity: float, seed: int = 0) -> dict[str, pd.DataFrame]:
+def planar_layouts(table: pd.DataFrame, *, perplexity: float, seed: int = 0) -> dict[str, pd.DataFrame]:
     """The same samples by PCA, t-SNE and UMAP, samples x 2 each."""
-    umap = embedding.umap(table.to_numpy(float), seed=seed)
+    umap = projections.umap(table.to_numpy(float), seed=seed)
     return {
-        "PCA": embedding.pca(table)[0],
-        "t-SNE": embedding.tsne(table, perplexity=perplexity, seed=seed),
+        "PCA": projections.pca(table)[0],
+        "t-SNE": projections.tsne(table, perplexity=perplexity, seed=seed),
         "UMAP": pd.DataFrame(umap, table.index, ["UMAP 1", "UMAP 2"]),
     }
 
 
-def trajectory(
-    parts: Halves, classifier: GPT2Classifier, *, epochs: list[float], layer: int = -1, pooling: str = "mean"
+def training_trajectory(
+    split: CohortSplit, classifier: GPT2Classifier, *, epochs: list[float], layer: int = -1, pooling: str = "mean"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Samples over the course of training, in one plane: PC1 and PC2 of the training samples of all times.
 
@@ -251,17 +263,17 @@ def trajectory(
     A row a sample and time (``epochs``, ``part``, ``sample``, ``class``, ``PC1``, ``PC2``); and a row a part and time
     (``epochs``, ``part``, ``silhouette`` in all dimensions).
     """
-    train = (parts.tables[0], parts.labels[0].to_numpy())
+    train = (split.tables[0], split.labels[0].to_numpy())
     options = {"epochs": epochs, "layer": layer, "pooling": pooling}
     states = {
-        part: sentence_states.over_training(classifier, train, values, **options)
-        for part, values in zip(("training", "held out"), parts.tables, strict=True)
+        part: sentence_states.embeddings_over_training(classifier, train, values, **options)
+        for part, values in zip(("training", "held out"), split.tables, strict=True)
     }
     stacked = np.concatenate([table.to_numpy() for table in states["training"].values()])
     centre = stacked.mean(axis=0)
     axes = np.linalg.svd(stacked - centre, full_matrices=False)[2][:2]
     rows, summary = [], []
-    for (part, by_epoch), labels in zip(states.items(), parts.labels, strict=True):
+    for (part, by_epoch), labels in zip(states.items(), split.labels, strict=True):
         for n, table in by_epoch.items():
             plane = (table.to_numpy() - centre) @ axes.T  # (samples, 2)
             row = pd.DataFrame({"epochs": n, "part": part, "sample": table.index, "class": labels.array})
@@ -271,10 +283,10 @@ def trajectory(
     return pd.concat(rows, ignore_index=True), pd.DataFrame(summary)
 
 
-def held_auc(parts: Halves, probabilities: np.ndarray) -> dict[str, float]:
+def held_out_auc(split: CohortSplit, probabilities: np.ndarray) -> dict[str, float]:
     """AUC on held-out samples with Newcombe's interval, which counts each donor once: ``auc``, ``low``, ``high``."""
-    truth = parts.labels[1].to_numpy() == parts.cohort.positive
-    auc = evaluation.auc(np.asarray(probabilities), truth)
-    sizes = [len(np.unique(parts.units[1][members])) for members in (truth, ~truth)]
-    low, high = sample_scores.auc_interval(auc, *sizes, folds=1)
+    truth = split.labels[1].to_numpy() == split.cohort.positive
+    auc = two_classes.roc_auc(np.asarray(probabilities), truth)
+    sizes = [len(np.unique(split.units[1][members])) for members in (truth, ~truth)]
+    low, high = intervals.auc_interval(auc, *sizes, n_folds=1)
     return {"auc": auc, "low": low, "high": high}

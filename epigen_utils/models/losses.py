@@ -10,25 +10,25 @@ from torch.nn.functional import cross_entropy, log_softmax
 from epigen_utils.errors import DataError
 
 #: Loss term that alpha weights: the cross entropy in paper B's Eq. 4, the divergence in its code.
-WEIGHED = ("ce", "kl")
+ALPHA_TERMS = ("ce", "kl")
 #: Paper B: alpha from section 2.3.1; the temperature from its code, since the text gives none.
 ALPHA, TEMPERATURE = 0.65, 2.5
 
 
-def check_distillation(alpha: float, temperature: float, alpha_on: str) -> None:
+def check_distillation_options(alpha: float, temperature: float, alpha_on: str) -> None:
     """Validate the options of `distillation_loss`.
 
     Raises
     ------
     DataError
-        If alpha is not between 0 and 1, the temperature not above 0, or ``alpha_on`` not in `WEIGHED`.
+        If alpha is not between 0 and 1, the temperature not above 0, or ``alpha_on`` not in `ALPHA_TERMS`.
     """
     if not 0 <= alpha <= 1:
         raise DataError(f"alpha {alpha}: must be from 0 to 1, the share of one of two losses")
     if not temperature > 0:
         raise DataError(f"temperature {temperature}: must be above 0; 1 leaves probabilities as they are")
-    if alpha_on not in WEIGHED:
-        raise DataError(f"alpha_on {alpha_on!r}: must be one of {', '.join(WEIGHED)}")
+    if alpha_on not in ALPHA_TERMS:
+        raise DataError(f"alpha_on {alpha_on!r}: must be one of {', '.join(ALPHA_TERMS)}")
 
 
 def distillation_loss(
@@ -65,9 +65,9 @@ def distillation_loss(
     Raises
     ------
     DataError
-        If `check_distillation` fails or the shapes of the logits differ.
+        If `check_distillation_options` fails or the shapes of the logits differ.
     """
-    check_distillation(alpha, temperature, alpha_on)
+    check_distillation_options(alpha, temperature, alpha_on)
     if student.shape != teacher.shape:
         raise DataError(
             f"student and teacher: logits are {tuple(student.shape)} and {tuple(teacher.shape)}; both must be asked "
@@ -76,13 +76,13 @@ def distillation_loss(
     ce_weight = alpha if alpha_on == "ce" else 1 - alpha
     scale = temperature**2 if scaled else 1.0
     n = max(len(labels), 1) if reduction == "mean" else 1
-    total, ce, kl = _Distilled.apply(
+    total, ce, kl = _DistillationFunction.apply(
         student.float(), teacher.float(), labels, ce_weight / n, (1 - ce_weight) * scale / n, temperature
     )
     return {"total": total, "ce": ce / n, "kl": kl * scale / n}
 
 
-class _Distilled(torch.autograd.Function):
+class _DistillationFunction(torch.autograd.Function):
     """Both losses and their gradient in one pass over the logits.
 
     The gradient of CE is softmax minus one-hot label, that of KL the difference of both softmaxes over the temperature.

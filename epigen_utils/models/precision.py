@@ -16,7 +16,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 FP8_CAPABILITY = (8, 9)
 
 
-def obstacle(precision: str) -> str:
+def why_unavailable(precision: str) -> str:
     """Reason why a precision cannot be used on this machine; empty if it can.
 
     Raises

@@ -23,9 +23,9 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from epigen_utils import models
 from epigen_utils.errors import DataError
-from epigen_utils.precision import obstacle
+from epigen_utils.models import attention_kernels, presets
+from epigen_utils.models.precision import why_unavailable
 
 
 class Objective(Protocol):
@@ -60,7 +60,7 @@ class Settings:
         Whether cells of similar length share a batch (the Trainer's sampler: mega-batches of 50 batches, sorted).
     attention_dropout
         Whether to apply the configuration's attention dropout (Geneformer: 0.02). Without it a step on a CPU takes a
-        third of the time (`models.attending`, `models.without_attention_dropout`).
+        third of the time (`attention_kernels.attention_implementation`, `attention_kernels.disable_attention_dropout`).
     cycles
         Periods of a cosine schedule over the whole run: 0.5, the default, decays once; 1 rises again.
     checkpointing
@@ -127,20 +127,20 @@ def fit(
     settings = settings or Settings()
     if precision == "fp8":
         raise ValueError("fp8: these models are trained in bf16")
-    if reason := obstacle(precision):
+    if reason := why_unavailable(precision):
         raise ValueError(reason)
     if not settings.attention_dropout:
-        models.without_attention_dropout(model)
+        attention_kernels.disable_attention_dropout(model)
     output_dir = Path(output_dir)
     identity = {"settings": dataclasses.asdict(settings), "precision": precision, "seed": seed, "cells": len(train)}
-    identity |= {"objective": objective.about, "start": fingerprint(model)}
+    identity |= {"objective": objective.about, "start": weights_fingerprint(model)}
     identity |= {"model": json.loads(model.config.to_json_string(use_diff=True))}
-    _forget_others(output_dir, identity)
+    _discard_other_run(output_dir, identity)
     if (output_dir / "model").is_dir():
         return _load_finished(model, output_dir)
     if settings.checkpointing:
-        models.checkpointed(model)
-    watch = _Watch(objective, valid)
+        presets.enable_gradient_checkpointing(model)
+    watch = _ProgressCallback(objective, valid)
     trainer = _Trainer(
         model=model,
         args=_training_arguments(settings, precision=precision, seed=seed, output_dir=output_dir, progress=progress),
@@ -151,7 +151,7 @@ def fit(
     )
     is_encoder = model.config.model_type == "bert"
     by_matmul = precision == "bf16" and not settings.attention_dropout and is_encoder and not torch.cuda.is_available()
-    attention = models.attending(model, "matmul") if by_matmul else contextlib.nullcontext()
+    attention = attention_kernels.attention_implementation(model, "matmul") if by_matmul else contextlib.nullcontext()
     with attention, _quiet():
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
     # Inference runs in fp32, as it does for a finished run that is loaded.
@@ -213,7 +213,7 @@ def _save_finished(model: PreTrainedModel, history: pd.DataFrame, output_dir: Pa
         shutil.rmtree(checkpoint)
 
 
-def fingerprint(model: PreTrainedModel) -> str:
+def weights_fingerprint(model: PreTrainedModel) -> str:
     """SHA-256 of a model's weights and of which of them are trainable."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
@@ -222,7 +222,7 @@ def fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _forget_others(output_dir: Path, identity: dict) -> None:
+def _discard_other_run(output_dir: Path, identity: dict) -> None:
     """Remove a run with another identity from the folder, and note this run's identity there."""
     output_dir.mkdir(parents=True, exist_ok=True)
     note = output_dir / "settings.json"
@@ -266,7 +266,7 @@ class _Rows(Dataset):
         return [{"input_ids": ids, "row": row, "epoch": self.epoch} for row, ids in zip(rows, cells, strict=True)]
 
 
-class _Order(Sampler):
+class _RowSampler(Sampler):
     """Order of the rows as a function of seed and epoch, so that training can resume within an epoch."""
 
     def __init__(self, rows: _Rows, seed: int, batch_size: int | None):
@@ -286,7 +286,7 @@ class _Order(Sampler):
         return iter(LengthGroupedSampler(self.batch_size, lengths=self.rows.lengths, generator=generator))
 
 
-class _Watch(TrainerCallback):
+class _ProgressCallback(TrainerCallback):
     """Counts tokens without padding, and accumulates the loss between evaluations."""
 
     def __init__(self, objective: Objective, valid: Dataset):
@@ -303,13 +303,13 @@ class _Trainer(Trainer):
     """The Trainer, with the objective's validation in place of its evaluation loop."""
 
     @property
-    def watch(self) -> _Watch:
-        return next(callback for callback in self.callback_handler.callbacks if isinstance(callback, _Watch))
+    def watch(self) -> _ProgressCallback:
+        return next(callback for callback in self.callback_handler.callbacks if isinstance(callback, _ProgressCallback))
 
     def _get_train_sampler(self, *_arguments: object) -> Sampler:
         grouped = self.args.train_sampling_strategy == "group_by_length"
         size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return _Order(self.train_dataset, self.args.seed, size if grouped else None)
+        return _RowSampler(self.train_dataset, self.args.seed, size if grouped else None)
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: object = None

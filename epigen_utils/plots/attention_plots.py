@@ -1,4 +1,4 @@
-"""Plots of attention, alignment and attribution; each draws on an axes and returns it, but for `pairs`, a figure."""
+"""Plots of attention, alignment and attribution; each draws on an axes and returns it, but for `gene_pair_heatmap`, a figure."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,11 +7,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from epigen_utils import style
+from epigen_utils.plots import style
 
 
-def by_place(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
-    """Attention by relative position in the sentence, one line per model (`sentence_attention.by_place`)."""
+def attention_by_position(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
+    """Attention by relative position in the sentence, one line per model (`readout_attention.mean_attention_by_position`)."""
     for (name, table), colour, marker in zip(tables.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         ax.plot(table["place"], table["attention"], marker + "-", color=colour, markersize=4, label=name)
     ax.axhline(1, color=style.MUTED, linestyle="--", linewidth=1)
@@ -20,21 +20,21 @@ def by_place(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
     return ax
 
 
-def grid(
+def head_grid(
     ax: Axes,
     table: pd.DataFrame,
     *,
     value: str,
     label: str,
     centre: float | None = None,
-    marks: str = "",
+    pvalue: str = "",
 ) -> Axes:
-    """A value for each head, layers x heads; a star where the column ``marks`` is below 0.05."""
+    """A value for each head, layers x heads; a star where the column ``pvalue`` is below 0.05."""
     wide = table.pivot(index="layer", columns="head", values=value)
     spread = np.nanmax(np.abs(wide.to_numpy() - (centre or 0))) or 1.0
     limits = {} if centre is None else {"vmin": centre - spread, "vmax": centre + spread}
     image = ax.imshow(wide, aspect="auto", cmap="viridis" if centre is None else style.DIVERGING, **limits)
-    stars = table.pivot(index="layer", columns="head", values=marks) < 0.05 if marks else None
+    stars = table.pivot(index="layer", columns="head", values=pvalue) < 0.05 if pvalue else None
     box = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.0}
     for y, x in np.ndindex(wide.shape):
         # Numbers are drawn only where there is room, stars always.
@@ -52,8 +52,8 @@ def grid(
     return ax
 
 
-def alignment(ax: Axes, table: pd.DataFrame) -> Axes:
-    """BAAM of gene sets with its interval, and the mean of the position-matched null (`attention.baam_of_sets`)."""
+def gene_set_baam(ax: Axes, table: pd.DataFrame) -> Axes:
+    """BAAM of gene sets with its interval, and the mean of the position-matched null (`alignment.baam_of_sets`)."""
     y = np.arange(len(table))
     ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
     ax.hlines(y, table["low"], table["high"], color=style.PALETTE[2], linewidth=2)
@@ -67,7 +67,7 @@ def alignment(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def aligned(ax: Axes, table: pd.DataFrame) -> Axes:
+def set_halves_baam(ax: Axes, table: pd.DataFrame) -> Axes:
     """BAAM of both halves of a gene set by model, one dot per seed; crosses are sets at matched positions.
 
     Parameters
@@ -88,8 +88,8 @@ def aligned(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def agreement(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Spearman correlations between methods of scoring genes (`attribution.agreement`)."""
+def score_correlations(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Spearman correlations between methods of scoring genes (`attribution.score_correlations`)."""
     image = ax.imshow(table, cmap=style.DIVERGING, vmin=-1, vmax=1)
     for y, x in np.ndindex(table.shape):
         if np.isfinite(table.iat[y, x]):
@@ -103,8 +103,8 @@ def agreement(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def recovery(ax: Axes, table: pd.DataFrame) -> Axes:
-    """AUROC of planted genes by method and model, with intervals (`attribution_checks.over_cohorts`)."""
+def planted_gene_recovery(ax: Axes, table: pd.DataFrame) -> Axes:
+    """AUROC of planted genes by method and model, with intervals (`attribution_checks.mean_over_cohorts`)."""
     methods = list(dict.fromkeys(table["way"]))
     models = {
         "trained": (style.PALETTE[2], "o"),
@@ -124,30 +124,30 @@ def recovery(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def ranked(ax: Axes, places: pd.DataFrame, names: pd.Series, *, n: int) -> Axes:
+def gene_rankings(ax: Axes, ranks: pd.DataFrame, names: pd.Series, *, n: int) -> Axes:
     """Ranks of genes by several methods: the better the rank, the larger and darker the dot.
 
     Parameters
     ----------
-    places
-        Genes x methods, 1 is best (`biomarkers.ranks`); genes are drawn in the order given.
+    ranks
+        Genes x methods, 1 is best (`biomarkers.gene_ranks`); genes are drawn in the order given.
     n
         Number of ranked genes.
     """
-    for x, method in enumerate(places.columns):
-        share = (1 - (places[method] - 1) / max(n - 1, 1)).fillna(0)
+    for x, method in enumerate(ranks.columns):
+        share = (1 - (ranks[method] - 1) / max(n - 1, 1)).fillna(0)
         ax.scatter(
-            [x] * len(places), range(len(places)), s=12 + 150 * share**3, c=share, cmap="viridis_r", vmin=0, vmax=1
+            [x] * len(ranks), range(len(ranks)), s=12 + 150 * share**3, c=share, cmap="viridis_r", vmin=0, vmax=1
         )
-    ax.set_xticks(range(places.shape[1]), places.columns, rotation=45, ha="right", fontsize=8)
-    ax.set_yticks(range(len(places)), [str(names.get(gene, gene)) for gene in places.index], fontsize=8)
+    ax.set_xticks(range(ranks.shape[1]), ranks.columns, rotation=45, ha="right", fontsize=8)
+    ax.set_yticks(range(len(ranks)), [str(names.get(gene, gene)) for gene in ranks.index], fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlim(-0.6, places.shape[1] - 0.4)
+    ax.set_xlim(-0.6, ranks.shape[1] - 0.4)
     ax.tick_params(length=0)
     return ax
 
 
-def pairs(table: pd.DataFrame, *, label: str) -> Figure:
+def gene_pair_heatmap(table: pd.DataFrame, *, label: str) -> Figure:
     """Gene-gene attention, query genes x key genes, both clustered by Ward linkage.
 
     Parameters
@@ -183,8 +183,8 @@ def pairs(table: pd.DataFrame, *, label: str) -> Figure:
     return clustered.figure
 
 
-def calls(ax: Axes, table: pd.DataFrame, *, by: str) -> Axes:
-    """False rejections of each null at 5%, with intervals (`baam_checks.rejections`)."""
+def rejection_rates(ax: Axes, table: pd.DataFrame, *, by: str) -> Axes:
+    """False rejections of each null at 5%, with intervals (`alignment_checks.false_positive_rates`)."""
     groups = list(dict.fromkeys(table[by]))
     for (null, rates), colour, shift in zip(
         table.groupby("null", sort=False), style.PALETTE[1:], (-0.1, 0.1), strict=False
@@ -199,8 +199,8 @@ def calls(ax: Axes, table: pd.DataFrame, *, by: str) -> Axes:
     return ax
 
 
-def sizes(ax: Axes, table: pd.DataFrame) -> Axes:
-    """BAAM of random gene sets by size, one dot per set (`baam_checks.by_size`)."""
+def baam_by_set_size(ax: Axes, table: pd.DataFrame) -> Axes:
+    """BAAM of random gene sets by size, one dot per set (`alignment_checks.random_sets_by_size`)."""
     rng = np.random.default_rng(0)
     groups = sorted(set(table["size"]))
     x = table["size"].map(groups.index) + rng.uniform(-0.18, 0.18, len(table))

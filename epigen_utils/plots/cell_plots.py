@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from epigen_utils import style
+from epigen_utils.plots import style
 
 
-def flow(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Shares of each data set's cells that remain or that a curation step removes (`curation.flow`)."""
+def curation_flow(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Shares of each data set's cells that remain or that a curation step removes (`curation.filter_flow`)."""
     names = list(dict.fromkeys(table["dataset"]))
     remaining = table.groupby("dataset", sort=False)["left"].last()
     total = remaining + table.groupby("dataset", sort=False)["removed"].sum()
@@ -56,7 +56,7 @@ def depth_and_mitochondria(ax: Axes, cells: pd.DataFrame, *, title: str) -> Axes
     return ax
 
 
-def agreement(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
+def median_errors(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
     """Relative error of approximate medians, in per cent, against the exact medians."""
     error = 100 * (approximate / exact - 1)
     ax.scatter(exact, error, s=5, color=style.MUTED, edgecolor="none", rasterized=True)
@@ -68,9 +68,9 @@ def agreement(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
     return ax
 
 
-def lengths(ax: Axes, tokens: np.ndarray, *, marks: dict[str, float], label: str = "genes in a cell") -> Axes:
+def length_histogram(ax: Axes, lengths: np.ndarray, *, marks: dict[str, float], label: str = "genes in a cell") -> Axes:
     """Histogram of cell lengths in tokens, with named lengths marked."""
-    ax.hist(tokens, bins=50, color=style.PALETTE[2], edgecolor="white", linewidth=0.3)
+    ax.hist(lengths, bins=50, color=style.PALETTE[2], edgecolor="white", linewidth=0.3)
     top = ax.get_ylim()[1]
     for i, (name, length) in enumerate(marks.items()):
         ax.axvline(length, color=style.HIGHLIGHT, linewidth=1.2, linestyle="--")
@@ -89,18 +89,18 @@ def lengths(ax: Axes, tokens: np.ndarray, *, marks: dict[str, float], label: str
     return ax
 
 
-def places(ax: Axes, rows: pd.DataFrame) -> Axes:
+def class_aucs_by_encoding(ax: Axes, table: pd.DataFrame) -> Axes:
     """AUC of each class of genes by encoding, with intervals; above one half, the class ranks before other genes.
 
     Parameters
     ----------
-    rows
+    table
         ``class``, ``encoding``, ``mean``, ``low``, ``high``.
     """
-    classes = list(dict.fromkeys(rows["class"]))
-    encodings = list(dict.fromkeys(rows["encoding"]))
+    classes = list(dict.fromkeys(table["class"]))
+    encodings = list(dict.fromkeys(table["encoding"]))
     for shift, (name, colour) in enumerate(zip(encodings, (style.PALETTE[2], style.HIGHLIGHT), strict=False)):
-        aucs = rows[rows["encoding"] == name].set_index("class").reindex(classes)
+        aucs = table[table["encoding"] == name].set_index("class").reindex(classes)
         y = np.arange(len(classes)) + 0.24 * (shift - (len(encodings) - 1) / 2)
         error = [(aucs["mean"] - aucs["low"]).to_numpy(), (aucs["high"] - aucs["mean"]).to_numpy()]
         ax.errorbar(aucs["mean"].to_numpy(), y, xerr=error, fmt="os"[shift], color=colour, label=name, markersize=5)
@@ -113,7 +113,7 @@ def places(ax: Axes, rows: pd.DataFrame) -> Axes:
     return ax
 
 
-def thinning(ax: Axes, table: pd.DataFrame) -> Axes:
+def thinning_curves(ax: Axes, table: pd.DataFrame) -> Axes:
     """Agreement of thinned with full encodings against the share of counts kept: medians and quartiles over cells."""
     names = {"kept": "genes still detected", "top": "first genes still first", "spearman": "Spearman of the ranks"}
     for (column, name), colour, marker in zip(names.items(), style.PALETTE[1:], style.MARKERS, strict=False):
@@ -131,7 +131,7 @@ def thinning(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def learning(ax: Axes, history: pd.DataFrame, rivals: dict[str, float]) -> Axes:
+def pretraining_loss(ax: Axes, history: pd.DataFrame, baseline_losses: dict[str, float]) -> Axes:
     """Held-out and training loss against tokens seen; losses of baselines that ignore the input as lines."""
     ax.plot(
         history["tokens"] / 1e6, history["loss"], color=style.PALETTE[2], marker="o", markersize=3, label="held out"
@@ -143,7 +143,7 @@ def learning(ax: Axes, history: pd.DataFrame, rivals: dict[str, float]) -> Axes:
         color=style.PALETTE[6],
         label="training, mean since the last point",
     )
-    for (name, loss), dash in zip(rivals.items(), ("--", "-.", ":", (0, (1, 3))), strict=False):
+    for (name, loss), dash in zip(baseline_losses.items(), ("--", "-.", ":", (0, (1, 3))), strict=False):
         ax.axhline(loss, color=style.HIGHLIGHT, linestyle=dash, linewidth=1.2, label=name)
     ax.set_xlabel("tokens seen (millions)")
     ax.set_ylabel("loss (nats a masked gene)")
@@ -151,7 +151,7 @@ def learning(ax: Axes, history: pd.DataFrame, rivals: dict[str, float]) -> Axes:
     return ax
 
 
-def by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
+def mean_by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
     """Mean of a column of predictions by the masked gene's rank in its cell, one line per model."""
     for (name, table), colour, marker in zip(predictions.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         edges = np.unique(np.r_[0, 2 ** np.arange(2, 12)])
@@ -166,7 +166,7 @@ def by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, label
     return ax
 
 
-def ladder(ax: Axes, table: pd.DataFrame) -> Axes:
+def throughput_bars(ax: Axes, table: pd.DataFrame) -> Axes:
     """Real tokens per second of each variant of a training step, with its speed-up over the plain variant."""
     ax.barh(table["step"], table["tokens a second"], color=style.PALETTE[2], height=0.65)
     for y, (rate, times) in enumerate(zip(table["tokens a second"], table["times"], strict=True)):
@@ -178,7 +178,7 @@ def ladder(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
+def mean_by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, label: str) -> Axes:
     """Mean over cells of a column for each head, by layer; one colour per model, the mean over heads as a line."""
     for (name, table), colour, marker in zip(tables.items(), (style.PALETTE[2], style.PALETTE[0]), "os", strict=False):
         heads = table.groupby(["layer", "head"])[value].mean()
@@ -193,9 +193,9 @@ def by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, label: st
     return ax
 
 
-def head_preferences(ax: Axes, found: pd.DataFrame, *, alpha: float) -> Axes:
+def head_preferences(ax: Axes, table: pd.DataFrame, *, alpha: float) -> Axes:
     """Log ratio of each head's attention to a gene class over genes of like rank; filled if padj < ``alpha``."""
-    groups = list(found.groupby(["class", "model"], sort=False))
+    groups = list(table.groupby(["class", "model"], sort=False))
     for y, ((_kind, model), heads) in enumerate(groups):
         colour = style.PALETTE[2] if model != "fresh weights" else style.PALETTE[0]
         called = heads["padj"] < alpha
@@ -209,15 +209,15 @@ def head_preferences(ax: Axes, found: pd.DataFrame, *, alpha: float) -> Axes:
     return ax
 
 
-def edges(ax: Axes, found: pd.DataFrame, *, rival: float) -> Axes:
+def edge_aucs(ax: Axes, table: pd.DataFrame, *, baseline: float) -> Axes:
     """AUC of each head for planted links, by layer; one colour per model, the baseline as a dashed line."""
     for (name, heads), colour, marker in zip(
-        found.groupby("model", sort=False), (style.PALETTE[2], style.PALETTE[0]), "os", strict=False
+        table.groupby("model", sort=False), (style.PALETTE[2], style.PALETTE[0]), "os", strict=False
     ):
         shift = 0.08 * (-1 if marker == "o" else 1)
         ax.scatter(heads["layer"] + shift, heads["auc"], color=colour, marker=marker, label=name)
     ax.axhline(0.5, color=style.MUTED, linewidth=0.8)
-    ax.axhline(rival, color=style.HIGHLIGHT, linestyle="--", label="correlation of expression")
+    ax.axhline(baseline, color=style.HIGHLIGHT, linestyle="--", label="correlation of expression")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("layer")
     ax.set_ylabel("AUC of planted links")
@@ -225,7 +225,7 @@ def edges(ax: Axes, found: pd.DataFrame, *, rival: float) -> Axes:
     return ax
 
 
-def composition(ax: Axes, table: pd.DataFrame) -> Axes:
+def cell_composition(ax: Axes, table: pd.DataFrame) -> Axes:
     """Shares of cells of each kind (rows) in each data set (columns), as stacked bars."""
     left = np.zeros(table.shape[1])
     colours = style.PALETTE if len(table) <= len(style.PALETTE) else plt.get_cmap("tab20").colors

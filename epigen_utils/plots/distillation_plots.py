@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from epigen_utils import style
+from epigen_utils.plots import style
 
-#: Boxes of `scheme`: text -> centre (x, y) and index of the palette's colour.
-BOXES = {
+#: Boxes of `distillation_scheme`: text -> centre (x, y) and index of the palette's colour.
+SCHEME_BOXES = {
     "cell, 15% of\nits genes hidden": (0.11, 0.5, 0),
     "teacher\n(frozen)": (0.40, 0.78, 2),
     "student\n(learns)": (0.40, 0.22, 1),
@@ -19,15 +19,15 @@ BOXES = {
 }
 
 
-def scheme(ax: Axes, *, of_ce: str, of_kl: str) -> Axes:
+def distillation_scheme(ax: Axes, *, ce_weight: str, kl_weight: str) -> Axes:
     """Diagram of distillation after paper B's Figure 4.
 
     Parameters
     ----------
-    of_ce, of_kl
+    ce_weight, kl_weight
         Weights of the two losses, as text.
     """
-    for text, (x, y, colour) in BOXES.items():
+    for text, (x, y, colour) in SCHEME_BOXES.items():
         box = FancyBboxPatch((x - 0.095, y - 0.1), 0.19, 0.2, boxstyle="round,pad=0.01", lw=1.4)
         box.set(facecolor="white", edgecolor=style.PALETTE[colour])
         ax.add_patch(box)
@@ -43,15 +43,15 @@ def scheme(ax: Axes, *, of_ce: str, of_kl: str) -> Axes:
     both = arrow | {"arrowstyle": "<|-|>"}
     ax.annotate("", (0.70, 0.33), (0.70, 0.67), arrowprops=both)
     ax.annotate("", (0.90, 0.13), (0.805, 0.20), arrowprops=both)
-    ax.text(0.715, 0.5, f"{of_kl} × divergence", va="center", fontsize=8)
-    ax.text(0.83, 0.27, f"{of_ce} × cross entropy", va="center", fontsize=8)
+    ax.text(0.715, 0.5, f"{kl_weight} × divergence", va="center", fontsize=8)
+    ax.text(0.83, 0.27, f"{ce_weight} × cross entropy", va="center", fontsize=8)
     ax.set(xlim=(0, 1.1), ylim=(-0.12, 0.92))
     ax.axis("off")
     return ax
 
 
-def parts(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Parameters of each model by part, one bar per model (`costs.table`)."""
+def parameters_by_part(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Parameters of each model by part, one bar per model (`costs.parameter_table`)."""
     left = np.zeros(len(table))
     names = {"genes": "gene embedding", "positions": "positions", "layers": "layers", "rest": "head and norms"}
     for (column, name), colour in zip(names.items(), style.PALETTE[1:], strict=False):
@@ -67,7 +67,9 @@ def parts(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def curves(ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: str, legend: bool = True) -> Axes:
+def curves_by_step(
+    ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: str, legend: bool = True
+) -> Axes:
     """A column of several training histories against steps, one line per run."""
     for (name, history), colour, marker in zip(histories.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         points = {"marker": marker, "markersize": 3.5} if len(history) < 40 else {}
@@ -80,7 +82,7 @@ def curves(ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: s
     return ax
 
 
-def gaps(ax: Axes, table: pd.DataFrame, *, value: str, label: str, percent: bool = False) -> Axes:
+def model_intervals(ax: Axes, table: pd.DataFrame, *, value: str, label: str, percent: bool = False) -> Axes:
     """A statistic of each model with its interval, one row each.
 
     Parameters
@@ -99,7 +101,7 @@ def gaps(ax: Axes, table: pd.DataFrame, *, value: str, label: str, percent: bool
     return ax
 
 
-def pairs(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], label: str) -> Axes:
+def paired_by_seed(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], label: str) -> Axes:
     """Paired values of each seed, joined by a line."""
     for row in table[list(columns)].to_numpy():
         ax.plot([0, 1], row, color=style.MUTED, linewidth=1, zorder=1)
@@ -111,7 +113,7 @@ def pairs(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], label: str
     return ax
 
 
-def retention(ax: Axes, table: pd.DataFrame) -> Axes:
+def teacher_retention(ax: Axes, table: pd.DataFrame) -> Axes:
     """Share of the teacher's accuracy, and of its lift over the largest class, that each student retains.
 
     Parameters
@@ -138,8 +140,8 @@ def retention(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def cost(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Ratios of the teacher's to each student's data and compute (`costs.published` without its first row)."""
+def cost_ratios(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Ratios of the teacher's to each student's data and compute (`costs.published_costs` without its first row)."""
     y = np.arange(len(table))
     for shift, column, colour in ((-0.18, "data", style.PALETTE[1]), (0.18, "compute", style.PALETTE[2])):
         ax.barh(y + shift, table[column], height=0.34, color=colour, label=column)
@@ -155,7 +157,7 @@ def cost(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def around(table: pd.DataFrame) -> tuple[float, float]:
+def limits_about_one(table: pd.DataFrame) -> tuple[float, float]:
     """Axis limits symmetric about 1, with a margin of 15% beyond the values."""
     reach = 1.15 * max(float((table - 1).abs().max().max()), 0.01)
     return 1 - reach, 1 + reach

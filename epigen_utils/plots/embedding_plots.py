@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from epigen_utils import plots, style
+from epigen_utils.plots import layout, style
 
 
-def plane(ax: Axes, points: pd.DataFrame, labels: pd.Series, *, title: str = "") -> Axes:
+def small_projection(ax: Axes, points: pd.DataFrame, labels: pd.Series, *, title: str = "") -> Axes:
     """Samples in two dimensions without ticks, for many small panels: only neighbourhoods can be read off."""
-    levels = plots.in_order(labels)
+    levels = layout.group_order(labels)
     colour, marker = style.colours(levels), style.markers(levels)
     for level in levels:
         members = points[(labels == level).to_numpy()].to_numpy()
@@ -23,9 +24,9 @@ def plane(ax: Axes, points: pd.DataFrame, labels: pd.Series, *, title: str = "")
     return ax
 
 
-def groups(ax: Axes, labels: pd.Series) -> Axes:
+def marker_legend(ax: Axes, labels: pd.Series) -> Axes:
     """Legend of the classes above an axes, for many panels that share them."""
-    levels = plots.in_order(labels)
+    levels = layout.group_order(labels)
     colour, marker = style.colours(levels), style.markers(levels)
     handles = [Line2D([], [], linestyle="", color=colour[level], marker=marker[level], label=level) for level in levels]
     ax.legend(
@@ -34,8 +35,8 @@ def groups(ax: Axes, labels: pd.Series) -> Axes:
     return ax
 
 
-def separation(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Silhouette of the classes in PC1 and PC2 with its p-value, by representation (`representations.apart`)."""
+def silhouette_by_representation(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Silhouette of the classes in PC1 and PC2 with its p-value, by representation (`representations.class_separation`)."""
     ax.axvline(0, color=style.MUTED, linewidth=1)
     for y, (value, p) in enumerate(zip(table["silhouette"], table["p"], strict=True)):
         ax.hlines(y, 0, value, color=style.PALETTE[2], linewidth=2)
@@ -47,8 +48,8 @@ def separation(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def against_noise(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Variance share of PC1 and PC2, and that of noise of the same shape (`representations.apart`)."""
+def variance_against_noise(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Variance share of PC1 and PC2, and that of noise of the same shape (`representations.class_separation`)."""
     y = np.arange(len(table))
     ax.barh(y, table["PC1 + PC2"], color=style.PALETTE[2], height=0.6, label="PC1 and PC2")
     ax.plot(table["noise"], y, "|", color=style.HIGHLIGHT, markersize=16, markeredgewidth=2.5, label="noise alone")
@@ -61,17 +62,17 @@ def against_noise(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def paths(ax: Axes, table: pd.DataFrame, *, part: str) -> Axes:
+def training_trajectories(ax: Axes, table: pd.DataFrame, *, part: str) -> Axes:
     """Trajectories of samples over training, from the open marker to the filled one; the limits span both parts.
 
     Parameters
     ----------
     table
-        Columns ``part``, ``class``, ``sample``, ``epochs``, ``PC1`` and ``PC2`` (`representations.trajectory`).
+        Columns ``part``, ``class``, ``sample``, ``epochs``, ``PC1`` and ``PC2`` (`representations.training_trajectory`).
     """
     pc1, pc2 = table["PC1"], table["PC2"]
     table = table[table["part"] == part]
-    levels = plots.in_order(table["class"])
+    levels = layout.group_order(table["class"])
     colour, marker = style.colours(levels), style.markers(levels)
     for _sample, path in table.groupby("sample", sort=False):
         path = path.sort_values("epochs")
@@ -90,7 +91,7 @@ def paths(ax: Axes, table: pd.DataFrame, *, part: str) -> Axes:
     return ax
 
 
-def over_epochs(ax: Axes, table: pd.DataFrame) -> Axes:
+def silhouette_over_epochs(ax: Axes, table: pd.DataFrame) -> Axes:
     """Silhouette of the classes over training, for training samples and for held-out samples."""
     for (part, samples), colour, marker in zip(
         table.groupby("part", sort=False), style.PALETTE[1:], style.MARKERS, strict=False
@@ -102,15 +103,15 @@ def over_epochs(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def gene_variance(ax: Axes, table: pd.DataFrame, *, labelled: dict[str, str]) -> Axes:
+def gene_state_variance(ax: Axes, table: pd.DataFrame, *, names: dict[str, str]) -> Axes:
     """Variance of each gene's hidden states against its mean expression, coloured by the variance of its expression.
 
     Parameters
     ----------
     table
         Columns ``gene``, ``expression``, ``variance of states`` and ``variance of expression``
-        (`sentence_states.of_genes`).
-    labelled
+        (`sentence_states.gene_state_variances`).
+    names
         Gene -> name written beside its point.
     """
     shade = np.log10(table["variance of expression"].clip(lower=1e-6))
@@ -125,10 +126,36 @@ def gene_variance(ax: Axes, table: pd.DataFrame, *, labelled: dict[str, str]) ->
     )
     points = table[["expression", "variance of states"]].to_numpy()
     span = np.maximum(np.ptp(points, axis=0), 1e-12)
-    named = np.flatnonzero(table["gene"].isin(list(labelled)))
-    for i in named[plots.spaced(points[named] / span, gap=(0.16, 0.05))]:
-        name = labelled[table["gene"].iat[i]]
+    named = np.flatnonzero(table["gene"].isin(list(names)))
+    for i in named[layout.spaced_labels(points[named] / span, gap=(0.16, 0.05))]:
+        name = names[table["gene"].iat[i]]
         ax.annotate(name, points[i], xytext=(4, 3), textcoords="offset points", fontsize=7)
     ax.figure.colorbar(dots, ax=ax, label="log10 variance of expression", pad=0.02)
     ax.set(xlabel="mean expression (log2)", ylabel="variance of the gene's states")
+    return ax
+
+
+def projection(
+    ax: Axes, points: pd.DataFrame, labels: pd.Series, *, shares: np.ndarray | None = None, title: str = ""
+) -> Axes:
+    """Samples in two dimensions, coloured and marked by group; ``shares`` are the axes' shares of the variance."""
+    levels = layout.group_order(labels)
+    colour, marker = style.colours(levels), style.markers(levels)
+    for level in levels:
+        members = points[(labels == level).to_numpy()]
+        ax.scatter(
+            *members.to_numpy().T[:2],
+            color=colour[level],
+            marker=marker[level],
+            s=46,
+            edgecolor="white",
+            label=f"{level} (n = {len(members)})",
+        )
+    for set_label, name, i in ((ax.set_xlabel, points.columns[0], 0), (ax.set_ylabel, points.columns[1], 1)):
+        set_label(name if shares is None else f"{name} ({shares[i]:.1%} of variance)")
+    ax.set_title(title)
+    ax.margins(0.12)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_formatter(layout.short_number)
     return ax

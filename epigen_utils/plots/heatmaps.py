@@ -1,18 +1,19 @@
 """Figures that lay out their own axes: clustered heat maps, sample distances and UpSet plots."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import squareform
 
-from epigen_utils import expression, plots, style
+from epigen_utils.expression import normalisation
+from epigen_utils.plots import layout, style
+from epigen_utils.stats import clustering
 
 
-def heatmap(
+def clustered_heatmap(
     table: pd.DataFrame,
     tracks: pd.DataFrame,
     *,
@@ -40,7 +41,7 @@ def heatmap(
     ValueError
         If fewer than two genes vary.
     """
-    table = expression.scaled(table)
+    table = normalisation.gene_zscores(table)
     if table.shape[1] < 2:
         raise ValueError("a heat map needs at least two genes that vary over samples")
     scaled = table.T
@@ -60,8 +61,8 @@ def heatmap(
     with plt.rc_context({"figure.constrained_layout.use": False}):
         grid = sns.clustermap(
             scaled,
-            row_linkage=ward_on_pearson(table.T),
-            col_linkage=ward_on_pearson(table),
+            row_linkage=clustering.ward_on_pearson(table.T),
+            col_linkage=clustering.ward_on_pearson(table),
             col_colors=column_colours.to_numpy().T.tolist(),
             row_colors=list(row_colours) if sets else None,
             cmap=style.DIVERGING,
@@ -85,13 +86,13 @@ def heatmap(
 
 def _shades(labels: pd.Series, track: int) -> dict[str, object]:
     """Colours of a track's levels: the group palette for track 0, softer palettes for later tracks."""
-    levels = [str(level) for level in plots.in_order(labels)]
+    levels = [str(level) for level in layout.group_order(labels)]
     if track == 0:
         return style.colours(levels)
     return dict(zip(levels, sns.color_palette(("pastel", "Set3")[track % 2], len(levels)), strict=True))
 
 
-def distances(table: pd.DataFrame, labels: pd.Series) -> Figure:
+def distance_heatmap(table: pd.DataFrame, labels: pd.Series) -> Figure:
     """Samples x samples distances in the order of an average-linkage tree; groups as a colour bar."""
     colour = _shades(labels, 0)
     tree = linkage(squareform(table.to_numpy(), checks=False), method="average")
@@ -117,42 +118,6 @@ def distances(table: pd.DataFrame, labels: pd.Series) -> Figure:
     grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)
     _legend_beside(grid, {str(labels.name or ""): colour})
     return grid.figure
-
-
-def upset(sets: dict[str, set], *, n_shown: int = 15) -> Figure:
-    """UpSet plot: sizes of the exclusive intersections of sets, largest first, and their sets (Lex et al. 2014)."""
-    names = list(sets)
-    membership = pd.DataFrame({name: pd.Series(True, index=sorted(sets[name])) for name in names}).notna()
-    sizes = membership.value_counts().head(n_shown) if len(membership) else pd.Series(dtype=int)
-    figure, (above, below) = plt.subplots(
-        2,
-        1,
-        sharex=True,
-        figsize=(1.8 + 0.5 * max(len(sizes), 5), 2.6 + 0.34 * len(names)),
-        height_ratios=[2.4, 0.34 * len(names)],
-    )
-    above.bar(range(len(sizes)), sizes, color=style.PALETTE[2])
-    for x, size in enumerate(sizes):
-        above.text(x, size, f"{size:,}", ha="center", va="bottom", fontsize=8)
-    above.set_ylabel("genes called")
-    above.margins(y=0.12)
-    for x, is_member in enumerate(sizes.index):
-        rows = np.flatnonzero(is_member)
-        below.scatter([x] * len(names), range(len(names)), color="#dddddd", s=42)
-        below.scatter([x] * len(rows), rows, color="black", s=42)
-        below.plot([x, x], [rows.min(), rows.max()], color="black")
-    below.set_yticks(range(len(names)), [f"{name} ({len(sets[name]):,})" for name in names])
-    below.set_ylim(len(names) - 0.5, -0.5)
-    for ax in (above, below):
-        ax.tick_params(axis="x", length=0, labelbottom=False)
-    below.spines[["left", "bottom"]].set_visible(False)
-    below.tick_params(axis="y", length=0)
-    return figure
-
-
-def ward_on_pearson(table: pd.DataFrame) -> np.ndarray:
-    """Ward linkage of the rows on Pearson distance 1 - r (paper A, section III.C); a SciPy linkage matrix."""
-    return linkage(np.clip(pdist(table.to_numpy(dtype=float), "correlation"), 0, None), method="ward")
 
 
 def _legend_beside(grid: sns.matrix.ClusterGrid, tracks: dict[str, dict[str, object]]) -> None:

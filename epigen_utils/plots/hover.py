@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from epigen_utils import style
+from epigen_utils.plots import style
 
 #: Size of the SVG, in pixels.
 WIDTH, HEIGHT = 720, 460
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 720, 460
 MARGINS = (78, 16, 14, 58)
 
 
-def scatter(table: pd.DataFrame, *, x: str, y: str, name: str, group: str = "") -> str:
+def scatter_svg(table: pd.DataFrame, *, x: str, y: str, name: str, group: str = "") -> str:
     """Scatter plot as an SVG element.
 
     Parameters

@@ -5,18 +5,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
-from epigen_utils import plots, style
+from epigen_utils.plots import layout, style
 
 
-def volcano(
-    ax: Axes, table: pd.DataFrame, *, goal: str, planted: set[str] | None = None, alpha: float, n_labels: int = 8
+def shift_volcano(
+    ax: Axes, table: pd.DataFrame, *, target: str, planted: set[str] | None = None, alpha: float, n_labels: int = 8
 ) -> Axes:
     """-log10 of the p-value over donors (over cells if donors are unknown) against the shift towards the target state.
 
     Parameters
     ----------
     table
-        Result of `perturbation_stats.goal_state_shift`.
+        Result of `perturbation_tests.goal_state_shift`.
     planted
         Ensembl ids of planted regulators, marked.
     """
@@ -35,33 +35,33 @@ def volcano(
     top = tested.assign(height=height).nlargest(4 * n_labels, "height")
     points = top[["Shift_to_goal_end", "height"]].to_numpy()
     span = (shift.abs().max() or 1, height.max() or 1)
-    for i in plots.spaced(points / span, gap=(0.25, 0.05), limit=n_labels):
+    for i in layout.spaced_labels(points / span, gap=(0.25, 0.05), limit=n_labels):
         ax.annotate(top["Gene_name"].iat[i], points[i], xytext=(3, 2), textcoords="offset points", fontsize=7)
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
     ax.margins(x=0.15)
-    ax.set_xlabel(f"shift towards {goal} (difference of cosines)")
+    ax.set_xlabel(f"shift towards {target} (difference of cosines)")
     ax.set_ylabel(f"-log10 p over {'donors' if by_donor else 'cells'}")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, markerscale=1.5)
     return ax
 
 
-def top_genes(ax: Axes, table: pd.DataFrame, *, goal: str) -> Axes:
+def top_shifts(ax: Axes, table: pd.DataFrame, *, target: str) -> Axes:
     """Shifts of the given genes with their intervals over donors, in the order given."""
     y = np.arange(len(table))
     if "Donor_low" in table:
         ax.hlines(y, table["Donor_low"], table["Donor_high"], color=style.PALETTE[2])
         ax.plot(table["Donor_shift"], y, "o", color=style.PALETTE[2])
-        ax.set_xlabel(f"shift towards {goal} over the mean of all genes, 95% interval over donors")
+        ax.set_xlabel(f"shift towards {target} over the mean of all genes, 95% interval over donors")
     else:
         ax.plot(table["Shift_to_goal_end"], y, "o", color=style.PALETTE[2])
-        ax.set_xlabel(f"shift towards {goal} (difference of cosines)")
+        ax.set_xlabel(f"shift towards {target} (difference of cosines)")
     ax.set_yticks(y, table["Gene_name"])
     ax.invert_yaxis()
     ax.axvline(0, color=style.MUTED, linewidth=0.8)
     return ax
 
 
-def found_by_rank(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
+def planted_recall_curves(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
     """Recall of the planted genes against the share of the ranking, by kind of perturbation; the diagonal is chance.
 
     Parameters
@@ -82,22 +82,22 @@ def found_by_rank(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
     return ax
 
 
-def recall_against_cost(ax: Axes, table: pd.DataFrame, *, found: str, top: int, wanted: float) -> Axes:
-    """Recall of variants of a screen against their speed-up over the exact run (`screening.curve`).
+def recall_against_speedup(ax: Axes, table: pd.DataFrame, *, column: str, top: int, required: float) -> Axes:
+    """Recall of variants of a screen against their speed-up over the exact run (`screening_recall.cost_recall_curve`).
 
     Parameters
     ----------
-    found
+    column
         Column with the number of the exact ``top`` genes that the screen recovers.
-    wanted
+    required
         Required number of recovered genes, a dashed line.
     """
     for number, row in enumerate(table.sort_values("times faster", ignore_index=True).to_dict("records"), start=1):
-        point = (row["times faster"], row[found])
+        point = (row["times faster"], row[column])
         # Neighbours cost nearly the same: numbers, alternately above and below, do not overlap as names would.
         ax.plot(*point, "o", color=style.PALETTE[2], label=f"{number}  {row['variant']}")
         ax.annotate(str(number), point, xytext=(0, 6 if number % 2 else -13), textcoords="offset points", ha="center")
-    ax.axhline(wanted, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
+    ax.axhline(required, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")

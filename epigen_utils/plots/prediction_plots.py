@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from epigen_utils import style
+from epigen_utils.plots import style
 
 
-def roc(ax: Axes, bands: dict[str, pd.DataFrame], aucs: dict[str, float]) -> Axes:
-    """ROC curves with the range over partitions into folds (`sample_scores.roc_band`)."""
+def roc_curves(ax: Axes, bands: dict[str, pd.DataFrame], aucs: dict[str, float]) -> Axes:
+    """ROC curves with the range over partitions into folds (`two_classes.roc_band`)."""
     ax.plot([0, 1], [0, 1], color=style.MUTED, linestyle="--", linewidth=1)
     for (name, band), colour in zip(bands.items(), style.PALETTE[1:], strict=False):
         ax.fill_between(band["fpr"], band["low"], band["high"], color=colour, alpha=0.12, linewidth=0)
@@ -19,7 +19,7 @@ def roc(ax: Axes, bands: dict[str, pd.DataFrame], aucs: dict[str, float]) -> Axe
     return ax
 
 
-def scores(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Axes:
+def model_aucs(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Axes:
     """AUC of each model with its interval, with permuted labels where present, and the AUC that the paper reports.
 
     Parameters
@@ -42,7 +42,7 @@ def scores(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Axes:
     return ax
 
 
-def leak(ax: Axes, table: pd.DataFrame) -> Axes:
+def selection_leakage(ax: Axes, table: pd.DataFrame) -> Axes:
     """AUC of cohorts with and without planted signal, genes selected inside or outside the folds.
 
     Parameters
@@ -63,8 +63,8 @@ def leak(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def learning(ax: Axes, table: pd.DataFrame) -> Axes:
-    """AUC against training samples per class: folds as dots, their mean as a line (`sample_scores.learning_curve`)."""
+def learning_curves(ax: Axes, table: pd.DataFrame) -> Axes:
+    """AUC against training samples per class: folds as dots, their mean as a line (`model_comparison.learning_curve`)."""
     for (name, folds), colour in zip(table.groupby("model", sort=False), style.PALETTE[1:], strict=False):
         means = folds.groupby("per class")["auc"].mean()
         ax.plot(folds["per class"], folds["auc"], ".", color=colour, alpha=0.35)
@@ -81,7 +81,7 @@ def learning(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def search(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str) -> Axes:
+def grid_search_heatmap(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str) -> Axes:
     """Grid search as a heat map: the best value over the other hyperparameters; the best cell is framed."""
     grid = table.pivot_table(index=rows, columns=columns, values=value, aggfunc="max").sort_index(ascending=False)
     image = ax.imshow(grid, aspect="auto", cmap="viridis", vmin=min(0.5, float(np.nanmin(grid))), vmax=1)
@@ -100,7 +100,7 @@ def search(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str
     return ax
 
 
-def history(ax: Axes, runs: dict[str, pd.DataFrame], *, column: str, ylabel: str) -> Axes:
+def curves_by_epoch(ax: Axes, runs: dict[str, pd.DataFrame], *, column: str, ylabel: str) -> Axes:
     """A column of the training histories of several runs against the epoch (`training.fit`)."""
     for (name, run), colour, marker in zip(runs.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         ax.plot(run["epoch"], run[column], marker + "-", color=colour, markersize=4, label=name)
@@ -109,7 +109,7 @@ def history(ax: Axes, runs: dict[str, pd.DataFrame], *, column: str, ylabel: str
     return ax
 
 
-def memory(ax: Axes, table: pd.DataFrame, *, devices: dict[str, float]) -> Axes:
+def training_memory(ax: Axes, table: pd.DataFrame, *, devices: dict[str, float]) -> Axes:
     """Memory that training uses by part, one bar per method, against the memory of devices.
 
     Parameters

@@ -5,17 +5,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from epigen_utils import read_reports, style, workflow
+from epigen_utils.plots import style
+from epigen_utils.reads import rule_graph, tool_reports
 
 #: FastQC verdict -> colour and symbol.
-VERDICTS = {"pass": (style.PALETTE[3], "✓"), "warn": (style.PALETTE[5], "!"), "fail": (style.PALETTE[1], "×")}
+VERDICT_MARKS = {"pass": (style.PALETTE[3], "✓"), "warn": (style.PALETTE[5], "!"), "fail": (style.PALETTE[1], "×")}
 #: Colours of the fates of reads; the first is the desired one.
-FATES = (style.PALETTE[2], style.PALETTE[5], style.PALETTE[4], style.PALETTE[6], style.PALETTE[0])
+FATE_COLOURS = (style.PALETTE[2], style.PALETTE[5], style.PALETTE[4], style.PALETTE[6], style.PALETTE[0])
 
 
-def steps(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, columns: int = 2) -> Axes:
-    """Graph of the rules (`workflow.rules`) and, below, the chapters that use the counts (`workflow.chapters`)."""
-    positions = workflow.places(edges)
+def pipeline_graph(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, columns: int = 2) -> Axes:
+    """Graph of the rules (`rule_graph.rule_edges`) and, below, the chapters that use the counts (`notebooks.chapters_on_counts`)."""
+    positions = rule_graph.rule_positions(edges)
     box = {"boxstyle": "round,pad=0.4", "linewidth": 1.2}
     for first, then in edges.itertuples(index=False):
         arrow = {"arrowstyle": "-|>", "color": style.MUTED, "shrinkA": 22, "shrinkB": 24}
@@ -36,8 +37,8 @@ def steps(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, columns: int
     return ax
 
 
-def quality(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Mean base quality by position for each file, before (dashed) and after trimming (`read_reports.qualities`)."""
+def quality_by_position(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Mean base quality by position for each file, before (dashed) and after trimming (`tool_reports.quality_by_position`)."""
     colours = {1: style.PALETTE[2], 2: style.PALETTE[1]}
     for (_sample, mate, when), file in table.groupby(["sample", "mate", "when"]):
         line = "--" if when == "before" else "-"
@@ -51,10 +52,10 @@ def quality(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def verdicts(ax: Axes, table: pd.DataFrame) -> Axes:
-    """FastQC verdicts, files x modules (`read_reports.verdicts`)."""
+def fastqc_verdicts(ax: Axes, table: pd.DataFrame) -> Axes:
+    """FastQC verdicts, files x modules (`tool_reports.fastqc_verdicts`)."""
     for (y, x), verdict in np.ndenumerate(table.to_numpy()):
-        colour, symbol = VERDICTS[verdict]
+        colour, symbol = VERDICT_MARKS[verdict]
         ax.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, color=colour, linewidth=0))
         ax.text(x, y, symbol, ha="center", va="center", fontsize=9, color="white", weight="bold")
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right", fontsize=8)
@@ -65,10 +66,10 @@ def verdicts(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> Axes:
-    """Fates of each sample's reads: stacked shares that sum to one (`read_reports.samples`)."""
+def stacked_shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> Axes:
+    """Fates of each sample's reads: stacked shares that sum to one (`tool_reports.sample_summary`)."""
     left = np.zeros(len(table))
-    for part, colour in zip(parts, FATES, strict=False):
+    for part, colour in zip(parts, FATE_COLOURS, strict=False):
         width = table[part].to_numpy()
         ax.barh(table["sample"], width, left=left, color=colour, height=0.7, label=part)
         for y, (start, size) in enumerate(zip(left, width, strict=True)):
@@ -82,18 +83,18 @@ def shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> A
     return ax
 
 
-def levels(ax: Axes, table: pd.DataFrame, names: list[str]) -> Axes:
-    """Shares that need not sum to one, one marker each, one row per sample (`read_reports.samples`)."""
-    for name, colour, marker in zip(names, style.PALETTE[1:], style.MARKERS, strict=False):
+def separate_shares(ax: Axes, table: pd.DataFrame, parts: list[str]) -> Axes:
+    """Shares that need not sum to one, one marker each, one row per sample (`tool_reports.sample_summary`)."""
+    for name, colour, marker in zip(parts, style.PALETTE[1:], style.MARKERS, strict=False):
         ax.plot(table[name], table["sample"], marker, color=colour, markersize=7, label=name, clip_on=False, zorder=3)
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    ax.set(xlim=(0, max(0.05, 1.1 * table[names].max().max())), xlabel="share of the reads, or of their alignments")
-    ax.legend(fontsize=8, ncols=len(names), loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    ax.set(xlim=(0, max(0.05, 1.1 * table[parts].max().max())), xlabel="share of the reads, or of their alignments")
+    ax.legend(fontsize=8, ncols=len(parts), loc="lower center", bbox_to_anchor=(0.45, 1.0))
     return ax
 
 
-def strands(ax: Axes, table: pd.DataFrame) -> Axes:
+def strand_shares(ax: Axes, table: pd.DataFrame) -> Axes:
     """Share of each library's fragments on the strand of the RNA, and the ranges that count as (un)stranded.
 
     Parameters
@@ -101,8 +102,8 @@ def strands(ax: Axes, table: pd.DataFrame) -> Axes:
     table
         Columns ``sample`` and ``on the strand``.
     """
-    low, high = 1 - read_reports.STRANDED, read_reports.STRANDED
-    half = read_reports.UNSTRANDED
+    low, high = 1 - tool_reports.STRANDED, tool_reports.STRANDED
+    half = tool_reports.UNSTRANDED
     for span, name in (((0, low), "reverse"), ((0.5 - half, 0.5 + half), "unstranded"), ((high, 1), "forward")):
         ax.axvspan(*span, color=style.PALETTE[2], alpha=0.1, linewidth=0)
         ax.text(np.mean(span), -0.85, name, ha="center", va="center", fontsize=8, color=style.PALETTE[2])
@@ -113,8 +114,8 @@ def strands(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Counted against planted fragments, one dot per gene and sample (`read_counts.beside_truth`)."""
+def counts_against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Counted against planted fragments, one dot per gene and sample (`read_counts.counts_with_truth`)."""
     top = table[["planted", "counted"]].max().max() * 1.3
     ax.plot([0.7, top], [0.7, top], color=style.MUTED, linewidth=1)
     for (sample, genes), colour, marker in zip(
@@ -123,14 +124,14 @@ def against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
         # A logarithmic axis has no zero.
         fragments = genes[["planted", "counted"]].clip(lower=0.8)
         ax.plot(fragments["planted"], fragments["counted"], marker, color=colour, markersize=4, alpha=0.6, label=sample)
-    _logarithmic(ax)
+    _log_axes(ax)
     ax.set(xlabel="planted fragments", ylabel="counted fragments")
     ax.legend(fontsize=7)
     return ax
 
 
-def seconds(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Seconds of every step, summed over samples, with the share of the total (`read_reports.by_step`)."""
+def step_seconds(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Seconds of every step, summed over samples, with the share of the total (`tool_reports.time_by_step`)."""
     ax.barh(table["step"], table["seconds"], color=style.PALETTE[2], height=0.65)
     for y, (value, share) in enumerate(zip(table["seconds"], table["share"], strict=True)):
         ax.text(value, y, f" {share:.0%}", va="center", fontsize=8)
@@ -139,11 +140,11 @@ def seconds(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def whole(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) -> Axes:
-    """Amdahl's law: speed-up of the whole pipeline against that of one step (`read_reports.whole_speedup`)."""
+def amdahl_curve(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) -> Axes:
+    """Amdahl's law: speed-up of the whole pipeline against that of one step (`tool_reports.overall_speedup`)."""
     times = np.geomspace(1, 100, 60)
-    ax.plot(times, [read_reports.whole_speedup(table, step=step, times=x) for x in times], color=style.PALETTE[2])
-    overall = read_reports.whole_speedup(table, step=step, times=claimed)
+    ax.plot(times, [tool_reports.overall_speedup(table, step=step, speedup=x) for x in times], color=style.PALETTE[2])
+    overall = tool_reports.overall_speedup(table, step=step, speedup=claimed)
     ax.plot(claimed, overall, "o", color=style.HIGHLIGHT, markersize=8)
     ax.annotate(
         f"{claimed:g} times: {overall:.1f}",
@@ -154,13 +155,13 @@ def whole(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) -> Axes:
         fontsize=8,
     )
     ax.plot(times, times, color=style.MUTED, linestyle="--", linewidth=1, label="if this step were everything")
-    _logarithmic(ax)
+    _log_axes(ax)
     ax.set(ylim=(0.9, 100), xlabel=f"times that {step} is faster", ylabel="times that all of it is faster")
     ax.legend(fontsize=8, loc="upper left")
     return ax
 
 
-def _logarithmic(ax: Axes) -> None:
+def _log_axes(ax: Axes) -> None:
     """Make both axes logarithmic with plain numbers, as the house style does not parse mathematics in labels."""
     ax.set(xscale="log", yscale="log")
     for axis in (ax.xaxis, ax.yaxis):

@@ -5,10 +5,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from epigen_utils import style
+from epigen_utils.plots import style
 
 
-def words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int = 8) -> Axes:
+def sentence_words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int = 8) -> Axes:
     """The first genes of a sentence, in reading order, coloured by expression bin.
 
     Parameters
@@ -27,8 +27,8 @@ def words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int = 8) -> Ax
     return ax
 
 
-def coverage(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]) -> Axes:
-    """Shares of expressed genes and of counts that a sentence covers, against its length (`sentences.coverage`).
+def coverage_by_length(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]) -> Axes:
+    """Shares of expressed genes and of counts that a sentence covers, against its length (`sentences.sentence_coverage`).
 
     Parameters
     ----------
@@ -49,21 +49,21 @@ def coverage(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]) -> Axes:
     return ax
 
 
-def by_bins(ax: Axes, table: pd.DataFrame, *, ranks: float) -> Axes:
+def r2_by_bins(ax: Axes, table: pd.DataFrame, *, rank_r2: float) -> Axes:
     """Variance of expression explained (R²) against the number of bins, one line per kind of bins.
 
     Parameters
     ----------
     table
         Columns ``kind``, ``bins`` and ``r2``.
-    ranks
+    rank_r2
         R² of ranks alone.
     """
     for (kind, part), colour, marker in zip(
         table.groupby("kind", sort=False), style.PALETTE[1:], style.MARKERS, strict=False
     ):
         ax.plot(part["bins"], part["r2"], color=colour, marker=marker, markersize=4, label=f"bins by {kind}")
-    ax.axhline(ranks, color="black", linestyle="--", linewidth=1, label="ranks alone")
+    ax.axhline(rank_r2, color="black", linestyle="--", linewidth=1, label="ranks alone")
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set_xlabel("bins")
@@ -72,10 +72,10 @@ def by_bins(ax: Axes, table: pd.DataFrame, *, ranks: float) -> Axes:
     return ax
 
 
-def read_back(ax: Axes, true: np.ndarray, read: np.ndarray, *, label: str) -> Axes:
+def decoded_against_true(ax: Axes, true: np.ndarray, decoded: np.ndarray, *, label: str) -> Axes:
     """Expression decoded from sentences against true expression, one dot per gene."""
-    ax.scatter(true, read, s=3, color=style.PALETTE[2], alpha=0.15, edgecolor="none", rasterized=True)
-    top = max(float(np.max(true)), float(np.max(read))) * 1.03
+    ax.scatter(true, decoded, s=3, color=style.PALETTE[2], alpha=0.15, edgecolor="none", rasterized=True)
+    top = max(float(np.max(true)), float(np.max(decoded))) * 1.03
     ax.plot([0, top], [0, top], color="black", linewidth=0.8)
     ax.set(xlim=(0, top), ylim=(0, top))
     ax.set_xlabel("log2 expression")
@@ -83,9 +83,9 @@ def read_back(ax: Axes, true: np.ndarray, read: np.ndarray, *, label: str) -> Ax
     return ax
 
 
-def places(ax: Axes, found: dict[str, pd.DataFrame]) -> Axes:
-    """Attention by relative position in the sentence, one line per model (`zero_shot.attention_by_place`)."""
-    for (name, table), colour, marker in zip(found.items(), style.PALETTE[1:], style.MARKERS, strict=False):
+def zero_shot_attention(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
+    """Attention by relative position in the sentence, one line per model (`zero_shot.text_attention_by_position`)."""
+    for (name, table), colour, marker in zip(tables.items(), style.PALETTE[1:], style.MARKERS, strict=False):
         ax.plot(table["place"], table["attention"], marker + "-", color=colour, markersize=4, label=name)
     ax.axhline(1, color=style.MUTED, linestyle="--", linewidth=1)
     ax.xaxis.set_major_formatter(PercentFormatter(1))

@@ -14,7 +14,7 @@ HIGHLIGHT = "#d55e00"
 MUTED = "#9aa0a6"
 
 
-def use() -> None:
+def set_house_style() -> None:
     """Set the house style in matplotlib's parameters."""
     plt.style.use(Path(__file__).with_name("epigen.mplstyle"))
 

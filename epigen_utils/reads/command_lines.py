@@ -10,14 +10,14 @@ import subprocess
 from functools import cache
 
 #: Minimum length of a read after trimming, in bases.
-SHORTEST = 30
+MIN_LENGTH = 30
 #: Start of Illumina's adapters, the same for both mates. The default, since fastp's own search may take the start of an
 #: abundant transcript for an adapter.
 ADAPTER = "AGATCGGAAGAGC"
 #: Bases on each side of a splice junction in STAR's index; the value that its manual gives for reads of any length.
-OVERHANG = 100
+SPLICE_OVERHANG = 100
 #: Tools of the pipeline, and the command that prints the version of each.
-VERSIONS = {
+VERSION_COMMANDS = {
     "fastqc": ["fastqc", "--version"],
     "fastp": ["fastp", "--version"],
     "STAR": ["STAR", "--version"],
@@ -27,15 +27,15 @@ VERSIONS = {
     "multiqc": ["multiqc", "--version"],
 }
 #: featureCounts' code for each strandedness.
-STRANDS = {"unstranded": 0, "forward": 1, "reverse": 2}
+STRAND_CODES = {"unstranded": 0, "forward": 1, "reverse": 2}
 
 
 @cache
-def version(tool: str) -> str:
+def tool_version(tool: str) -> str:
     """The version of an installed tool; empty if it is not installed."""
     if not shutil.which(tool):
         return ""
-    process = subprocess.run(VERSIONS[tool], capture_output=True, text=True, errors="replace", check=False)
+    process = subprocess.run(VERSION_COMMANDS[tool], capture_output=True, text=True, errors="replace", check=False)
     match = re.search(r"\d+\.\d+[\w.]*", process.stdout + process.stderr)
     return match[0] if match else ""
 
@@ -61,7 +61,7 @@ def fastp(files: list[str], trimmed: list[str], name: str, threads: int, adapter
     else:
         command += ["--adapter_sequence", adapter]
         command += ["--adapter_sequence_r2", adapter] if paired else []
-    command += ["--length_required", str(SHORTEST), "--thread", str(threads)]
+    command += ["--length_required", str(MIN_LENGTH), "--thread", str(threads)]
     return [*command, "--json", "fastp.json", "--html", "fastp.html", "--report_title", name]
 
 
@@ -76,9 +76,16 @@ def star_index(bases: int, sequences: int, threads: int, memory: int) -> list[st
         Maximum memory, in bytes.
     """
     nbases = min(14, int(math.log2(bases) / 2 - 1))
-    bits = min(18, int(math.log2(max(bases / sequences, OVERHANG))))
+    bits = min(18, int(math.log2(max(bases / sequences, SPLICE_OVERHANG))))
     command = ["STAR", "--runMode", "genomeGenerate", "--runThreadN", str(threads), "--genomeDir", "index"]
-    command += ["--genomeFastaFiles", "genome.fa", "--sjdbGTFfile", "annotation.gtf", "--sjdbOverhang", str(OVERHANG)]
+    command += [
+        "--genomeFastaFiles",
+        "genome.fa",
+        "--sjdbGTFfile",
+        "annotation.gtf",
+        "--sjdbOverhang",
+        str(SPLICE_OVERHANG),
+    ]
     command += ["--genomeSAindexNbases", str(nbases), "--genomeChrBinNbits", str(bits)]
     return [*command, "--limitGenomeGenerateRAM", str(memory)]
 
@@ -126,7 +133,17 @@ def index_and_stats() -> list[list[str]]:
 
 def feature_counts(bam: str, strandedness: str, paired: bool, threads: int) -> list[str]:
     """Uniquely mapped fragments in the exons of exactly one gene, counted by gene to ``<strandedness>.txt``."""
-    command = ["featureCounts", "-T", str(threads), "-s", str(STRANDS[strandedness]), "-t", "exon", "-g", "gene_id"]
+    command = [
+        "featureCounts",
+        "-T",
+        str(threads),
+        "-s",
+        str(STRAND_CODES[strandedness]),
+        "-t",
+        "exon",
+        "-g",
+        "gene_id",
+    ]
     command += ["-p", "--countReadPairs", "-C"] if paired else []
     return [*command, "-a", "annotation.gtf", "-o", f"{strandedness}.txt", bam]
 

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from epigen_utils import paths, processes, read_tools, references, registry, sample_sheets
-from epigen_utils.errors import DataError, closest
-from epigen_utils.files import locked, sha256, write_atomically
-from epigen_utils.sample_sheets import Sample
+from epigen_utils import paths, processes
+from epigen_utils.data import fetching, registry
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.files import folder_lock, sha256, write_atomically
+from epigen_utils.reads import command_lines, references, sample_sheets
+from epigen_utils.reads.sample_sheets import Sample
 
 ALIGNERS = ("star", "parabricks")
 #: Tools that every pipeline calls; the notebook's metadata names the same.
 TOOLS = ("fastqc", "fastp", "STAR", "samtools", "featureCounts", "multiqc")
 #: Minimum share of a sample's reads that must map; fewer indicate the wrong genome.
-LEAST_MAPPED = 0.1
+MIN_MAPPED = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Pipeline:
     index
         An existing STAR index of the same reference; empty to build one.
     adapter
-        Start of the adapter sequence, or ``auto`` (`read_tools.fastp`).
+        Start of the adapter sequence, or ``auto`` (`command_lines.fastp`).
     least_mapped
         Minimum share of a sample's reads that must map.
     """
@@ -46,8 +48,8 @@ class Pipeline:
     gtf: str
     aligner: str = "star"
     index: str = ""
-    adapter: str = read_tools.ADAPTER
-    least_mapped: float = LEAST_MAPPED
+    adapter: str = command_lines.ADAPTER
+    least_mapped: float = MIN_MAPPED
 
     @classmethod
     def read(cls, path: str | Path) -> "Pipeline":
@@ -103,12 +105,12 @@ class Pipeline:
         return [self.counts, self.root / "counts.tsv", self.root / "tpm.tsv", self.root / "samples.csv", self.report]
 
     @property
-    def needs(self) -> references.Needs:
+    def needs(self) -> references.Requirements:
         fastq = [file for sample in self.samples for file in sample.fastq]
-        return references.needs(references.bases(self.fasta), fastq, indexed=bool(self.index))
+        return references.required_resources(references.bases_in_fasta(self.fasta), fastq, indexed=bool(self.index))
 
 
-def pipeline(
+def plan_pipeline(
     sheet: str,
     folder: str | Path,
     *,
@@ -116,7 +118,7 @@ def pipeline(
     gtf: str = "",
     aligner: str = ALIGNERS[0],
     index: str = "",
-    adapter: str = read_tools.ADAPTER,
+    adapter: str = command_lines.ADAPTER,
 ) -> Pipeline:
     """Build a pipeline from a sample sheet, and fetch its genome if necessary.
 
@@ -125,10 +127,10 @@ def pipeline(
     Parameters
     ----------
     sheet
-        Path of a sample sheet (`sample_sheets.read`), or a registry data set of kind ``reads``, which includes its
+        Path of a sample sheet (`sample_sheets.read_sheet`), or a registry data set of kind ``reads``, which includes its
         reference.
     genome, gtf
-        A reference of the registry, or the paths of FASTA and GTF files (`references.files`).
+        A reference of the registry, or the paths of FASTA and GTF files (`references.reference_files`).
     aligner
         ``star``, or NVIDIA's ``parabricks`` on a GPU.
 
@@ -138,23 +140,23 @@ def pipeline(
         Naming the file, the row, and the remedy.
     """
     if aligner not in ALIGNERS:
-        raise DataError(f"aligner {aligner!r}; {closest(aligner, ALIGNERS)}")
+        raise DataError(f"aligner {aligner!r}; {suggest(aligner, ALIGNERS)}")
     if aligner == "parabricks" and not index:
         raise DataError(
             "aligner parabricks: needs an index made by the version of STAR that its documentation names; give index"
         )
-    if sheet in registry.registry():
-        path, fasta, annotation = of_registry(sheet)
+    if sheet in registry.entries():
+        path, fasta, annotation = registry_files(sheet)
         if genome or gtf:
             raise DataError(f"{sheet}: brings its own genome; leave {genome or gtf} out")
     else:
         path = Path(sheet)
         if not genome:
             raise DataError(
-                f"{sheet}: which genome? give one of {', '.join(references.names())}, or a FASTA file with its GTF"
+                f"{sheet}: which genome? give one of {', '.join(references.reference_names())}, or a FASTA file with its GTF"
             )
-        fasta, annotation = references.files(genome, gtf)
-    samples = sample_sheets.read(path)
+        fasta, annotation = references.reference_files(genome, gtf)
+    samples = sample_sheets.read_sheet(path)
     if index and not (Path(index) / "SA").is_file():
         raise DataError(f"index {index}: is no STAR index (no file SA); leave it out, and one is made")
     folder, fasta, annotation = (str(Path(path).resolve()) for path in (folder, fasta, annotation))
@@ -162,24 +164,24 @@ def pipeline(
     return Pipeline(folder, tuple(samples), fasta, annotation, aligner=aligner, index=index, adapter=adapter)
 
 
-#: Parameters of a notebook that are passed to `pipeline`.
+#: Parameters of a notebook that are passed to `plan_pipeline`.
 PARAMETERS = ("genome", "gtf", "aligner", "index", "adapter")
 
 
-def of_run(parameters: dict, folder: Path) -> Pipeline:
+def pipeline_of_run(parameters: dict, folder: Path) -> Pipeline:
     """The pipeline of a run whose notebook has a ``sheet``."""
     options = {name: parameters[name] for name in PARAMETERS if name in parameters}
-    return pipeline(parameters["sheet"], folder, **options)
+    return plan_pipeline(parameters["sheet"], folder, **options)
 
 
-def door(parameters: dict, folder: Path, what: str, *, elsewhere: bool = False) -> str:
+def check_resources(parameters: dict, folder: Path, label: str, *, remote: bool = False) -> str:
     """Describe the resources that a run's pipeline requires, before a genome is fetched.
 
     Parameters
     ----------
-    what
+    label
         Name of the run, for the description and for errors.
-    elsewhere
+    remote
         Whether jobs run on other machines, so that only the disk is checked here.
 
     Raises
@@ -188,26 +190,26 @@ def door(parameters: dict, folder: Path, what: str, *, elsewhere: bool = False) 
         If tools are missing, or memory or disk is too small; a finished pipeline needs no disk.
     """
     sheet, genome = parameters["sheet"], parameters.get("genome", "")
-    if genome in references.names() and sheet not in registry.registry():
-        samples, n_bases, name = sample_sheets.read(sheet), references.stated_bases(genome), genome
+    if genome in references.reference_names() and sheet not in registry.entries():
+        samples, n_bases, name = sample_sheets.read_sheet(sheet), references.bases_in_registry(genome), genome
     else:
-        planned = of_run(parameters, folder)
-        samples, n_bases, name = planned.samples, references.bases(planned.fasta), Path(planned.fasta).name
+        planned = pipeline_of_run(parameters, folder)
+        samples, n_bases, name = planned.samples, references.bases_in_fasta(planned.fasta), Path(planned.fasta).name
     fastq = [file for sample in samples for file in sample.fastq]
-    wanted = references.needs(n_bases, fastq, indexed=bool(parameters.get("index")))
-    if not elsewhere:
+    wanted = references.required_resources(n_bases, fastq, indexed=bool(parameters.get("index")))
+    if not remote:
         tools = [*TOOLS, *(["pbrun"] if parameters.get("aligner") == "parabricks" else [])]
         if missing := [tool for tool in tools if not shutil.which(tool)]:
             in_container = missing == ["pbrun"]
             remedy = "run inside NVIDIA's container with a GPU" if in_container else "make tools, as root or by conda"
-            raise DataError(f"{what}: {', '.join(missing)} not installed ({remedy})")
-        references.check_memory(wanted, what)
+            raise DataError(f"{label}: {', '.join(missing)} not installed ({remedy})")
+        references.check_memory(wanted, label)
     if not (Path(folder) / "counts.h5ad").exists():
-        references.check_disk(wanted, Path(folder), what)
-    return f"{what}: {len(samples)} samples on {name}; needs {wanted}"
+        references.check_disk(wanted, Path(folder), label)
+    return f"{label}: {len(samples)} samples on {name}; needs {wanted}"
 
 
-def of_registry(name: str) -> tuple[Path, Path, Path]:
+def registry_files(name: str) -> tuple[Path, Path, Path]:
     """Sheet, FASTA and GTF of a data set of kind ``reads``; simulated ones are generated once, in the user's cache.
 
     Raises
@@ -224,7 +226,7 @@ def of_registry(name: str) -> tuple[Path, Path, Path]:
         return folder / "sheet.csv", folder / "genome.fa", folder / "annotation.gtf"
     if "samples" not in entry.options:
         raise DataError(f"{name}: says of no sample which files are its own; write a sample sheet")
-    fetched = registry.fetch(name)
+    fetched = fetching.fetch(name)
     folder = paths.CACHE / name
     rows = [
         {"sample": sample} | {column: str(fetched[role].resolve()) for column, role in files.items()}
@@ -236,25 +238,25 @@ def of_registry(name: str) -> tuple[Path, Path, Path]:
 
 def simulated_folder(name: str) -> Path:
     """Folder of a simulated data set of reads with its truth, generated anew whenever the simulation has changed."""
-    from epigen_utils import simulate_reads
+    from epigen_utils.reads import simulated_reads
 
     entry = registry.entry(name)
     spec = next(iter(entry.files.values()))
     folder = paths.CACHE / name
-    made_by = sha256(Path(simulate_reads.__file__))[:16] + json.dumps(spec.args, sort_keys=True)
-    with locked(folder.parent):
+    made_by = sha256(Path(simulated_reads.__file__))[:16] + json.dumps(spec.args, sort_keys=True)
+    with folder_lock(folder.parent):
         if not (folder / "made_by").exists() or (folder / "made_by").read_text() != made_by:
             shutil.rmtree(folder, ignore_errors=True)
             part = folder.with_name(f"{name}.part")
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            getattr(simulate_reads, spec.simulated)(part, **spec.args)
+            getattr(simulated_reads, spec.simulated)(part, **spec.args)
             (part / "made_by").write_text(made_by)
             part.rename(folder)
     return folder
 
 
-def run(made: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
+def run_pipeline(pipeline: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
     """Run a pipeline outside a build, by the same rules; finished steps are not repeated.
 
     Raises
@@ -262,13 +264,13 @@ def run(made: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
     DataError
         With the error line of the failed step, and the path of its log.
     """
-    made.root.mkdir(parents=True, exist_ok=True)
-    with locked(made.root):
+    pipeline.root.mkdir(parents=True, exist_ok=True)
+    with folder_lock(pipeline.root):
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.READS_RULES)]
-        command += ["--directory", str(made.root)]
-        command += [*processes.local_limits(cores), "--config", f"pipeline={made.save()}"]
-        options = {"capture_output": True, "text": True, "check": False, "preexec_fn": processes.die_with_parent}
-        options["env"] = os.environ | {"PYTHONPATH": str(paths.ROOT)} | processes.told_of(os.getpid())
+        command += ["--directory", str(pipeline.root)]
+        command += [*processes.snakemake_limits(cores), "--config", f"pipeline={pipeline.save()}"]
+        options = {"capture_output": True, "text": True, "check": False, "preexec_fn": processes.kill_with_parent}
+        options["env"] = os.environ | {"PYTHONPATH": str(paths.ROOT)} | processes.build_environment(os.getpid())
         subprocess.run([*command, "--unlock"], **options)
         process = subprocess.run([*command, "--rerun-incomplete", "--keep-going"], **options)
     if process.returncode:
@@ -277,7 +279,7 @@ def run(made: Pipeline, *, cores: int = os.cpu_count() or 1) -> None:
         raise DataError(errors[0] if errors else f"reads to counts stopped: {''.join(lines[-1:]).strip()}")
 
 
-def finished(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipeline:
+def finished_pipeline(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipeline:
     """A finished pipeline: that of a build, or one that is run now.
 
     Parameters
@@ -285,7 +287,7 @@ def finished(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipelin
     reads_dir
         Folder of a build's results; empty: run the rules now, under ``results_dir``.
     options
-        Further arguments of `pipeline`.
+        Further arguments of `plan_pipeline`.
 
     Raises
     ------
@@ -294,31 +296,31 @@ def finished(sheet: str, reads_dir: str, results_dir: str, **options) -> Pipelin
     """
     folder = Path(reads_dir or Path(results_dir) / "reads")
     if not reads_dir:
-        door({"sheet": sheet} | options, folder, sheet)
-    planned = pipeline(sheet, folder, **options)
+        check_resources({"sheet": sheet} | options, folder, sheet)
+    planned = plan_pipeline(sheet, folder, **options)
     if not reads_dir:
-        run(planned)
+        run_pipeline(planned)
     for path in planned.results:
         if not path.exists():
             raise DataError(f"reads_dir {reads_dir}: no {path.name}; leave reads_dir empty, and the rules are run")
     return planned
 
 
-def truth(sheet: str) -> pd.DataFrame | None:
+def true_counts(sheet: str) -> pd.DataFrame | None:
     """True fragment counts of a simulated data set, genes x samples; None for other data sets."""
-    if sheet not in registry.registry() or registry.entry(sheet).real:
+    if sheet not in registry.entries() or registry.entry(sheet).real:
         return None
     return pd.read_csv(simulated_folder(sheet) / "truth.csv", index_col="gene")
 
 
 #: Modules that the rules of each kind depend on; a change in them makes the rules' results stale.
-CODE = {
+CODE_MODULES = {
     "checked": ("sample_sheets",),
-    "tools": ("read_steps", "read_tools"),
-    "counts": ("read_counts", "read_reports", "read_steps"),
+    "tools": ("pipeline_steps", "command_lines"),
+    "counts": ("read_counts", "tool_reports", "pipeline_steps"),
 }
 
 
-def code(kind: str) -> str:
-    """Hash of the modules of `CODE`."""
-    return "-".join(sha256(paths.PACKAGE / f"{name}.py")[:12] for name in CODE[kind])
+def code_hash(kind: str) -> str:
+    """Hash of the modules of `CODE_MODULES`."""
+    return "-".join(sha256(paths.PACKAGE / "reads" / f"{name}.py")[:12] for name in CODE_MODULES[kind])

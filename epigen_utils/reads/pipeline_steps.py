@@ -20,13 +20,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from epigen_utils import processes, read_reports, read_tools, references, sample_sheets
+from epigen_utils import processes
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
-from epigen_utils.reads import Pipeline
+from epigen_utils.reads import command_lines, references, sample_sheets, tool_reports
+from epigen_utils.reads.pipeline import Pipeline
 
 
-class Room:
+class Workspace:
     """The working folder of a step, and the commands that it has run there."""
 
     def __init__(self, folder: Path, log: Path, where: str):
@@ -45,14 +46,14 @@ class Room:
             With the tool's error message, if it fails.
         """
         self.commands.append(shlex.join(command) + (f" > {into}" if into else ""))
-        if command[0] in read_tools.VERSIONS:
-            self.versions[command[0]] = read_tools.version(command[0])
+        if command[0] in command_lines.VERSION_COMMANDS:
+            self.versions[command[0]] = command_lines.tool_version(command[0])
         # Tools in another Python installation, such as MultiQC, must not inherit this interpreter's settings.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         with open(self.log, "a") as log, open(self.folder / into if into else os.devnull, "w") as out:
             log.write(f"$ {self.commands[-1]}\n")
             log.flush()
-            options = {"cwd": self.folder, "env": environment, "preexec_fn": processes.die_with_parent, "check": False}
+            options = {"cwd": self.folder, "env": environment, "preexec_fn": processes.kill_with_parent, "check": False}
             process = subprocess.run(command, stdout=out if into else log, stderr=log, **options)
         if process.returncode:
             raise DataError(f"{self.where}: {command[0]} stopped: {_error_line(self.log)} (log: {self.log})")
@@ -72,7 +73,7 @@ def _error_line(log: Path) -> str:
 
 
 @contextlib.contextmanager
-def _room(pipeline: Pipeline, step: str, sample: str) -> Iterator[Room]:
+def _workspace(pipeline: Pipeline, step: str, sample: str) -> Iterator[Workspace]:
     name = f"{step}.{sample}" if sample else step
     folder, log = pipeline.root / "rooms" / name, pipeline.root / "logs" / f"{name}.log"
     shutil.rmtree(folder, ignore_errors=True)
@@ -80,7 +81,7 @@ def _room(pipeline: Pipeline, step: str, sample: str) -> Iterator[Room]:
     log.parent.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     started = time.perf_counter()
-    workspace = Room(folder, log, f"sample {sample}: {step}" if sample else step)
+    workspace = Workspace(folder, log, f"sample {sample}: {step}" if sample else step)
     try:
         yield workspace
     finally:
@@ -92,36 +93,36 @@ def _room(pipeline: Pipeline, step: str, sample: str) -> Iterator[Room]:
     write_atomically(pipeline.root / "records" / f"{name}.json", json.dumps(record, indent=1))
 
 
-def checked(made: Pipeline, sample: str, threads: int) -> None:
+def check_sample(pipeline: Pipeline, sample: str, threads: int) -> None:
     """Read and check all reads; their numbers and lengths go to ``checked/<sample>.json``."""
-    with _room(made, "checked", sample):
-        summary = sample_sheets.check(made.by_name[sample])
-        write_atomically(made.file("checked", f"{sample}.json"), json.dumps(dataclasses.asdict(summary)))
+    with _workspace(pipeline, "checked", sample):
+        summary = sample_sheets.check_fastq(pipeline.by_name[sample])
+        write_atomically(pipeline.file("checked", f"{sample}.json"), json.dumps(dataclasses.asdict(summary)))
 
 
-def quality(made: Pipeline, sample: str, threads: int) -> None:
+def report_quality(pipeline: Pipeline, sample: str, threads: int) -> None:
     """FastQC of the raw reads."""
-    with _room(made, "fastqc", sample) as workspace:
-        workspace.call(read_tools.fastqc(_linked_reads(workspace, made, sample), threads))
-        for target in made.fastqc(sample):
+    with _workspace(pipeline, "fastqc", sample) as workspace:
+        workspace.call(command_lines.fastqc(_linked_reads(workspace, pipeline, sample), threads))
+        for target in pipeline.fastqc(sample):
             for kind in (".zip", ".html"):
                 workspace.move(target.with_suffix(kind).name, target.with_suffix(kind))
 
 
-def trimmed(made: Pipeline, sample: str, threads: int) -> None:
+def trim_reads(pipeline: Pipeline, sample: str, threads: int) -> None:
     """Trim adapters and low-quality reads; only the aligner uses the trimmed reads."""
-    with _room(made, "fastp", sample) as workspace:
-        files = _linked_reads(workspace, made, sample)
-        targets = {f"trimmed_{mate}.fastq.gz": target for mate, target in enumerate(made.trimmed(sample), 1)}
-        workspace.call(read_tools.fastp(files, list(targets), sample, threads, made.adapter))
+    with _workspace(pipeline, "fastp", sample) as workspace:
+        files = _linked_reads(workspace, pipeline, sample)
+        targets = {f"trimmed_{mate}.fastq.gz": target for mate, target in enumerate(pipeline.trimmed(sample), 1)}
+        workspace.call(command_lines.fastp(files, list(targets), sample, threads, pipeline.adapter))
         for name, target in targets.items():
             workspace.move(name, target)
         # MultiQC recognises the report by this name.
         for kind in (".html", ".json"):
-            workspace.move(f"fastp{kind}", made.file("fastp", f"{sample}.fastp{kind}"))
+            workspace.move(f"fastp{kind}", pipeline.file("fastp", f"{sample}.fastp{kind}"))
 
 
-def _linked_reads(workspace: Room, pipeline: Pipeline, sample: str) -> list[str]:
+def _linked_reads(workspace: Workspace, pipeline: Pipeline, sample: str) -> list[str]:
     """Link a sample's raw reads into a workspace under names that state their compression."""
     names = []
     for mate, file in enumerate(pipeline.by_name[sample].fastq, 1):
@@ -131,7 +132,7 @@ def _linked_reads(workspace: Room, pipeline: Pipeline, sample: str) -> list[str]
     return names
 
 
-def index(made: Pipeline, sample: str, threads: int) -> None:
+def build_index(pipeline: Pipeline, sample: str, threads: int) -> None:
     """Unpack genome and annotation, and build STAR's index of both.
 
     Raises
@@ -139,18 +140,18 @@ def index(made: Pipeline, sample: str, threads: int) -> None:
     DataError
         If the annotation is of another genome.
     """
-    with _room(made, "index", sample) as workspace:
-        for source, name in ((made.fasta, "genome.fa"), (made.gtf, "annotation.gtf")):
+    with _workspace(pipeline, "index", sample) as workspace:
+        for source, name in ((pipeline.fasta, "genome.fa"), (pipeline.gtf, "annotation.gtf")):
             _unpack(Path(source), workspace.folder / name)
-        references.check(workspace.folder / "genome.fa", workspace.folder / "annotation.gtf")
-        if not made.index:
-            sizes = [length for _, length in references.sequences(workspace.folder / "genome.fa")]
+        references.check_annotation(workspace.folder / "genome.fa", workspace.folder / "annotation.gtf")
+        if not pipeline.index:
+            sizes = [length for _, length in references.sequence_lengths(workspace.folder / "genome.fa")]
             (workspace.folder / "index").mkdir()
-            workspace.call(read_tools.star_index(sum(sizes), len(sizes), threads, made.needs.memory))
-            shutil.rmtree(made.star_index, ignore_errors=True)
-            workspace.move("index", made.star_index)
+            workspace.call(command_lines.star_index(sum(sizes), len(sizes), threads, pipeline.needs.memory))
+            shutil.rmtree(pipeline.star_index, ignore_errors=True)
+            workspace.move("index", pipeline.star_index)
         for name in ("genome.fa", "annotation.gtf"):
-            workspace.move(name, made.file("reference", name))
+            workspace.move(name, pipeline.file("reference", name))
 
 
 def _unpack(source: Path, target: Path) -> None:
@@ -164,7 +165,7 @@ def _unpack(source: Path, target: Path) -> None:
         raise DataError(f"{source}: is no whole gzip; fetch it again") from None
 
 
-def aligned(made: Pipeline, sample: str, threads: int) -> None:
+def align_reads(pipeline: Pipeline, sample: str, threads: int) -> None:
     """Align in two passes, sort, and mark duplicates.
 
     Raises
@@ -172,33 +173,33 @@ def aligned(made: Pipeline, sample: str, threads: int) -> None:
     DataError
         If fewer reads map than `Pipeline.least_mapped`.
     """
-    with _room(made, "align", sample) as workspace:
-        workspace.link(made.star_index, "index")
-        workspace.link(made.file("reference", "genome.fa"), "genome.fa")
-        files = [workspace.link(file, file.name) for file in made.trimmed(sample)]
-        if made.aligner == "parabricks":
-            workspace.call(read_tools.parabricks_align(files, sample, threads))
+    with _workspace(pipeline, "align", sample) as workspace:
+        workspace.link(pipeline.star_index, "index")
+        workspace.link(pipeline.file("reference", "genome.fa"), "genome.fa")
+        files = [workspace.link(file, file.name) for file in pipeline.trimmed(sample)]
+        if pipeline.aligner == "parabricks":
+            workspace.call(command_lines.parabricks_align(files, sample, threads))
             (workspace.folder / "markdup.txt").touch()
         else:
-            workspace.call(read_tools.star_align(files, sample, threads))
-            for command in read_tools.sort_and_mark(threads, made.needs.memory):
+            workspace.call(command_lines.star_align(files, sample, threads))
+            for command in command_lines.sort_and_mark(threads, pipeline.needs.memory):
                 workspace.call(command)
-        for command in read_tools.index_and_stats():
+        for command in command_lines.index_and_stats():
             workspace.call(command, into="stats.txt" if "stats" in command else "")
-        log = read_reports.star_log(workspace.folder / "Log.final.out")
+        log = tool_reports.parse_star_log(workspace.folder / "Log.final.out")
         mapped = log["unique"] + log["multiple"]
-        if mapped < made.least_mapped:
+        if mapped < pipeline.least_mapped:
             raise DataError(
-                f"sample {sample}: {mapped:.1%} of its {log['reads']:,} reads map to {Path(made.fasta).name}, "
-                f"which must be {made.least_mapped:.0%}; give the genome of this species"
+                f"sample {sample}: {mapped:.1%} of its {log['reads']:,} reads map to {Path(pipeline.fasta).name}, "
+                f"which must be {pipeline.least_mapped:.0%}; give the genome of this species"
             )
         suffixes = {"Log.final.out": ".Log.final.out", "SJ.out.tab": ".SJ.out.tab", "stats.txt": ".stats.txt"}
         suffixes |= {"markdup.txt": ".markdup.txt", "sorted.bam.csi": ".bam.csi", "sorted.bam": ".bam"}
         for name, suffix in suffixes.items():
-            workspace.move(name, made.file("aligned", f"{sample}{suffix}"))
+            workspace.move(name, pipeline.file("aligned", f"{sample}{suffix}"))
 
 
-def counted(made: Pipeline, sample: str, threads: int) -> None:
+def count_reads(pipeline: Pipeline, sample: str, threads: int) -> None:
     """Count fragments by gene for each strandedness, and keep the counts of the stated, or detected, one.
 
     Raises
@@ -206,65 +207,65 @@ def counted(made: Pipeline, sample: str, threads: int) -> None:
     DataError
         If the reads contradict the stated strandedness, or none can be detected.
     """
-    row = made.by_name[sample]
-    with _room(made, "count", sample) as workspace:
-        workspace.link(made.file("reference", "annotation.gtf"), "annotation.gtf")
-        bam = workspace.link(made.file("aligned", f"{sample}.bam"), f"{sample}.bam")
+    row = pipeline.by_name[sample]
+    with _workspace(pipeline, "count", sample) as workspace:
+        workspace.link(pipeline.file("reference", "annotation.gtf"), "annotation.gtf")
+        bam = workspace.link(pipeline.file("aligned", f"{sample}.bam"), f"{sample}.bam")
         assigned = {}
-        for strandedness in read_tools.STRANDS:
-            workspace.call(read_tools.feature_counts(bam, strandedness, row.paired, threads))
-            assigned[strandedness] = read_reports.assignment(workspace.folder / f"{strandedness}.txt.summary")[
+        for strandedness in command_lines.STRAND_CODES:
+            workspace.call(command_lines.feature_counts(bam, strandedness, row.paired, threads))
+            assigned[strandedness] = tool_reports.parse_assignment(workspace.folder / f"{strandedness}.txt.summary")[
                 "Assigned"
             ]
-        chosen = read_reports.strandedness(assigned, sample=sample, stated=row.strandedness)
-        workspace.move(f"{chosen}.txt.summary", made.file("counted", f"{sample}.txt.summary"))
-        workspace.move(f"{chosen}.txt", made.file("counted", f"{sample}.txt"))
+        chosen = tool_reports.detect_strandedness(assigned, sample=sample, stated=row.strandedness)
+        workspace.move(f"{chosen}.txt.summary", pipeline.file("counted", f"{sample}.txt.summary"))
+        workspace.move(f"{chosen}.txt", pipeline.file("counted", f"{sample}.txt"))
         record = {"strandedness": chosen, "stated": row.strandedness, "assigned": assigned}
-        write_atomically(made.file("counted", f"{sample}.json"), json.dumps(record))
+        write_atomically(pipeline.file("counted", f"{sample}.json"), json.dumps(record))
 
 
-def merged(made: Pipeline, sample: str, threads: int) -> None:
+def merge_counts(pipeline: Pipeline, sample: str, threads: int) -> None:
     """Write counts and TPM of all samples, as text and as AnnData."""
-    from epigen_utils import read_counts
+    from epigen_utils.reads import read_counts
 
-    with _room(made, "merge", ""):
-        read_counts.write_counts(made)
+    with _workspace(pipeline, "merge", ""):
+        read_counts.write_counts(pipeline)
 
 
-def reported(made: Pipeline, sample: str, threads: int) -> None:
+def write_multiqc(pipeline: Pipeline, sample: str, threads: int) -> None:
     """Run MultiQC over the output of the tools."""
-    with _room(made, "multiqc", sample) as workspace:
-        for name in made.by_name:
+    with _workspace(pipeline, "multiqc", sample) as workspace:
+        for name in pipeline.by_name:
             files = [
-                *made.fastqc(name),
-                made.file("fastp", f"{name}.fastp.json"),
-                made.file("counted", f"{name}.txt.summary"),
+                *pipeline.fastqc(name),
+                pipeline.file("fastp", f"{name}.fastp.json"),
+                pipeline.file("counted", f"{name}.txt.summary"),
             ]
-            files += [made.file("aligned", f"{name}{kind}") for kind in (".Log.final.out", ".stats.txt")]
+            files += [pipeline.file("aligned", f"{name}{kind}") for kind in (".Log.final.out", ".stats.txt")]
             for file in files:
                 workspace.link(file, file.name)
-        workspace.call(read_tools.multiqc())
-        workspace.move("multiqc_report.html", made.report)
+        workspace.call(command_lines.multiqc())
+        workspace.move("multiqc_report.html", pipeline.report)
 
 
 #: Steps by the names in ``workflow/reads.smk``.
 STEPS: dict[str, Callable[[Pipeline, str, int], None]] = {
-    "checked": checked,
-    "quality": quality,
-    "trimmed": trimmed,
-    "index": index,
-    "aligned": aligned,
-    "counted": counted,
-    "merged": merged,
-    "reported": reported,
+    "checked": check_sample,
+    "quality": report_quality,
+    "trimmed": trim_reads,
+    "index": build_index,
+    "aligned": align_reads,
+    "counted": count_reads,
+    "merged": merge_counts,
+    "reported": write_multiqc,
 }
 
 
-def main(pipeline: str, step: str, sample: str, threads: str = "1") -> int:
+def main(pipeline_file: str, step: str, sample: str, threads: str = "1") -> int:
     """Entry point of a job; the exit status."""
-    loaded = Pipeline.read(pipeline)
+    loaded = Pipeline.read(pipeline_file)
     loaded.root.mkdir(parents=True, exist_ok=True)
-    return processes.job(lambda: STEPS[step](loaded, sample, int(threads)))
+    return processes.run_job(lambda: STEPS[step](loaded, sample, int(threads)))
 
 
 if __name__ == "__main__":

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import psutil
 
-from epigen_utils import registry
-from epigen_utils.errors import DataError, closest
+from epigen_utils.data import fetching, registry
+from epigen_utils.errors import DataError, suggest
 
 #: Bytes of memory that STAR needs per base of the genome, and its minimum; its manual recommends 10 per base.
-MEMORY_PER_BASE, LEAST_MEMORY = 10.5, 1_500_000_000
+MEMORY_PER_BASE, MIN_MEMORY = 10.5, 1_500_000_000
 #: Bytes of disk per base (sequence and index), and per byte of gzipped reads (trimmed, aligned, sorted).
 DISK_PER_BASE, DISK_PER_BYTE = 12, 4
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """Memory and disk space that a pipeline requires, in bytes."""
 
     memory: int
@@ -31,17 +31,17 @@ class Needs:
         return f"{self.memory / 1e9:.1f} GB of memory and {self.disk / 1e9:.1f} GB of disk"
 
 
-def names() -> list[str]:
+def reference_names() -> list[str]:
     """Names of the references in the registry."""
-    return [name for name, entry in registry.registry().items() if entry.kind == "reference"]
+    return [name for name, entry in registry.entries().items() if entry.kind == "reference"]
 
 
-def stated_bases(name: str) -> int:
+def bases_in_registry(name: str) -> int:
     """Approximate number of bases of a genome in the registry."""
     return int(registry.entry(name).options["bases"])
 
 
-def bases(fasta: str | Path) -> int:
+def bases_in_fasta(fasta: str | Path) -> int:
     """Approximate number of bases of a FASTA file: its size; if gzipped, the size stated in its last four bytes."""
     path = Path(fasta)
     size = path.stat().st_size
@@ -56,7 +56,7 @@ def bases(fasta: str | Path) -> int:
     return size
 
 
-def files(genome: str, gtf: str = "") -> tuple[Path, Path]:
+def reference_files(genome: str, gtf: str = "") -> tuple[Path, Path]:
     """FASTA and GTF files of a reference.
 
     Parameters
@@ -71,14 +71,14 @@ def files(genome: str, gtf: str = "") -> tuple[Path, Path]:
     DataError
         If there is no such genome, or one of the two files is missing.
     """
-    if genome in names():
+    if genome in reference_names():
         if gtf:
             raise DataError(f"genome {genome}: brings its own annotation; leave {gtf} out, or give the FASTA by path")
-        fetched = registry.fetch(genome)
+        fetched = fetching.fetch(genome)
         return fetched["fasta"], fetched["gtf"]
     path = Path(genome)
     if not path.is_file():
-        raise DataError(f"genome {genome!r}: no such file or name; {closest(genome, names())}")
+        raise DataError(f"genome {genome!r}: no such file or name; {suggest(genome, reference_names())}")
     if not gtf:
         raise DataError(f"genome {genome}: a FASTA file needs its annotation beside it; give gtf")
     if not Path(gtf).is_file():
@@ -95,7 +95,7 @@ def _lines(path: str | Path) -> Iterator[str]:
         raise DataError(f"{path}: cannot be read ({error}); fetch it again") from None
 
 
-def sequences(fasta: str | Path) -> list[tuple[str, int]]:
+def sequence_lengths(fasta: str | Path) -> list[tuple[str, int]]:
     """Name and length of each sequence of a FASTA file.
 
     Raises
@@ -121,7 +121,7 @@ def sequences(fasta: str | Path) -> list[tuple[str, int]]:
     return list(lengths.items())
 
 
-def genes(gtf: str | Path) -> dict[str, str]:
+def gene_names(gtf: str | Path) -> dict[str, str]:
     """Gene id -> gene name (the id if it has none) of the exons of a GTF file, in file order.
 
     Raises
@@ -153,7 +153,7 @@ def _exons(gtf: str | Path) -> Iterator[tuple[int, list[str]]]:
             yield number, fields
 
 
-def check(fasta: str | Path, gtf: str | Path) -> None:
+def check_annotation(fasta: str | Path, gtf: str | Path) -> None:
     """Refuse an annotation of another genome.
 
     Raises
@@ -161,7 +161,7 @@ def check(fasta: str | Path, gtf: str | Path) -> None:
     DataError
         If no exon of the annotation lies on a sequence of the genome, or an exon extends beyond its sequence.
     """
-    lengths = dict(sequences(fasta))
+    lengths = dict(sequence_lengths(fasta))
     annotated = {}
     for number, fields in _exons(gtf):
         name, end = fields[0], int(fields[4])
@@ -179,7 +179,7 @@ def check(fasta: str | Path, gtf: str | Path) -> None:
         )
 
 
-def needs(n_bases: int, fastq: list[str], *, indexed: bool = False) -> Needs:
+def required_resources(n_bases: int, fastq: list[str], *, indexed: bool = False) -> Requirements:
     """Memory and disk space for aligning these files to a genome of ``n_bases``.
 
     Parameters
@@ -187,12 +187,12 @@ def needs(n_bases: int, fastq: list[str], *, indexed: bool = False) -> Needs:
     indexed
         Whether STAR's index exists already.
     """
-    memory = max(int(MEMORY_PER_BASE * n_bases), LEAST_MEMORY)
+    memory = max(int(MEMORY_PER_BASE * n_bases), MIN_MEMORY)
     disk = DISK_PER_BYTE * sum(Path(file).stat().st_size for file in fastq)
-    return Needs(memory, disk + (0 if indexed else DISK_PER_BASE * n_bases))
+    return Requirements(memory, disk + (0 if indexed else DISK_PER_BASE * n_bases))
 
 
-def check_memory(wanted: Needs, what: str) -> None:
+def check_memory(required: Requirements, label: str) -> None:
     """Refuse a pipeline that does not fit into this machine's memory.
 
     Raises
@@ -201,14 +201,14 @@ def check_memory(wanted: Needs, what: str) -> None:
         Stating the required and the available memory.
     """
     memory = psutil.virtual_memory().total
-    if wanted.memory > memory:
+    if required.memory > memory:
         raise DataError(
-            f"{what}: needs {wanted.memory / 1e9:.1f} GB of memory, this machine has {memory / 1e9:.1f}; "
+            f"{label}: needs {required.memory / 1e9:.1f} GB of memory, this machine has {memory / 1e9:.1f}; "
             "run it on a larger one (--executor), or give a smaller genome"
         )
 
 
-def check_disk(wanted: Needs, folder: Path, what: str) -> None:
+def check_disk(required: Requirements, folder: Path, label: str) -> None:
     """Refuse a pipeline that does not fit on the disk of a folder; files of an interrupted run in it count as done.
 
     Raises
@@ -218,9 +218,9 @@ def check_disk(wanted: Needs, folder: Path, what: str) -> None:
     """
     existing = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
     free = shutil.disk_usage(existing).free
-    missing = wanted.disk - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    missing = required.disk - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if missing > free:
         raise DataError(
-            f"{what}: needs {missing / 1e9:.1f} GB of disk, {folder} has {free / 1e9:.1f} free; "
+            f"{label}: needs {missing / 1e9:.1f} GB of disk, {folder} has {free / 1e9:.1f} free; "
             "make room, or run it elsewhere"
         )

@@ -6,14 +6,13 @@ import sys
 
 import networkx as nx
 import pandas as pd
-import yaml
 
-from epigen_utils import notebooks, paths
+from epigen_utils import paths
 from epigen_utils.errors import DataError
-from epigen_utils.reads import Pipeline
+from epigen_utils.reads.pipeline import Pipeline
 
 
-def rules(made: Pipeline) -> pd.DataFrame:
+def rule_edges(pipeline: Pipeline) -> pd.DataFrame:
     """Direct dependencies between the rules from reads to counts, as reported by Snakemake: ``first``, ``then``.
 
     Raises
@@ -21,8 +20,16 @@ def rules(made: Pipeline) -> pd.DataFrame:
     DataError
         If Snakemake cannot read the rules.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.READS_RULES), "--directory", str(made.root)]
-    command += ["--config", f"pipeline={made.save()}", "--rulegraph", "dot", "--nolock"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(paths.READS_RULES),
+        "--directory",
+        str(pipeline.root),
+    ]
+    command += ["--config", f"pipeline={pipeline.save()}", "--rulegraph", "dot", "--nolock"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         raise DataError(f"{paths.READS_RULES}: {process.stderr.strip().splitlines()[-1]}")
@@ -34,7 +41,7 @@ def rules(made: Pipeline) -> pd.DataFrame:
     return pd.DataFrame(sorted(nx.transitive_reduction(graph).edges), columns=["first", "then"])
 
 
-def places(edges: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def rule_positions(edges: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Position of each rule in a drawing: x is its topological generation, y its rank within that."""
     graph = nx.DiGraph(edges.itertuples(index=False, name=None))
     positions = {}
@@ -42,16 +49,3 @@ def places(edges: pd.DataFrame) -> dict[str, tuple[float, float]]:
         for row, name in enumerate(sorted(names)):
             positions[name] = (column, (len(names) - 1) / 2 - row)
     return positions
-
-
-def chapters(paper: str = "epilepsy") -> pd.DataFrame:
-    """Chapters that take a data set and its sample table, hence also counts from reads: ``chapter``, ``title``."""
-    in_order = [
-        chapter["file"] for part in yaml.safe_load(paths.TOC.read_text())["parts"] for chapter in part["chapters"]
-    ]
-    rows = []
-    for name in in_order:
-        source = paths.NOTEBOOKS / f"{name}.ipynb"
-        if name.startswith(f"{paper}/") and source.exists() and "metadata" in notebooks.parameters(source):
-            rows.append({"chapter": name.partition("/")[2], "title": notebooks.title(source)})
-    return pd.DataFrame(rows)

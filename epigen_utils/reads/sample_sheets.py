@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from epigen_utils.errors import DataError, closest
+from epigen_utils.errors import DataError, suggest
 
-COLUMNS = ("sample", "fastq_1", "fastq_2", "strandedness", "group", "donor")
-NEEDED = COLUMNS[:2]
-#: Strand of the first read; ``auto``: determined from the reads (`read_reports.strandedness`).
+SHEET_COLUMNS = ("sample", "fastq_1", "fastq_2", "strandedness", "group", "donor")
+REQUIRED_COLUMNS = SHEET_COLUMNS[:2]
+#: Strand of the first read; ``auto``: determined from the reads (`tool_reports.detect_strandedness`).
 STRANDEDNESS = ("auto", "unstranded", "forward", "reverse")
 #: Pattern of sample names, which become file names.
-NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Reads:
+class ReadSummary:
     """Summary of a sample's files: reads (a pair counts once), bases of all mates, shortest and longest read."""
 
     reads: int
@@ -49,7 +49,7 @@ class Reads:
     longest: int
 
 
-def read(path: str | Path) -> list[Sample]:
+def read_sheet(path: str | Path) -> list[Sample]:
     """Read a sheet, and the first record of every file that it names.
 
     Raises
@@ -67,16 +67,16 @@ def read(path: str | Path) -> list[Sample]:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({str(error).strip()}); check the file") from None
     for column in table.columns:
-        if column not in COLUMNS:
-            raise DataError(f"{path}: unknown column {column!r}; {closest(column, COLUMNS)}")
-    for column in NEEDED:
+        if column not in SHEET_COLUMNS:
+            raise DataError(f"{path}: unknown column {column!r}; {suggest(column, SHEET_COLUMNS)}")
+    for column in REQUIRED_COLUMNS:
         if column not in table:
-            raise DataError(f"{path}: no column {column!r}; add it (needed: {', '.join(NEEDED)})")
+            raise DataError(f"{path}: no column {column!r}; add it (needed: {', '.join(REQUIRED_COLUMNS)})")
     if table.empty:
         raise DataError(f"{path}: no samples; add a row for each")
     samples, owners = [], {}
-    for line, row in enumerate(table.reindex(columns=COLUMNS, fill_value="").to_dict("records"), 2):
-        sample = _sample(f"{path}: row {line}", path.parent, {key: value.strip() for key, value in row.items()})
+    for line, row in enumerate(table.reindex(columns=SHEET_COLUMNS, fill_value="").to_dict("records"), 2):
+        sample = _parse_row(f"{path}: row {line}", path.parent, {key: value.strip() for key, value in row.items()})
         if sample.name in {other.name for other in samples}:
             raise DataError(f"{path}: row {line}: sample {sample.name!r} is there twice; join its files, or rename it")
         for file in sample.fastq:
@@ -89,7 +89,7 @@ def read(path: str | Path) -> list[Sample]:
     return samples
 
 
-def sizes(samples: list[Sample]) -> dict[str, int]:
+def group_sizes(samples: list[Sample]) -> dict[str, int]:
     """Group -> number of donors, or of samples unless all have a donor; empty unless all have a group."""
     if not all(sample.group for sample in samples):
         return {}
@@ -100,13 +100,13 @@ def sizes(samples: list[Sample]) -> dict[str, int]:
     return {group: len(members) for group, members in units.items()}
 
 
-def _sample(where: str, folder: Path, row: dict[str, str]) -> Sample:
+def _parse_row(where: str, folder: Path, row: dict[str, str]) -> Sample:
     name = row["sample"]
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise DataError(f"{where}: sample {name!r}: becomes the name of files; use letters, digits, '.', '_' and '-'")
     strandedness = row["strandedness"] or "auto"
     if strandedness not in STRANDEDNESS:
-        raise DataError(f"{where}: strandedness {strandedness!r}; {closest(strandedness, STRANDEDNESS)}")
+        raise DataError(f"{where}: strandedness {strandedness!r}; {suggest(strandedness, STRANDEDNESS)}")
     if not row["fastq_1"]:
         raise DataError(f"{where}: sample {name!r}: no fastq_1; give the file of its reads")
     files = [folder / row[column] for column in ("fastq_1", "fastq_2") if row[column]]
@@ -116,33 +116,33 @@ def _sample(where: str, folder: Path, row: dict[str, str]) -> Sample:
         if file.stat().st_size == 0:
             raise DataError(f"{where}: fastq_{mate}: {file}: is empty; give the reads again, or drop the sample")
     sample = Sample(name, tuple(str(file.resolve()) for file in files), strandedness, row["group"], row["donor"])
-    first_records = [next(records(file), None) for file in files]
+    first_records = [next(fastq_records(file), None) for file in files]
     for mate, (file, record) in enumerate(zip(files, first_records, strict=True), 1):
         if record is None:
             raise DataError(f"{where}: fastq_{mate}: {file}: holds no read; give the reads again, or drop the sample")
-        if (stated := _mate(record[0])) not in ("", str(mate)):
+        if (stated := _mate_number(record[0])) not in ("", str(mate)):
             raise DataError(
                 f"{where}: fastq_{mate}: {file}: holds mates {stated} (read {record[0].decode()!r}); "
                 f"put it in column fastq_{stated}"
             )
-    _same_fragment(sample, [record[0] for record in first_records], 1)
+    _check_mates(sample, [record[0] for record in first_records], 1)
     return sample
 
 
-def _mate(name: bytes) -> str:
+def _mate_number(name: bytes) -> str:
     """Mate number in a read's name: old (``name/1``), Illumina's (``name 1:N:0:...``) or the archive's; or empty."""
     match = re.search(rb"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:|^[SED]RR\d+\.\d+\.([12])(?:\s|$)", name)
     return next(filter(None, match.groups())).decode() if match else ""
 
 
-def _fragment(name: bytes) -> bytes:
+def _fragment_name(name: bytes) -> bytes:
     """The part of a read's name that mates share; in archive names a third number may be the mate (``SRR1.1.2``)."""
     first = name.split(None, 1)[0]
     return first[:-2] if re.search(rb"/[12]$|^[SED]RR\d+\.\d+\.[12]$", first) else first
 
 
-def _same_fragment(sample: Sample, names: Iterable[bytes], number: int) -> None:
-    first, *others = map(_fragment, names)
+def _check_mates(sample: Sample, names: Iterable[bytes], number: int) -> None:
+    first, *others = map(_fragment_name, names)
     for other in others:
         if other != first:
             raise DataError(
@@ -152,7 +152,7 @@ def _same_fragment(sample: Sample, names: Iterable[bytes], number: int) -> None:
             )
 
 
-def records(path: str | Path) -> Iterator[tuple[bytes, int]]:
+def fastq_records(path: str | Path) -> Iterator[tuple[bytes, int]]:
     """Names (without ``@``) and lengths of the reads of a FASTQ file, gzipped or not.
 
     Raises
@@ -193,7 +193,7 @@ def _defect(lines: list[bytes]) -> str:
     return "" if bases == qualities else f"{bases} bases and {qualities} qualities"
 
 
-def check(sample: Sample) -> Reads:
+def check_fastq(sample: Sample) -> ReadSummary:
     """Read a sample's files completely.
 
     Raises
@@ -202,7 +202,7 @@ def check(sample: Sample) -> Reads:
         If a file is not valid FASTQ, or the two files do not hold the mates of the same fragments in the same order.
     """
     n, bases, shortest, longest = 0, 0, 1 << 30, 0
-    for mates in itertools.zip_longest(*(records(file) for file in sample.fastq)):
+    for mates in itertools.zip_longest(*(fastq_records(file) for file in sample.fastq)):
         if None in mates:
             shorter, longer = sample.fastq if mates[0] is None else reversed(sample.fastq)
             raise DataError(
@@ -211,6 +211,6 @@ def check(sample: Sample) -> Reads:
             )
         n += 1
         names, lengths = zip(*mates, strict=True)
-        _same_fragment(sample, names, n)
+        _check_mates(sample, names, n)
         bases, shortest, longest = bases + sum(lengths), min(shortest, *lengths), max(longest, *lengths)
-    return Reads(n, bases, shortest, longest)
+    return ReadSummary(n, bases, shortest, longest)

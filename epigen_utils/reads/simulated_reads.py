@@ -15,14 +15,14 @@ import pandas as pd
 #: Illumina's TruSeq adapters that the first and the second mate of a short fragment run into.
 ADAPTERS = ("AGATCGGAAGAGCACACGTCTGAACTCCAGTCA", "AGATCGGAAGAGCGTCGTGTAGGGAAAGAGTGT")
 #: Mean and standard deviation of the fragment length, in bases.
-FRAGMENT = (190, 60)
-SHORTEST = 45
+FRAGMENT_LENGTH = (190, 60)
+MIN_FRAGMENT = 45
 BASES = np.frombuffer(b"ACGT", np.uint8)
 _COMPLEMENT = np.zeros(256, np.uint8)
 _COMPLEMENT[BASES] = BASES[::-1]
 
 #: Libraries of the default cohort, by sample: paired or single reads, and strandedness.
-KINDS = (
+LIBRARIES = (
     ("paired", "reverse"),
     ("paired", "unstranded"),
     ("single", "reverse"),
@@ -70,7 +70,7 @@ class Genome:
             for exon in self.exons[self.exons["chromosome"] == name].itertuples():
                 free[exon.start : exon.end] = False
             ends = np.flatnonzero(np.diff(np.concatenate([[False], free, [False]]).astype(int)))
-            segments += [bases[a:b] for a, b in ends.reshape(-1, 2) if b - a >= 2 * FRAGMENT[0]]
+            segments += [bases[a:b] for a, b in ends.reshape(-1, 2) if b - a >= 2 * FRAGMENT_LENGTH[0]]
         return segments
 
 
@@ -79,7 +79,7 @@ def reverse_complement(bases: np.ndarray) -> np.ndarray:
     return _COMPLEMENT[bases][..., ::-1]
 
 
-def genome(*, n_genes: int = 80, n_chromosomes: int = 2, overlapping: int = 12, seed: int = 0) -> Genome:
+def simulate_genome(*, n_genes: int = 80, n_chromosomes: int = 2, overlapping: int = 12, seed: int = 0) -> Genome:
     """Random genome: genes with two to six exons, GT-AG introns, and two transcripts for a third of the genes.
 
     Parameters
@@ -91,15 +91,15 @@ def genome(*, n_genes: int = 80, n_chromosomes: int = 2, overlapping: int = 12, 
     chromosomes, rows = {}, []
     for number in range(n_chromosomes):
         name = f"sim{number + 1}"
-        exons, end = _placed(rng, list(range(number, n_genes, n_chromosomes)), overlapping // n_chromosomes)
+        exons, end = _place_exons(rng, list(range(number, n_genes, n_chromosomes)), overlapping // n_chromosomes)
         bases = BASES[rng.integers(0, 4, end + 2000)]
         rows += [exon | {"chromosome": name} for exon in exons]
-        _splice_sites(bases, exons)
+        _write_splice_sites(bases, exons)
         chromosomes[name] = bases
     return Genome(chromosomes, pd.DataFrame(rows)[["gene", "transcript", "chromosome", "strand", "start", "end"]])
 
 
-def _placed(rng: np.random.Generator, numbers: list[int], overlapping: int) -> tuple[list[dict], int]:
+def _place_exons(rng: np.random.Generator, numbers: list[int], overlapping: int) -> tuple[list[dict], int]:
     """Exons of the genes of one chromosome, one gene after another, and the end of the last one."""
     rows, at, strand = [], 2000, "+"
     for position, number in enumerate(numbers):
@@ -121,7 +121,7 @@ def _placed(rng: np.random.Generator, numbers: list[int], overlapping: int) -> t
     return rows, at
 
 
-def _splice_sites(bases: np.ndarray, exons: list[dict]) -> None:
+def _write_splice_sites(bases: np.ndarray, exons: list[dict]) -> None:
     """Write GT at the start and AG at the end of each intron, in sense direction of its gene."""
     for before, after in itertools.pairwise(exons):
         if before["transcript"] != after["transcript"]:
@@ -131,7 +131,9 @@ def _splice_sites(bases: np.ndarray, exons: list[dict]) -> None:
         bases[after["start"] - 2 : after["start"]] = np.frombuffer(last, np.uint8)
 
 
-def fragments(made: Genome, groups: list[str], *, n_fragments: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def simulate_counts(
+    genome: Genome, groups: list[str], *, n_fragments: int, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Negative binomial fragment counts; library sizes differ, and a fifth of the genes changes in each further level.
 
     Returns
@@ -140,19 +142,19 @@ def fragments(made: Genome, groups: list[str], *, n_fragments: int, seed: int = 
     """
     rng = np.random.default_rng([seed, 1])
     levels = list(dict.fromkeys(groups))
-    mean = rng.lognormal(0, 1.0, len(made.genes))
+    mean = rng.lognormal(0, 1.0, len(genome.genes))
     mean *= n_fragments / mean.sum()
-    truth = pd.DataFrame(0.0, made.genes, levels)
+    truth = pd.DataFrame(0.0, genome.genes, levels)
     for level in levels[1:]:
         changed = rng.choice(len(mean), len(mean) // 5, replace=False)
         effects = rng.choice([-1, 1], len(changed)) * rng.uniform(0.7, 2, len(changed))
         truth.iloc[changed, truth.columns.get_loc(level)] = effects
     mu = mean[:, None] * 2 ** truth[groups].to_numpy() * 2 ** rng.uniform(-0.4, 0.4, len(groups))
-    return pd.DataFrame(rng.poisson(rng.gamma(10, mu / 10)), made.genes), truth
+    return pd.DataFrame(rng.poisson(rng.gamma(10, mu / 10)), genome.genes), truth
 
 
-def reads_of(
-    made: Genome,
+def simulate_library(
+    genome: Genome,
     counts: pd.Series,
     *,
     paired: bool = True,
@@ -179,16 +181,16 @@ def reads_of(
     fragment continue into the adapter.
     """
     rng = np.random.default_rng([seed, 2])
-    transcripts = made.transcripts()
+    transcripts = genome.transcripts()
     sources = [transcripts[gene][rng.integers(len(transcripts[gene]))] for gene, n in counts.items() for _ in range(n)]
     n_genic = len(sources)
-    between = made.between()
+    between = genome.between()
     sources += [between[i] for i in rng.integers(0, len(between), int(background * n_genic))]
     sources += [BASES[rng.integers(0, 4, 1000)] for _ in range(int(foreign * n_genic))]
     sense, size = [], []
     for source in sources:
-        longest = min(len(source), 4 * FRAGMENT[0])
-        n = int(np.clip(rng.normal(*FRAGMENT), SHORTEST, longest))
+        longest = min(len(source), 4 * FRAGMENT_LENGTH[0])
+        n = int(np.clip(rng.normal(*FRAGMENT_LENGTH), MIN_FRAGMENT, longest))
         at = int(rng.integers(0, len(source) - n + 1))
         piece = np.full(max(n, length), ord("N"), np.uint8)
         piece[:n] = source[at : at + n]
@@ -210,11 +212,11 @@ def reads_of(
             read = piece[:length]
             bases[row, : len(read)] = read
             bases[row, len(read) :] = adapter[: length - len(read)]
-        mates.append(_with_errors(bases, mate, rng))
+        mates.append(_add_errors(bases, mate, rng))
     return mates
 
 
-def _with_errors(bases: np.ndarray, mate: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _add_errors(bases: np.ndarray, mate: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Add errors at the rates of simulated qualities, which fall along the read and are lower in second mates.
 
     Returns
@@ -241,25 +243,25 @@ def write_fastq(path: Path, bases: np.ndarray, qualities: np.ndarray, *, mate: i
         packed.write(lines)
 
 
-def write_reference(made: Genome, folder: Path) -> tuple[Path, Path]:
+def write_reference(genome: Genome, folder: Path) -> tuple[Path, Path]:
     """Write ``genome.fa`` and ``annotation.gtf``."""
     fasta, gtf = folder / "genome.fa", folder / "annotation.gtf"
     with open(fasta, "w") as stream:
-        for name, bases in made.chromosomes.items():
+        for name, bases in genome.chromosomes.items():
             text = bases.tobytes().decode()
             stream.write(f">{name}\n" + "\n".join(text[i : i + 60] for i in range(0, len(text), 60)) + "\n")
     with open(gtf, "w") as stream:
-        for row in made.exons.itertuples():
+        for row in genome.exons.itertuples():
             attributes = f'gene_id "{row.gene}"; transcript_id "{row.transcript}"; gene_name "{row.gene.title()}";'
             fields = (row.chromosome, "sim", "exon", row.start + 1, row.end, ".", row.strand, ".", attributes)
             stream.write("\t".join(map(str, fields)) + "\n")
     return fasta, gtf
 
 
-def cohort(
+def write_cohort(
     folder: Path,
     *,
-    kinds: list[tuple[str, str]] | tuple = KINDS,
+    kinds: list[tuple[str, str]] | tuple = LIBRARIES,
     groups: dict[str, int] | None = None,
     n_fragments: int = 12_000,
     n_genes: int = 80,
@@ -282,8 +284,8 @@ def cohort(
     ``changes.csv`` the true log2 fold changes, and ``kinds.csv`` the kinds of the libraries.
     """
     levels = [level for level, n in (groups or {"control": 3, "case": 3}).items() for _ in range(n)]
-    simulated = genome(n_genes=n_genes, seed=seed)
-    counts, changes = fragments(simulated, levels, n_fragments=n_fragments, seed=seed)
+    simulated = simulate_genome(n_genes=n_genes, seed=seed)
+    counts, changes = simulate_counts(simulated, levels, n_fragments=n_fragments, seed=seed)
     names = [f"{level}_{levels[: i + 1].count(level)}" for i, level in enumerate(levels)]
     rows = []
     for i, (name, level) in enumerate(zip(names, levels, strict=True)):
@@ -291,7 +293,7 @@ def cohort(
         options = {"paired": library == "paired", "strandedness": strandedness, "seed": seed * 1000 + i}
         row = {"sample": name, "fastq_1": "", "fastq_2": "", "strandedness": "auto"}
         row |= {"group": level, "donor": f"animal {i + 1}"}
-        for mate, (bases, qualities) in enumerate(reads_of(simulated, counts[i], **options), 1):
+        for mate, (bases, qualities) in enumerate(simulate_library(simulated, counts[i], **options), 1):
             row[f"fastq_{mate}"] = f"{name}_{mate}.fq.gz"
             write_fastq(folder / row[f"fastq_{mate}"], bases, qualities, mate=mate)
         rows.append(row)

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from epigen_utils.errors import DataError
-from epigen_utils.reads import Pipeline
+from epigen_utils.reads.pipeline import Pipeline
 
 #: Share of one strand from which a library is stranded; distance from one half within which it is unstranded.
 STRANDED, UNSTRANDED = 0.8, 0.15
 #: Minimum number of assigned fragments to determine the strand.
-FEWEST = 100
+MIN_FRAGMENTS = 100
 
 
-def star_log(path: Path) -> dict[str, float]:
+def parse_star_log(path: Path) -> dict[str, float]:
     """Summary of STAR's ``Log.final.out``.
 
     Returns
@@ -40,19 +40,19 @@ def star_log(path: Path) -> dict[str, float]:
     return summary | {"mismatches": number("Mismatch rate per base, %") / 100}
 
 
-def assignment(path: Path) -> dict[str, int]:
+def parse_assignment(path: Path) -> dict[str, int]:
     """The ``.summary`` file of featureCounts: status -> number of fragments."""
     table = pd.read_csv(path, sep="\t", index_col=0)
     return {str(status): int(n) for status, n in table.iloc[:, 0].items()}
 
 
-def on_strand(assigned: dict[str, int]) -> float:
+def sense_share(assigned: dict[str, int]) -> float:
     """Share of stranded assignments whose first read is on the strand of the RNA; one half if there are none."""
     either = assigned["forward"] + assigned["reverse"]
     return assigned["forward"] / either if either else 0.5
 
 
-def strandedness(assigned: dict[str, int], *, sample: str, stated: str = "auto") -> str:
+def detect_strandedness(assigned: dict[str, int], *, sample: str, stated: str = "auto") -> str:
     """Strandedness of a library, detected from the fragments counted on each strand.
 
     Parameters
@@ -72,11 +72,11 @@ def strandedness(assigned: dict[str, int], *, sample: str, stated: str = "auto")
         If the reads contradict the stated strandedness, or ``auto`` detects none.
     """
     either = assigned["forward"] + assigned["reverse"]
-    share = on_strand(assigned)
+    share = sense_share(assigned)
     detected = "unstranded" if abs(share - 0.5) <= UNSTRANDED else ""
     detected = "forward" if share >= STRANDED else "reverse" if share <= 1 - STRANDED else detected
     where = f"sample {sample}: {share:.0%} of its {either:,} fragments in genes are on the strand of the RNA"
-    if either < FEWEST:
+    if either < MIN_FRAGMENTS:
         if stated == "auto":
             raise DataError(
                 f"sample {sample}: {either:,} fragments in genes, too few to tell the strand; state strandedness"
@@ -96,7 +96,7 @@ def strandedness(assigned: dict[str, int], *, sample: str, stated: str = "auto")
     return stated
 
 
-def fastqc_modules(path: Path) -> dict[str, tuple[str, pd.DataFrame]]:
+def parse_fastqc(path: Path) -> dict[str, tuple[str, pd.DataFrame]]:
     """Contents of FastQC's archive: module -> verdict (``pass``, ``warn``, ``fail``) and table."""
     with zipfile.ZipFile(path) as opened:
         name = next(name for name in opened.namelist() if name.endswith("fastqc_data.txt"))
@@ -113,16 +113,16 @@ def fastqc_modules(path: Path) -> dict[str, tuple[str, pd.DataFrame]]:
     return modules
 
 
-def qualities(made: Pipeline, sample: str) -> pd.DataFrame:
+def quality_by_position(pipeline: Pipeline, sample: str) -> pd.DataFrame:
     """Mean base quality by position, before and after trimming (fastp).
 
     Returns
     -------
     A row a mate, time and position: ``sample``, ``mate``, ``when``, ``position``, ``quality`` (Phred).
     """
-    report = json.loads(made.file("fastp", f"{sample}.fastp.json").read_text())
+    report = json.loads(pipeline.file("fastp", f"{sample}.fastp.json").read_text())
     rows = []
-    for mate in range(1, len(made.by_name[sample].fastq) + 1):
+    for mate in range(1, len(pipeline.by_name[sample].fastq) + 1):
         for when in ("before", "after"):
             curve = report[f"read{mate}_{when}_filtering"]["quality_curves"]["mean"]
             table = pd.DataFrame({"position": np.arange(1, len(curve) + 1), "quality": curve})
@@ -130,35 +130,35 @@ def qualities(made: Pipeline, sample: str) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)[["sample", "mate", "when", "position", "quality"]]
 
 
-def seen_by_fastqc(made: Pipeline) -> float:
+def share_complete_in_fastqc(pipeline: Pipeline) -> float:
     """Share of samples for which FastQC has processed all reads that the check of the files counted."""
     complete = []
-    for sample in made.by_name:
-        reads = json.loads(made.file("checked", f"{sample}.json").read_text())["reads"]
+    for sample in pipeline.by_name:
+        reads = json.loads(pipeline.file("checked", f"{sample}.json").read_text())["reads"]
         basics = [
-            fastqc_modules(path)["Basic Statistics"][1].set_index("Measure")["Value"] for path in made.fastqc(sample)
+            parse_fastqc(path)["Basic Statistics"][1].set_index("Measure")["Value"] for path in pipeline.fastqc(sample)
         ]
         complete.append(all(int(table["Total Sequences"]) == reads for table in basics))
     return float(np.mean(complete))
 
 
-def verdicts(made: Pipeline) -> pd.DataFrame:
+def fastqc_verdicts(pipeline: Pipeline) -> pd.DataFrame:
     """FastQC's verdicts, files x modules."""
     columns = {}
-    for sample in made.by_name:
-        for path in made.fastqc(sample):
-            by_module = {module: verdict for module, (verdict, _) in fastqc_modules(path).items()}
+    for sample in pipeline.by_name:
+        for path in pipeline.fastqc(sample):
+            by_module = {module: verdict for module, (verdict, _) in parse_fastqc(path).items()}
             columns[path.name.removesuffix("_fastqc.zip")] = by_module
     return pd.DataFrame(columns).T.rename_axis("file")
 
 
-def samples(made: Pipeline) -> pd.DataFrame:
+def sample_summary(pipeline: Pipeline) -> pd.DataFrame:
     """Summary of all steps, a row a sample.
 
     Returns
     -------
     ``sample``, ``group``, ``donor``, ``library`` (``paired``, ``single``)
-    ``strandedness`` of the counts, ``stated`` in the sheet, ``on the strand`` (share, `on_strand`)
+    ``strandedness`` of the counts, ``stated`` in the sheet, ``on the strand`` (share, `sense_share`)
     ``reads``: a pair counts once
     ``with adapter``: share of mates with an adapter
     ``kept``: share of reads left after trimming
@@ -167,30 +167,33 @@ def samples(made: Pipeline) -> pd.DataFrame:
     ``assigned``, ``no exon``, ``ambiguous``, ``multimapping``, ``other``: shares of the alignments in featureCounts
     """
     rows = []
-    for name, sample in made.by_name.items():
-        trimming = json.loads(made.file("fastp", f"{name}.fastp.json").read_text())
+    for name, sample in pipeline.by_name.items():
+        trimming = json.loads(pipeline.file("fastp", f"{name}.fastp.json").read_text())
         before, after = (trimming["summary"][f"{when}_filtering"]["total_reads"] for when in ("before", "after"))
-        counting = json.loads(made.file("counted", f"{name}.json").read_text())
+        counting = json.loads(pipeline.file("counted", f"{name}.json").read_text())
         row = {"sample": name, "group": sample.group, "donor": sample.donor}
         row["library"] = "paired" if sample.paired else "single"
         row |= {"strandedness": counting["strandedness"], "stated": counting["stated"]}
-        row["on the strand"] = on_strand(counting["assigned"])
-        row["reads"] = json.loads(made.file("checked", f"{name}.json").read_text())["reads"]
+        row["on the strand"] = sense_share(counting["assigned"])
+        row["reads"] = json.loads(pipeline.file("checked", f"{name}.json").read_text())["reads"]
         row["with adapter"] = trimming.get("adapter_cutting", {}).get("adapter_trimmed_reads", 0) / max(before, 1)
-        row |= {"kept": after / max(before, 1), "duplicates": duplicates(made.file("aligned", f"{name}.stats.txt"))}
-        mapped = star_log(made.file("aligned", f"{name}.Log.final.out"))
+        row |= {
+            "kept": after / max(before, 1),
+            "duplicates": duplicate_share(pipeline.file("aligned", f"{name}.stats.txt")),
+        }
+        mapped = parse_star_log(pipeline.file("aligned", f"{name}.Log.final.out"))
         row |= {key: mapped[key] for key in ("unique", "multiple", "unmapped")}
-        rows.append(row | shares(assignment(made.file("counted", f"{name}.txt.summary"))))
+        rows.append(row | assignment_shares(parse_assignment(pipeline.file("counted", f"{name}.txt.summary"))))
     return pd.DataFrame(rows)
 
 
-def duplicates(path: Path) -> float:
+def duplicate_share(path: Path) -> float:
     """Share of mapped reads that are marked as duplicates, from ``samtools stats``."""
     numbers = dict(line.split("\t")[1:3] for line in path.read_text().splitlines() if line.startswith("SN\t"))
     return int(numbers["reads duplicated:"]) / max(int(numbers["reads mapped:"]), 1)
 
 
-def shares(statuses: dict[str, int]) -> dict[str, float]:
+def assignment_shares(statuses: dict[str, int]) -> dict[str, float]:
     """Statuses of featureCounts as shares of all but the unmapped reads.
 
     Returns
@@ -205,15 +208,15 @@ def shares(statuses: dict[str, int]) -> dict[str, float]:
     return by_column | {"other": max(1 - sum(by_column.values()), 0.0)}
 
 
-def _recorded(pipeline: Pipeline) -> list[dict]:
+def _step_records(pipeline: Pipeline) -> list[dict]:
     """Records of the steps, without those of samples that the sheet no longer lists."""
     all_records = [json.loads(path.read_text()) for path in sorted((pipeline.root / "records").glob("*.json"))]
     return [record for record in all_records if record["sample"] in {"", *pipeline.by_name}]
 
 
-def records(made: Pipeline) -> pd.DataFrame:
+def step_records(pipeline: Pipeline) -> pd.DataFrame:
     """Time and commands of every step, in order: ``step``, ``sample``, ``seconds``, ``cpu_seconds``, ``commands``."""
-    table = pd.DataFrame(_recorded(made))
+    table = pd.DataFrame(_step_records(pipeline))
     order = ["checked", "fastqc", "fastp", "index", "align", "count", "merge", "multiqc"]
     table["commands"] = ["\n".join(commands) for commands in table["commands"]]
     table["place"] = table["step"].map(order.index)
@@ -221,25 +224,25 @@ def records(made: Pipeline) -> pd.DataFrame:
     return table.sort_values(["place", "sample"], kind="stable")[columns].reset_index(drop=True)
 
 
-def versions(made: Pipeline) -> pd.DataFrame:
+def tool_versions(pipeline: Pipeline) -> pd.DataFrame:
     """Versions of the tools when they ran: ``tool``, ``version`` (several if steps ran with different versions)."""
     by_tool: dict[str, set[str]] = {}
-    for record in _recorded(made):
+    for record in _step_records(pipeline):
         for tool, version in record["versions"].items():
             by_tool.setdefault(tool, set()).add(version)
     rows = [{"tool": tool, "version": ", ".join(sorted(by_tool[tool]))} for tool in sorted(by_tool)]
     return pd.DataFrame(rows)
 
 
-def by_step(table: pd.DataFrame) -> pd.DataFrame:
-    """`records` summed over samples: ``step``, ``jobs``, ``seconds`` and their ``share`` of the total."""
+def time_by_step(table: pd.DataFrame) -> pd.DataFrame:
+    """`step_records` summed over samples: ``step``, ``jobs``, ``seconds`` and their ``share`` of the total."""
     steps = table.groupby("step", sort=False).agg(jobs=("seconds", "size"), seconds=("seconds", "sum")).reset_index()
     return steps.assign(share=steps["seconds"] / steps["seconds"].sum())
 
 
-def of_parabricks(made: Pipeline) -> str:
+def parabricks_note(pipeline: Pipeline) -> str:
     """Note on whether this run used Parabricks."""
-    if made.aligner == "parabricks":
+    if pipeline.aligner == "parabricks":
         return (
             "Alignment here was by Parabricks; STAR was not run beside it, so that how much faster it is was not "
             "measured."
@@ -250,7 +253,7 @@ def of_parabricks(made: Pipeline) -> str:
     )
 
 
-def whole_speedup(table: pd.DataFrame, *, step: str, times: float) -> float:
-    """Speed-up of the pipeline if one step is ``times`` times faster (Amdahl's law), by the shares of `by_step`."""
+def overall_speedup(table: pd.DataFrame, *, step: str, speedup: float) -> float:
+    """Speed-up of the pipeline if one step is ``speedup`` times faster (Amdahl's law), by the shares of `time_by_step`."""
     share = float(table.loc[table["step"] == step, "share"].sum())
-    return 1 / (1 - share + share / times)
+    return 1 / (1 - share + share / speedup)

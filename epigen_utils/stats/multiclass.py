@@ -4,34 +4,34 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from epigen_utils import evaluation
 from epigen_utils.errors import DataError
+from epigen_utils.stats import intervals
 
 #: Bins of the predicted probability for calibration.
-BINS = 10
+CALIBRATION_BINS = 10
 
 
-def levels(predictions: pd.DataFrame) -> list[str]:
+def class_names(predictions: pd.DataFrame) -> list[str]:
     """Classes of a table of predictions, in the order of its columns ``p_<class>``."""
     return [column.removeprefix("p_") for column in predictions if column.startswith("p_")]
 
 
-def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
+def confusion_counts(predictions: pd.DataFrame) -> pd.DataFrame:
     """Confusion counts, true x predicted class.
 
     Parameters
     ----------
     predictions
-        Table of `evaluation.cross_validate`: ``true``, ``predicted`` and ``p_<class>``.
+        Table of `folds.cross_validate`: ``true``, ``predicted`` and ``p_<class>``.
     """
-    names = levels(predictions)
+    names = class_names(predictions)
     counts = pd.crosstab(predictions["true"], predictions["predicted"]).reindex(
         index=names, columns=names, fill_value=0
     )
     return counts.rename_axis(index="true", columns="predicted")
 
 
-def of_counts(counts: pd.DataFrame) -> tuple[dict[str, float], pd.DataFrame]:
+def scores_from_counts(counts: pd.DataFrame) -> tuple[dict[str, float], pd.DataFrame]:
     """Scores from confusion counts, overall and by class.
 
     Parameters
@@ -67,7 +67,7 @@ def of_counts(counts: pd.DataFrame) -> tuple[dict[str, float], pd.DataFrame]:
     return overall | {"n": int(table.sum())}, by_class
 
 
-def two_class(counts: pd.DataFrame, healthy: str) -> dict[str, float]:
+def sensitivity_specificity(counts: pd.DataFrame, healthy: str) -> dict[str, float]:
     """Any disease against none: ``sensitivity`` and ``specificity``.
 
     A diseased cell that is predicted to have another disease counts as detected.
@@ -87,7 +87,7 @@ def two_class(counts: pd.DataFrame, healthy: str) -> dict[str, float]:
     }
 
 
-def with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0) -> pd.DataFrame:
+def scores_with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Scores of pooled predictions with 95% bootstrap intervals over donors.
 
     Parameters
@@ -100,16 +100,16 @@ def with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000, seed: 
     A row a score: ``score`` (``accuracy``, ``macro-F1``, and precision, recall and F1 of each class), ``value``,
     ``low``, ``high``, ``cells`` and ``donors`` (of the class, for its own scores).
     """
-    names = levels(predictions)
+    names = class_names(predictions)
     code, donors = pd.factorize(predictions["donor"])
     true, predicted = (pd.Categorical(predictions[column], names).codes for column in ("true", "predicted"))
     counts = np.zeros((len(donors), len(names), len(names)))  # (donors, true, predicted)
     np.add.at(counts, (code, true, predicted), 1)
     n = counts.sum(axis=2)  # (donors, true)
-    drawn = evaluation.resample_donors(_strata(n), n_bootstrap, np.random.default_rng(seed))
-    values = _scores(counts.sum(axis=0)[None])[0]
+    drawn = intervals.resample_donors(_donor_strata(n), n_bootstrap, np.random.default_rng(seed))
+    values = _scores_of_draws(counts.sum(axis=0)[None])[0]
     draws = np.stack([counts[rows].sum(axis=0) for rows in drawn])  # (draws, true, predicted)
-    low, high = np.quantile(_scores(draws), [0.025, 0.975], axis=0)
+    low, high = np.quantile(_scores_of_draws(draws), [0.025, 0.975], axis=0)
     labels = ["accuracy", "macro-F1", *(f"{kind}, {name}" for name in names for kind in ("precision", "recall", "F1"))]
     table = pd.DataFrame({"score": labels, "value": values, "low": low, "high": high})
     of_class = [slice(None), slice(None), *(column for column in range(len(names)) for _ in range(3))]
@@ -118,7 +118,7 @@ def with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000, seed: 
     return table
 
 
-def _scores(counts: np.ndarray) -> np.ndarray:
+def _scores_of_draws(counts: np.ndarray) -> np.ndarray:
     """Accuracy, macro-F1, and precision, recall and F1 by class, (draws, scores); counts: (draws, true, predicted)."""
     hits, n_true, n_predicted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
     precision, recall = (np.divide(hits, n, out=np.zeros_like(hits), where=n > 0) for n in (n_predicted, n_true))
@@ -128,7 +128,7 @@ def _scores(counts: np.ndarray) -> np.ndarray:
     return np.column_stack([accuracy, f1.mean(axis=1), by_class])
 
 
-def by_donor(predictions: pd.DataFrame) -> pd.DataFrame:
+def donor_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     """Prediction for each donor: the class with the highest mean probability over its cells.
 
     Returns
@@ -148,7 +148,7 @@ def by_donor(predictions: pd.DataFrame) -> pd.DataFrame:
             f"donor {table.index[table['kinds'] > 1][0]!r}: has cells of two classes; nothing can be said of it"
         )
     correct = predictions["true"] == predictions["predicted"]
-    means = grouped[[f"p_{name}" for name in levels(predictions)]].mean()
+    means = grouped[[f"p_{name}" for name in class_names(predictions)]].mean()
     table = table.drop(columns="kinds").join(means)
     table["right"] = correct.groupby(donors, sort=False, observed=True).mean()
     table.insert(1, "predicted", means.idxmax(axis=1).str.removeprefix("p_"))
@@ -183,7 +183,7 @@ def retention(
     if list(student["row"]) != list(teacher["row"]):
         raise DataError("retention: the two tables are of other cells; ask both for the same")
     code, donors = pd.factorize(teacher["donor"])
-    names = levels(teacher)
+    names = class_names(teacher)
     n = np.zeros((len(donors), len(names)))  # (donors, classes)
     np.add.at(n, (code, pd.Categorical(teacher["true"], names).codes), 1)
     hits = [
@@ -196,7 +196,7 @@ def retention(
         majority = cells.max() / cells.sum()
         return of_student / of_teacher, lift(of_student, majority) / lift(of_teacher, majority)
 
-    drawn = evaluation.resample_donors(_strata(n), n_bootstrap, np.random.default_rng(seed))
+    drawn = intervals.resample_donors(_donor_strata(n), n_bootstrap, np.random.default_rng(seed))
     low, high = np.nanquantile([ratios(rows) for rows in drawn], [0.025, 0.975], axis=0)
     observed = ratios(np.arange(len(donors)))
     values = {}
@@ -205,20 +205,22 @@ def retention(
     return values
 
 
-def _strata(n: np.ndarray) -> np.ndarray:
+def _donor_strata(n: np.ndarray) -> np.ndarray:
     """Stratum of each donor, from cells by donor and class: its class if each donor is in one class, else 0 for all."""
     nested = ((n > 0).sum(axis=1) == 1).all()
     return n.argmax(axis=1) if nested else np.zeros(len(n), int)
 
 
-def of_donors(table: pd.DataFrame) -> dict[str, float]:
+def share_of_donors_correct(table: pd.DataFrame) -> dict[str, float]:
     """Share of donors predicted correctly, with Clopper-Pearson's 95% interval: ``value``, ``low``, ``high``, ``n``."""
     correct = int((table["true"] == table["predicted"]).sum())
     interval = binomtest(correct, len(table)).proportion_ci()
     return {"value": correct / len(table), "low": interval.low, "high": interval.high, "n": len(table)}
 
 
-def calibration(predictions: pd.DataFrame, *, bins: int = BINS) -> tuple[pd.DataFrame, dict[str, float]]:
+def probability_calibration(
+    predictions: pd.DataFrame, *, n_bins: int = CALIBRATION_BINS
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """Calibration of the highest predicted probability: whether it equals the share of correct predictions.
 
     Returns
@@ -228,11 +230,11 @@ def calibration(predictions: pd.DataFrame, *, bins: int = BINS) -> tuple[pd.Data
     distance of probabilities from the truth, summed over classes) and ``majority_brier`` (of predicting the classes'
     shares for every cell).
     """
-    names = levels(predictions)
+    names = class_names(predictions)
     p = predictions[[f"p_{name}" for name in names]].to_numpy()
     truth = (predictions["true"].to_numpy()[:, None] == np.array(names)).astype(float)
     top, correct = p.max(axis=1), (predictions["true"] == predictions["predicted"]).to_numpy()
-    bin_of = np.minimum((top * bins).astype(int), bins - 1)
+    bin_of = np.minimum((top * n_bins).astype(int), n_bins - 1)
     table = pd.DataFrame({"bin": bin_of, "said": top, "right": correct.astype(float)})
     table = table.groupby("bin").agg(said=("said", "mean"), right=("right", "mean"), cells=("said", "size"))
     error = ((table["said"] - table["right"]).abs() * table["cells"]).sum() / table["cells"].sum()
@@ -241,7 +243,7 @@ def calibration(predictions: pd.DataFrame, *, bins: int = BINS) -> tuple[pd.Data
     return table.reset_index(drop=True), summary
 
 
-def of_shares(shares: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
+def scores_from_shares(shares: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
     """Scores that follow from the rounded row shares of a printed confusion matrix.
 
     Parameters

@@ -1,82 +1,126 @@
-"""A corpus for pretraining: encoded cells of training donors and of held-out donors, with one vocabulary."""
+"""Permutation of labels within donors or among them, and permutation tests."""
 
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Callable, Iterator
 
-import anndata
-import datasets as arrow
 import numpy as np
 
-from epigen_utils import curation, datasets, encoding, evaluation, genes, schema, tokenised
-from epigen_utils.vocabularies import Vocabulary, of_medians
+from epigen_utils.errors import DataError
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Encoded cells of one data set.
-
-    Attributes
-    ----------
-    adata
-        All cells, under human Ensembl ids.
-    train, valid
-        Encoded cells of the training donors, and of the held-out donors.
-    donors
-        Donor of each cell of ``valid``.
-    held_out
-        True for cells of ``adata`` that are in ``valid``.
-    """
-
-    adata: anndata.AnnData
-    vocabulary: Vocabulary
-    encoder: encoding.RankValueEncoder
-    train: arrow.Dataset
-    valid: arrow.Dataset
-    donors: np.ndarray
-    held_out: np.ndarray
+def permuted_labels(
+    labels: np.ndarray, *, donors: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """Permuted labels in the order of `permutation_test`, which documents the parameters and errors."""
+    units, blocks, codes = _exchangeable_blocks(np.asarray(labels), donors)
+    n_others = _count_others(units, blocks)
+    if not n_others:
+        raise DataError(
+            "permutation test: donors and groups leave one permutation only; give more donors, or leave donor out"
+        )
+    if n_others <= n_permutations:
+        permutations = (
+            permuted for permuted in _all_permutations(units, blocks) if not np.array_equal(permuted, units)
+        )
+    else:
+        permutations = _random_permutations(units, blocks, n_permutations, np.random.default_rng(seed))
+    yield from (permuted if codes is None else permuted[codes] for permuted in permutations)
 
 
-def load(
-    dataset: str,
+def permutation_test(
+    score: Callable[[np.ndarray], float],
+    labels: np.ndarray,
     *,
-    species: str = "",
-    donor: str = "",
-    max_length: int = 2048,
-    held_out: float = 0.25,
-    vocabulary: Vocabulary | None = None,
+    donors: np.ndarray | None = None,
+    n_permutations: int = 999,
     seed: int = 0,
-) -> Corpus:
-    """Load cells, hold out whole donors, and encode both parts.
+) -> tuple[float, float, np.ndarray]:
+    """One-sided permutation test of a score of labels.
+
+    All distinct permutations are enumerated if there are at most ``n_permutations + 1``; otherwise ``n_permutations``
+    are drawn at random. `pvalue` gives p.
 
     Parameters
     ----------
-    dataset, species, donor
-        Arguments of `datasets.load`; or ``dataset`` is a folder of tokenised cells (`tokenised.load`). Without a donor
-        column, each cell counts as a donor.
-    held_out
-        Share of the cells to hold out; 0 for none.
-    vocabulary
-        By default built from the medians of the training cells alone; required for tokenised cells.
+    score
+        Maps an array of labels to a number; larger is more extreme.
+    labels
+        Label of each sample.
+    donors
+        Donor of each sample. If every donor has samples of one label only, donors exchange labels and the samples of a
+        donor stay together; otherwise labels are permuted within donors.
+
+    Returns
+    -------
+    The observed score, p, and the scores of the m permutations, shape (m,).
 
     Raises
     ------
     DataError
-        If the cells cannot be loaded, mapped to human genes (`genes.humanised`), split by donor (`evaluation.hold_out`)
-        or encoded.
+        If the design allows no permutation other than the observed labels.
     """
-    encoded = None
-    if tokenised.there(dataset):
-        adata, encoded = tokenised.load(dataset, vocabulary, max_length=max_length)
-        adata.uns["epigen"] |= {"donor": donor} if donor else {}
-    else:
-        adata = genes.named(genes.humanised(datasets.load(dataset, donor=donor, species=species, task="counts")))
-    column = adata.uns["epigen"].get("donor")
-    units = adata.obs_names.to_numpy()
-    if column:
-        units = schema.column(adata, column, role="donor", where=dataset).to_numpy()
-    is_held_out = evaluation.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(adata.n_obs, bool)
-    if vocabulary is None:
-        vocabulary = of_medians(curation.exact_medians([adata[~is_held_out].copy()]), name=dataset)
-    encoder = encoding.RankValueEncoder.of(vocabulary, max_length=max_length)
-    encoded = encoder.encode(adata) if encoded is None else encoded
-    train, valid = (encoded.select(np.flatnonzero(rows)) for rows in (~is_held_out, is_held_out))
-    return Corpus(adata, vocabulary, encoder, train, valid, units[is_held_out], is_held_out)
+    observed = score(np.asarray(labels))
+    permutations = permuted_labels(labels, donors=donors, n_permutations=n_permutations, seed=seed)
+    null = np.array([score(permuted) for permuted in permutations])
+    return observed, pvalue(observed, null), null
+
+
+def pvalue(observed: float, null: np.ndarray) -> float:
+    """One-sided p = (b + 1) / (m + 1), b of m null scores being at least the observed one (Phipson and Smyth 2010)."""
+    return float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1))
+
+
+def count_permutations(labels: np.ndarray, donors: np.ndarray | None = None) -> int:
+    """Number of permutations, by the rules of `permutation_test`, that differ from the observed labels."""
+    units, blocks, _ = _exchangeable_blocks(np.asarray(labels), donors)
+    return _count_others(units, blocks)
+
+
+def _count_others(units: np.ndarray, blocks: list[np.ndarray]) -> int:
+    return math.prod(_count_arrangements(units[index]) for index in blocks) - 1
+
+
+def _exchangeable_blocks(
+    labels: np.ndarray, donors: np.ndarray | None
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
+    """Labels of the exchangeable units, blocks of units, and, if the units are donors, the donor of each sample."""
+    codes = np.zeros(len(labels), int) if donors is None else np.unique(donors, return_inverse=True)[1]
+    members = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    if donors is None or any(len(set(labels[index])) > 1 for index in members):
+        return labels, members, None
+    return np.array([labels[index[0]] for index in members]), [np.arange(len(members))], codes
+
+
+def _count_arrangements(labels: np.ndarray) -> int:
+    sizes = np.unique(labels, return_counts=True)[1]
+    return math.factorial(len(labels)) // math.prod(math.factorial(size) for size in sizes)
+
+
+def _arrangements(labels: list):
+    """Distinct orders of a multiset, by choosing the positions of each label in turn."""
+    if len(set(labels)) <= 1:
+        yield list(labels)
+        return
+    first = labels[0]
+    rest = [label for label in labels if label != first]
+    for positions in itertools.combinations(range(len(labels)), len(labels) - len(rest)):
+        for others in _arrangements(rest):
+            remaining = iter(others)
+            yield [first if i in positions else next(remaining) for i in range(len(labels))]
+
+
+def _all_permutations(labels: np.ndarray, members: list[np.ndarray]):
+    for choice in itertools.product(*(list(_arrangements(list(labels[index]))) for index in members)):
+        permuted = labels.copy()
+        for index, values in zip(members, choice, strict=True):
+            permuted[index] = values
+        yield permuted
+
+
+def _random_permutations(labels: np.ndarray, members: list[np.ndarray], n: int, rng: np.random.Generator):
+    for _ in range(n):
+        permuted = labels.copy()
+        for index in members:
+            permuted[index] = rng.permutation(labels[index])
+        yield permuted

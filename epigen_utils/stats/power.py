@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import nct, norm, t
 
 
-def interaction(effect: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
+def interaction_power(effect: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
     """Power of the interaction of treatment and genotype in a 2 x 2 design, groups of ``n``, two-sided t test.
 
     Parameters
@@ -25,7 +25,7 @@ def interaction(effect: float, sd: float, n: int, *, alpha: float = 0.05) -> flo
     return float(nct.sf(limit, df, shift) + nct.cdf(-limit, df, shift))
 
 
-def equivalence(margin: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
+def equivalence_power(margin: float, sd: float, n: int, *, alpha: float = 0.05) -> float:
     """Power to show that two groups of ``n`` with equal means are equivalent (two one-sided tests, Schuirmann 1987).
 
     The estimate's error is taken to be t distributed, a close approximation from about five samples a group.
@@ -42,18 +42,18 @@ def equivalence(margin: float, sd: float, n: int, *, alpha: float = 0.05) -> flo
     return float(max(0.0, 2 * t.cdf(room, df) - 1))
 
 
-def smallest_n(power: Callable[[int], float], *, wanted: float = 0.8, most: int = 10_000) -> float:
-    """Fewest samples a group that reach the wanted power; infinite if ``most`` do not."""
-    if power(most) < wanted:
+def smallest_sample_size(power: Callable[[int], float], *, target_power: float = 0.8, max_n: int = 10_000) -> float:
+    """Fewest samples a group that reach the wanted power; infinite if ``max_n`` do not."""
+    if power(max_n) < target_power:
         return np.inf
-    low, high = 1, most  # one sample a group leaves no spread to estimate
+    low, high = 1, max_n  # one sample a group leaves no spread to estimate
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= wanted else (middle, high)
+        low, high = (low, middle) if power(middle) >= target_power else (middle, high)
     return float(high)
 
 
-def restoration(effects: tuple[float, ...], *, wanted: float = 0.8) -> pd.DataFrame:
+def restoration_sample_sizes(effects: tuple[float, ...], *, target_power: float = 0.8) -> pd.DataFrame:
     """Sample sizes for a claim of restoration.
 
     Parameters
@@ -66,10 +66,13 @@ def restoration(effects: tuple[float, ...], *, wanted: float = 0.8) -> pd.DataFr
     -------
     A row an effect: ``effect``, ``interaction`` (samples in each of four groups) and ``equivalence`` (in each of two).
     """
-    tests = {"interaction": interaction, "equivalence": equivalence}
+    tests = {"interaction": interaction_power, "equivalence": equivalence_power}
     rows = [
         {"effect": effect}
-        | {name: smallest_n(functools.partial(test, effect, 1.0), wanted=wanted) for name, test in tests.items()}
+        | {
+            name: smallest_sample_size(functools.partial(test, effect, 1.0), target_power=target_power)
+            for name, test in tests.items()
+        }
         for effect in effects
     ]
     return pd.DataFrame(rows)

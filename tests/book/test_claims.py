@@ -3,7 +3,8 @@ import math
 import pandas as pd
 import pytest
 
-from epigen_utils import claims, registry
+from epigen_utils.book import claims
+from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 
 ROW = {
@@ -19,11 +20,13 @@ ROW = {
     "otherwise": "not reproduced",
     "premise": "",
 }
+
+
 REAL = {"datasets": {"table-two": {"nature": "real"}}, "model": ""}
 
 
 def judge(run, **changes):
-    return claims.judge(pd.DataFrame([ROW | changes]), {"epilepsy/02_table_two": run}).iloc[0]
+    return claims.judge_claims(pd.DataFrame([ROW | changes]), {"epilepsy/02_table_two": run}).iloc[0]
 
 
 def run(value, **changes):
@@ -46,7 +49,7 @@ def run(value, **changes):
     ],
 )
 def test_agreement(reported, tolerance, value, expected):
-    assert claims.agrees(reported, tolerance, value) is expected
+    assert claims.agrees_with_paper(reported, tolerance, value) is expected
 
 
 def test_verdicts():
@@ -103,10 +106,10 @@ def test_a_metric_that_was_not_computed_needs_data():
 
 def test_a_claim_reads_the_main_run_unless_it_names_another():
     frame = pd.DataFrame([ROW, ROW | {"id": "X2", "metric": "epilepsy/02_table_two--other:auc"}])
-    judged = claims.judge(frame, {"epilepsy/02_table_two": run(0.5), "epilepsy/02_table_two--other": run(0.9)})
+    judged = claims.judge_claims(frame, {"epilepsy/02_table_two": run(0.5), "epilepsy/02_table_two--other": run(0.9)})
     assert judged["verdict"].tolist() == [claims.NOT_REPRODUCED, claims.REPRODUCED]
-    assert len(claims.of_chapter(frame, "epilepsy/02_table_two")) == 2
-    assert len(claims.of_chapter(frame, "epilepsy/02_table")) == 0
+    assert len(claims.claims_of_chapter(frame, "epilepsy/02_table_two")) == 2
+    assert len(claims.claims_of_chapter(frame, "epilepsy/02_table")) == 0
 
 
 @pytest.mark.parametrize(
@@ -122,21 +125,21 @@ def test_a_claim_reads_the_main_run_unless_it_names_another():
 def test_a_bad_row_is_named(tmp_path, changes, said):
     pd.DataFrame([ROW, ROW | {"id": "X2"} | changes]).to_csv(tmp_path / "bad.csv", index=False)
     with pytest.raises(DataError, match=r"bad\.csv: row 3") as caught:
-        claims.read(tmp_path)
+        claims.read_claims(tmp_path)
     assert said in str(caught.value)
 
 
 def test_duplicate_ids_and_wrong_columns(tmp_path):
     pd.DataFrame([ROW, ROW]).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(DataError, match="'X1': id given twice"):
-        claims.read(tmp_path)
+        claims.read_claims(tmp_path)
     pd.DataFrame([ROW]).drop(columns="locus").to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(DataError, match="they must be id, paper, locus"):
-        claims.read(tmp_path)
+        claims.read_claims(tmp_path)
 
 
 def test_the_claims_themselves():
-    frame = claims.read()
+    frame = claims.read_claims()
     assert len(frame) >= 10
     for row in frame.itertuples():
         for name in row.needs.partition(";")[0].split(","):
@@ -148,13 +151,15 @@ def test_quotes_are_in_the_papers(mirror):
     for paper, name in (("A", "paper_a_epilepsy_gpt2xl.txt"), ("B", "paper_b_geneformer_distilled.txt")):
         text = (mirror.parent / "papers" / name).read_text()
         texts[paper] = " ".join(text.replace("–", "-").replace("\u2019", "'").split()).lower()
-    for row in claims.read().itertuples():
+    for row in claims.read_claims().itertuples():
         quote = " ".join(row.quote.replace("–", "-").split()).lower()
         assert quote in texts[row.paper], f"{row.id}: {row.quote!r} is not in paper {row.paper}"
 
 
 def test_for_reading_drops_empty_columns():
-    judged = claims.judge(pd.DataFrame([ROW]), {"epilepsy/02_table_two": REAL | {"metrics": {"auc": {"value": 0.9}}}})
-    shown = claims.for_reading(judged)
+    judged = claims.judge_claims(
+        pd.DataFrame([ROW]), {"epilepsy/02_table_two": REAL | {"metrics": {"auc": {"value": 0.9}}}}
+    )
+    shown = claims.display_columns(judged)
     assert "interval" not in shown
     assert shown.loc[0, "reproduced"] == "0.9"

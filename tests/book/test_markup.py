@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from epigen_utils import markup
+from epigen_utils.book import markup
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -23,7 +23,7 @@ NASTY = [
 @pytest.mark.parametrize("name", NASTY)
 def test_text_comes_out_as_written(name):
     """Rendered by markdown-it, the escaped text reads as the data did, with no element made of it."""
-    html = MarkdownIt("commonmark").enable("table").render(markup.text(name))
+    html = MarkdownIt("commonmark").enable("table").render(markup.escape_text(name))
     assert html == f"<p>{name.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}</p>\n"
 
 
@@ -46,4 +46,4 @@ def test_html_table_escapes():
 
 def test_plain_undoes_text():
     for name in NASTY[:6]:
-        assert markup.plain(markup.text(name)) == name
+        assert markup.plain_text(markup.escape_text(name)) == name

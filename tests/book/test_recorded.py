@@ -3,7 +3,8 @@ import json
 import pandas as pd
 import pytest
 
-from epigen_utils import paths, recorded, runs
+from epigen_utils import paths
+from epigen_utils.book import recorded, runs
 
 
 @pytest.fixture
@@ -11,11 +12,11 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(paths, "RECORDED", tmp_path / "recorded")
-    for run in runs.plan("sweeps"):
+    for run in runs.plan_runs("sweeps"):
         run.metrics.parent.mkdir(parents=True)
         metrics = {"false_discoveries": {"value": 0.05, "low": 0.04, "high": 0.06, "n": 20}, "level": {"value": 0.05}}
         run.metrics.write_text(json.dumps({"seed": 3, "metrics": metrics}))
-    return recorded.write("sweeps", "cpu")
+    return recorded.record_runs("sweeps", "cpu")
 
 
 def test_a_file_names_date_commit_device_seed_and_parameters(kept):
@@ -29,10 +30,10 @@ def test_a_file_names_date_commit_device_seed_and_parameters(kept):
 
 
 def test_a_page_gets_its_own_numbers_in_columns_of_their_own(kept):
-    found = recorded.of_notebook("epilepsy/03a_calibration")
+    found = recorded.recorded_metrics("epilepsy/03a_calibration")
     assert set(found["run"]) == {"main", "three-against-three"}
     summary = pd.DataFrame({"metric": ["false_discoveries", "other"], "mean": [0.07, 1.0]})
-    beside = recorded.beside(summary, "epilepsy/03a_calibration")
+    beside = recorded.add_recorded_columns(summary, "epilepsy/03a_calibration")
     assert beside.columns.str.startswith("recorded: ").sum() == 2
     assert beside.iloc[:, -1].tolist() == ["0.050 (0.040 to 0.060)", ""]
     assert beside["mean"].tolist() == [0.07, 1.0]
@@ -41,11 +42,11 @@ def test_a_page_gets_its_own_numbers_in_columns_of_their_own(kept):
 def test_nothing_recorded_adds_no_column(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RECORDED", tmp_path)
     summary = pd.DataFrame({"metric": ["x"], "mean": [1.0]})
-    pd.testing.assert_frame_equal(recorded.beside(summary, "epilepsy/03a_calibration"), summary)
+    pd.testing.assert_frame_equal(recorded.add_recorded_columns(summary, "epilepsy/03a_calibration"), summary)
 
 
 def test_a_benchmark_is_kept_with_where_it_ran(tmp_path, capsys):
-    recorded.keep_benchmark(tmp_path / "b.json", {"what": "seconds"}, device="CPU, 1 threads")
+    recorded.write_benchmark(tmp_path / "b.json", {"what": "seconds"}, device="CPU, 1 threads")
     found = json.loads((tmp_path / "b.json").read_text())
     assert list(found) == ["what", "device", "machine", "date", "torch", "transformers", "python"]
     assert json.loads(capsys.readouterr().out) == found

@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import datasets, genes, notebooks, paths, plots, provenance, report
+from epigen_utils import paths
+from epigen_utils.book import notebooks, provenance, report
+from epigen_utils.data import datasets, orthologs
+from epigen_utils.plots import expression_plots
 
 
 @pytest.fixture
@@ -87,10 +90,17 @@ def test_figure_has_alt_text_data_code_and_hash(page, shown):
     assert "Real data" in shown[0][-1]["text/markdown"]
     figure, ax = plt.subplots()
     ax.plot([1, 2])
-    report.figure("f", figure, caption="Caption.", alt="A line.", data=pd.DataFrame({"y": [1, 2]}), code=plots.bars)
+    report.figure(
+        "f",
+        figure,
+        caption="Caption.",
+        alt="A line.",
+        data=pd.DataFrame({"y": [1, 2]}),
+        code=expression_plots.sample_bars,
+    )
     myst = shown[0][-1]["text/markdown"]
     assert ":alt: A line." in myst
-    assert "def bars(" in myst
+    assert "def sample_bars(" in myst
     assert hashlib.sha256((page / "figures" / "f.csv").read_bytes()).hexdigest()[:12] in myst
     assert adata.uns["epigen"]["sha256"]["counts"][:12] in myst.replace("\\", "")
     assert 'alt="A line."' in shown[0][-1]["text/html"]
@@ -104,7 +114,7 @@ def test_simulated_data_are_announced_as_such(page, shown):
 
 
 def test_the_banner_says_what_was_summed_and_what_was_lost(page, shown):
-    adata = genes.humanised(datasets.load("slc13a5-sim"))
+    adata = orthologs.humanise(datasets.load("slc13a5-sim"))
     adata.uns["samples_of_donors"] = 99
     report.banner(adata)
     myst = shown[0][-1]["text/markdown"].replace("\\", "")
@@ -116,7 +126,7 @@ def test_the_banner_says_what_was_summed_and_what_was_lost(page, shown):
 def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(tmp_path):
     about = datasets.load("table-two").uns["epigen"]
     for name in ("a.zip", "b.zip"):
-        provenance.bundle(
+        provenance.write_bundle(
             tmp_path / name,
             notebook="epilepsy/02_table_two",
             parameters={"dataset": "table-two", "results_dir": "x"},
@@ -129,7 +139,7 @@ def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(t
         assert archive.read("parameters.yml") == b"dataset: table-two\n"
     for wanted in (
         "notebooks/epilepsy/02_table_two.ipynb",
-        "epigen_utils/report.py",
+        "epigen_utils/book/report.py",
         "requirements.lock",
         "data/table_two.csv",
     ):
@@ -137,14 +147,14 @@ def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(t
 
 
 def test_provenance():
-    versions = provenance.versions()
+    versions = provenance.package_versions()
     assert versions["pandas"] == pd.__version__
     assert versions["nbformat"] == nbformat.__version__
-    assert "threads" in provenance.machine()
-    assert provenance.commit()
+    assert "threads" in provenance.machine_description()
+    assert provenance.current_commit()
 
 
 def test_declared_parameters_of_a_notebook():
-    found = notebooks.parameters(paths.NOTEBOOKS / "epilepsy" / "02_table_two.ipynb")
+    found = notebooks.declared_parameters(paths.NOTEBOOKS / "epilepsy" / "02_table_two.ipynb")
     assert found["seed"]
     assert list(found)[0] == "dataset"

@@ -4,7 +4,8 @@ import json
 import pytest
 import yaml
 
-from epigen_utils import book, paths, runs
+from epigen_utils import paths
+from epigen_utils.book import runs, site
 from epigen_utils.errors import DataError
 
 
@@ -15,13 +16,13 @@ def profile(tmp_path, monkeypatch):
 
     def write(text):
         (tmp_path / "mine.yml").write_text(text)
-        return runs.plan("mine")
+        return runs.plan_runs("mine")
 
     return write
 
 
 def test_the_demo_plan():
-    planned = {run.key: run for run in runs.plan("demo")}
+    planned = {run.key: run for run in runs.plan_runs("demo")}
     assert planned["epilepsy/02_table_two"].page == paths.BOOK / "epilepsy" / "02_table_two.ipynb"
     other = planned["epilepsy/02_table_two--airway"]
     assert other.page == paths.BOOK / "epilepsy" / "02_table_two--airway.ipynb"
@@ -52,7 +53,7 @@ def test_mistakes_in_a_profile_are_one_line(profile, text, said):
 
 def test_an_unknown_profile():
     with pytest.raises(DataError, match="there are demo, paper, real"):
-        runs.plan("dmo")
+        runs.plan_runs("dmo")
 
 
 def test_what_makes_a_run_stale(profile):
@@ -61,19 +62,19 @@ def test_what_makes_a_run_stale(profile):
     other = profile("epilepsy/02_table_two: {main: {dataset: table-two, seed: 1}}")[0]
     assert first.fingerprint == same.fingerprint != other.fingerprint
     names = {path.name for path in first.inputs}
-    assert {"02_table_two.ipynb", "epilepsy_02_table_two.csv", "plots.py"} <= names
-    assert "simulate.py" not in names
+    assert {"02_table_two.ipynb", "epilepsy_02_table_two.csv", "layout.py"} <= names
+    assert "simulated_bulk.py" not in names
 
 
 def test_a_changed_registry_entry_makes_its_runs_stale(profile, monkeypatch):
-    from epigen_utils import registry
+    from epigen_utils.data import registry
 
     run = profile("epilepsy/02_table_two: {main: {dataset: airway}}")[0]
     before = run.fingerprint
-    known = dict(registry.registry())
+    known = dict(registry.entries())
     changed = dataclasses.replace(known["airway"].files["counts"], sha256="0" * 64)
     known["airway"] = dataclasses.replace(known["airway"], files={"counts": changed})
-    monkeypatch.setattr(registry, "registry", lambda: known)
+    monkeypatch.setattr(registry, "entries", lambda: known)
     assert run.fingerprint != before
 
 
@@ -85,14 +86,14 @@ def own_file(tmp_path):
 
 
 def test_own_data_get_a_run_of_every_chapter_that_takes_them(own_file):
-    from epigen_utils import notebooks
+    from epigen_utils.book import notebooks
 
     own = {"dataset": own_file, "group": "condition", "reference": "", "metadata": "", "donor": ""}
-    mine = [run for run in runs.plan("demo", own) if run.name == "My-set"]
+    mine = [run for run in runs.plan_runs("demo", own) if run.name == "My-set"]
     takes = [
         run.notebook
-        for run in runs.plan("demo")
-        if run.name == "main" and "metadata" in notebooks.parameters(run.source)
+        for run in runs.plan_runs("demo")
+        if run.name == "main" and "metadata" in notebooks.declared_parameters(run.source)
     ]
     assert [run.notebook for run in mine] == takes, "chapters on cells take no groups of samples"
     assert mine[0].parameters["cohorts"] == [own_file]
@@ -103,20 +104,20 @@ def test_own_data_get_a_run_of_every_chapter_that_takes_them(own_file):
 
 
 def test_a_run_survives_the_way_to_its_job():
-    run = runs.plan("demo")[0]
+    run = runs.plan_runs("demo")[0]
     assert runs.Run(**json.loads(run.to_json())) == run
 
 
 def test_order_and_tools(profile, monkeypatch):
-    from epigen_utils import notebooks
+    from epigen_utils.book import notebooks
 
     planned = profile("epilepsy/01_datasets: {main: {}}\nepilepsy/02_table_two: {main: {}, airway: {dataset: airway}}")
     needs = {
         "01_datasets": notebooks.Needs(tools=("no-such-program",)),
         "02_table_two": notebooks.Needs(after=("epilepsy/01_datasets",), threads=2),
     }
-    monkeypatch.setattr(notebooks, "needs", lambda source: needs[source.stem])
-    assert runs.after(planned[2], planned) == [planned[0].metrics]
+    monkeypatch.setattr(notebooks, "declared_needs", lambda source: needs[source.stem])
+    assert runs.upstream_metrics(planned[2], planned) == [planned[0].metrics]
     assert runs.missing_tools(planned) == {"epilepsy/01_datasets": ["no-such-program"]}
     assert runs.without_missing_tools(planned) == [], "what waits for a chapter that is left out is left out"
     needs["02_table_two"] = notebooks.Needs()
@@ -126,12 +127,12 @@ def test_order_and_tools(profile, monkeypatch):
     ]
     needs["02_table_two"] = notebooks.Needs(after=("epilepsy/03_lost",))
     with pytest.raises(DataError, match="waits for 'epilepsy/03_lost'"):
-        runs.plan("mine")
+        runs.plan_runs("mine")
 
 
 def test_contents_follow_from_the_plan(own_file):
-    planned = runs.plan("demo", {"dataset": own_file, "group": "condition"})
-    toc = yaml.safe_load(book.contents(planned, "My-set"))
+    planned = runs.plan_runs("demo", {"dataset": own_file, "group": "condition"})
+    toc = yaml.safe_load(site.table_of_contents(planned, "My-set"))
     mine, *others = toc["parts"]
     assert mine["caption"] == "Your data: My-set"
     assert [chapter["file"] for chapter in mine["chapters"]][:2] == [
@@ -140,16 +141,16 @@ def test_contents_follow_from_the_plan(own_file):
     ]
     chapters = {chapter["file"]: chapter for part in others for chapter in part["chapters"]}
     assert chapters["epilepsy/02_table_two"]["sections"] == [{"file": "epilepsy/02_table_two--airway"}]
-    only = yaml.safe_load(book.contents([run for run in planned if run.notebook == "epilepsy/01_datasets"]))
+    only = yaml.safe_load(site.table_of_contents([run for run in planned if run.notebook == "epilepsy/01_datasets"]))
     assert "epilepsy/02_table_two" not in str(only)
     assert "reproduce" in str(only)
 
 
 def test_chapters_that_need_more_than_there_is_are_left_out(own_file):
-    main = [run for run in runs.plan("demo") if run.name == "main"]
+    main = [run for run in runs.plan_runs("demo") if run.name == "main"]
 
     def lost(**sizes):
-        return runs.left_out(main, {"sizes": sizes})
+        return runs.excluded_notebooks(main, {"sizes": sizes})
 
     assert lost(a="4", b="4") == {}
     few = lost(a=3, b=9)
@@ -159,6 +160,6 @@ def test_chapters_that_need_more_than_there_is_are_left_out(own_file):
     assert many["epilepsy/07_classification"] == "it takes 2 groups, and there are 3"
     assert "epilepsy/03_differential_expression" not in many
     own = {"dataset": own_file, "group": "condition", "sizes": {"a": 3, "b": 3}}
-    kept = {run.notebook for run in runs.plan("demo", own) if run.name == runs.own_name(own_file)}
+    kept = {run.notebook for run in runs.plan_runs("demo", own) if run.name == runs.user_run_name(own_file)}
     assert "epilepsy/07_classification" in kept
     assert "epilepsy/11_attention" not in kept

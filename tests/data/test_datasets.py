@@ -2,7 +2,7 @@ import anndata
 import numpy as np
 import pytest
 
-from epigen_utils import datasets, readers, registry
+from epigen_utils.data import datasets, readers, registry
 from epigen_utils.errors import DataError
 
 
@@ -176,7 +176,7 @@ def test_real_sets_have_the_shapes_and_groups_that_are_published(mirror, name):
 
 
 def test_every_expression_entry_names_a_reader():
-    for entry in registry.registry().values():
+    for entry in registry.entries().values():
         if entry.kind in ("bulk", "cells") and not any(spec.simulated for spec in entry.files.values()):
             assert entry.read in readers.READERS, entry.name
 

@@ -1,11 +1,91 @@
+import hashlib
 import http.server
+import subprocess
 import threading
 
 import pytest
 import requests
 
-from epigen_utils import download, paths, registry
+from epigen_utils import paths
+from epigen_utils.data import downloads, fetching
 from epigen_utils.errors import DataError
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "genome.fa.gz"
+    file.write_bytes(bytes(range(256)) * 20)
+    return file
+
+
+def test_md5_lists(path):
+    digest = hashlib.md5(path.read_bytes()).hexdigest()
+    downloads.check_published_checksum(
+        path, "genome.fa.gz", f"{'0' * 32}  other.fa.gz\n{digest}  genome.fa.gz\n", "list"
+    )
+    with pytest.raises(DataError, match=f"genome.fa.gz: checksum {digest}, and list says {'0' * 32}; fetch it again"):
+        downloads.check_published_checksum(path, "genome.fa.gz", f"{'0' * 32}  ./genome.fa.gz\n", "list")
+    assert not path.exists()
+
+
+def test_lists_of_sum(path):
+    said = subprocess.run(["sum", path], capture_output=True, text=True, check=True).stdout.split()[:2]
+    downloads.check_published_checksum(path, "genome.fa.gz", f"{said[0]} {said[1]} genome.fa.gz\n", "list")
+    with pytest.raises(DataError, match="and list says 7 5; fetch it again"):
+        downloads.check_published_checksum(path, "genome.fa.gz", "00007 5 genome.fa.gz\n", "list")
+
+
+def test_a_list_without_the_file(path):
+    with pytest.raises(DataError, match=r"list: does not list genome\.fa\.gz"):
+        downloads.check_published_checksum(path, "genome.fa.gz", "00007 5 other.fa.gz\n", "list")
+
+
+ENTRY = """
+tiny:
+  title: t
+  species: mus_musculus
+  kind: reference
+  real: true
+  licence: l
+  citation: c
+  card: c
+  files:
+    fasta: {{url: {0}/g.fa, checksums: {0}/SUMS}}
+"""
+
+
+def test_a_reference_is_fetched_checked_and_remembered(serve, cache, with_registry):
+    """Of a local server: the genome, then the publisher's list; what was seen first is kept as its SHA-256."""
+    address, folder, asked = serve
+    (folder / "g.fa").write_text(">one\nACGT\n")
+    with_registry(ENTRY.format(address))
+    (folder / "SUMS").write_text(f"{'0' * 32} g.fa\n")
+    with pytest.raises(DataError, match="checksum .*, and .*/SUMS says 0000"):
+        fetching.fetch("tiny")
+    assert not list(cache.rglob("g.fa"))
+    (folder / "SUMS").write_text(f"{hashlib.md5((folder / 'g.fa').read_bytes()).hexdigest()} g.fa\n")
+    found = fetching.fetch("tiny")["fasta"]
+    assert found.read_text() == ">one\nACGT\n"
+    n = len(asked)
+    fetching.fetch("tiny")
+    assert len(asked) == n
+    found.write_text("changed")
+    fetching.fetch("tiny")
+    assert found.read_text() == ">one\nACGT\n"
+
+
+def test_a_file_whose_list_could_not_be_had_is_checked_at_the_next_call(serve, cache, with_registry):
+    address, folder, _ = serve
+    (folder / "g.fa").write_text(">one\nACGT\n")
+    with_registry(ENTRY.format(address))
+    with pytest.raises(DataError, match="SUMS: cannot be"):
+        fetching.fetch("tiny")
+    (folder / "SUMS").write_text(f"{'0' * 32} g.fa\n")
+    with pytest.raises(DataError, match="checksum .*, and .*/SUMS says 0000"):
+        fetching.fetch("tiny")
+    (folder / "SUMS").write_text(f"{hashlib.md5((folder / 'g.fa').read_bytes()).hexdigest()} g.fa\n")
+    assert fetching.fetch("tiny")["fasta"].read_text() == ">one\nACGT\n"
+
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -55,7 +135,7 @@ def fetch(cache, with_registry, server):
         "x: {title: t, species: s, kind: reads, real: true, licence: l, citation: c, card: k, files: {a: {url: '%s'}}}"
     )
     with_registry(entry % server[1])
-    return lambda: registry.fetch("x")["a"]
+    return lambda: fetching.fetch("x")["a"]
 
 
 def folder():
@@ -72,7 +152,7 @@ def test_a_broken_download_is_one_line_and_goes_on(fetch, server):
     first, second = handler.asked
     assert first is None
     came = int(second.removeprefix("bytes=").removesuffix("-"))
-    assert len(CONTENT) // 2 - download.CHUNK < came <= len(CONTENT) // 2, "all but the last chunk is kept"
+    assert len(CONTENT) // 2 - downloads.CHUNK_BYTES < came <= len(CONTENT) // 2, "all but the last chunk is kept"
     assert folder() == ["counts.txt", "counts.txt.sha256"]
 
 

@@ -5,7 +5,8 @@ import zipfile
 
 import pytest
 
-from epigen_utils import paths, registry
+from epigen_utils import paths
+from epigen_utils.data import fetching, registry
 from epigen_utils.errors import DataError
 
 ENTRY = """
@@ -20,7 +21,11 @@ ENTRY = """
   files:
     genes: {{{source}}}
 """
+
+
 BYTES = b"gene\tsymbol\n"
+
+
 SHA = hashlib.sha256(BYTES).hexdigest()
 
 
@@ -28,32 +33,8 @@ def entry(source, name="one"):
     return ENTRY.format(name=name, source=source.replace("{SHA}", SHA))
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (("licence:", "licnce:"), "one: unknown key 'licnce'; did you mean 'licence'?"),
-        (("  citation: nobody\n", ""), "one: missing 1 required positional argument: 'citation'"),
-        (("annotation", "anotation"), "one: kind 'anotation'; did you mean 'annotation'?"),
-        (("sha256", "sha265"), "one: files: genes: unknown key 'sha265'"),
-        ((SHA, "0123"), "sha256 83; give 64 hexadecimal digits"),
-        (("url: u,", ""), "0 sources"),
-        (("url: u,", "url: u, bundled: b,"), "2 sources"),
-    ],
-)
-def test_a_typo_in_the_registry_is_named(change, said):
-    with pytest.raises(DataError, match=r"^reg\.yml") as caught:
-        registry.parse(entry("url: u, sha256: {SHA}").replace(*change), "reg.yml")
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_unknown_name_gets_the_nearest():
-    with pytest.raises(DataError, match="did you mean 'pasilla'"):
-        registry.entry("pasila")
-
-
 def test_the_registry_itself():
-    known = registry.registry()
+    known = registry.entries()
     assert len(known) >= 40
     for found in known.values():
         assert found.card
@@ -62,31 +43,23 @@ def test_the_registry_itself():
             if spec.source in ("package", "mirror", "bundled"):
                 assert len(spec.sha256) == 64, (found.name, role)
     for name in ("table-two",):
-        assert registry.fetch(name)["counts"].exists()
-
-
-def test_a_simulated_set_brings_what_it_is_made_from():
-    assert registry.with_bases(["kcna1-sim", "/my/own.h5ad", "airway"]) == ["kcna1-sim", "airway"]
-
-
-def test_cards_are_written_from_the_registry():
-    assert (paths.DATA / "README.md").read_text() == registry.cards(), "run make cards"
+        assert fetching.fetch(name)["counts"].exists()
 
 
 def test_download_checks_the_hash_and_leaves_nothing_behind(cache, serve, with_registry):
     url, folder, asked = serve
     (folder / "genes.tsv").write_bytes(BYTES)
     with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
-    path = registry.fetch("one")["genes"]
+    path = fetching.fetch("one")["genes"]
     assert path.read_bytes() == BYTES
-    registry.fetch("one")
+    fetching.fetch("one")
     assert len(asked) == 1, "the second time it comes from the cache"
     path.write_bytes(b"torn")
-    assert registry.fetch("one")["genes"].read_bytes() == BYTES
+    assert fetching.fetch("one")["genes"].read_bytes() == BYTES
 
     with_registry(entry(f"url: {url}/genes.tsv, sha256: {'a' * 64}", name="two"))
     with pytest.raises(DataError, match=f"wrong hash, SHA-256 is {SHA}, expected aaaa"):
-        registry.fetch("two")
+        fetching.fetch("two")
     assert [path for path in (cache / "two").rglob("*") if path.is_file()] == []
 
 
@@ -101,26 +74,26 @@ def test_two_files_of_one_name_do_not_overwrite_each_other(cache, serve, with_re
         ENTRY.format(name="one", source="url: u, sha256: " + SHA).split("    genes")[0] + "    " + "\n    ".join(both)
     )
     for _ in range(2):
-        assert {role: path.read_bytes() for role, path in registry.fetch("one").items()} == texts
+        assert {role: path.read_bytes() for role, path in fetching.fetch("one").items()} == texts
     assert len(asked) == 2
 
 
 def test_a_missing_file_on_the_server_is_one_line(cache, serve, with_registry):
     with_registry(entry(f"url: {serve[0]}/lost.tsv, sha256: {SHA}"))
     with pytest.raises(DataError, match=r"lost\.tsv: cannot be downloaded \(HTTPError\)"):
-        registry.fetch("one")
+        fetching.fetch("one")
 
 
 def test_an_unknown_hash_is_recorded_at_first_sight_and_held_to(cache, serve, with_registry):
     url, folder, _ = serve
     (folder / "genes.tsv").write_bytes(BYTES)
     with_registry(entry(f"url: {url}/genes.tsv"))
-    registry.fetch("one")
+    fetching.fetch("one")
     assert (cache / "one" / "genes" / "genes.tsv.sha256").read_text() == SHA
     (cache / "one" / "genes" / "genes.tsv").unlink()
     (folder / "genes.tsv").write_bytes(b"other bytes")
     with pytest.raises(DataError, match="wrong hash"):
-        registry.fetch("one")
+        fetching.fetch("one")
 
 
 def test_mirror_is_looked_in_first_by_hash(cache, serve, with_registry, tmp_path, monkeypatch):
@@ -129,20 +102,20 @@ def test_mirror_is_looked_in_first_by_hash(cache, serve, with_registry, tmp_path
     (mirror / "deep" / "another_name.tsv").write_bytes(BYTES)
     monkeypatch.setattr(paths, "MIRROR", str(mirror))
     with_registry(entry(f"url: {serve[0]}/genes.tsv, sha256: {SHA}"))
-    assert registry.fetch("one")["genes"] == mirror / "deep" / "another_name.tsv"
+    assert fetching.fetch("one")["genes"] == mirror / "deep" / "another_name.tsv"
     assert serve[2] == []
 
 
 def test_a_conversion_that_is_only_in_a_mirror_says_so(cache, with_registry):
     with_registry(entry(f"mirror: a/b.tsv, origin: somewhere, sha256: {SHA}"))
     with pytest.raises(DataError, match="set EPIGEN_DATA_MIRROR"):
-        registry.fetch("one")
+        fetching.fetch("one")
 
 
 def index(folder, url, monkeypatch):
     """A package index with one project that has a wheel and a source archive."""
     monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
-    registry._index.cache_clear()
+    fetching._index_url.cache_clear()
     page = folder / "simple" / "some-set"
     page.mkdir(parents=True)
     with zipfile.ZipFile(folder / "some_set-1.0-py3-none-any.whl", "w") as wheel:
@@ -165,13 +138,13 @@ def index(folder, url, monkeypatch):
 def packages(serve, monkeypatch):
     index(serve[1], serve[0], monkeypatch)
     yield
-    registry._index.cache_clear()
+    fetching._index_url.cache_clear()
 
 
 @pytest.mark.parametrize("member", ["some_set==1.0!some_set/data/genes.tsv", "some-set==0.9!data/genes.tsv"])
 def test_a_member_of_a_wheel_and_of_a_source_archive(cache, packages, with_registry, member):
     with_registry(entry(f'package: "{member}", sha256: {SHA}'))
-    assert registry.fetch("one")["genes"].read_bytes() == BYTES
+    assert fetching.fetch("one")["genes"].read_bytes() == BYTES
 
 
 @pytest.mark.parametrize(
@@ -186,7 +159,7 @@ def test_a_member_of_a_wheel_and_of_a_source_archive(cache, packages, with_regis
 def test_package_mistakes_are_one_line_and_leave_nothing(cache, packages, with_registry, source, said):
     with_registry(entry(source))
     with pytest.raises(DataError) as caught:
-        registry.fetch("one")
+        fetching.fetch("one")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [path for path in (cache / "one").rglob("*") if path.is_file()] == []
@@ -196,27 +169,27 @@ def test_the_index_is_found_where_a_kernel_asks_for_colours(monkeypatch):
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
-    registry._index.cache_clear()
-    assert registry._index().startswith("https://")
+    fetching._index_url.cache_clear()
+    assert fetching._index_url().startswith("https://")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1/simple")
-    assert registry._index().startswith("https://"), "asked once"
-    registry._index.cache_clear()
-    assert registry._index() == "http://127.0.0.1/simple"
-    registry._index.cache_clear()
+    assert fetching._index_url().startswith("https://"), "asked once"
+    fetching._index_url.cache_clear()
+    assert fetching._index_url() == "http://127.0.0.1/simple"
+    fetching._index_url.cache_clear()
 
 
 def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "DATA", tmp_path)
     (tmp_path / "table_two.csv").write_text("gene,WT1\n")
     with pytest.raises(DataError, match=r"table_two\.csv: SHA-256 is"):
-        registry.fetch("table-two")
+        fetching.fetch("table-two")
 
 
 def test_every_mirrored_file_is_the_one_registered(mirror):
-    for name, found in registry.registry().items():
+    for name, found in registry.entries().items():
         for spec in found.files.values():
             if spec.source == "mirror":
-                assert registry.fetch(name)
+                assert fetching.fetch(name)
                 break
 
 
@@ -224,7 +197,7 @@ def test_at_hand_is_what_needs_no_download(cache, serve, with_registry):
     url, folder, asked = serve
     (folder / "genes.tsv").write_bytes(BYTES)
     with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
-    assert not registry.at_hand("one")
-    registry.fetch("one")
-    assert registry.at_hand("one")
+    assert not fetching.is_available_offline("one")
+    fetching.fetch("one")
+    assert fetching.is_available_offline("one")
     assert len(asked) == 1

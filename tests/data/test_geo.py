@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import datasets, genes, geo, paths
+from epigen_utils import paths
+from epigen_utils.data import datasets, genes, geo
 from epigen_utils.errors import DataError
 
 # The layout of a series matrix as GEO writes it; the values are made up.
@@ -37,7 +38,7 @@ def series(tmp_path):
 
 
 def test_samples(series):
-    table = geo.samples(series(SERIES))
+    table = geo.read_series_samples(series(SERIES))
     assert list(table.index) == ["GSM1", "GSM2"]
     assert table.loc["GSM2", "genotype"] == "Kcna1-/-"
     assert table.loc["GSM1", "age"] == "P40"
@@ -54,13 +55,13 @@ def test_mistakes_are_one_line(series):
     with pytest.raises(DataError, match=r"files: GSE1_RAW\.tar"):
         geo.counts_url(series(SERIES.replace("_raw_counts.csv.gz", "_RAW.tar")))
     with pytest.raises(DataError, match="is it a series matrix"):
-        geo.samples(series("gene\tsample\n"))
+        geo.read_series_samples(series("gene\tsample\n"))
 
 
 def test_a_series_from_a_server_to_counts(cache, serve, with_registry, series, monkeypatch):
     """The registry's own GSE264537 entry, with its addresses turned to a local server and made-up counts."""
     url, folder, _ = serve
-    text = (paths.REGISTRY).read_text()
+    text = paths.REGISTRY.read_text()
     entry = text[text.index("GSE264537:") : text.index("GSE275235:")]
     matrix = "https://ftp.ncbi.nlm.nih.gov/geo/series/GSE264nnn/GSE264537/matrix/GSE264537_series_matrix.txt.gz"
     assert matrix in entry
@@ -98,7 +99,7 @@ def test_a_platforms_annotation_names_genes_of_probes(tmp_path):
     path = tmp_path / "GPL341.annot.gz"
     with gzip.open(path, "wt") as stream:
         stream.write(ANNOTATION)
-    symbols = geo.platform(path)
+    symbols = geo.read_probe_symbols(path)
     assert symbols.to_dict() == {"p1_at": "Gfap", "p4_at": "Gfap"}
     values = np.array([[1.0, 5, 5, 9], [2, 5, 5, 9]])
     array = anndata.AnnData(
@@ -106,11 +107,11 @@ def test_a_platforms_annotation_names_genes_of_probes(tmp_path):
         var=pd.DataFrame({"symbol": ["p1_at", "p2_at", "p3_at", "p4_at"]}, index=["p1_at", "p2_at", "p3_at", "p4_at"]),
         layers={"intensity": values},
     )
-    named = genes.of_probes(array, symbols)
+    named = genes.collapse_probes(array, symbols)
     assert list(named.var_names) == ["Gfap"]
     assert named.var["probe"].tolist() == ["p4_at"], "the probe with the higher mean"
     with pytest.raises(DataError, match="none of the 4 probes"):
-        genes.of_probes(array, pd.Series({"q": "Gfap"}))
+        genes.collapse_probes(array, pd.Series({"q": "Gfap"}))
 
 
 @pytest.mark.parametrize(
@@ -119,4 +120,4 @@ def test_a_platforms_annotation_names_genes_of_probes(tmp_path):
 def test_what_is_no_annotation_is_one_line(tmp_path, content, said):
     (tmp_path / "x.annot").write_text(content)
     with pytest.raises(DataError, match=said):
-        geo.platform(tmp_path / "x.annot")
+        geo.read_probe_symbols(tmp_path / "x.annot")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from epigen_utils import schema
+from epigen_utils.data import schema
 
 
 def only(adata, task="groups"):
@@ -101,26 +101,3 @@ def test_intensities_need_no_integers():
 def test_an_unknown_task_is_an_error(small):
     with pytest.raises(ValueError, match="not one of"):
         schema.check(small, task="count")
-
-
-def test_summary_and_missing_metadata(small):
-    small.uns["epigen"] |= {"nature": "real", "species": "mus_musculus"}
-    row = schema.summary(small)
-    assert row["groups"] == "a 3, b 3"
-    assert row["donors"] == "3"
-    assert row["median depth"] == np.median([114, 105, 121, 109, 116, 113])
-    assert row["median genes detected"] == 4
-    small.obs["Sex"] = ["f", None, "m", "m", "f", "f"]
-    missing = schema.missing_metadata(small)
-    assert missing["donor"] == "donor"
-    assert missing["sex"] == "Sex, 1 empty"
-    assert missing["age"] == "missing"
-
-
-def test_samples_with_a_field(small):
-    small.obs["diet"] = ["ketogenic", None, "control", "control", None, "control"]
-    assert schema.with_field(small, "treatment") == 4
-    assert schema.with_field(small, "donor") == 6
-    assert schema.with_field(small, "sex") == 0
-    small.uns["epigen"]["group"] = "diet"
-    assert schema.with_field(small, "treatment") == 0, "the group is no description of itself"

@@ -2,12 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import datasets, designs, differential, genes, simulate
+from epigen_utils.data import datasets, genes, orthologs, simulated_bulk
+from epigen_utils.expression import designs, differential
 
 
 def test_counts_have_the_model_s_mean_and_variance():
     """Without depth and effects the counts are negative binomial: variance = mu + dispersion * mu^2."""
-    adata = simulate.negative_binomial_cohort(groups={"a": 4000}, reference="a", n_genes=5, dispersion=0.2, seed=1)
+    adata = simulated_bulk.negative_binomial_cohort(
+        groups={"a": 4000}, reference="a", n_genes=5, dispersion=0.2, seed=1
+    )
     counts = adata.layers["counts"]
     mean, variance = counts.mean(axis=0), counts.var(axis=0)
     spread = np.exp2(np.random.default_rng(0).uniform(-0.5, 0.5, 200_000))
@@ -17,7 +20,7 @@ def test_counts_have_the_model_s_mean_and_variance():
 
 
 def test_planted_fold_changes_are_there():
-    adata = simulate.negative_binomial_cohort(
+    adata = simulated_bulk.negative_binomial_cohort(
         groups={"a": 300, "b": 300}, reference="a", n_genes=200, n_changed=20, seed=2
     )
     counts = adata.layers["counts"]
@@ -30,7 +33,7 @@ def test_planted_fold_changes_are_there():
 
 def test_reference_must_be_a_group():
     with pytest.raises(ValueError, match="reference 'c'"):
-        simulate.negative_binomial_cohort(groups={"a": 2}, reference="c")
+        simulated_bulk.negative_binomial_cohort(groups={"a": 2}, reference="c")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_a_thinned_cohort_has_the_wanted_design(fish):
     assert fish.obs.groupby("library", observed=True)["genotype"].nunique().eq(2).all(), "parts go to different groups"
     assert fish.obs.groupby("genotype", observed=True)["batch"].nunique().eq(2).all()
     assert {"gria1a", "gria1b"} <= set(fish.var_names)
-    assert np.linalg.matrix_rank(designs.matrix(fish, "~batch + genotype")) == 5
+    assert np.linalg.matrix_rank(designs.design_matrix(fish, "~batch + genotype")) == 5
 
 
 def test_thinning_only_takes_away_and_parts_add_up_to_less_than_the_library(fish):
@@ -56,10 +59,10 @@ def test_thinning_only_takes_away_and_parts_add_up_to_less_than_the_library(fish
 def test_unchanged_genes_are_not_thinned():
     """In two groups of whole libraries, a gene without an effect keeps the counts of its human ortholog."""
     mouse = datasets.load("kcna1-sim")
-    airway = genes.named(datasets.load("airway"))
+    airway = genes.add_symbols(datasets.load("airway"))
     same = mouse.varm["log2_fold_change"].eq(0).all(axis=1)
     symbol = mouse.var_names[same.to_numpy() & (mouse.layers["counts"].mean(axis=0) > 100)][0]
-    human = genes.orthologs("mus_musculus").set_index("symbol").loc[symbol, "human"]
+    human = orthologs.ortholog_pairs("mus_musculus").set_index("symbol").loc[symbol, "human"]
     column = list(airway.var["symbol"]).index(human)
     for sample in mouse.obs_names:
         library = mouse.obs.loc[sample, "library"]
@@ -84,7 +87,7 @@ def test_equal_seeds_give_equal_cohorts_and_truth_differs_by_seed():
         "reference": "WT",
         "batch": "dex",
     }
-    first, again, other = (simulate.thinned_cohort(**design, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (simulated_bulk.thinned_cohort(**design, seed=seed) for seed in (1, 1, 2))
     assert (first.layers["counts"] == again.layers["counts"]).all()
     assert not first.varm["log2_fold_change"].equals(other.varm["log2_fold_change"])
 
@@ -92,44 +95,15 @@ def test_equal_seeds_give_equal_cohorts_and_truth_differs_by_seed():
 def test_no_effect_is_a_value_of_table_one(fish):
     table_one = {"GRIA1": 1.5, "GRIA2": -2.1, "SST": -0.8, "PVALB": 0.9, "FOSB": 1.2}
     for adata in (fish, datasets.load("kcna1-sim")):
-        rows = genes.in_data(adata, list(table_one)).dropna()
+        rows = orthologs.find_genes(adata, list(table_one)).dropna()
         for row in rows.itertuples():
             planted = adata.varm["log2_fold_change"].loc[row.gene]
             assert (planted - table_one[row.human]).abs().min() > 0.05
 
 
-def test_a_corpus_has_the_lengths_of_genecorpus_and_a_network_that_shows():
-    corpus = simulate.cell_corpus(n_cells=1500, seed=4)
-    counts = corpus.layers["counts"]
-    detected = np.diff(counts.indptr)
-    np.testing.assert_allclose(np.quantile(detected, [0.25, 0.5, 0.75]), [74, 234, 897], rtol=0.2)
-    assert 0.03 < (detected > 2048).mean() < 0.12
-    assert detected.min() >= 7
-    assert corpus.var_names.str.startswith("ENSG").all()
-    assert corpus.var["regulator"].sum() == 60
-    assert not (corpus.var["regulator"] & corpus.var["housekeeping"]).any()
-    assert corpus.obs.groupby("donor")["disease"].nunique().eq(1).all()
-    deep = corpus[detected > 800]
-    values = np.log1p(deep.layers["counts"].toarray() / deep.layers["counts"].sum(axis=1) * 1e4)
-    values = np.asarray(values)
-    regulon = corpus.varm["regulon"]
-    place = {gene: i for i, gene in enumerate(corpus.var_names)}
-    linked, free = [], []
-    values += np.random.default_rng(0).normal(
-        0, 1e-9, values.shape
-    )  # genes that no deep cell shows have no correlation
-    for regulator in regulon.columns[:20]:
-        r = np.corrcoef(values.T, values[:, place[regulator]])[-1, :-1]
-        linked.append(np.nanmean(r[(regulon[regulator] > 0).to_numpy()]))
-        free.append(np.nanmean(r[(regulon[regulator] == 0).to_numpy()]))
-    assert np.mean(linked) > np.mean(free) + 0.1
-    again = simulate.cell_corpus(n_cells=1500, seed=4)
-    assert (again.layers["counts"] != counts).nnz == 0
-
-
 def test_decoys_vary_as_much_as_what_makes_the_class():
     groups = {"control": 200, "case": 200}
-    adata = simulate.two_factor_cohort(groups=groups, reference="control", seed=1)
+    adata = simulated_bulk.two_factor_cohort(groups=groups, reference="control", seed=1)
     truth, nuisance = adata.varm["log2_fold_change"], adata.obs["nuisance"] == "present"
     assert ((truth["case"] != 0) & (truth["nuisance"] != 0)).sum() == 0
     assert (truth["case"] != 0).sum() == (truth["nuisance"] != 0).sum() == 16

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from epigen_utils import exporting, models, vocabularies
+from epigen_utils.distillation import export
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import vocabularies
+from epigen_utils.models import presets
 
-VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(300)}, name="v")
+VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(300)}, name="v")
 
 
 def cells():
@@ -15,13 +17,13 @@ def cells():
 
 @pytest.mark.parametrize("head", ["masked-lm", "cell-class"])
 def test_exported_models_give_the_same_answers(tmp_path, head):
-    config = models.preset("student-2m", vocab_size=VOCABULARY.size, initializer_range=0.3)
-    model = models.build(config, head, seed=3)
-    full, small = exporting.to_onnx(model, tmp_path)
-    found = exporting.agreement(model, full, cells(), VOCABULARY)
+    config = presets.preset("student-2m", vocab_size=VOCABULARY.size, initializer_range=0.3)
+    model = presets.build(config, head, seed=3)
+    full, small = export.write_onnx(model, tmp_path)
+    found = export.export_agreement(model, full, cells(), VOCABULARY)
     assert found["largest"] < 1e-4
     assert found["same"] == 1
-    eight = exporting.agreement(model, small, cells(), VOCABULARY)
+    eight = export.export_agreement(model, small, cells(), VOCABULARY)
     assert eight["largest"] < 1
     assert eight["same"] > 0.8
     assert eight["megabytes"] < 0.5 * found["megabytes"]
@@ -29,14 +31,14 @@ def test_exported_models_give_the_same_answers(tmp_path, head):
 
 
 def test_a_saved_model_is_loaded_again_with_its_card(tmp_path):
-    model = models.build(models.preset("student-2m", vocab_size=VOCABULARY.size), "masked-lm")
-    text = exporting.card("student", {"accuracy": "0.2"}, about="A student.")
+    model = presets.build(presets.preset("student-2m", vocab_size=VOCABULARY.size), "masked-lm")
+    text = export.model_card("student", {"accuracy": "0.2"}, description="A student.")
     for _ in range(2):
-        exporting.save(model, VOCABULARY, tmp_path / "student", text=text)
-    again = models.load(str(tmp_path / "student"))
+        export.save_model(model, VOCABULARY, tmp_path / "student", card_text=text)
+    again = presets.load_checkpoint(str(tmp_path / "student"))
     weights = zip(model.parameters(), again.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in weights)
-    assert vocabularies.load(tmp_path / "student" / "vocabulary.json").sha256 == VOCABULARY.sha256
+    assert vocabularies.load_vocabulary(tmp_path / "student" / "vocabulary.json").sha256 == VOCABULARY.sha256
     assert "| accuracy | 0.2 |" in (tmp_path / "student" / "README.md").read_text()
     assert (tmp_path / "student" / "model.safetensors").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["student"]
@@ -44,4 +46,4 @@ def test_a_saved_model_is_loaded_again_with_its_card(tmp_path):
 
 def test_a_file_that_is_not_there_is_said_in_one_line(tmp_path):
     with pytest.raises(DataError, match=r"model\.onnx"):
-        exporting.Onnx(tmp_path / "model.onnx")
+        export.OnnxModel(tmp_path / "model.onnx")

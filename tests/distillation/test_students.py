@@ -7,12 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import distillation, masked_genes, models, paths, training, vocabularies
-from epigen_utils.batching import MaskedGenes
+from epigen_utils import paths
+from epigen_utils.distillation import students, teachers
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import masked_genes, vocabularies
+from epigen_utils.geneformer.masked_genes import MaskedGenes
+from epigen_utils.models import presets, training
 
 MEDIANS = {f"ENSG{i}": 1.0 for i in range(40)}
-VOCABULARY = vocabularies.of_medians(MEDIANS, name="v")
+
+
+VOCABULARY = vocabularies.vocabulary_from_medians(MEDIANS, name="v")
 
 
 def cells(n, seed=0, vocabulary=VOCABULARY):
@@ -26,19 +31,19 @@ def cells(n, seed=0, vocabulary=VOCABULARY):
 
 def tiny(seed=0, vocabulary=VOCABULARY, **changes):
     shape = {"hidden_size": 16, "intermediate_size": 32, "initializer_range": 0.1} | changes
-    return models.build(models.preset("bert-tiny", vocab_size=vocabulary.size, **shape), "masked-lm", seed=seed)
+    return presets.build(presets.preset("bert-tiny", vocab_size=vocabulary.size, **shape), "masked-lm", seed=seed)
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     net = tiny(hidden_size=32)
     settings = training.Settings(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=15, evaluate_every=0)
-    objective = masked_genes.Objective(VOCABULARY)
+    objective = masked_genes.MaskedGeneObjective(VOCABULARY)
     folder = tmp_path_factory.mktemp("teacher")
     training.fit(
         net, cells(160), cells(20, 1), objective=objective, output_dir=folder, settings=settings, progress=False
     )
-    return distillation.Teacher(net, VOCABULARY)
+    return teachers.Teacher(net, VOCABULARY)
 
 
 SETTINGS = training.Settings(
@@ -47,7 +52,7 @@ SETTINGS = training.Settings(
 
 
 def fitted(run, teacher, folder, **options):
-    return distillation.fit(run, teacher, cells(160), cells(40, 1), settings=SETTINGS, folder=folder, **options)
+    return students.fit(run, teacher, cells(160), cells(40, 1), settings=SETTINGS, folder=folder, **options)
 
 
 def weights(model):
@@ -55,41 +60,28 @@ def weights(model):
 
 
 def test_students_beside_the_published_teacher_are_the_papers():
-    published = models.preset("geneformer-10m")
+    published = presets.preset("geneformer-10m")
     counts = {}
     for name in ("student-4.3m", "student-3m", "student-2m"):
-        config = distillation.student(name, published)
-        assert config.to_dict() == models.preset(name).to_dict()
+        config = students.student_config(name, published)
+        assert config.to_dict() == presets.preset(name).to_dict()
         with torch.device("meta"):
-            counts[name] = models.n_parameters(models.HEADS["masked-lm"](config))
+            counts[name] = presets.n_parameters(presets.HEADS["masked-lm"](config))
     assert counts == {"student-4.3m": 4_352_466, "student-3m": 3_120_178, "student-2m": 1_988_242}
 
 
 def test_students_of_a_small_teacher_keep_the_ratios():
-    small = models.preset("bert-tiny", vocab_size=300)
-    widths = [distillation.student(name, small).hidden_size for name in ("student-4.3m", "student-3m", "student-2m")]
+    small = presets.preset("bert-tiny", vocab_size=300)
+    widths = [students.student_config(name, small).hidden_size for name in ("student-4.3m", "student-3m", "student-2m")]
     assert widths == [32, 24, 16]
-    assert distillation.student("student-2m", small).num_hidden_layers == 2
-
-
-def test_what_is_remembered_is_what_the_teacher_says(teacher, tmp_path):
-    some = cells(30)
-    found = distillation.Remembered.of(teacher, some, epochs=1.5, seed=3, folder=tmp_path)
-    rows = [{"input_ids": some[i]["input_ids"], "row": i, "epoch": 1} for i in (4, 17, 2)]
-    asked = teacher.states(MaskedGenes(VOCABULARY, seed=3)(rows))
-    torch.testing.assert_close(found.states(rows), asked, rtol=1e-5, atol=1e-5)
-    written = [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.npy"))]
-    distillation.Remembered.of(teacher, some, epochs=2, seed=3, folder=tmp_path)
-    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.npy"))] == written
-    distillation.Remembered.of(teacher, some, epochs=2, seed=4, folder=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert students.student_config("student-2m", small).num_hidden_layers == 2
 
 
 def test_remembering_changes_no_student(teacher, tmp_path):
-    run = distillation.Run("student-2m", "student-2m")
+    run = students.StudentRun("student-2m", "student-2m")
     asked, _ = fitted(run, teacher, tmp_path / "asked")
-    memory = distillation.Remembered.of(teacher, cells(160), epochs=3, seed=0, folder=tmp_path / "memory")
-    remembered, _ = fitted(run, teacher, tmp_path / "remembered", remembered=memory)
+    memory = teachers.CachedStates.of(teacher, cells(160), epochs=3, seed=0, folder=tmp_path / "memory")
+    remembered, _ = fitted(run, teacher, tmp_path / "remembered", cached_states=memory)
     torch.testing.assert_close(weights(asked), weights(remembered), rtol=1e-3, atol=1e-3)
 
 
@@ -99,7 +91,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("at", [9, 47])
 def test_a_run_that_was_broken_off_ends_in_the_same_weights(teacher, tmp_path, monkeypatch, at):
-    run = distillation.Run("student-2m", "student-2m")
+    run = students.StudentRun("student-2m", "student-2m")
     whole, _ = fitted(run, teacher, tmp_path / "whole")
     again, _ = fitted(run, teacher, tmp_path / "again")
     torch.testing.assert_close(weights(again), weights(whole), rtol=0, atol=0)
@@ -120,9 +112,12 @@ def test_a_run_that_was_broken_off_ends_in_the_same_weights(teacher, tmp_path, m
 
 def test_a_distilled_student_is_nearer_to_its_teacher_than_one_that_was_not(teacher, tmp_path):
     held = cells(40, 1)
-    ruler = distillation.Objective(teacher, alpha=0.0)
+    ruler = students.DistillationObjective(teacher, alpha=0.0)
     apart = {}
-    for run in (distillation.Run("kd", "student-4.3m", alpha=0.0), distillation.Run("ce", "student-4.3m", alpha=None)):
+    for run in (
+        students.StudentRun("kd", "student-4.3m", alpha=0.0),
+        students.StudentRun("ce", "student-4.3m", alpha=None),
+    ):
         model, history = fitted(run, teacher, tmp_path)
         apart[run.name] = ruler.measure(model, held)
         assert history["learning_rate"].iloc[-1] == pytest.approx(0, abs=1e-5)
@@ -132,29 +127,29 @@ def test_a_distilled_student_is_nearer_to_its_teacher_than_one_that_was_not(teac
 
 def test_what_is_measured_is_what_masked_genes_measures(teacher):
     held = cells(40, 1)
-    found = distillation.Objective(teacher, alpha=0.65).measure(teacher.model, held)
-    other = masked_genes.Objective(VOCABULARY).measure(teacher.model, held)
+    found = students.DistillationObjective(teacher, alpha=0.65).measure(teacher.model, held)
+    other = masked_genes.MaskedGeneObjective(VOCABULARY).measure(teacher.model, held)
     assert found["ce"] == pytest.approx(other["loss"], rel=1e-5)
     assert found["accuracy"] == pytest.approx(other["accuracy"])
 
 
 def test_other_cells_are_measured_afresh(teacher):
-    objective = distillation.Objective(teacher)
+    objective = students.DistillationObjective(teacher)
     first = objective.measure(teacher.model, cells(40, 1))
     other = objective.measure(teacher.model, cells(40, 2))
-    assert other == distillation.Objective(teacher).measure(teacher.model, cells(40, 2))
+    assert other == students.DistillationObjective(teacher).measure(teacher.model, cells(40, 2))
     assert other != first
 
 
 @pytest.mark.parametrize("alpha", [0.65, None])
 def test_a_run_with_other_masks_is_another_run(teacher, tmp_path, alpha):
-    run = distillation.Run("student-2m", "student-2m", alpha=alpha)
+    run = students.StudentRun("student-2m", "student-2m", alpha=alpha)
     one, other = (fitted(run, teacher, tmp_path, mask_seed=seed)[0] for seed in (0, 1))
     assert not torch.equal(weights(one), weights(other))
 
 
 def test_accumulated_parts_are_one_batch(teacher):
-    objective = distillation.Objective(teacher)
+    objective = students.DistillationObjective(teacher)
     some = cells(8)
     rows = [{"input_ids": some[i]["input_ids"], "row": i, "epoch": 0} for i in range(8)]
     model = tiny().eval()
@@ -164,33 +159,27 @@ def test_accumulated_parts_are_one_batch(teacher):
     assert float(sum(parts).detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
 
 
-def test_a_teacher_of_another_vocabulary_is_refused_in_one_line():
-    with pytest.raises(DataError, match=r"vocabulary\.json") as found:
-        distillation.Teacher(tiny(), vocabularies.of_medians(dict(list(MEDIANS.items())[:20]), name="half"))
-    assert "\n" not in str(found.value)
-
-
 def test_a_student_of_another_vocabulary_is_refused_in_one_line(teacher):
-    half = vocabularies.of_medians(dict(list(MEDIANS.items())[:20]), name="half")
+    half = vocabularies.vocabulary_from_medians(dict(list(MEDIANS.items())[:20]), name="half")
     some = cells(4)
     batch = MaskedGenes(VOCABULARY)([{"input_ids": some[i]["input_ids"] % 20, "row": i} for i in range(4)])
     batch["labels"] = torch.where(batch["labels"] >= 22, 5, batch["labels"])
     batch["input_ids"] = batch["input_ids"] % 20
     with pytest.raises(DataError, match="one vocabulary"):
-        distillation.Objective(teacher).loss(tiny(vocabulary=half), batch, None)
+        students.DistillationObjective(teacher).loss(tiny(vocabulary=half), batch, None)
 
 
 @pytest.mark.parametrize("options", [{"alpha": 1.5}, {"temperature": 0}])
 def test_alpha_and_temperature_are_checked_before_anything_runs(teacher, tmp_path, options):
     with pytest.raises(DataError, match=next(iter(options))):
-        fitted(distillation.Run("wrong", "student-2m", **options), teacher, tmp_path)
+        fitted(students.StudentRun("wrong", "student-2m", **options), teacher, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_plan_has_each_run_once_and_its_controls():
-    runs = distillation.plan(["student-4.3m", "student-3m"], n_seeds=3)
+    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=3)
     names = [run.name for run in runs]
-    assert len(set(names)) == len(names) == len({distillation.slug(name) for name in names})
+    assert len(set(names)) == len(names) == len({students.folder_name(name) for name in names})
     assert sum(run.alpha is None for run in runs) == 3
     assert {run.seed for run in runs if run.alpha is None} == {0, 1, 2}
     assert {run.alpha_on for run in runs} == {"ce", "kl"}
@@ -201,42 +190,42 @@ def test_the_restarted_schedule_is_the_one_of_the_logs():
     """Logged rates of the 4.3M student: 0 at 100,000 steps, 3e-4 at 198,000, 0 at 296,000, 2.92e-4 at 600,000."""
     from transformers import get_cosine_schedule_with_warmup
 
-    settings = distillation.PUBLISHED
+    settings = students.PUBLISHED_SETTINGS
     optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
-    options = (optimiser, settings.warmup_steps, settings.steps, distillation.PUBLISHED_CYCLES)
+    options = (optimiser, settings.warmup_steps, settings.steps, students.PUBLISHED_CYCLES)
     rate = get_cosine_schedule_with_warmup(*options).lr_lambdas[0]
     found = [rate(step) * settings.learning_rate for step in (100_000, 198_000, 296_000, 600_000)]
     assert found == pytest.approx([0, 3e-4, 0, 2.92e-4], abs=1e-6)
 
 
 def test_tokens_of_the_second_vocabulary_are_never_asked_for(tmp_path):
-    vocabulary = vocabularies.of_medians(MEDIANS, name="v2", special=True)
+    vocabulary = vocabularies.vocabulary_from_medians(MEDIANS, name="v2", special=True)
     some = cells(40, vocabulary=vocabulary)
-    teacher = distillation.Teacher(tiny(vocabulary=vocabulary), vocabulary)
-    run = distillation.Run("student-2m", "student-2m")
+    teacher = teachers.Teacher(tiny(vocabulary=vocabulary), vocabulary)
+    run = students.StudentRun("student-2m", "student-2m")
     options = {"settings": training.Settings(warmup_steps=2, batch_size=8, epochs=1, evaluate_every=0)}
-    model, _ = distillation.fit(run, teacher, some, some.select([]), folder=tmp_path, **options)
+    model, _ = students.fit(run, teacher, some, some.select([]), folder=tmp_path, **options)
     assert model.config.vocab_size == vocabulary.size == 44
 
 
 def test_a_search_stays_inside_its_donors(teacher, tmp_path):
     donors = np.repeat(["a", "b", "c", "d"], 20)
     options = {"settings": SETTINGS, "folder": tmp_path, "n_trials": 2}
-    found = distillation.tune(teacher, "student-2m", cells(80), donors, **options)
+    found = students.tune_distillation(teacher, "student-2m", cells(80), donors, **options)
     assert list(found) == ["alpha", "temperature", "learning_rate", "ce", "accuracy"]
     assert len(found) == 2
     assert found["ce"].is_monotonic_increasing
 
 
 def test_students_are_found_again_by_their_runs(teacher, tmp_path):
-    run = distillation.Run("student-2m, T² left out", "student-2m", scaled=False)
+    run = students.StudentRun("student-2m, T² left out", "student-2m", scaled=False)
     model, _ = fitted(run, teacher, tmp_path)
-    distillation.note(tmp_path, [run])
-    (again,) = distillation.noted(tmp_path)
+    students.write_runs(tmp_path, [run])
+    (again,) = students.read_runs(tmp_path)
     assert again == run
-    torch.testing.assert_close(weights(distillation.load(tmp_path, again)), weights(model), rtol=0, atol=0)
+    torch.testing.assert_close(weights(students.load_student(tmp_path, again)), weights(model), rtol=0, atol=0)
     with pytest.raises(DataError, match=r"students\.json"):
-        distillation.noted(tmp_path / "other")
+        students.read_runs(tmp_path / "other")
 
 
 def test_the_bundled_logs_are_those_that_were_published():

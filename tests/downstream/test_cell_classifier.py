@@ -2,9 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from epigen_utils import classification, cohorts, evaluation, models, simulate, training, vocabularies
-from epigen_utils.batching import pad
+from epigen_utils.data import simulated_cells
+from epigen_utils.downstream import cell_classifier
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import cell_cohorts, vocabularies
+from epigen_utils.models import presets, training
+from epigen_utils.models.batching import pad
+from epigen_utils.stats import folds
 
 SETTINGS = training.Settings(
     learning_rate=3e-3, warmup_steps=2, epochs=4, weight_decay=0.0, batch_size=8, grouped=False
@@ -13,7 +17,7 @@ SETTINGS = training.Settings(
 
 @pytest.fixture(scope="module")
 def vocabulary():
-    return vocabularies.of_medians({f"ENSG{i:03d}": 1.0 for i in range(60)}, name="small")
+    return vocabularies.vocabulary_from_medians({f"ENSG{i:03d}": 1.0 for i in range(60)}, name="small")
 
 
 class Rows(list):
@@ -43,16 +47,14 @@ def told_by_the_first_gene():
 
 @pytest.fixture
 def estimator(vocabulary, told_by_the_first_gene, tmp_path):
-    config = models.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
-    start = models.build(config, "masked-lm")
-    return classification.FineTuned(told_by_the_first_gene[0], vocabulary, start, tmp_path, settings=SETTINGS)
+    config = presets.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
+    start = presets.build(config, "masked-lm")
+    return cell_classifier.CellClassifier(told_by_the_first_gene[0], vocabulary, start, tmp_path, settings=SETTINGS)
 
 
 def test_what_the_first_gene_tells_is_learned_and_shuffled_labels_are_not(estimator, told_by_the_first_gene):
     _, y, donors = told_by_the_first_gene
-    predictions, table = evaluation.cross_validate(
-        estimator, np.arange(96), y, donors, n_splits=2, n_permutations=1, seed=1
-    )
+    predictions, table = folds.cross_validate(estimator, np.arange(96), y, donors, n_splits=2, n_permutations=1, seed=1)
     assert table["macro_f1"][0] > 0.95
     assert table["macro_f1"][1] < 0.8
     assert (predictions["row"] == np.arange(96)).all()
@@ -62,7 +64,7 @@ def test_what_the_first_gene_tells_is_learned_and_shuffled_labels_are_not(estima
 def test_no_donor_is_in_its_own_training(told_by_the_first_gene):
     _, y, donors = told_by_the_first_gene
     seen = np.zeros(96, int)
-    for train, test in evaluation.donor_folds(y, donors, n_splits=3, seed=0):
+    for train, test in folds.donor_folds(y, donors, n_splits=3, seed=0):
         assert not set(donors[train]) & set(donors[test])
         assert set(y[train]) == {"ill", "well"}
         seen[test] += 1
@@ -77,25 +79,25 @@ def test_a_finished_fit_is_read_again_and_other_labels_are_not(estimator, told_b
     np.testing.assert_array_equal(first, again)
     other = estimator.__sklearn_clone__().fit(rows, y[rows][::-1]).predict_proba(rows)
     assert np.abs(first - other).max() > 0.1
-    for change in ({"layers_frozen": 1}, {"start": models.build(estimator.start.config, "masked-lm", seed=9)}):
+    for change in ({"layers_frozen": 1}, {"start": presets.build(estimator.start.config, "masked-lm", seed=9)}):
         changed = estimator.__sklearn_clone__().set_params(**change).fit(rows, y[rows]).predict_proba(rows)
         assert np.abs(first - changed).max() > 1e-4
 
 
 def test_probabilities_are_those_of_the_model_alone(vocabulary, told_by_the_first_gene):
-    config = models.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
-    net = models.with_head(models.build(config, "masked-lm"), "cell-class", ["a", "b", "c"]).eval()
+    config = presets.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
+    net = presets.with_head(presets.build(config, "masked-lm"), "cell-class", ["a", "b", "c"]).eval()
     cells = {"input_ids": [np.arange(2, 9), np.arange(2, 30), np.arange(5, 8)]}
-    found = classification.probabilities(net, cells, vocabulary)
+    found = cell_classifier.class_probabilities(net, cells, vocabulary)
     with torch.no_grad():
         alone = [torch.softmax(net(pad([cell], 0)).logits, dim=-1)[0] for cell in cells["input_ids"]]
     np.testing.assert_allclose(found, torch.stack(alone).numpy(), atol=1e-5)
 
 
 def test_a_head_keeps_the_body_and_frozen_layers_stay(vocabulary):
-    config = models.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
-    body = models.build(config, "masked-lm", seed=5)
-    net = models.frozen(models.with_head(body, "cell-class", ["a", "b"]), 1)
+    config = presets.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
+    body = presets.build(config, "masked-lm", seed=5)
+    net = presets.freeze_layers(presets.with_head(body, "cell-class", ["a", "b"]), 1)
     torch.testing.assert_close(
         net.bert.encoder.layer[1].output.dense.weight, body.bert.encoder.layer[1].output.dense.weight
     )
@@ -103,13 +105,13 @@ def test_a_head_keeps_the_body_and_frozen_layers_stay(vocabulary):
     assert all(weight.requires_grad for weight in net.bert.encoder.layer[1].parameters())
     assert net.bert.embeddings.word_embeddings.weight.requires_grad
     with pytest.raises(ValueError, match="the model has 2"):
-        models.frozen(net, 3)
+        presets.freeze_layers(net, 3)
 
 
 def test_published_settings_keep_the_share_of_the_warm_up():
-    settings = classification.published(93_600)
+    settings = cell_classifier.published_settings(93_600)
     assert settings.warmup_steps == pytest.approx(1812, abs=1)
-    assert classification.published(936).warmup_steps == 18
+    assert cell_classifier.published_settings(936).warmup_steps == 18
     assert (settings.learning_rate, settings.batch_size, settings.schedule) == (8.04e-4, 12, "polynomial")
 
 
@@ -121,7 +123,7 @@ def test_settings_are_chosen_inside_the_training_cells(estimator, told_by_the_fi
     estimator.encoded = type(
         "Watched", (), {"select": lambda self, some: touched.extend(some) or encoded_select(some)}
     )()
-    settings, layers, study = classification.tune(
+    settings, layers, study = cell_classifier.tune_settings(
         estimator, rows, y[rows], donors[rows], n_trials=2, epochs=(0.5, 1.0), n_splits=2
     )
     assert set(touched) <= set(rows)
@@ -132,19 +134,19 @@ def test_settings_are_chosen_inside_the_training_cells(estimator, told_by_the_fi
 
 def test_mistakes_are_one_line():
     with pytest.raises(DataError, match="class 'rare': has one donor, 'd4'"):
-        evaluation.check_donors(["a", "a", "rare", "b", "b"], ["d1", "d2", "d4", "d3", "d5"], per_donor=True)
+        folds.check_donors(["a", "a", "rare", "b", "b"], ["d1", "d2", "d4", "d3", "d5"], per_donor=True)
     with pytest.raises(DataError, match="donor 'd2': has cells of 'a' and 'b'"):
-        evaluation.check_donors(["a", "a", "b", "b"], ["d1", "d2", "d2", "d3"], per_donor=True)
-    evaluation.check_donors(["a", "a", "b", "b"], ["d1", "d2", "d2", "d3"], per_donor=False)
+        folds.check_donors(["a", "a", "b", "b"], ["d1", "d2", "d2", "d3"], per_donor=True)
+    folds.check_donors(["a", "a", "b", "b"], ["d1", "d2", "d2", "d3"], per_donor=False)
     with pytest.raises(DataError, match="all cells are 'a'"):
-        evaluation.check_donors(["a", "a"], ["d1", "d2"], per_donor=True)
+        folds.check_donors(["a", "a"], ["d1", "d2"], per_donor=True)
     with pytest.raises(DataError, match="test donor '9'"):
-        cohorts.split(np.array(["1", "2"]), [9])
+        cell_cohorts.test_cell_mask(np.array(["1", "2"]), [9])
 
 
 def test_the_simulated_disease_is_in_the_world_of_the_corpus():
-    adata = simulate.cardiomyopathy(cells_per_donor=5, n_genes=400, network_seed=2)
-    corpus = simulate.cell_corpus(n_cells=20, n_genes=400, seed=2)
+    adata = simulated_cells.cardiomyopathy(cells_per_donor=5, n_genes=400, network_seed=2)
+    corpus = simulated_cells.cell_corpus(n_cells=20, n_genes=400, seed=2)
     assert (adata.var_names == corpus.var_names).all()
     assert (adata.varm["regulon"] == corpus.varm["regulon"]).all().all()
     planted = adata.varm["disease"]

@@ -8,11 +8,17 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from epigen_utils import gene_class_plots, gene_classes, gene_labels, simulate
+from epigen_utils.data import simulated_cells
+from epigen_utils.downstream import gene_classes, gene_labels
 from epigen_utils.errors import DataError
+from epigen_utils.plots import class_plots
 
 GENES = [f"ENSG{i:03d}" for i in range(90)]
+
+
 Y = np.arange(90) < 30
+
+
 TASK = {"a task": pd.DataFrame({"positive": Y, "pair": np.arange(90)}, GENES)}
 
 
@@ -26,15 +32,15 @@ def noise():
 
 
 def compare(features, tasks=TASK, **options):
-    return gene_classes.compare(features, tasks, **({"n_repeats": 2, "n_permutations": 3} | options))
+    return gene_classes.compare_features(features, tasks, **({"n_repeats": 2, "n_permutations": 3} | options))
 
 
 def test_out_of_fold_scores_are_those_of_a_grid_search(noise):
     X = noise + 0.6 * Y[:, None]
-    found = gene_classes.out_of_fold(X, Y, np.arange(90), seed=4)
+    found = gene_classes.out_of_fold_scores(X, Y, np.arange(90), seed=4)
     model = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8))
-    grid = {"logisticregression__C": gene_classes.STRENGTHS}
-    inner = StratifiedKFold(gene_classes.INNER, shuffle=True, random_state=4)
+    grid = {"logisticregression__C": gene_classes.PENALTY_STRENGTHS}
+    inner = StratifiedKFold(gene_classes.INNER_FOLDS, shuffle=True, random_state=4)
     search = GridSearchCV(model, grid, cv=inner, scoring="neg_log_loss")
     outer = StratifiedKFold(5, shuffle=True, random_state=4).split(X, Y)
     for fold, (train, test) in enumerate(outer, start=1):
@@ -55,9 +61,9 @@ def test_a_signal_is_found_and_none_is_not(noise):
     assert none["low"] < 0.5 < none["high"]
     assert none["p"] > 0.05
     assert abs(signal["null"] - 0.5) < 0.1
-    folds = gene_classes.by_fold(scores)
+    folds = gene_classes.aucs_by_fold(scores)
     np.testing.assert_allclose(folds[folds["features"] == "signal"]["auc"].mean(), signal["auc"])
-    gain = gene_classes.differences(folds, "signal").iloc[0]
+    gain = gene_classes.auc_differences(folds, "signal").iloc[0]
     assert (gain["rival"], gain["difference"]) == ("none", pytest.approx(signal["auc"] - none["auc"]))
     assert gain["low"] > 0
 
@@ -65,14 +71,14 @@ def test_a_signal_is_found_and_none_is_not(noise):
 def test_what_is_expression_only_is_found_by_expression_too(noise):
     rng = np.random.default_rng(0)
     counts = rng.poisson(np.where(Y, 3.0, 0.5), (60, 90))
-    alone = gene_classes.expression_of(np.log1p(counts), GENES)
+    alone = gene_classes.expression_features(np.log1p(counts), GENES)
     rows, _ = compare({"embedding": table(noise, alone["mean"]), "expression": alone})
     assert (rows["low"] > 0.9).all()
 
 
 def test_the_interval_by_hand():
     values = np.array([0.8, 0.9, 0.7, 0.85, 0.75])
-    low, high = gene_classes.corrected_interval(values, n_splits=5)
+    low, high = gene_classes.corrected_fold_interval(values, n_splits=5)
     half = 2.7764451 * np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
     assert (low, high) == (pytest.approx(0.8 - half), pytest.approx(0.8 + half))
 
@@ -81,7 +87,7 @@ def test_coexpression_is_the_correlation_with_principal_components():
     rng = np.random.default_rng(2)
     values = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 90)) + rng.normal(size=(40, 90))
     values[:, 7] = 2.0
-    found = gene_classes.coexpression(values, GENES, n_components=2)
+    found = gene_classes.coexpression_features(values, GENES, n_components=2)
     scaled = (values - values.mean(axis=0)) / np.where(values.std(axis=0) > 1e-9, values.std(axis=0), 1)
     scores = np.linalg.svd(scaled, full_matrices=False)[0][:, :2]
     for gene in (0, 50):
@@ -97,7 +103,7 @@ def test_expression_by_hand(small):
     values = gene_classes.log_expression(small, genes)
     assert values[1, 2] == pytest.approx(np.log1p(8 / 105 * 1e4))
     assert (values[:, 4] == 0).all()
-    assert gene_classes.expression_of(values, genes)["detection"].argmin() == 4
+    assert gene_classes.expression_features(values, genes)["detection"].argmin() == 4
 
 
 def test_pairs_stay_in_one_fold_and_are_shuffled_within(noise):
@@ -122,34 +128,34 @@ def test_pairs_stay_in_one_fold_and_are_shuffled_within(noise):
 def test_members_are_those_that_enough_cells_show():
     n = pd.Series(5, GENES[:40])
     n.iloc[3] = 4
-    found = gene_labels.members("t", {"a": GENES[:10], "b": GENES[20:60]}, n)
+    found = gene_labels.task_genes("t", {"a": GENES[:10], "b": GENES[20:60]}, n)
     assert found["positive"].sum() == 9
     assert len(found) == 29
     assert found["pair"].is_unique
-    counted = gene_labels.counted({"t": {"a": GENES[:10], "b": GENES[20:60]}}, {"t": found}, n, 10)
+    counted = gene_labels.class_sizes({"t": {"a": GENES[:10], "b": GENES[20:60]}}, {"t": found}, n, 10)
     assert counted[["listed", "used"]].to_numpy().tolist() == [[10, 9], [40, 20]]
     assert counted["shown in"].tolist() == [0.5, 0.5]
     with pytest.raises(
         DataError, match=r"t: 3 of 10 genes of class 'a' are shown by 5 cells or more, fewer than the 5"
     ):
-        gene_labels.members("t", {"a": GENES[37:47], "b": GENES[:20]}, n)
+        gene_labels.task_genes("t", {"a": GENES[37:47], "b": GENES[:20]}, n)
     with pytest.raises(DataError, match="task 'dosage sensitivty': did you mean 'dosage sensitivity'"):
-        gene_labels.chosen(dict.fromkeys(gene_labels.TASKS, {}), ["dosage sensitivty"])
-    assert list(gene_labels.chosen({"x": {}, "y": {}}, [])) == ["x", "y"]
+        gene_labels.select_tasks(dict.fromkeys(gene_labels.PUBLISHED_TASKS, {}), ["dosage sensitivty"])
+    assert list(gene_labels.select_tasks({"x": {}, "y": {}}, [])) == ["x", "y"]
 
 
 def test_pairs_are_near_and_none_is_taken_twice():
     near = pd.DataFrame({"mean": [0, 1, 5, 0.01, 1.01, 1.02, -9]}, list("abcdefg"), dtype=float)
-    first, second = gene_labels.alike(list("abc"), list("defg"), near)
+    first, second = gene_labels.matched_pairs(list("abc"), list("defg"), near)
     assert dict(zip(first, second, strict=True)) == {"a": "d", "b": "e"}
-    assert gene_labels.alike(list("abc"), [], near) == ([], [])
+    assert gene_labels.matched_pairs(list("abc"), [], near) == ([], [])
 
 
 def test_planted_classes(small):
-    adata = simulate.cell_corpus(n_cells=300, n_genes=2500, seed=1)
+    adata = simulated_cells.cell_corpus(n_cells=300, n_genes=2500, seed=1)
     genes = list(adata.var["ensembl_id"])
-    alone = gene_classes.expression_of(gene_classes.log_expression(adata, genes), genes)
-    found = gene_labels.planted(adata, alone)
+    alone = gene_classes.expression_features(gene_classes.log_expression(adata, genes), genes)
+    found = gene_labels.planted_labels(adata, alone)
     assert list(found) == ["planted regulators", "planted network position", "planted housekeeping"]
     n_regulators = (adata.varm["regulon"] != 0).sum(axis=1)
     many, none = found["planted network position"].values()
@@ -160,18 +166,20 @@ def test_planted_classes(small):
     assert np.sqrt(np.square(gap).sum(axis=1)).max() <= 0.15
     assert adata.var["regulator"][found["planted regulators"]["regulator"]].all()
     with pytest.raises(DataError, match="no network is planted in these cells"):
-        gene_labels.planted(small, alone)
+        gene_labels.planted_labels(small, alone)
 
 
 def test_features_that_were_not_compared():
     folds = pd.DataFrame({"task": "t", "features": ["a", "b"], "repeat": 1, "fold": 1, "auc": 0.5})
     with pytest.raises(DataError, match="features 'pretrianed': known: a, b"):
-        gene_classes.differences(folds, "pretrianed")
+        gene_classes.auc_differences(folds, "pretrianed")
 
 
 def test_published_folds_stand_below_ours(noise):
     _, scores = compare({"none": table(noise)}, {"dosage sensitivity": TASK["a task"]})
-    found = gene_classes.side_by_side(gene_classes.by_fold(scores), "dosage sensitivity").set_index("features")
+    found = gene_classes.fold_table_with_published(gene_classes.aucs_by_fold(scores), "dosage sensitivity").set_index(
+        "features"
+    )
     assert found.loc["official Geneformer, fine-tuned"].tolist() == [
         0.9373,
         0.9411,
@@ -185,8 +193,8 @@ def test_published_folds_stand_below_ours(noise):
 
 
 def test_the_published_lists(mirror):
-    lists = gene_labels.listed("gene-classes")
-    assert set(lists) == set(gene_labels.TASKS)
+    lists = gene_labels.published_labels("gene-classes")
+    assert set(lists) == set(gene_labels.PUBLISHED_TASKS)
     assert [len(ids) for ids in lists["dosage sensitivity"].values()] == [122, 368]
     # The file lists some genes twice, and one in both classes.
     assert [len(ids) for ids in lists["chromatin"].values()] == [95, 77]
@@ -200,12 +208,12 @@ def test_plots_show_what_they_are_given(noise):
     features = {"fresh weights": table(noise), "of one's own": table(noise + Y[:, None])}
     rows, scores = compare(features, {"dosage sensitivity": TASK["a task"]})
     _, (left, right) = plt.subplots(1, 2)
-    gene_class_plots.aucs(left, rows)
+    class_plots.gene_class_aucs(left, rows)
     assert [label.get_text() for label in left.get_yticklabels()] == ["dosage sensitivity\n30 v 60"]
     names = left.get_legend_handles_labels()[1]
     assert set(names) == {"published, fine-tuned", *features}
     assert left.get_xlim()[0] <= rows["low"].min()
-    gene_class_plots.rocs(right, scores, title="t")
+    class_plots.gene_class_roc_curves(right, scores, title="t")
     for line, auc in zip(right.get_lines(), rows["auc"], strict=False):
         assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(auc, abs=0.03)
     plt.close("all")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from epigen_utils import leakage
+from epigen_utils.downstream import leakage
 
 
 def cells(n=60, length=80, seed=0):
@@ -10,7 +10,7 @@ def cells(n=60, length=80, seed=0):
 
 def test_a_clean_split_says_nothing():
     donors = np.repeat(list("abcdef"), 10)
-    table, found = leakage.audit({"input_ids": cells()}, donors, np.isin(donors, ["e", "f"]))
+    table, found = leakage.audit_split({"input_ids": cells()}, donors, np.isin(donors, ["e", "f"]))
     assert found == []
     assert table.empty
 
@@ -19,7 +19,7 @@ def test_a_donor_on_both_sides_is_named():
     donors = np.repeat(list("abcdef"), 10)
     test = np.isin(donors, ["e", "f"])
     test[3] = True
-    _, found = leakage.audit({"input_ids": cells()}, donors, test)
+    _, found = leakage.audit_split({"input_ids": cells()}, donors, test)
     assert found == ["donor 'a' is on both sides: 1 of its cells are tested on"]
 
 
@@ -32,7 +32,7 @@ def test_a_donor_that_is_there_twice_under_two_names_is_named():
         copy[[10, 20]] = 500, 501
         some[50 + i] = copy
     donors = np.repeat(list("abcdef"), 10)
-    table, found = leakage.audit({"input_ids": some}, donors, np.isin(donors, ["e", "f"]))
+    table, found = leakage.audit_split({"input_ids": some}, donors, np.isin(donors, ["e", "f"]))
     assert found == ["10 cells of donor 'f' (100% of them) are near-copies of cells of donor 'a'"]
     assert table.loc[0, ["training", "test", "cells"]].tolist() == ["a", "f", 10]
 

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import hidden_states, models, perturbation, vocabularies
+from epigen_utils.downstream import perturbation
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import embeddings, vocabularies
+from epigen_utils.models import batching, presets
 
 LOOSE = 1e-6
 
@@ -32,12 +34,12 @@ def days(names):
 
 @pytest.fixture
 def v1(official):
-    return models.load(str(official / "checkpoint_v1_small")).eval(), vocabularies.official("v1")
+    return presets.load_checkpoint(str(official / "checkpoint_v1_small")).eval(), vocabularies.official_vocabulary("v1")
 
 
 @pytest.fixture
 def v2(official):
-    return models.load(str(official / "checkpoint_v2_small")).eval(), vocabularies.official("v2")
+    return presets.load_checkpoint(str(official / "checkpoint_v2_small")).eval(), vocabularies.official_vocabulary("v2")
 
 
 @pytest.fixture
@@ -61,6 +63,8 @@ def compared(ours, names, official, file, columns, on=("cell_id",), genes=None):
 
 
 COSINE = {"cosine": "cosine_similarity"}
+
+
 SHIFTS = {"shift_day2": "shift_to_day2", "shift_day5": "shift_to_day5"}
 
 
@@ -114,13 +118,13 @@ def test_states_and_shifts_as_official(official, v1, chosen):
     some, names = cells(official, "tokens_v1")
     theirs = np.load(official / "state_embeddings.npz")
     for layer, label in ((-1, "minus1"), (0, "0")):
-        embedded = hidden_states.embed(*v1[:1], some, v1[1], layer=layer)
-        ours = hidden_states.centres(embedded, days(names), ["day2", "day5"])
+        embedded = embeddings.embed_cells(*v1[:1], some, v1[1], layer=layer)
+        ours = embeddings.state_centres(embedded, days(names), ["day2", "day5"])
         for day in ours:
             np.testing.assert_allclose(ours[day], theirs[f"exact_mean_layer_{label}_{day}"], atol=LOOSE)
             lower = np.sort(embedded[days(names) == day], axis=0)[5]
             np.testing.assert_allclose(lower, theirs[f"exact_median_layer_{label}_{day}"], atol=LOOSE)
-            median = hidden_states.centres(embedded, days(names), [day], how="median")[day]
+            median = embeddings.state_centres(embedded, days(names), [day], statistic="median")[day]
             assert np.abs(median - lower).max() > 0.01
     states = {day: theirs[f"exact_mean_layer_minus1_{day}"] for day in ("day2", "day5")}
     start, of_start = cells(official, "tokens_v1", names[days(names) == "day2"])
@@ -139,7 +143,7 @@ def test_states_and_shifts_as_official(official, v1, chosen):
 def test_other_genes_feel_it_as_official(official, v1, chosen):
     _, names = cells(official, "tokens_v1")
     some, _ = cells(official, "tokens_v1", names[days(names) == "day5"])
-    found = perturbation.affected(v1[0], some, v1[1], chosen["delete3"]).set_index("gene")
+    found = perturbation.affected_genes(v1[0], some, v1[1], chosen["delete3"]).set_index("gene")
     theirs = pd.read_csv(official / "delete_group3_affected_genes_day5.csv", index_col="affected_ensembl_id")
     theirs = theirs.loc[found.index]
     assert len(found) == 4985
@@ -175,13 +179,13 @@ GENES = [f"ENSG{i:03d}" for i in range(40)]
 
 @pytest.fixture
 def vocabulary():
-    return vocabularies.of_medians(dict.fromkeys(GENES, 1.0), name="small")
+    return vocabularies.vocabulary_from_medians(dict.fromkeys(GENES, 1.0), name="small")
 
 
 @pytest.fixture
 def model(vocabulary):
-    config = models.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
-    return models.build(config, "masked-lm").eval()
+    config = presets.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=32)
+    return presets.build(config, "masked-lm").eval()
 
 
 def some_cells(n=6, seed=0):
@@ -190,7 +194,7 @@ def some_cells(n=6, seed=0):
 
 
 def moved(genes, kind, wanted, quartiles=1):
-    return list(perturbation.KINDS[kind][0](np.array(genes), np.array(wanted), quartiles))
+    return list(perturbation.PERTURBATIONS[kind][0](np.array(genes), np.array(wanted), quartiles))
 
 
 def test_what_becomes_of_a_cell_by_hand():
@@ -204,12 +208,12 @@ def test_what_becomes_of_a_cell_by_hand():
     assert moved(cell, "inhibit", [16]) == cell
 
 
-@pytest.mark.parametrize("kind", list(perturbation.KINDS))
+@pytest.mark.parametrize("kind", list(perturbation.PERTURBATIONS))
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_batches_do_not_matter(model, vocabulary, monkeypatch, kind, pooling):
     states = {"goal": np.random.default_rng(1).normal(size=64).astype(np.float32)}
     whole = perturbation.perturb(model, some_cells(), vocabulary, kind, states=states, pooling=pooling)
-    monkeypatch.setattr(hidden_states, "POSITIONS", 1)
+    monkeypatch.setattr(batching, "POSITIONS_PER_BATCH", 1)
     single = perturbation.perturb(model, some_cells(), vocabulary, kind, states=states, pooling=pooling)
     pd.testing.assert_frame_equal(whole, single, atol=2e-6, rtol=0)
     assert not (whole["shift_goal"] == 0).all()

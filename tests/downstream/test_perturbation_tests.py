@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from epigen_utils import perturbation_stats, vocabularies
+from epigen_utils.downstream import perturbation_tests
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import vocabularies
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def official(mirror):
 
 @pytest.fixture
 def synthetic(official):
-    names = {token: gene for gene, token in vocabularies.official("v1").tokens.items()}
+    names = {token: gene for gene, token in vocabularies.official_vocabulary("v1").tokens.items()}
     held = pd.read_csv(official / "synthetic_shifts_input.csv.gz", keep_default_na=False)
     held["gene"] = held["token"].map(names)
     return held
@@ -35,9 +36,9 @@ def test_goal_state_shift_as_official(official, synthetic):
     theirs = pd.read_csv(official / "stats_goal_state_shift_all.csv", index_col=0)
     held = pd.read_csv(official / "goal_delete_all_2cells.csv")
     shifts = pd.DataFrame({"cell": pd.factorize(held["cell_id"])[0], "gene": held["ensembl_id"]})
-    same(perturbation_stats.goal_state_shift(shifts.assign(shift_day5=held["shift_to_day5"]), "day5"), theirs)
+    same(perturbation_tests.goal_state_shift(shifts.assign(shift_day5=held["shift_to_day5"]), "day5"), theirs)
     wide = synthetic[synthetic["set"] == "goal"].pivot(index=["gene", "cell"], columns="state", values="value")
-    found = perturbation_stats.goal_state_shift(wide.add_prefix("shift_").reset_index(), "day5", alternatives=("alt1",))
+    found = perturbation_tests.goal_state_shift(wide.add_prefix("shift_").reset_index(), "day5", alternatives=("alt1",))
     theirs = pd.read_csv(official / "synthetic_stats_goal_state_shift.csv", index_col=0)
     same(found, theirs)
     assert list(found["Ensembl_ID"]) == list(theirs["Ensembl_ID"])
@@ -48,7 +49,7 @@ def cosines(synthetic, name):
 
 
 def test_vs_null_as_official(official, synthetic):
-    found = perturbation_stats.vs_null(cosines(synthetic, "test"), cosines(synthetic, "null"))
+    found = perturbation_tests.vs_null(cosines(synthetic, "test"), cosines(synthetic, "null"))
     same(found, pd.read_csv(official / "synthetic_stats_vs_null.csv", index_col=0))
     assert found["Null_avg_shift"].isna().any()
     assert (found.loc[found["Null_avg_shift"].isna(), "Test_vs_null_pval"] == 1).all()
@@ -57,13 +58,13 @@ def test_vs_null_as_official(official, synthetic):
 def test_mixture_model_as_official_where_its_components_are_in_order(official):
     parts = [pd.read_csv(official / f"delete_all_{name}2cells.csv") for name in ("test", "null")]
     held = pd.concat(parts, ignore_index=True).rename(columns={"ensembl_id": "gene", "cosine_similarity": "cosine"})
-    same(perturbation_stats.mixture_model(held), pd.read_csv(official / "stats_mixture_model.csv", index_col=0))
+    same(perturbation_tests.mixture_model(held), pd.read_csv(official / "stats_mixture_model.csv", index_col=0))
 
 
 def test_mixture_model_is_right_where_official_has_the_components_reversed(official, synthetic):
     """Official: 22 genes of impact, those below the lower mean; ours: the 40 that were made so."""
     theirs = pd.read_csv(official / "synthetic_stats_mixture_model.csv", index_col=0)
-    found = perturbation_stats.mixture_model(cosines(synthetic, "test"))
+    found = perturbation_tests.mixture_model(cosines(synthetic, "test"))
     assert theirs["Impact_component"].sum() == 22
     assert found["Impact_component"].sum() == 40
     assert set(theirs.loc[theirs["Impact_component"] == 1, "Ensembl_ID"]) < set(
@@ -93,20 +94,20 @@ def test_rank_sum_is_scipys_also_with_ties():
     table = pd.DataFrame(
         {"cell": range(60), "gene": ["a"] * 20 + ["b"] * 40, "shift_goal": rng.integers(4, size=60) / 4}
     )
-    found = perturbation_stats.goal_state_shift(table, "goal").set_index("Ensembl_ID")
+    found = perturbation_tests.goal_state_shift(table, "goal").set_index("Ensembl_ID")
     values = table["shift_goal"]
     assert found.loc["a", "Goal_end_vs_random_pval"] == pytest.approx(stats.ranksums(values[:20], values).pvalue)
 
 
 def test_donors_are_counted_and_not_only_cells():
     table, donors = drawn()
-    found = perturbation_stats.goal_state_shift(table, "goal", donors=donors)
+    found = perturbation_tests.goal_state_shift(table, "goal", donors=donors)
     # No gene has an effect, but each donor has its own: over cells that looks like one.
     assert found["Sig"].mean() > 0.2
     assert (found["Donor_FDR"] < 0.05).sum() == 0
     assert (found["N_Donors"] == 6).all()
     table, donors = drawn(effect=3.0)
-    found = perturbation_stats.goal_state_shift(table, "goal", donors=donors).set_index("Ensembl_ID")
+    found = perturbation_tests.goal_state_shift(table, "goal", donors=donors).set_index("Ensembl_ID")
     assert found.index[0] == "g0"
     assert found.loc["g0", "Donor_FDR"] < 0.05
     centred = table["shift_goal"] - table.groupby(donors[table["cell"]])["shift_goal"].transform("mean")
@@ -117,30 +118,32 @@ def test_donors_are_counted_and_not_only_cells():
 
 def test_two_donors_are_too_few_to_test():
     table, donors = drawn(n_donors=2)
-    found = perturbation_stats.goal_state_shift(table, "goal", donors=donors)
+    found = perturbation_tests.goal_state_shift(table, "goal", donors=donors)
     assert found["Donor_pval"].isna().all()
 
 
 def test_mistakes_are_one_line():
     table, _ = drawn()
     with pytest.raises(DataError, match="goal 'cure': no shifts towards it; there are goal"):
-        perturbation_stats.goal_state_shift(table, "cure")
+        perturbation_tests.goal_state_shift(table, "cure")
     with pytest.raises(DataError, match="fewer than two genes"):
-        perturbation_stats.mixture_model(pd.DataFrame({"gene": ["a"], "cosine": [1.0]}))
+        perturbation_tests.mixture_model(pd.DataFrame({"gene": ["a"], "cosine": [1.0]}))
 
 
 def test_the_plain_difference_by_hand():
-    vocabulary = vocabularies.of_medians({"g1": 1.0, "g2": 1.0}, name="v")
+    vocabulary = vocabularies.vocabulary_from_medians({"g1": 1.0, "g2": 1.0}, name="v")
     cells = {"input_ids": [[2, 3], [3, 2], [3]]}
-    found = perturbation_stats.plain_difference(cells, vocabulary, ["ill", "well", "well"], "ill", "well")
+    found = perturbation_tests.rank_difference_baseline(cells, vocabulary, ["ill", "well", "well"], "ill", "well")
     assert found.to_dict() == {"g1": 1 - 0.25, "g2": 0.5 - 1.0}
 
 
 def test_planted_genes_are_scored_over_donors():
     table, donors = drawn(effect=3.0)
-    found = perturbation_stats.planted(table, {"g0"}, "shift_goal", donors, n_bootstrap=50)
+    found = perturbation_tests.planted_gene_scores(table, {"g0"}, "shift_goal", donors, n_bootstrap=50)
     assert (found["auc"], found["genes"], found["planted"], found["donors"]) == (1.0, 30, 1, 6)
     assert found["first"] == 1
     assert found["by_chance"] == pytest.approx(20 / 30)
-    rest = perturbation_stats.planted(table, {f"g{i}" for i in range(1, 16)}, "shift_goal", donors, n_bootstrap=200)
+    rest = perturbation_tests.planted_gene_scores(
+        table, {f"g{i}" for i in range(1, 16)}, "shift_goal", donors, n_bootstrap=200
+    )
     assert rest["low"] < 0.5 < rest["high"] + 0.1

@@ -5,16 +5,18 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import hidden_states, models, perturbation, screening, vocabularies
+from epigen_utils.downstream import perturbation, screening, screening_recall
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import embeddings, vocabularies
+from epigen_utils.models import presets
 
 GENES = [f"ENSG{i:03d}" for i in range(60)]
 
 
 def made(special=False, **changes):
-    vocabulary = vocabularies.of_medians(dict.fromkeys(GENES, 1.0), name="small", special=special)
+    vocabulary = vocabularies.vocabulary_from_medians(dict.fromkeys(GENES, 1.0), name="small", special=special)
     changes = {"vocab_size": len(vocabulary.tokens), "max_position_embeddings": 64} | changes
-    return models.build(models.preset("bert-tiny", **changes), "masked-lm").eval(), vocabulary
+    return presets.build(presets.preset("bert-tiny", **changes), "masked-lm").eval(), vocabulary
 
 
 def without_places(model):
@@ -108,7 +110,8 @@ def test_secant_is_exact_for_one_layer_of_attention_and_the_gradient_is_not():
     goal = {"a": np.eye(64)[7].astype(np.float32)}
     exact = perturbation.delete(model, cells, vocabulary, states=goal)["shift_a"].to_numpy() * 1e4
     by = {
-        rule: screening.screen(model, cells, vocabulary, goal, rule=rule)["shift_a"] * 1e4 for rule in screening.RULES
+        rule: screening.screen(model, cells, vocabulary, goal, rule=rule)["shift_a"] * 1e4
+        for rule in screening.ABSENCE_RULES
     }
     assert np.abs(by["secant"] - exact).max() < 0.02 * np.abs(exact).max()
     assert np.abs(by["gradient"] - exact).max() > 5 * np.abs(by["secant"] - exact).max()
@@ -119,9 +122,9 @@ def test_secant_is_exact_for_one_layer_of_attention_and_the_gradient_is_not():
 def test_all_present_is_the_model_itself(special, layer):
     model, vocabulary = made(special)
     ids = cell(vocabulary)
-    own = hidden_states.embed(model, {"input_ids": [ids]}, vocabulary, layer=layer)[0]
+    own = embeddings.embed_cells(model, {"input_ids": [ids]}, vocabulary, layer=layer)[0]
     wanted = [own @ goal / np.linalg.norm(own) / np.linalg.norm(goal) for goal in states().values()]
-    found = screening.present(model, ids, vocabulary, states(), torch.ones(len(ids)), layer=layer)
+    found = screening.cosines_with_presence(model, ids, vocabulary, states(), torch.ones(len(ids)), layer=layer)
     np.testing.assert_allclose(found.detach(), wanted, atol=1e-6)
 
 
@@ -129,8 +132,8 @@ def test_absent_is_deleted_where_places_say_nothing():
     model, vocabulary = made()
     ids, presence = cell(vocabulary, 30), torch.ones(30)
     presence[4] = 0
-    found = screening.present(without_places(model), ids, vocabulary, states(), presence, layer=0)
-    other = screening.present(model, np.delete(ids, 4), vocabulary, states(), torch.ones(29), layer=0)
+    found = screening.cosines_with_presence(without_places(model), ids, vocabulary, states(), presence, layer=0)
+    other = screening.cosines_with_presence(model, np.delete(ids, 4), vocabulary, states(), torch.ones(29), layer=0)
     np.testing.assert_allclose(found.detach(), other.detach(), atol=1e-6)
 
 
@@ -139,36 +142,22 @@ def test_gradient_is_that_of_finite_differences():
     ids, model = cell(vocabulary, 20), model.double()
     presence = torch.ones(20, dtype=torch.double, requires_grad=True)
     goal = states("a")
-    slope = torch.autograd.grad(screening.present(model, ids, vocabulary, goal, presence, layer=0)[0], presence)[0]
+    slope = torch.autograd.grad(
+        screening.cosines_with_presence(model, ids, vocabulary, goal, presence, layer=0)[0], presence
+    )[0]
     for place in (0, 7, 19):
         sides = []
         for sign in (1, -1):
             other = presence.detach().clone()
             other[place] += sign * 1e-5
-            sides.append(float(screening.present(model, ids, vocabulary, goal, other, layer=0)[0].detach()))
+            sides.append(
+                float(screening.cosines_with_presence(model, ids, vocabulary, goal, other, layer=0)[0].detach())
+            )
         assert float(slope[place]) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-5)
 
 
 def table(shifts):
     return pd.DataFrame({"cell": 0, "gene": GENES[: len(shifts)], "rank": range(len(shifts)), "shift_a": shifts})
-
-
-def test_recall_by_hand():
-    exact, estimated = table([-9.0, 5, 4, 3, 0, 0, 0, 0]), table([1.0, 7, 0, 8, 0, 0, 0, 0])
-    found = screening.recall(estimated, exact, column="shift_a", top=3, share=0.25)
-    assert found.iloc[0].to_dict() == {"cell": 0, "genes": 8, "kept": 2, "top": 3, "found": 1, "recall": 1 / 3}
-    signed = screening.recall(estimated, exact, column="shift_a", top=3, share=0.25, signed=True)
-    assert signed.loc[0, "found"] == 2
-
-
-def test_curve_compares_with_exact_runs_of_its_own():
-    model, vocabulary = made()
-    cells = {"input_ids": [cell(vocabulary), cell(vocabulary, 40, 1)]}
-    found = screening.curve(model, cells, vocabulary, states(), top=10)
-    assert list(found["variant"]) == list(screening.VARIANTS)
-    assert (found["exact seconds"] / found["seconds"]).to_numpy() == pytest.approx(found["times faster"].to_numpy())
-    assert (found["top 10 in 0.5"] >= found["top 10 in 0.1"]).all()
-    assert found["spearman"].between(-1, 1).all()
 
 
 def test_mistakes_are_one_line():
@@ -185,6 +174,6 @@ def test_mistakes_are_one_line():
     with pytest.raises(DataError, match="give longer cells"):
         screening.screen(model, {"input_ids": [np.array([5])]}, vocabulary, states())
     with pytest.raises(DataError, match="not in the table"):
-        screening.recall(table([1.0]), table([1.0]), column="shift_b")
+        screening_recall.top_gene_recall(table([1.0]), table([1.0]), column="shift_b")
     with pytest.raises(DataError, match="give both the same cells"):
-        screening.recall(table([1.0]), table([1.0, 2]), column="shift_a")
+        screening_recall.top_gene_recall(table([1.0]), table([1.0, 2]), column="shift_a")

@@ -2,14 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import datasets, designs, differential, expression, paths, registry, simulate
+from epigen_utils import paths
+from epigen_utils.data import datasets, registry, simulated_bulk
 from epigen_utils.errors import DataError
+from epigen_utils.expression import designs, differential, normalisation
 
 
 @pytest.fixture
 def small():
     """Six samples, three donors with one of each condition."""
-    adata = simulate.negative_binomial_cohort(groups={"a": 3, "b": 3}, reference="a", n_genes=80, n_changed=8)
+    adata = simulated_bulk.negative_binomial_cohort(groups={"a": 3, "b": 3}, reference="a", n_genes=80, n_changed=8)
     adata.obs["condition"] = pd.Categorical(list("aaabbb"))
     adata.obs["donor"] = list("xyzxyz")
     adata.uns["epigen"] = {"name": "n.h5ad", "group": "condition", "donor": "donor", "measure": "counts"}
@@ -25,22 +27,22 @@ def test_contrast_as_text():
 
 def test_contrasts_come_from_the_caller_the_table_or_the_groups(small):
     fish = datasets.load("slc13a5-sim")
-    design, found = designs.contrasts_of(fish)
+    design, found = designs.design_and_contrasts(fish)
     assert design == "~batch + genotype"
     singles = {name: ("genotype", name, "WT") for name in ("DM", "5a1", "5b1")}
     assert found == singles | {"mutants": ("genotype", "DM+5a1+5b1", "WT")}
-    design, found = designs.contrasts_of(fish, contrast="genotype,DM,5a1")
+    design, found = designs.design_and_contrasts(fish, contrast="genotype,DM,5a1")
     assert design == "~genotype"
     assert found == {"DM against 5a1": ("genotype", "DM", "5a1")}
     small.obs["condition"] = small.obs["condition"].astype("category")
-    design, found = designs.contrasts_of(small)
+    design, found = designs.design_and_contrasts(small)
     assert design == "~donor + condition"
     assert found == {"b against a": ("condition", "b", "a")}
 
 
 def test_a_registered_set_with_another_group_or_reference_leaves_the_table(small):
     airway = datasets.load("airway", reference="trt")
-    assert designs.contrasts_of(airway)[1] == {"untrt against trt": ("dex", "untrt", "trt")}
+    assert designs.design_and_contrasts(airway)[1] == {"untrt against trt": ("dex", "untrt", "trt")}
 
 
 def test_donors_are_names_and_whole_numbers_with_repeats_are_factors(small, tmp_path):
@@ -50,20 +52,20 @@ def test_donors_are_names_and_whole_numbers_with_repeats_are_factors(small, tmp_
     small.X = small.layers["counts"]
     small.write_h5ad(tmp_path / "own.h5ad")
     own = datasets.load(tmp_path / "own.h5ad", group="condition", donor="donor")
-    assert "donor[T.2]" in designs.matrix(own, designs.contrasts_of(own)[0])
-    assert "batch[T.8]" in designs.matrix(own, "~batch + condition")
-    assert "age" in designs.matrix(own, "~age + condition")
+    assert "donor[T.2]" in designs.design_matrix(own, designs.design_and_contrasts(own)[0])
+    assert "batch[T.8]" in designs.design_matrix(own, "~batch + condition")
+    assert "age" in designs.design_matrix(own, "~age + condition")
     found = differential.deseq(own, design="~batch + condition", contrast=("batch", "8", "7"))
     assert found["pvalue"].notna().any()
 
 
 def test_donors_in_one_group_are_summed_not_blocked(small):
-    assert expression.by_donor(small) is small, "paired donors are blocks"
+    assert normalisation.sum_by_donor(small) is small, "paired donors are blocks"
     small.obs["donor"] = list("xxyuuv")
     small.obs["sex"] = list("ffmmmm")
     small.obs["lane"] = list("121212")
-    assert designs.contrasts_of(small)[0] == "~condition"
-    summed = expression.by_donor(small)
+    assert designs.design_and_contrasts(small)[0] == "~condition"
+    summed = normalisation.sum_by_donor(small)
     assert list(summed.obs_names) == list("xyuv")
     assert list(summed.obs) == ["group", "condition", "donor", "sex"]
     counts = small.layers["counts"]
@@ -71,18 +73,18 @@ def test_donors_in_one_group_are_summed_not_blocked(small):
         summed.layers["counts"], [counts[:2].sum(0), counts[2], counts[3:5].sum(0), counts[5]]
     )
     small.obs["donor"] = list("abcdef")
-    assert expression.by_donor(small) is small
-    assert designs.contrasts_of(small)[0] == "~condition"
+    assert normalisation.sum_by_donor(small) is small
+    assert designs.design_and_contrasts(small)[0] == "~condition"
 
 
 def test_columns_with_any_name(small):
     small.obs = small.obs.rename(columns={"condition": "cell type", "donor": "do-nor"})
     small.uns["epigen"] |= {"group": "cell type", "donor": "do-nor"}
-    design, contrasts = designs.contrasts_of(small)
+    design, contrasts = designs.design_and_contrasts(small)
     assert design == "~`do-nor` + `cell type`"
     found = differential.deseq(small, design=design, contrast=contrasts["b against a"])
     assert found["pvalue"].notna().all()
-    assert len(set(designs.blocks(small, design, contrasts["b against a"]))) == 3
+    assert len(set(designs.permutation_blocks(small, design, contrasts["b against a"]))) == 3
 
 
 def test_what_cannot_be_compared_is_one_line(small):
@@ -96,10 +98,10 @@ def test_what_cannot_be_compared_is_one_line(small):
     with pytest.raises(DataError, match="'age' is a number in the design"):
         differential.deseq(small, design="~age", contrast=("age", "42.0", "31.5"))
     with pytest.raises(DataError, match="leave nothing to estimate"):
-        expression.vst(small[[0, 3]], design="~donor + condition")
+        normalisation.vst(small[[0, 3]], design="~donor + condition")
     small.uns["epigen"].pop("group")
     with pytest.raises(DataError, match=r"n.h5ad: nothing to compare; name a group or a contrast \(columns: "):
-        designs.contrasts_of(small)
+        designs.design_and_contrasts(small)
 
 
 def test_every_row_of_the_contrasts_is_of_a_known_data_set():
@@ -112,15 +114,15 @@ def test_every_row_of_the_contrasts_is_of_a_known_data_set():
 
 def test_numbers_are_covariates_where_levels_would_be_too_many(small):
     small.obs["age"] = ["31", "42", "29", "55", "61", "38"]
-    assert list(designs.matrix(small, "~age + condition")) == ["Intercept", "age", "condition[T.b]"]
+    assert list(designs.design_matrix(small, "~age + condition")) == ["Intercept", "age", "condition[T.b]"]
     small.obs["batch"] = list("121212")
-    assert "batch[T.2]" in designs.matrix(small, "~batch + condition")
+    assert "batch[T.2]" in designs.design_matrix(small, "~batch + condition")
 
 
 def test_blocks_are_donors_or_what_the_design_blocks_on():
     airway = datasets.load("airway")
-    assert list(designs.blocks(airway, "~cell + dex", ("dex", "trt", "untrt"))) == list(airway.obs["cell"])
+    assert list(designs.permutation_blocks(airway, "~cell + dex", ("dex", "trt", "untrt"))) == list(airway.obs["cell"])
     sim = datasets.load("kcna1-sim")
-    blocked = designs.blocks(sim, "~batch + genotype", ("genotype", "KO", "WT"))
+    blocked = designs.permutation_blocks(sim, "~batch + genotype", ("genotype", "KO", "WT"))
     assert list(blocked) == list(sim.obs["batch"])
-    assert designs.blocks(sim, "~genotype", ("genotype", "KO", "WT")) is None
+    assert designs.permutation_blocks(sim, "~genotype", ("genotype", "KO", "WT")) is None

@@ -3,10 +3,14 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_ind, ttest_rel
 
-from epigen_utils import datasets, designs, differential, effects, expression, paths, simulate
+from epigen_utils import paths
+from epigen_utils.data import datasets, simulated_bulk
 from epigen_utils.errors import DataError
+from epigen_utils.expression import designs, differential, effects, normalisation
 
 REFERENCE = paths.ROOT / "tests" / "reference"
+
+
 DESIGN, CONTRAST = "~type + condition", ("condition", "treated", "untreated")
 
 
@@ -125,7 +129,7 @@ def test_mistakes_are_one_line(small):
 def test_vst_against_its_namesakes_in_r(pasilla):
     """The transformation is R's up to the trend's asymptote, which shifts low counts most; stated, not hidden."""
     for name, design, largest, at_large in (("vst_blind", "", 0.3, 0.05), ("vst_design", DESIGN, 0.55, 0.12)):
-        ours = expression.vst(pasilla, design=design)
+        ours = normalisation.vst(pasilla, design=design)
         theirs = reference(name).T.loc[ours.index, ours.columns]
         assert (ours - theirs).abs().max().max() < largest, name
         assert np.corrcoef(ours.to_numpy().ravel(), theirs.to_numpy().ravel())[0, 1] > 0.9995
@@ -135,20 +139,20 @@ def test_vst_against_its_namesakes_in_r(pasilla):
 
 def test_tpm(small):
     lengths = pd.Series({"g1": 1000, "g2": 2000, "g4": 500})
-    found = expression.tpm(small, lengths)
+    found = normalisation.tpm(small, lengths)
     assert list(found.columns) == ["g1", "g2", "g4"]
     np.testing.assert_allclose(found.sum(axis=1), 1e6)
     row = np.array([5 / 1000, 0, 100 / 500])
     np.testing.assert_allclose(found.iloc[0], row / row.sum() * 1e6)
     with pytest.raises(ValueError, match="none of the 4 genes has a length"):
-        expression.tpm(small, pd.Series({"ENSG1": 1}))
+        normalisation.tpm(small, pd.Series({"ENSG1": 1}))
 
 
 def test_several_contrasts_of_one_fit_and_pooled_levels():
-    adata = simulate.negative_binomial_cohort(
+    adata = simulated_bulk.negative_binomial_cohort(
         groups={"wt": 4, "m1": 4, "m2": 4}, reference="wt", n_genes=300, n_changed=60, seed=3
     )
-    fitted = differential.fit(adata, design="~group")
+    fitted = differential.fit_design(adata, design="~group")
     one, two = (fitted.results(("group", name, "wt")) for name in ("m1", "m2"))
     pooled = fitted.results(("group", "m1+m2", "wt"))
     np.testing.assert_allclose(pooled["log2FoldChange"], (one["log2FoldChange"] + two["log2FoldChange"]) / 2)
@@ -165,7 +169,7 @@ def test_several_contrasts_of_one_fit_and_pooled_levels():
 
 def test_dispersions_beside_r(pasilla):
     """The three columns are R's gene-wise, trend and final dispersions; the fits differ as far as stated here."""
-    ours = differential.fit(pasilla, design=DESIGN).dispersions
+    ours = differential.fit_design(pasilla, design=DESIGN).dispersions
     theirs = (
         pd.read_csv(REFERENCE / "pasilla_dispersions.csv.gz", index_col=0, skipinitialspace=True)
         .set_index(reference("results").index)
@@ -182,35 +186,35 @@ def test_linear_is_students_t_and_with_donors_the_paired_one(small):
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(6, 3)), small.obs_names, list("xyz"))
     pairs = {"b": ("condition", "b", "a")}
-    found = differential.linear(small, table, design="~condition", contrasts=pairs).set_index("feature")
+    found = differential.linear_contrasts(small, table, design="~condition", contrasts=pairs).set_index("feature")
     a, b = table[:3], table[3:]
     np.testing.assert_allclose(found["p"], ttest_ind(b, a).pvalue)
     interval = ttest_ind(b, a).confidence_interval()
     np.testing.assert_allclose(found[["low", "high"]].T, [interval.low, interval.high])
-    paired = differential.linear(small, table, design="~donor + condition", contrasts=pairs)
+    paired = differential.linear_contrasts(small, table, design="~donor + condition", contrasts=pairs)
     np.testing.assert_allclose(paired["p"], ttest_rel(b, a).pvalue)
     np.testing.assert_allclose(paired["difference"], b.mean().to_numpy() - a.mean().to_numpy())
-    assert differential.linear(small, table * 0, design="~condition", contrasts=pairs)["p"].isna().all()
+    assert differential.linear_contrasts(small, table * 0, design="~condition", contrasts=pairs)["p"].isna().all()
     with pytest.raises(DataError, match="no level 'c'"):
-        differential.linear(small, table, design="~condition", contrasts={"c": ("condition", "c", "a")})
+        differential.linear_contrasts(small, table, design="~condition", contrasts={"c": ("condition", "c", "a")})
 
 
 def test_shuffles_call_little_where_the_groups_differ_in_all():
-    adata = simulate.negative_binomial_cohort(groups={"c": 5, "m": 5}, reference="c", n_genes=150, n_changed=0)
+    adata = simulated_bulk.negative_binomial_cohort(groups={"c": 5, "m": 5}, reference="c", n_genes=150, n_changed=0)
     adata.obs["group"] = pd.Categorical(adata.obs["group"], ["c", "m"])
     adata.uns["epigen"] = {"name": "n", "group": "group", "measure": "counts"}
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(10, 150)), adata.obs_names)
     table.iloc[5:, :20] += 6
-    design, contrasts = designs.contrasts_of(adata)
-    observed = (differential.linear(adata, table, design=design, contrasts=contrasts)["padj"] < 0.05).sum()
-    null = differential.called_under_shuffles(adata, table, alpha=0.05, n_permutations=30, seed=0)
+    design, contrasts = designs.design_and_contrasts(adata)
+    observed = (differential.linear_contrasts(adata, table, design=design, contrasts=contrasts)["padj"] < 0.05).sum()
+    null = differential.count_called_under_permutation(adata, table, alpha=0.05, n_permutations=30, seed=0)
     assert 20 <= observed <= 25
     assert len(null) == 30
     assert np.median(null) == 0
 
 
 def test_summary_counts(ours):
-    row = effects.summary({"treated": ours}, alpha=0.05).iloc[0]
+    row = effects.summarise_contrasts({"treated": ours}, alpha=0.05).iloc[0]
     called = ours["padj"] < 0.05
     assert row["up"] + row["down"] == called.sum()
     assert row["genes with counts"] == (ours["baseMean"] > 0).sum()

@@ -1,8 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from epigen_utils import datasets, effects, genes
+from epigen_utils.data import datasets, orthologs
+from epigen_utils.expression import effects
 
 
 def test_table_one_keeps_paralogs_apart_and_says_what_is_not_there():
@@ -13,7 +15,7 @@ def test_table_one_keeps_paralogs_apart_and_says_what_is_not_there():
             index=fish.var_names,
         )
     }
-    rows = effects.table_one(fish, results, pd.Series({"GRIA1": 1.5, "FOSB": 1.2, "SST": -0.8}), alpha=0.05)
+    rows = effects.reported_gene_effects(fish, results, pd.Series({"GRIA1": 1.5, "FOSB": 1.2, "SST": -0.8}), alpha=0.05)
     assert rows["gene"].tolist() == ["gria1a", "gria1b", "fosb", "not in the data"]
     assert rows["same sign"].tolist()[:3] == ["yes", "no", "not called"]
     np.testing.assert_allclose(rows.loc[0, ["low", "high"]].astype(float), [1 - 0.196, 1 + 0.196])
@@ -23,22 +25,22 @@ def test_table_one_keeps_paralogs_apart_and_says_what_is_not_there():
 def test_false_discoveries_and_power_by_hand():
     results = pd.DataFrame({"baseMean": 5.0, "padj": [0.01, 0.01, 0.01, 0.5, 0.5, np.nan]})
     truth = pd.Series([0.0, 1.5, -1.5, 1.5, 0.0, 0.0])
-    rate, low, high = effects.false_discovery_rate(results, truth, alpha=0.05)
+    rate, low, high = effects.false_discovery_proportion(results, truth, alpha=0.05)
     assert rate == pytest.approx(1 / 3)
     assert low == pytest.approx(0.0084, abs=1e-4)
     assert high == pytest.approx(0.9057, abs=1e-4)
-    power = effects.against_truth(results, truth, alpha=0.05, edges=(0, 1, 2))
+    power = effects.power_by_effect_size(results, truth, alpha=0.05, edges=(0, 1, 2))
     assert power["genes"].tolist() == [3, 0, 3]
     assert power["found"].iloc[[0, 2]].tolist() == pytest.approx([1 / 3, 2 / 3])
-    assert np.isnan(effects.false_discovery_rate(results.assign(padj=1.0), truth, alpha=0.05)[0])
+    assert np.isnan(effects.false_discovery_proportion(results.assign(padj=1.0), truth, alpha=0.05)[0])
 
 
 def test_planted_changes_of_pooled_levels_and_of_another_reference():
     fish = datasets.load("slc13a5-sim")
     truth = fish.varm["log2_fold_change"]
-    pooled = effects.planted(truth, fish, ("genotype", "DM+5a1", "WT"))
+    pooled = effects.planted_fold_changes(truth, fish, ("genotype", "DM+5a1", "WT"))
     np.testing.assert_allclose(pooled, (truth["DM"] + truth["5a1"]) / 2)
-    between = effects.planted(truth, fish, ("genotype", "DM", "5a1"))
+    between = effects.planted_fold_changes(truth, fish, ("genotype", "DM", "5a1"))
     np.testing.assert_allclose(between, truth["DM"] - truth["5a1"])
 
 
@@ -51,7 +53,7 @@ def ranked():
 def test_enrichment_finds_the_planted_sets_and_their_direction(ranked):
     order = list(ranked.sort_values(ascending=False).index)
     sets = {"up": order[:30], "down": order[-30:], "spread": order[::17], "tiny": order[:3], "absent": ["X1", "X2"]}
-    found = effects.enrichment(ranked, sets, n_permutations=200).set_index("set")
+    found = effects.gene_set_enrichment(ranked, sets, n_permutations=200).set_index("set")
     assert set(found.index) == {"up", "down", "spread"}
     assert found.loc["up", "NES"] > 2
     assert found.loc["down", "NES"] < -2
@@ -63,24 +65,28 @@ def test_enrichment_finds_the_planted_sets_and_their_direction(ranked):
 
 def test_enrichment_is_the_same_again_and_empty_without_sets(ranked):
     sets = {"some": list(ranked.index[:40]), "others": list(ranked.index[40:90])}
-    one, two = (effects.enrichment(ranked.sample(frac=1, random_state=i), sets, n_permutations=50) for i in (1, 2))
+    one, two = (
+        effects.gene_set_enrichment(ranked.sample(frac=1, random_state=i), sets, n_permutations=50) for i in (1, 2)
+    )
     pd.testing.assert_frame_equal(one, two)
-    assert effects.enrichment(ranked, {"absent": ["X"]}).empty
+    assert effects.gene_set_enrichment(ranked, {"absent": ["X"]}).empty
 
 
 def test_a_cohort_beside_a_published_table():
     """Rat symbols against mouse symbols meet at the human orthologs that are one to one on both sides."""
     fish = datasets.load("slc13a5-sim")
-    one = genes.one_to_one("danio_rerio")
+    one = orthologs.one_to_one_orthologs("danio_rerio")
     pairs = {human: symbol for symbol, human in one.items() if symbol in fish.var_names}
-    mouse = genes.one_to_one("mus_musculus")
+    mouse = orthologs.one_to_one_orthologs("mus_musculus")
     shared = [(symbol, pairs[human]) for symbol, human in mouse.items() if human in pairs][:40]
     change = np.linspace(-2, 2, 40)
     published = pd.DataFrame({"gene": [a for a, _ in shared], "log2FoldChange": change, "padj": 0.01})
     table = pd.DataFrame({"log2FoldChange": np.nan, "padj": np.nan}, index=fish.var_names)
     table.loc[[b for _, b in shared], "log2FoldChange"] = 2 * change
     table.loc[[b for _, b in shared[:10]], "padj"] = 0.001
-    found = effects.beside_published(fish, {"KO": table}, published, "mus_musculus", alpha=0.05).set_index("table")
+    found = effects.compare_with_published(fish, {"KO": table}, published, "mus_musculus", alpha=0.05).set_index(
+        "table"
+    )
     assert found.loc["published", "called"] == 40
     assert found.loc["KO", "median"] == pytest.approx(2 * found.loc["published", "median"])
     assert found.loc["KO", "Spearman"] == pytest.approx(1)
@@ -92,7 +98,20 @@ def test_places_of_reported_changes_in_a_published_table():
     published = pd.DataFrame(
         {"gene": ["Gria1", "Gria2", "Fosb", "Sst"], "log2FoldChange": [0.1, -0.2, 2.0, -1.0], "padj": 0.01}
     )
-    found = effects.places_in_published(pd.Series({"GRIA1": 1.5, "PVALB": 0.1}), published, "mus_musculus")
+    found = effects.reported_among_published(pd.Series({"GRIA1": 1.5, "PVALB": 0.1}), published, "mus_musculus")
     assert found["as large"].tolist() == [0.25, 1.0]
     assert found.loc[0, "published"] == 0.1
     assert np.isnan(found.loc[1, "published"])
+
+
+def test_overlaps_against_fishers_exact_test():
+    universe = [f"g{i}" for i in range(200)]
+    chosen = universe[:50]
+    sets = {"over": universe[:8] + universe[100:104] + ["elsewhere"], "even": universe[40:80]}
+    table = effects.over_representation(chosen, sets, universe).set_index("set")
+    assert table.loc["over", ["genes", "chosen"]].tolist() == [12, 8]
+    assert table.loc["over", "expected"] == pytest.approx(3)
+    for name, hits, size in (("over", 8, 12), ("even", 10, 40)):
+        counts = [[hits, size - hits], [50 - hits, 200 - 50 - size + hits]]
+        assert table.loc[name, "p"] == pytest.approx(stats.fisher_exact(counts, alternative="greater").pvalue)
+    assert table["padj"].tolist() == pytest.approx(stats.false_discovery_control(table["p"]).tolist())

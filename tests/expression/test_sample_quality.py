@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 from scipy.stats import f_oneway, linregress
 
-from epigen_utils import embedding, samples
+from epigen_utils.expression import sample_quality
+from epigen_utils.stats import projections
+
+
+def test_quality(small):
+    quality = sample_quality.depth_and_detection(small)
+    assert quality["depth"].tolist() == small.layers["counts"].sum(axis=1).tolist()
+    assert quality["detected"].tolist() == [3, 4, 3, 4, 4, 4]
 
 
 @pytest.fixture
@@ -15,7 +22,7 @@ def table():
 
 
 def test_distances_by_hand():
-    found = samples.distances(pd.DataFrame([[0, 0], [3, 4]], ["a", "b"]))
+    found = sample_quality.sample_distances(pd.DataFrame([[0, 0], [3, 4]], ["a", "b"]))
     assert found.loc["a", "b"] == 5
     assert found.loc["a", "a"] == 0
 
@@ -23,11 +30,11 @@ def test_distances_by_hand():
 def test_components_follow_what_they_follow_with_scipys_p(table):
     obs = pd.DataFrame({"group": ["x"] * 6 + ["y"] * 6, "age": np.arange(12.0), "same": "z"}, table.index)
     obs["kind"] = list("pqrpqrpqrpqr")
-    found = samples.components_and_metadata(table, obs, n_components=3).set_index(["column", "component"])
+    found = sample_quality.components_and_metadata(table, obs, n_components=3).set_index(["column", "component"])
     assert set(found.index.get_level_values("column")) == {"group", "age", "kind"}
     assert found.loc[("group", "PC1"), "R2"] > 0.9
     assert found.loc[("group", "PC1"), "padj"] < 0.001
-    points = embedding.pca(table, n_components=3)[0]
+    points = projections.pca(table, n_components=3)[0]
     by_kind = f_oneway(*(points["PC2"][(obs["kind"] == kind).to_numpy()] for kind in "pqr")).pvalue
     assert found.loc[("kind", "PC2"), "p"] == pytest.approx(by_kind)
     slope = linregress(obs["age"], points["PC3"])
@@ -37,7 +44,7 @@ def test_components_follow_what_they_follow_with_scipys_p(table):
 
 def test_columns_that_say_nothing_are_passed_over(table):
     obs = pd.DataFrame({"id": table.index, "empty": [None] + ["a", "b"] * 5 + ["a"]}, table.index)
-    assert samples.components_and_metadata(table, obs).empty
+    assert sample_quality.components_and_metadata(table, obs).empty
 
 
 def test_a_sample_of_noise_is_unlike_the_others():
@@ -45,7 +52,7 @@ def test_a_sample_of_noise_is_unlike_the_others():
     profile = rng.normal(size=300)
     table = pd.DataFrame(profile + 0.2 * rng.normal(size=(10, 300)), [f"s{i}" for i in range(10)])
     table.iloc[4] = rng.normal(size=300)
-    found = samples.outliers(table, pd.Series(["a", "b"] * 5, table.index)).set_index("sample")
+    found = sample_quality.outlying_samples(table, pd.Series(["a", "b"] * 5, table.index)).set_index("sample")
     assert found.index[found["unlike the others"] == "yes"].tolist() == ["s4"]
     assert found.loc["s4", "correlation"] == pytest.approx(np.median(np.delete(np.corrcoef(table)[4], 4)))
 
@@ -53,4 +60,4 @@ def test_a_sample_of_noise_is_unlike_the_others():
 def test_tracks_are_the_group_and_what_sorts_samples():
     obs = pd.DataFrame({"id": list("abcdef"), "group": list("xxxyyy"), "same": list("pppqqq"), "batch": list("uvuvuv")})
     obs["one"] = "k"
-    assert list(samples.tracks(obs, "group")) == ["group", "batch"]
+    assert list(sample_quality.annotation_tracks(obs, "group")) == ["group", "batch"]

@@ -3,14 +3,15 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import attention, evaluation, models, vocabularies
+from epigen_utils.geneformer import attention_heads, vocabularies
+from epigen_utils.models import presets
 
-VOCABULARY = vocabularies.of_medians({f"ENSG{i:011d}": 1.0 for i in range(60)}, name="v")
+VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i:011d}": 1.0 for i in range(60)}, name="v")
 
 
 @pytest.fixture
 def model():
-    return models.build(models.preset("bert-tiny", vocab_size=62, hidden_dropout_prob=0.0), "masked-lm").eval()
+    return presets.build(presets.preset("bert-tiny", vocab_size=62, hidden_dropout_prob=0.0), "masked-lm").eval()
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def cells():
 def test_weights_are_those_of_the_model_and_the_model_is_as_before(model, cells):
     before = model(torch.as_tensor(cells["input_ids"][0])[None]).logits
     used = model.config._attn_implementation
-    found = list(attention.matrices(model, cells, VOCABULARY, batch_size=7))
+    found = list(attention_heads.attention_matrices(model, cells, VOCABULARY, batch_size=7))
     assert model.config._attn_implementation == used
     torch.testing.assert_close(model(torch.as_tensor(cells["input_ids"][0])[None]).logits, before)
     assert len(found) == 60
@@ -42,10 +43,10 @@ def even(model):
 
 
 def test_even_attention_is_wide_and_looks_nowhere(model, cells):
-    found = attention.widths(even(model), cells, VOCABULARY)
+    found = attention_heads.head_widths(even(model), cells, VOCABULARY)
     np.testing.assert_allclose(found["width"], 1, rtol=1e-3)
     np.testing.assert_allclose(found["front"], 1, rtol=1e-3)
-    _, residuals = attention.received(even(model), cells, VOCABULARY)
+    _, residuals = attention_heads.attention_received(even(model), cells, VOCABULARY)
     np.testing.assert_allclose(residuals, 0, atol=1e-4)
 
 
@@ -65,10 +66,10 @@ def planted(model, tokens, strength=4.0):
 
 def test_a_head_that_looks_at_a_class_is_found_and_no_other(model, cells):
     members = set(range(10, 20))
-    table, residuals = attention.received(planted(model, list(members)), cells, VOCABULARY)
+    table, residuals = attention_heads.attention_received(planted(model, list(members)), cells, VOCABULARY)
     assert set(table["token"]) <= set(range(2, 62))
     assert table["cells"].sum() == sum(len(cell) for cell in cells["input_ids"])
-    found = attention.preferences(table, residuals, members, n_permutations=199).set_index(["layer", "head"])
+    found = attention_heads.head_preferences(table, residuals, members, n_permutations=199).set_index(["layer", "head"])
     assert found.loc[(1, 1), "padj"] < 0.05
     assert found.loc[(1, 1), "difference"] > 1
     assert (found.drop((1, 1))["p"] > 0.05).mean() > 0.7
@@ -80,7 +81,7 @@ def test_planted_regulators_are_found_by_a_head_that_looks_at_them(model, cells)
     regulon = pd.DataFrame((rng.random((60, 8)) < 0.25).astype(float), names, names[:8])
     regulon.iloc[:, 0] = 1.0  # one regulator of all
     model = planted(model, [VOCABULARY.tokens[names[0]]])
-    found = attention.regulators_found(model, cells, VOCABULARY, regulon, n_permutations=49).set_index(
+    found = attention_heads.regulator_attention(model, cells, VOCABULARY, regulon, n_permutations=49).set_index(
         ["layer", "head"]
     )
     assert found.loc[(1, 1), "auc"] > found.loc[(1, 2), "auc"]
@@ -97,61 +98,4 @@ def test_coexpression_finds_what_goes_together():
     regulon = pd.DataFrame(0.0, names, names[:2])
     regulon.iloc[[2, 3], 0] = 1.0
     regulon.iloc[4, 1] = -1.0
-    assert attention.coexpression(values, names, regulon) > 0.95
-
-
-def test_baam_is_the_mean_auroc_over_sentences():
-    rng = np.random.default_rng(0)
-    scores, places = rng.random((5, 30)), np.tile(np.arange(30) / 30, (5, 1))
-    members = np.arange(30) % 4 == 0
-    scores[0, 3], scores[2, 4] = np.nan, np.nan
-    expected = []
-    for row in scores:
-        shown = np.isfinite(row)
-        expected.append(evaluation.auc(row[shown], members[shown]))
-    found = attention.baam(scores, places, members, n_permutations=99)
-    assert found["baam"] == pytest.approx(np.mean(expected))
-    assert found["low"] < found["baam"] < found["high"]
-    assert found["random"] == pytest.approx(0.5, abs=0.03)
-    assert np.isnan(attention.baam(scores, places, np.arange(30) == 5, n_permutations=9)["low"])
-
-
-def test_baam_of_heads_finds_the_head_that_looks():
-    rng = np.random.default_rng(0)
-    paid, places = rng.random((2, 3, 8, 60)), np.argsort(np.argsort(rng.random((8, 60)), axis=1), axis=1) / 60
-    members = np.arange(60) < 10
-    paid[1, 2, :, :10] += 0.6
-    table = attention.baam_of_heads(paid, places, members, name="set")
-    best = table.loc[table["baam"].idxmax()]
-    assert (best["layer"], best["head"]) == (2, 3)
-    assert (table["padj"] < 0.05).sum() == 1
-
-
-def test_an_interval_holds_its_value_where_sentences_show_unequal_shares_of_a_set():
-    """Half of the sentences show two genes of twenty, which stand high; a mean over genes and sentences alike would leave these out."""
-    rng = np.random.default_rng(1)
-    scores, places = rng.random((20, 120)), np.tile(np.arange(120) / 120, (20, 1))
-    members = np.arange(120) < 20
-    scores[:10, :20] *= 0.2
-    scores[10:, :20] += 0.9
-    scores[10:, 2:20] = np.nan
-    found = attention.baam(scores, places, members, n_permutations=9)
-    assert found["low"] < found["baam"] < found["high"]
-
-
-def test_the_interval_of_baam_draws_donors():
-    rng = np.random.default_rng(2)
-    places = np.tile(np.arange(80) / 80, (24, 1))
-    scores = rng.random((24, 80))
-    donors = np.repeat(np.arange(6), 4)
-    # What a donor is like, all of its samples are.
-    scores[:, :40] += rng.normal(0, 0.6, 6)[donors][:, None]
-    members = np.arange(80) < 40
-    alone, by_donor = (
-        attention.baam(scores, places, members, units=units, n_permutations=9) for units in (None, donors)
-    )
-    assert by_donor["high"] - by_donor["low"] > 1.3 * (alone["high"] - alone["low"])
-    assert by_donor["baam"] == alone["baam"]
-    none = attention.baam(scores, places, members, n_permutations=9, n_bootstrap=0)
-    assert np.isnan([none["low"], none["high"]]).all()
-    assert none["p matched"] == alone["p matched"]
+    assert attention_heads.coexpression_auc(values, names, regulon) > 0.95

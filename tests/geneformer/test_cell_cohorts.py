@@ -3,19 +3,20 @@ import json
 import numpy as np
 import pytest
 
-from epigen_utils import cohorts, encoding, simulate, tokenised, vocabularies
+from epigen_utils.data import datasets, simulated_cells
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import cell_cohorts, curation, encoded_cells, encoding, vocabularies
 
 
 @pytest.fixture(scope="module")
 def vocabulary():
-    adata = simulate.cardiomyopathy(cells_per_donor=5, n_genes=300)
-    return vocabularies.of_medians(dict.fromkeys(adata.var_names, 1.0), name="small")
+    adata = simulated_cells.cardiomyopathy(cells_per_donor=5, n_genes=300)
+    return vocabularies.vocabulary_from_medians(dict.fromkeys(adata.var_names, 1.0), name="small")
 
 
 @pytest.fixture
 def own(tmp_path):
-    adata = simulate.cardiomyopathy(cells_per_donor=5, n_genes=300)
+    adata = simulated_cells.cardiomyopathy(cells_per_donor=5, n_genes=300)
     adata.X = adata.layers["counts"]
     adata.obs["cell_type"] = np.resize(["Cardiomyocyte1", "Fibroblast"], adata.n_obs)
     adata.varm.clear()
@@ -28,13 +29,15 @@ COLUMNS = {"label": "disease", "donor": "donor", "species": "homo_sapiens"}
 
 
 def test_an_h5ad_and_its_tokens_give_the_same_cohort(own, vocabulary, tmp_path):
-    whole = cohorts.load(str(own), vocabulary, max_length=100, **COLUMNS)
+    whole = cell_cohorts.load_cell_cohort(str(own), vocabulary, max_length=100, **COLUMNS)
     assert whole.counts
     assert whole.levels("nf") == ["nf", "dcm", "hcm"]
     encoding.RankValueEncoder.of(vocabulary).encode_file(own, tmp_path / "tokens")
-    assert tokenised.there(tmp_path / "tokens")
-    assert not tokenised.there(own)
-    tokens = cohorts.load(str(tmp_path / "tokens"), vocabulary, max_length=100, label="disease", donor="donor")
+    assert encoded_cells.is_encoded_folder(tmp_path / "tokens")
+    assert not encoded_cells.is_encoded_folder(own)
+    tokens = cell_cohorts.load_cell_cohort(
+        str(tmp_path / "tokens"), vocabulary, max_length=100, label="disease", donor="donor"
+    )
     assert not tokens.counts
     assert tokens.encoded["input_ids"][:] == whole.encoded["input_ids"][:]
     assert tokens.encoded["length"][:] == whole.encoded["length"][:]
@@ -43,31 +46,76 @@ def test_an_h5ad_and_its_tokens_give_the_same_cohort(own, vocabulary, tmp_path):
 
 
 def test_cells_are_kept_by_type_and_drawn_by_seed(own, vocabulary):
-    some = cohorts.load(str(own), vocabulary, keep="cell_type=Cardiomyocyte1,Cardiomyocyte2", **COLUMNS)
+    some = cell_cohorts.load_cell_cohort(
+        str(own), vocabulary, keep="cell_type=Cardiomyocyte1,Cardiomyocyte2", **COLUMNS
+    )
     assert set(some.adata.obs["cell_type"]) == {"Cardiomyocyte1"}
-    one, two = (cohorts.load(str(own), vocabulary, max_cells=90, seed=seed, **COLUMNS) for seed in (0, 0))
+    one, two = (
+        cell_cohorts.load_cell_cohort(str(own), vocabulary, max_cells=90, seed=seed, **COLUMNS) for seed in (0, 0)
+    )
     assert len(one.labels) == 90
     assert list(one.adata.obs_names) == list(two.adata.obs_names)
 
 
 def test_mistakes_are_one_line(own, vocabulary, tmp_path):
     with pytest.raises(DataError, match="no donor column 'patient'"):
-        cohorts.load(str(own), vocabulary, **(COLUMNS | {"donor": "patient"}))
+        cell_cohorts.load_cell_cohort(str(own), vocabulary, **(COLUMNS | {"donor": "patient"}))
     with pytest.raises(DataError, match="no cell has 'cell_type=Neuron'; cell_type is one of Cardiomyocyte1"):
-        cohorts.load(str(own), vocabulary, keep="cell_type=Neuron", **COLUMNS)
+        cell_cohorts.load_cell_cohort(str(own), vocabulary, keep="cell_type=Neuron", **COLUMNS)
     encoding.RankValueEncoder.of(vocabulary).encode_file(own, tmp_path / "tokens")
-    other = vocabularies.of_medians(dict.fromkeys(vocabulary.genes, 2.0), name="other")
+    other = vocabularies.vocabulary_from_medians(dict.fromkeys(vocabulary.genes, 2.0), name="other")
     with pytest.raises(DataError, match="tokens are of vocabulary 'small', the model's is 'other'"):
-        cohorts.load(str(tmp_path / "tokens"), other, label="disease", donor="donor")
+        cell_cohorts.load_cell_cohort(str(tmp_path / "tokens"), other, label="disease", donor="donor")
     (tmp_path / "tokens" / "vocabulary.json").unlink()
-    short = vocabularies.of_medians(dict.fromkeys(vocabulary.genes[:50], 1.0), name="short")
+    short = vocabularies.vocabulary_from_medians(dict.fromkeys(vocabulary.genes[:50], 1.0), name="short")
     with pytest.raises(DataError, match="is not in the vocabulary 'short', which has 52"):
-        cohorts.load(str(tmp_path / "tokens"), short, label="disease", donor="donor")
+        cell_cohorts.load_cell_cohort(str(tmp_path / "tokens"), short, label="disease", donor="donor")
 
 
 def test_facts_are_kept_beside_a_model(tmp_path):
-    cohorts.note(tmp_path, test_donors=["a"], classes=["x", "y"])
-    assert cohorts.noted(tmp_path)["test_donors"] == ["a"]
+    cell_cohorts.write_cohort_facts(tmp_path, test_donors=["a"], classes=["x", "y"])
+    assert cell_cohorts.read_cohort_facts(tmp_path)["test_donors"] == ["a"]
     assert json.loads((tmp_path / "cohort.json").read_text())["classes"] == ["x", "y"]
     with pytest.raises(DataError, match="no cohort.json"):
-        cohorts.noted(tmp_path / "none")
+        cell_cohorts.read_cohort_facts(tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return cell_cohorts.load_corpus("corpus-sim", max_length=64, held_out=0.2, seed=1)
+
+
+def test_whole_donors_are_held_out_and_medians_do_not_know_them(corpus):
+    assert not set(corpus.donors) & set(corpus.train["donor"])
+    assert len(corpus.train) + len(corpus.valid) == corpus.adata.n_obs
+    assert corpus.valid["cell_id"][:] == list(corpus.adata.obs_names[corpus.held_out])
+    assert max(corpus.train["length"]) == 64
+    expected = curation.exact_medians([corpus.adata[~corpus.held_out].copy()])
+    assert corpus.vocabulary.medians == expected
+    everyone = curation.exact_medians([corpus.adata])
+    assert np.mean([everyone[gene] == median for gene, median in expected.items()]) < 0.5
+
+
+def test_tokenised_cells_are_a_corpus_too(corpus, tmp_path):
+    adata = datasets.load("corpus-sim")
+    adata.X = adata.layers["counts"]
+    adata.varm.clear()
+    adata.uns.clear()
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    corpus.encoder.encode_file(tmp_path / "cells.h5ad", tmp_path / "tokens")
+    options = {"max_length": 40, "held_out": 0.2, "seed": 1, "donor": "donor"}
+    tokens = cell_cohorts.load_corpus(str(tmp_path / "tokens"), vocabulary=corpus.vocabulary, **options)
+    assert set(tokens.donors) == set(corpus.donors)
+    assert [ids[:40] for ids in corpus.valid["input_ids"]] == tokens.valid["input_ids"][:]
+    assert tokens.train["length"] == [min(n, 40) for n in corpus.train["length"]]
+    with pytest.raises(DataError, match="tokenised cells need the vocabulary they are of"):
+        cell_cohorts.load_corpus(str(tmp_path / "tokens"), **options)
+
+
+def test_all_cells_and_a_vocabulary_given(corpus):
+    every = cell_cohorts.load_corpus("corpus-sim", max_length=32, held_out=0, vocabulary=corpus.vocabulary)
+    assert (len(every.train), len(every.valid)) == (corpus.adata.n_obs, 0)
+    assert every.vocabulary == corpus.vocabulary
+    with pytest.raises(DataError, match="no donor column 'x'; name one that is there"):
+        cell_cohorts.load_corpus("corpus-sim", donor="x")
+    assert datasets.load("corpus-sim").n_obs == len(every.train)

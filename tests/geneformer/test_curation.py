@@ -3,12 +3,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import cells, curation, encoding, genes, simulate
+from epigen_utils.data import cell_source, genes, simulated_cells
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import curation, encoding
 
 
 def cohort(counts, columns, **obs):
-    table = genes.table("homo_sapiens").drop_duplicates("symbol").set_index("symbol")["ensembl_id"]
+    table = genes.gene_table("homo_sapiens").drop_duplicates("symbol").set_index("symbol")["ensembl_id"]
     names = [f"c{i}" for i in range(len(counts))]
     return anndata.AnnData(
         obs=pd.DataFrame(obs, index=names),
@@ -36,7 +37,7 @@ def planted():
 
 
 def test_each_filter_takes_its_cell(planted):
-    found = curation.curate({"x": cells.InMemory(planted)})
+    found = curation.curate({"x": cell_source.InMemoryCells(planted)})
     taken = found[found["removed"] != ""].set_index("cell_id")["removed"]
     assert taken.to_dict() == {
         "c40": "mitochondrial",
@@ -46,17 +47,17 @@ def test_each_filter_takes_its_cell(planted):
         "c44": "metadata",
     }
     assert found.loc[found["cell_id"] == "c42", "genes"].item() == 6
-    flow = curation.flow(found).set_index("step")
-    assert flow["removed"].to_dict() == dict.fromkeys(curation.STEPS, 1)
+    flow = curation.filter_flow(found).set_index("step")
+    assert flow["removed"].to_dict() == dict.fromkeys(curation.FILTER_STEPS, 1)
     assert flow["left"].to_list() == [44, 43, 42, 41, 40]
-    assert list(curation.kept(found, "x")) == list(range(40))
+    assert list(curation.kept_positions(found, "x")) == list(range(40))
 
 
 def test_thresholds_are_three_sd_within_each_data_set(planted):
     other = planted[:40].copy()
     other.layers["counts"] = other.layers["counts"] * 9
-    alone = curation.curate({"x": cells.InMemory(planted)})
-    both = curation.curate({"x": cells.InMemory(planted), "deeper": cells.InMemory(other)})
+    alone = curation.curate({"x": cell_source.InMemoryCells(planted)})
+    both = curation.curate({"x": cell_source.InMemoryCells(planted), "deeper": cell_source.InMemoryCells(other)})
     pd.testing.assert_frame_equal(both[both["dataset"] == "x"], alone)
     assert (both.loc[both["dataset"] == "deeper", "removed"] == "").all()
     looked_at = alone[~alone["removed"].isin(["metadata", "empty"])]
@@ -79,14 +80,14 @@ def test_words_of_the_sample_table(planted, column, word, goes):
     some = planted[:20].copy()
     some.obs["cell_type"] = "neuron"
     some.obs[column] = [word] + ["normal"] * 19
-    found = curation.curate({"x": cells.InMemory(some)})
+    found = curation.curate({"x": cell_source.InMemoryCells(some)})
     assert (found["removed"].iloc[0] == "metadata") is goes
     assert (found["removed"].iloc[1:] == "").all()
 
 
 def test_genes_of_another_species_are_one_line(planted):
     with pytest.raises(DataError, match="none of its 11 genes is a protein-coding or miRNA gene of mus_musculus"):
-        curation.curate({"x": cells.InMemory(planted)}, species="mus_musculus")
+        curation.curate({"x": cell_source.InMemoryCells(planted)}, species="mus_musculus")
 
 
 def test_medians_by_hand_and_by_digest():
@@ -94,7 +95,7 @@ def test_medians_by_hand_and_by_digest():
     exact = curation.exact_medians([adata])
     sst, pvalb, gria1 = adata.var_names
     assert exact == pytest.approx({sst: 3500, pvalb: 4000, gria1: 7500})
-    assert curation.medians([cells.InMemory(adata)]) == pytest.approx(exact)
+    assert curation.digest_medians([cell_source.InMemoryCells(adata)]) == pytest.approx(exact)
     twice = curation.exact_medians([adata, adata])
     assert twice == pytest.approx(exact)
     adata.obs["n_counts"] = [20, 20, 20]
@@ -103,9 +104,9 @@ def test_medians_by_hand_and_by_digest():
 
 def test_digests_are_close_to_exact_medians_in_many_parts(monkeypatch):
     monkeypatch.setattr(curation, "CHUNK", 100)
-    corpus = simulate.cell_corpus(n_cells=900, n_genes=400, n_housekeeping=50, lengths={0: 20, 1: 200})
+    corpus = simulated_cells.cell_corpus(n_cells=900, n_genes=400, n_housekeeping=50, lengths={0: 20, 1: 200})
     exact = pd.Series(curation.exact_medians([corpus]))
-    digest = pd.Series(curation.medians([cells.InMemory(corpus)]))
+    digest = pd.Series(curation.digest_medians([cell_source.InMemoryCells(corpus)]))
     assert list(exact.index) == list(digest.index)
     assert (digest / exact - 1).abs().quantile(0.95) < 0.06
 
@@ -113,11 +114,11 @@ def test_digests_are_close_to_exact_medians_in_many_parts(monkeypatch):
 def test_a_curated_file_is_encoded_without_what_was_removed(planted, tmp_path):
     planted.X = planted.layers.pop("counts").astype(np.float32)
     planted.write_h5ad(tmp_path / "cells.h5ad")
-    with cells.CountsFile(tmp_path / "cells.h5ad") as source:
+    with cell_source.H5adCells(tmp_path / "cells.h5ad") as source:
         curated = curation.curate({"x": source})
-    keep = curation.kept(curated, "x")
-    with cells.CountsFile(tmp_path / "cells.h5ad", keep=keep) as source:
-        medians = curation.medians([source])
+    keep = curation.kept_positions(curated, "x")
+    with cell_source.H5adCells(tmp_path / "cells.h5ad", keep=keep) as source:
+        medians = curation.digest_medians([source])
     encoder = encoding.RankValueEncoder(
         {gene: token for token, gene in enumerate(["<pad>", "<mask>", *medians])}, medians
     )
@@ -128,19 +129,19 @@ def test_a_curated_file_is_encoded_without_what_was_removed(planted, tmp_path):
 def test_sources_by_name_and_by_path(planted, tmp_path):
     planted.X = planted.layers.pop("counts").astype(np.float32)
     planted.write_h5ad(tmp_path / "mine.h5ad")
-    found = curation.sources(["corpus-sim", str(tmp_path / "mine.h5ad")])
+    found = curation.open_sources(["corpus-sim", str(tmp_path / "mine.h5ad")])
     assert list(found) == ["corpus-sim", "mine.h5ad"]
     assert (found["mine.h5ad"].n_obs, found["mine.h5ad"].n_vars) == (45, 11)
     assert found["mine.h5ad"].uns["epigen"]["nature"] == "your own"
     assert len(found["mine.h5ad"].uns["epigen"]["sha256"]["counts"]) == 64
     with pytest.raises(DataError, match="did you mean 'corpus-sim'"):
-        curation.sources(["corpus_sim"])
+        curation.open_sources(["corpus_sim"])
 
 
 def test_the_example_shows_a_cell_of_each_fate(planted):
-    found = {"x": cells.InMemory(planted)}
+    found = {"x": cell_source.InMemoryCells(planted)}
     curated = curation.curate(found)
-    table = curation.example(found, curated)
+    table = curation.example_entries(found, curated)
     assert set(table["kept"]) == {"yes", "no: mitochondrial", "no: depth", "no: genes", "no: metadata"}
     row = table[(table["cell"] == "c40") & (table["name"] == "MT-CO1")]
     assert (row["count"].item(), row["mitochondrial"].item(), row["type"].item()) == (90, 90, "protein_coding")

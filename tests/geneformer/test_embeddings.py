@@ -2,21 +2,22 @@ import numpy as np
 import pytest
 import torch
 
-from epigen_utils import hidden_states, models, vocabularies
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import embeddings, vocabularies
+from epigen_utils.models import batching, presets
 
 GENES = [f"ENSG{i:03d}" for i in range(40)]
 
 
 @pytest.fixture(params=[False, True], ids=["v1", "v2"])
 def vocabulary(request):
-    return vocabularies.of_medians(dict.fromkeys(GENES, 1.0), name="small", special=request.param)
+    return vocabularies.vocabulary_from_medians(dict.fromkeys(GENES, 1.0), name="small", special=request.param)
 
 
 @pytest.fixture
 def model(vocabulary):
-    config = models.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=64)
-    return models.build(config, "masked-lm").eval()
+    config = presets.preset("bert-tiny", vocab_size=vocabulary.size, max_position_embeddings=64)
+    return presets.build(config, "masked-lm").eval()
 
 
 @pytest.fixture
@@ -31,10 +32,10 @@ def cells(vocabulary):
 
 
 @pytest.mark.parametrize("layer", [0, -1, -2])
-@pytest.mark.parametrize("pooling", hidden_states.POOLINGS)
+@pytest.mark.parametrize("pooling", embeddings.POOLINGS)
 def test_a_cell_alone_by_the_whole_model(model, vocabulary, cells, layer, pooling, monkeypatch):
-    monkeypatch.setattr(hidden_states, "POSITIONS", 70)
-    found = hidden_states.embed(model, cells, vocabulary, layer=layer, pooling=pooling)
+    monkeypatch.setattr(batching, "POSITIONS_PER_BATCH", 70)
+    found = embeddings.embed_cells(model, cells, vocabulary, layer=layer, pooling=pooling)
     for row, cell in enumerate(cells["input_ids"]):
         with torch.no_grad():
             states = model.bert(torch.tensor(cell)[None], output_hidden_states=True).hidden_states[2 + layer][0]
@@ -44,7 +45,7 @@ def test_a_cell_alone_by_the_whole_model(model, vocabulary, cells, layer, poolin
 
 
 def test_genes_are_means_over_their_cells(model, vocabulary, cells):
-    found, n = hidden_states.embed_genes(model, cells, vocabulary, layer=0)
+    found, n = embeddings.embed_genes(model, cells, vocabulary, layer=0)
     gene = found.index[4]
     token = vocabulary.tokens[gene]
     holding = [cell for cell in cells["input_ids"] if token in cell]
@@ -55,7 +56,7 @@ def test_genes_are_means_over_their_cells(model, vocabulary, cells):
 
 
 def test_the_model_is_as_it_was(model):
-    part = hidden_states.up_to(model, -2)
+    part = embeddings.truncate_model(model, -2)
     assert len(part.encoder.layer) == 0
     assert len(model.bert.encoder.layer) == 2
     assert part.embeddings is model.bert.embeddings
@@ -63,18 +64,18 @@ def test_the_model_is_as_it_was(model):
 
 def test_mistakes_are_one_line(model, vocabulary, cells):
     with pytest.raises(DataError, match="layer -3: the model has layers 0 .last. to -2"):
-        hidden_states.embed(model, cells, vocabulary, layer=-3)
+        embeddings.embed_cells(model, cells, vocabulary, layer=-3)
     with pytest.raises(DataError, match="pooling 'mea'"):
-        hidden_states.embed(model, cells, vocabulary, pooling="mea")
+        embeddings.embed_cells(model, cells, vocabulary, pooling="mea")
     with pytest.raises(DataError, match="disease: no cell is 'gone'; there are a, b"):
-        hidden_states.centres(np.zeros((2, 3)), ["a", "b"], ["a", "gone"], where="disease")
+        embeddings.state_centres(np.zeros((2, 3)), ["a", "b"], ["a", "gone"], where="disease")
 
 
 def test_centres_by_hand():
     values = np.array([[0.0], [2.0], [7.0], [1.0]])
-    found = hidden_states.centres(values, ["a", "a", "a", "b"], ["a"], how="median")
+    found = embeddings.state_centres(values, ["a", "a", "a", "b"], ["a"], statistic="median")
     assert found["a"] == [2.0]
-    assert hidden_states.centres(values, ["a", "a", "a", "b"], ["a"])["a"] == [3.0]
+    assert embeddings.state_centres(values, ["a", "a", "a", "b"], ["a"])["a"] == [3.0]
 
 
 @pytest.fixture
@@ -92,27 +93,30 @@ def tokens(official, name, wanted):
 @pytest.mark.parametrize(("layer", "name"), [(-1, "layer_minus1"), (0, "layer_0")])
 def test_cells_as_official(official, layer, name):
     theirs = np.load(official / "cell_embeddings.npz")
-    net = models.load(str(official / "checkpoint_v1_small"))
+    net = presets.load_checkpoint(str(official / "checkpoint_v1_small"))
     cells = tokens(official, "tokens_v1", theirs["cell_id"])
-    found = hidden_states.embed(net, cells, vocabularies.official("v1"), layer=layer)
+    found = embeddings.embed_cells(net, cells, vocabularies.official_vocabulary("v1"), layer=layer)
     np.testing.assert_allclose(found, theirs[name], atol=1e-6)
     theirs = np.load(official / "v2_embeddings.npz")
-    net = models.load(str(official / "checkpoint_v2_small"))
+    net = presets.load_checkpoint(str(official / "checkpoint_v2_small"))
     cells = tokens(official, "tokens_v2", theirs["cell_id"])
     for pooling, kind in (("mean", "cell"), ("first", "cls")):
-        found = hidden_states.embed(net, cells, vocabularies.official("v2"), layer=layer, pooling=pooling)
+        found = embeddings.embed_cells(net, cells, vocabularies.official_vocabulary("v2"), layer=layer, pooling=pooling)
         np.testing.assert_allclose(found, theirs[f"{kind}_{name}"], atol=1e-6)
 
 
 def test_summaries_and_genes_as_official(official):
     """Genes to 1.1e-6: official Geneformer sums their states in 32 bits, ours in 64."""
     theirs = np.load(official / "gene_embeddings_mean.npz")
-    net, vocabulary = models.load(str(official / "checkpoint_v1_small")), vocabularies.official("v1")
+    net, vocabulary = (
+        presets.load_checkpoint(str(official / "checkpoint_v1_small")),
+        vocabularies.official_vocabulary("v1"),
+    )
     names = np.load(official / "tokens_v1.npz")["cell_id"]
     cells = tokens(official, "tokens_v1", names)
-    found, _ = hidden_states.embed_genes(net, cells, vocabulary)
+    found, _ = embeddings.embed_genes(net, cells, vocabulary)
     np.testing.assert_allclose(found.loc[theirs["ensembl_id"]], theirs["layer_minus1"], atol=1.1e-6)
     whole = np.load(official / "cell_embedding_summaries.npz")
-    embedded = hidden_states.embed(net, cells, vocabulary)
+    embedded = embeddings.embed_cells(net, cells, vocabulary)
     np.testing.assert_allclose(embedded.mean(axis=0), whole["exact_mean"], atol=1e-6)
     np.testing.assert_allclose(np.median(embedded, axis=0), whole["exact_median"], atol=1e-6)

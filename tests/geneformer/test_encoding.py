@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from epigen_utils import encoding, paths, registry, vocabularies
-from epigen_utils.datasets import load
+from epigen_utils import paths
+from epigen_utils.data import fetching
+from epigen_utils.data.datasets import load
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import encoding, vocabularies
 
 GENES = [f"ENSG{i:011d}" for i in range(40)]
 
@@ -32,7 +34,7 @@ def some():
         layers={"counts": sparse.csr_matrix(counts)},
     )
     medians = dict(zip(GENES[5:], np.repeat([0.5, 1.0, 2.0, 1.0, 3.0], 7), strict=True))
-    return adata, vocabularies.of_medians(medians, name="some")
+    return adata, vocabularies.vocabulary_from_medians(medians, name="some")
 
 
 def test_each_cell_is_the_procedure_by_hand_with_ties_in_order(some):
@@ -53,7 +55,7 @@ def test_each_cell_is_the_procedure_by_hand_with_ties_in_order(some):
 def test_many_ties_at_once():
     """All values equal: token order, also in a run long enough to be sorted another way."""
     genes = [f"ENSG{i:011d}" for i in range(300)]
-    vocabulary = vocabularies.of_medians(dict.fromkeys(genes, 1.0), name="flat")
+    vocabulary = vocabularies.vocabulary_from_medians(dict.fromkeys(genes, 1.0), name="flat")
     shuffled = list(np.random.default_rng(0).permutation(genes))
     adata = anndata.AnnData(
         var=pd.DataFrame(index=shuffled), obs=pd.DataFrame(index=["a"]), layers={"counts": np.ones((1, 300), int)}
@@ -64,7 +66,7 @@ def test_many_ties_at_once():
 def test_values_that_differ_in_the_last_bits_are_told_apart():
     """Medians so close that the keys of the radix sort are equal."""
     close = 1 + np.arange(40) * 2.0**-45
-    vocabulary = vocabularies.of_medians(dict(zip(GENES, close, strict=True)), name="close")
+    vocabulary = vocabularies.vocabulary_from_medians(dict(zip(GENES, close, strict=True)), name="close")
     adata = anndata.AnnData(
         var=pd.DataFrame(index=GENES[::-1]), obs=pd.DataFrame(index=["a"]), layers={"counts": np.ones((1, 40), int)}
     )
@@ -112,7 +114,9 @@ def test_wherever_an_h5ad_keeps_its_counts(some, tmp_path, form):
 
 
 def test_special_tokens_and_ids_that_are_summed():
-    vocabulary = vocabularies.of_medians({"ENSG1": 1.0, "ENSG2": 1.0, "ENSG3": 1.0}, name="v2-like", special=True)
+    vocabulary = vocabularies.vocabulary_from_medians(
+        {"ENSG1": 1.0, "ENSG2": 1.0, "ENSG3": 1.0}, name="v2-like", special=True
+    )
     mapping = {"ENSG1": "ENSG1", "ENSG9": "ENSG1", "ENSG2": "ENSG2", "ENSG3": "ENSG3"}
     adata = anndata.AnnData(
         var=pd.DataFrame(index=["ensg2", "ENSG1.4", "ENSG9", "ENSG3", "ENSG77"]),
@@ -195,7 +199,7 @@ def test_a_broken_file_leaves_nothing(some, tmp_path):
 def test_the_tokens_of_official_geneformer_to_the_id(mirror, tmp_path, version, files):
     """Reference tokens of 79 encodings of real cells, made by the official code (its README)."""
     encoder = encoding.RankValueEncoder.official(version)
-    (path,) = registry.fetch("cardiac-ipsc").values()
+    (path,) = fetching.fetch("cardiac-ipsc").values()
     found = encoder.encode_file(path, tmp_path / "encoded", threads=2)
     assert len(found) == 1090
     place = {name: row for row, name in enumerate(found["cell_id"])}

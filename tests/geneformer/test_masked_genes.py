@@ -3,9 +3,34 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import batching, masked_genes, models, vocabularies
+from epigen_utils.geneformer import masked_genes, vocabularies
+from epigen_utils.models import batching, presets
 
-VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(60)}, name="v")
+VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(500)}, name="v", special=True)
+
+
+def rows(n, length, seed=0):
+    rng = np.random.default_rng(seed)
+    return [{"input_ids": np.r_[2, rng.permutation(500)[:length] + 4, 3], "row": i} for i in range(n)]
+
+
+def test_fixed_masks_follow_the_cell_not_the_batch():
+    cells = rows(6, 40)
+    collate = masked_genes.MaskedGenes(VOCABULARY, seed=5)
+    together, alone = collate(cells), collate([cells[4]])
+    for name in ("input_ids", "labels"):
+        torch.testing.assert_close(together[name][4], alone[name][0])
+    assert (collate(cells)["labels"] == together["labels"]).all()
+    assert (masked_genes.MaskedGenes(VOCABULARY, seed=6)(cells)["labels"] != together["labels"]).any()
+    later = [cell | {"epoch": 1} for cell in cells]
+    assert (collate(later)["labels"] != together["labels"]).any()
+
+
+def test_padded_to_a_length():
+    assert masked_genes.MaskedGenes(VOCABULARY, pad_to=64)(rows(2, 10))["input_ids"].shape == (2, 64)
+
+
+VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(60)}, name="v")
 
 
 @pytest.fixture
@@ -15,40 +40,42 @@ def cells():
 
 
 def test_predictions_do_not_depend_on_the_batch(cells):
-    model = models.build(models.preset("bert-tiny", vocab_size=62), "masked-lm")
-    one, many = (masked_genes.predict(model, cells, VOCABULARY, seed=1, batch_size=size) for size in (1, 16))
+    model = presets.build(presets.preset("bert-tiny", vocab_size=62), "masked-lm")
+    one, many = (
+        masked_genes.predict_masked_genes(model, cells, VOCABULARY, seed=1, batch_size=size) for size in (1, 16)
+    )
     pd.testing.assert_frame_equal(one, many, rtol=1e-3)
-    asked = batching.MaskedGenes(VOCABULARY, seed=1)([{"input_ids": cells["input_ids"][7], "row": 7}])["labels"][0]
-    expected = torch.where(asked != models.IGNORED)[0].tolist()
+    asked = masked_genes.MaskedGenes(VOCABULARY, seed=1)([{"input_ids": cells["input_ids"][7], "row": 7}])["labels"][0]
+    expected = torch.where(asked != batching.IGNORED)[0].tolist()
     assert one.loc[one["cell"] == 7, "rank"].tolist() == expected
 
 
 def test_rivals_by_hand():
     train = {"input_ids": [[2, 3, 4], [2, 3, 5], [2, 6, 3]]}
-    counts = masked_genes.Unigram(train, VOCABULARY).counts[0]
+    counts = masked_genes.UnigramBaseline(train, VOCABULARY).counts[0]
     assert counts[[0, 1]].tolist() == [0, 0], "no special token is ever guessed"
     assert counts[[2, 3, 4, 61]].tolist() == [4, 4, 2, 1]
     rng = np.random.default_rng(0)
     valid = {"input_ids": [np.r_[2, 3, rng.permutation(50)[:30] + 7] for _ in range(40)]}
-    found = masked_genes.Unigram(train, VOCABULARY).predict(valid, VOCABULARY, seed=0)
+    found = masked_genes.UnigramBaseline(train, VOCABULARY).predict(valid, VOCABULARY, seed=0)
     two = found[found["token"] == 2]
     assert two["nll"].unique() == pytest.approx([-np.log(4 / counts.sum())])
     assert two["correct"].all()
-    unseen = masked_genes.Unigram(train, VOCABULARY, without_seen=True).predict(valid, VOCABULARY, seed=0)
+    unseen = masked_genes.UnigramBaseline(train, VOCABULARY, without_seen=True).predict(valid, VOCABULARY, seed=0)
     assert (unseen["nll"] < found["nll"]).all(), "what the cell shows is ruled out"
     assert list(unseen["token"]) == list(found["token"])
 
 
 def test_by_rank_knows_where_genes_stand():
     train = {"input_ids": [np.r_[np.arange(2, 32), np.arange(32, 62)]] * 20}
-    found = masked_genes.Unigram(train, VOCABULARY, by_rank=True).predict(train, VOCABULARY, seed=0)
-    plain = masked_genes.Unigram(train, VOCABULARY).predict(train, VOCABULARY, seed=0)
+    found = masked_genes.UnigramBaseline(train, VOCABULARY, by_rank=True).predict(train, VOCABULARY, seed=0)
+    plain = masked_genes.UnigramBaseline(train, VOCABULARY).predict(train, VOCABULARY, seed=0)
     assert found["nll"].mean() < plain["nll"].mean()
 
 
 def test_three_ways_to_average_by_hand():
     found = pd.DataFrame({"cell": [0, 0, 0, 1], "nll": [1.0, 1.0, 1.0, 3.0], "correct": [True, True, False, False]})
-    table = masked_genes.summary(found, batch_size=1).set_index("over")
+    table = masked_genes.summarise_predictions(found, batch_size=1).set_index("over")
     assert table.loc["token", "accuracy"] == pytest.approx(0.5)
     assert table.loc["token", "perplexity"] == pytest.approx(np.exp(1.5))
     assert table.loc["cell", "accuracy"] == pytest.approx(1 / 3)
@@ -63,7 +90,10 @@ def test_intervals_hold_the_value_and_donors_are_drawn_whole():
     found["correct"] = rng.random(1200) < 0.3
     donors = np.arange(60) // 10
     found.loc[found["cell"] < 10, "correct"] = True
-    by_cell, by_donor = masked_genes.summary(found), masked_genes.summary(found, donors=donors)
+    by_cell, by_donor = (
+        masked_genes.summarise_predictions(found),
+        masked_genes.summarise_predictions(found, donors=donors),
+    )
     for table in (by_cell, by_donor):
         for name in ("accuracy", "perplexity"):
             assert ((table[f"{name} low"] < table[name]) & (table[name] < table[f"{name} high"])).all()
@@ -73,10 +103,10 @@ def test_intervals_hold_the_value_and_donors_are_drawn_whole():
 
 def test_difference_is_paired_by_mask():
     one = pd.DataFrame({"cell": [0, 0, 1], "nll": [1.0, 2.0, 3.0]})
-    found = masked_genes.difference(one, one.assign(nll=one["nll"] + [1, 1, 3]))
+    found = masked_genes.loss_reduction(one, one.assign(nll=one["nll"] + [1, 1, 3]))
     assert found["difference"] == pytest.approx(2)
     assert (found["low"], found["high"], found["units"]) == (1, 3, 2)
-    whole = masked_genes.difference(one, one.assign(nll=one["nll"] + 1), donors=np.array(["a", "a"]))
+    whole = masked_genes.loss_reduction(one, one.assign(nll=one["nll"] + 1), donors=np.array(["a", "a"]))
     assert whole == pytest.approx({"difference": 1, "low": 1, "high": 1, "units": 1})
 
 
@@ -87,10 +117,10 @@ def test_a_gap_is_paired():
     hard = rng.normal(4, 1, 40)[cell]
     one = pd.DataFrame({"cell": cell, "nll": hard, "correct": np.arange(1000) % 25 < 10})
     other = one.assign(correct=np.arange(1000) % 25 < 15)
-    found = masked_genes.gap(one, other, donors=np.arange(40) % 8, n_bootstrap=100)
+    found = masked_genes.metric_differences(one, other, donors=np.arange(40) % 8, n_bootstrap=100)
     assert (found["accuracy low"], found["accuracy"], found["accuracy high"]) == pytest.approx((-0.2, -0.2, -0.2))
     assert found["perplexity"] == 0
     assert found["units"] == 8
-    worse = masked_genes.gap(one.assign(nll=hard + 0.1), one, donors=np.arange(40) % 8, n_bootstrap=100)
+    worse = masked_genes.metric_differences(one.assign(nll=hard + 0.1), one, donors=np.arange(40) % 8, n_bootstrap=100)
     assert 0 < worse["perplexity low"] < worse["perplexity"] < worse["perplexity high"]
     assert worse["perplexity"] == pytest.approx(np.exp(hard.mean()) * (np.exp(0.1) - 1))

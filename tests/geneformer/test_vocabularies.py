@@ -3,8 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from epigen_utils import vocabularies
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer import vocabularies
 
 
 def published(folder, version, tokens, medians, mapping=None):
@@ -12,12 +12,12 @@ def published(folder, version, tokens, medians, mapping=None):
     folder.mkdir(exist_ok=True)
     parts = {"token_dictionary": tokens, "gene_median_dictionary": medians, "ensembl_mapping_dict": mapping or {}}
     for name, content in parts.items():
-        (folder / f"{name}_{vocabularies.PICKLES[version]}.pkl").write_bytes(pickle.dumps(content))
+        (folder / f"{name}_{vocabularies.PICKLE_SUFFIXES[version]}.pkl").write_bytes(pickle.dumps(content))
     return folder
 
 
 def test_official_tables(mirror):
-    one, two = vocabularies.official("v1"), vocabularies.official("v2")
+    one, two = vocabularies.official_vocabulary("v1"), vocabularies.official_vocabulary("v2")
     assert (len(one.tokens), len(one.genes)) == (25_426, 25_424)
     assert (len(two.tokens), len(two.genes)) == (20_275, 20_271)
     assert one.medians["ENSG00000157005"] == pytest.approx(51.98, abs=0.01), "SST, facts/papers_audit.md"
@@ -30,7 +30,7 @@ def test_official_tables(mirror):
 
 def test_published_pickles_with_numpy_numbers(tmp_path):
     tokens = {"<pad>": 0, "<mask>": 1, "ENSG1": np.int64(2)}
-    found = vocabularies.official("v1", published(tmp_path, "v1", tokens, {"ENSG1": np.float64(1.5)}))
+    found = vocabularies.official_vocabulary("v1", published(tmp_path, "v1", tokens, {"ENSG1": np.float64(1.5)}))
     assert found.tokens == {"<pad>": 0, "<mask>": 1, "ENSG1": 2}
     assert found.medians == {"ENSG1": 1.5}
     assert type(found.medians["ENSG1"]) is float
@@ -39,12 +39,12 @@ def test_published_pickles_with_numpy_numbers(tmp_path):
 def test_v2_has_cls_and_a_mapping_and_is_not_taken_for_v1(tmp_path):
     tokens = {"<pad>": 0, "<mask>": 1, "<cls>": 2, "<eos>": 3, "ENSG1": 4}
     folder = published(tmp_path, "v2", tokens, {"ENSG1": 1.0}, {"ENSG9": "ENSG1"})
-    assert vocabularies.official("v2", folder).mapping == {"ENSG9": "ENSG1"}
+    assert vocabularies.official_vocabulary("v2", folder).mapping == {"ENSG9": "ENSG1"}
     published(tmp_path, "v1", tokens, {"ENSG1": 1.0})
     with pytest.raises(DataError, match="is of v2, not v1"):
-        vocabularies.official("v1", tmp_path)
+        vocabularies.official_vocabulary("v1", tmp_path)
     with pytest.raises(DataError, match="there are v1, v2"):
-        vocabularies.official("v3")
+        vocabularies.official_vocabulary("v3")
 
 
 class Evil:
@@ -67,14 +67,14 @@ def test_a_pickle_that_is_more_than_a_dictionary_is_refused(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "d.pkl").write_bytes(content)
     with pytest.raises(DataError, match=said):
-        vocabularies.read_pickle(tmp_path / "d.pkl")
+        vocabularies.read_plain_pickle(tmp_path / "d.pkl")
     assert not (tmp_path / "ran").exists()
 
 
 def test_an_object_hidden_in_a_numpy_scalar_is_refused(tmp_path):
     (tmp_path / "d.pkl").write_bytes(pickle.dumps({"a": np.datetime64("2020-01-01")}))
     with pytest.raises(DataError, match="refused"):
-        vocabularies.read_pickle(tmp_path / "d.pkl")
+        vocabularies.read_plain_pickle(tmp_path / "d.pkl")
 
 
 @pytest.mark.parametrize(
@@ -91,16 +91,16 @@ def test_what_is_no_vocabulary(tokens, said):
 
 
 def test_own_vocabulary_of_medians():
-    found = vocabularies.of_medians({"ENSG2": 1.0, "ENSG1": 2.0}, name="corpus", special=True)
+    found = vocabularies.vocabulary_from_medians({"ENSG2": 1.0, "ENSG1": 2.0}, name="corpus", special=True)
     assert list(found.tokens) == ["<pad>", "<mask>", "<cls>", "<eos>", "ENSG1", "ENSG2"]
     assert found.genes == ["ENSG1", "ENSG2"]
 
 
 def test_saved_and_read_again(tmp_path):
-    found = vocabularies.of_medians({"ENSG2": 1.5, "ENSG1": 2.0}, name="corpus")
-    vocabularies.save(found, tmp_path / "model" / "vocabulary.json")
-    assert vocabularies.load(tmp_path / "model" / "vocabulary.json") == found
+    found = vocabularies.vocabulary_from_medians({"ENSG2": 1.5, "ENSG1": 2.0}, name="corpus")
+    vocabularies.save_vocabulary(found, tmp_path / "model" / "vocabulary.json")
+    assert vocabularies.load_vocabulary(tmp_path / "model" / "vocabulary.json") == found
     (tmp_path / "other.json").write_text("{}")
     for name in ("other.json", "none.json"):
         with pytest.raises(DataError, match="no vocabulary"):
-            vocabularies.load(tmp_path / name)
+            vocabularies.load_vocabulary(tmp_path / name)

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import evaluation, sentence_classes, sentence_training, training
-from epigen_utils.errors import DataError
-from epigen_utils.sentence_classes import GPT2Classifier, SampleClasses
+from epigen_utils.gpt2 import classifier, fine_tuning_variants
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.models import training
+from epigen_utils.stats import two_classes
 
-QUICK = replace(sentence_classes.SETTINGS, epochs=10, warmup_steps=2)
+QUICK = replace(classifier.FINE_TUNING_SETTINGS, epochs=10, warmup_steps=2)
 
 
 def samples(n=12, n_genes=24, shift=4.0, seed=0):
@@ -33,7 +34,7 @@ def test_a_strong_difference_is_learned_for_samples_not_seen(tmp_path, shown):
     made = GPT2Classifier(shown=shown, folder=tmp_path).fit(values, y)
     p = made.predict_proba(asked)
     assert p.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    assert evaluation.auc(p[:, 1], truth == "b") >= 0.9
+    assert two_classes.roc_auc(p[:, 1], truth == "b") >= 0.9
 
 
 def test_the_same_data_give_the_same_weights_and_a_finished_run_is_read_back(tmp_path):
@@ -86,34 +87,10 @@ def test_the_hybrid_loss_moves_attention_and_without_lambda_is_cross_entropy(tmp
     assert shares[0]["even"] == pytest.approx(2 / 24)
 
 
-def test_gradients_of_the_hybrid_loss_through_the_model(tmp_path):
-    values, y = samples(4, 6)
-    made = GPT2Classifier(settings=QUICK, folder=tmp_path)
-    model, encoder, scale = made.started(values)
-    model = model.double().eval()
-    prior = np.array([0.0, 1, 0, 0, 1, 0, 0])
-    objective = SampleClasses(
-        encoder.encode(values), [0, 0, 1, 1], scale=scale, prior=prior, weight=0.7, layers=2, language_weight=0.3
-    )
-    batch = objective.collate([{"row": row} for row in range(4)])
-    loss = objective.loss(model, batch, None)
-    loss.backward()
-    for name in ("transformer.h.0.attn.c_attn.weight", "transformer.wte.weight", "bins.weight", "score.weight"):
-        weight = dict(model.named_parameters())[name]
-        place = tuple(int(i) for i in torch.unravel_index(weight.grad.abs().argmax(), weight.shape))
-        found = []
-        for step in (1e-3, -1e-3):
-            with torch.no_grad():
-                weight[place] += step
-                found.append(objective.loss(model, batch, None).item())
-                weight[place] -= step
-        assert float(weight.grad[place]) == pytest.approx((found[0] - found[1]) / 2e-3, rel=1e-2)
-
-
 def test_a_language_stage_makes_the_next_gene_likelier(tmp_path):
     values, _ = samples(24)
     made = GPT2Classifier(settings=QUICK, language_epochs=20, folder=tmp_path)
-    found = sentence_classes.next_gene_losses(made, values.iloc[::2], values.iloc[1::2])
+    found = classifier.next_gene_losses(made, values.iloc[::2], values.iloc[1::2])
     assert found["after"] < found["before"]
     assert found["even"] == pytest.approx(np.log(24))
 
@@ -129,16 +106,8 @@ def test_vectors_become_the_genes_table(tmp_path):
     assert table[0].abs().sum() == 0
 
 
-def test_a_loss_that_is_no_number_is_said(tmp_path, monkeypatch):
-    values, y = samples()
-    monkeypatch.setattr(SampleClasses, "loss", lambda self, model, batch, n: model(**batch).logits.sum() * np.nan)
-    with pytest.raises(DataError, match="step 1: the loss is nan; lower the learning rate"):
-        GPT2Classifier(settings=QUICK, folder=tmp_path).fit(values, y)
-    assert not list(tmp_path.glob("*/model"))
-
-
 def test_variants_change_one_thing_each(tmp_path):
-    made = sentence_training.variants(
+    made = fine_tuning_variants.ablation_variants(
         GPT2Classifier(), aligned=0.1, prior=("g",), vectors=pd.DataFrame(), language_epochs=1
     )
     base = GPT2Classifier().get_params()
@@ -149,29 +118,3 @@ def test_variants_change_one_thing_each(tmp_path):
     }
     assert changed["hybrid loss"] == {"aligned", "prior"}
     assert changed["continuous expression"] == changed["genes and ranks alone"] == {"shown"}
-
-
-def test_memory_of_the_papers_model_on_meta_tensors():
-    taken = sentence_training.dry_run("gpt2-xl", n_genes=20_000)
-    assert taken["parameters"] == 1_557_611_200
-    assert taken["optimiser"] == pytest.approx(8 * taken["ours"] / sentence_training.GIB)
-    assert 40 < sum(taken[part] for part in ("weights", "gradients", "optimiser", "activations")) < 74, "fits in 80 GB"
-    less = sentence_training.dry_run("gpt2-xl", n_genes=20_000, checkpointing=True)
-    assert less["activations"] < taken["activations"] / 20
-    assert sentence_training.recurrent_layers("gpt2-xl") == 0
-
-
-def test_meta_tensors_count_what_real_ones_keep():
-    config = sentence_training._without_data("gpt2-tiny", 200, 256)
-    model = sentence_training.GeneSentenceModel(config).train()
-    ids = torch.ones((4, 256), dtype=torch.long)
-    real = sentence_training.activation_bytes(model, {"input_ids": ids, "bins": ids}) / sentence_training.GIB
-    assert sentence_training.dry_run("gpt2-tiny", n_genes=200, length=256, batch_size=4)[
-        "activations"
-    ] == pytest.approx(real, rel=0.2)
-
-
-def test_a_real_step_of_a_narrow_copy_lowers_the_loss():
-    step = sentence_training.narrow_step("gpt2-xl")
-    assert step["layers"] == 48
-    assert step["after"] < step["before"]

@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import models, sentence_attention
-from epigen_utils.sentence_classes import GPT2Classifier, collated
+from epigen_utils.gpt2 import readout_attention
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.gpt2.objectives import collate_sentences
+from epigen_utils.models import attention_kernels
 
 
 def samples(n=6, n_genes=20, seed=0):
@@ -24,15 +26,15 @@ def untrained():
 
 
 def eager(made, row):
-    with models.attending(made.model_, "eager"), torch.no_grad():
-        batch = collated([row], made.scale_)
+    with attention_kernels.attention_implementation(made.model_, "eager"), torch.no_grad():
+        batch = collate_sentences([row], made.scale_)
         shown = made.model_.shown(**batch)
         return [x[0] for x in made.model_.transformer(inputs_embeds=shown, output_attentions=True).attentions]
 
 
 def test_attention_is_the_eager_kernels(untrained):
     made, values = untrained
-    found = sentence_attention.read(made, values)
+    found = readout_attention.compute_attention(made, values)
     for place, row in enumerate(made.encoder_.encode(values)):
         columns, layers = np.array(row["input_ids"]) - 1, eager(made, row)
         for layer, weights in enumerate(layers):
@@ -44,7 +46,7 @@ def test_attention_is_the_eager_kernels(untrained):
 
 def test_rollout_against_the_whole_product(untrained):
     made, values = untrained
-    found = sentence_attention.read(made, values)
+    found = readout_attention.compute_attention(made, values)
     row = made.encoder_.encode(values)[0]
     whole = torch.eye(len(row["input_ids"]))
     for weights in eager(made, row):
@@ -57,7 +59,7 @@ def test_rollout_against_the_whole_product(untrained):
 def test_pairs_are_what_the_eager_kernel_pays_over_even_attention():
     values, y = samples(n=2)
     made = GPT2Classifier().untrained(values, y)
-    found = sentence_attention.read(made, values.iloc[:1])
+    found = readout_attention.compute_attention(made, values.iloc[:1])
     row = made.encoder_.encode(values.iloc[:1])[0]
     columns = np.array(row["input_ids"]) - 1
     mean = torch.stack(eager(made, row)).mean(dim=(0, 1)).numpy()
@@ -73,31 +75,33 @@ def test_place_is_taken_out_where_it_is_all_there_is():
     rng = np.random.default_rng(0)
     places = np.argsort(np.argsort(rng.random((40, 100)), axis=1), axis=1) / 100
     scores = np.exp(-3 * places)
-    left = sentence_attention.beyond_place(scores, places)
+    left = readout_attention.attention_beyond_position(scores, places)
     assert np.abs(left.mean(axis=0)).max() < 0.05
     scores[:, 7] *= 4
-    assert sentence_attention.beyond_place(scores, places).mean(axis=0).argmax() == 7
-    assert sentence_attention.by_place(np.exp(-3 * places), places)["attention"].is_monotonic_decreasing
+    assert readout_attention.attention_beyond_position(scores, places).mean(axis=0).argmax() == 7
+    assert readout_attention.mean_attention_by_position(np.exp(-3 * places), places)[
+        "attention"
+    ].is_monotonic_decreasing
 
 
 def test_tables_of_genes_layers_and_heads(untrained):
     made, values = untrained
-    found = sentence_attention.read(made, values)
-    genes = sentence_attention.of_genes(found)
+    found = readout_attention.compute_attention(made, values)
+    genes = readout_attention.gene_attention(found)
     assert list(genes.columns) == ["gene", "samples", "place", "attention", "beyond place", "rollout"]
     assert genes.set_index("gene").loc["g3", "samples"] == 3
-    assert list(sentence_attention.top_by_layer(found, n=4).columns) == ["place", "layer 1", "layer 2"]
-    heads = sentence_attention.heads(found)
+    assert list(readout_attention.top_genes_by_layer(found, n=4).columns) == ["place", "layer 1", "layer 2"]
+    heads = readout_attention.head_statistics(found)
     assert len(heads) == 8
     assert heads["width"].between(0, 1).all()
-    even = sentence_attention.Attention(
+    even = readout_attention.ReadoutAttention(
         found.genes, found.places, np.where(np.isnan(found.paid), np.nan, 1.0), found.rolled, found.pairs
     )
-    np.testing.assert_allclose(sentence_attention.heads(even)[["width", "front"]], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(readout_attention.head_statistics(even)[["width", "front"]], 1.0, rtol=1e-6)
 
 
 def test_the_mean_of_models(untrained):
     made, values = untrained
-    found = sentence_attention.read(made, values)
-    other = sentence_attention.Attention(found.genes, found.places, 3 * found.paid, found.rolled, found.pairs)
-    np.testing.assert_allclose(sentence_attention.mean_of([found, other]).paid, 2 * found.paid)
+    found = readout_attention.compute_attention(made, values)
+    other = readout_attention.ReadoutAttention(found.genes, found.places, 3 * found.paid, found.rolled, found.pairs)
+    np.testing.assert_allclose(readout_attention.mean_attention([found, other]).paid, 2 * found.paid)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
-from epigen_utils import models, sentence_models
 from epigen_utils.errors import DataError
-from epigen_utils.sentences import GeneSentenceEncoder
+from epigen_utils.gpt2 import sentence_model
+from epigen_utils.gpt2.sentences import GeneSentenceEncoder
+from epigen_utils.models import presets
 
 VALUES = pd.DataFrame(np.random.default_rng(0).gamma(2, 2, (6, 30)), columns=[f"g{i}" for i in range(30)])
 
@@ -17,10 +18,10 @@ def encoder():
 
 
 def made(encoder, shown="bins", **changes):
-    config = sentence_models.configured("gpt2-tiny", encoder, ["a", "b"], shown=shown)
+    config = sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"], shown=shown)
     for name, value in changes.items():
         setattr(config, name, value)
-    return sentence_models.build(config, seed=1).eval()
+    return sentence_model.build_sentence_model(config, seed=1).eval()
 
 
 def batch(lengths=(20, 13, 7)):
@@ -35,20 +36,20 @@ def batch(lengths=(20, 13, 7)):
 def test_published_sizes(name, n):
     """Parameters of the published checkpoints (Radford et al. 2019; the hub's safetensors)."""
     with torch.device("meta"):
-        assert models.n_parameters(GPT2LMHeadModel(models.preset(name))) == n
+        assert presets.n_parameters(GPT2LMHeadModel(presets.preset(name))) == n
 
 
 def test_unknown_presets_and_positions_are_named(encoder):
     with pytest.raises(ValueError, match="did you mean 'gpt2-xl'"):
-        models.preset("gpt2xl")
+        presets.preset("gpt2xl")
     with pytest.raises(DataError, match="positions show 'binz'.*'bins'"):
-        sentence_models.configured("gpt2-tiny", encoder, ["a", "b"], shown="binz")
+        sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"], shown="binz")
     long = GeneSentenceEncoder.fit(VALUES, max_length=2000)
     with pytest.raises(DataError, match="2000 genes: gpt2-tiny has 1024 positions"):
-        sentence_models.configured("gpt2-tiny", long, ["a", "b"])
+        sentence_model.sentence_config("gpt2-tiny", long, ["a", "b"])
 
 
-@pytest.mark.parametrize("shown", sentence_models.SHOWN)
+@pytest.mark.parametrize("shown", sentence_model.POSITION_INPUTS)
 def test_padding_changes_nothing(encoder, shown):
     model, many = made(encoder, shown), batch()
     together = model(**many).logits
@@ -72,7 +73,7 @@ def test_attention_of_the_last_gene_is_the_eager_kernels(encoder, layers):
     model, many = made(encoder), batch()
     mask = many["input_ids"] != 0
     states = model(**many, output_hidden_states=True).hidden_states
-    ours = sentence_models.read_out_attention(model, states, mask, layers=layers)
+    ours = sentence_model.last_gene_attention(model, states, mask, layers=layers)
     model.set_attn_implementation("eager")
     shown = model.transformer.wte(many["input_ids"]) + model.bins(many["bins"])
     weights = torch.stack(model.transformer(inputs_embeds=shown, output_attentions=True).attentions[-layers:])
@@ -80,32 +81,34 @@ def test_attention_of_the_last_gene_is_the_eager_kernels(encoder, layers):
         torch.testing.assert_close(ours[row, :n], weights[:, row, :, n - 1, :n].mean(dim=(0, 1)), atol=1e-5, rtol=1e-4)
         assert ours[row, n:].sum() == 0
     with pytest.raises(DataError, match="3 layers: the model has 2"):
-        sentence_models.read_out_attention(model, states, mask, layers=3)
+        sentence_model.last_gene_attention(model, states, mask, layers=3)
 
 
 def test_a_saved_model_is_read_with_its_own_vocabulary_only(encoder, tmp_path):
     model, one = made(encoder, "continuous"), batch((9,))
     model.save_pretrained(tmp_path / "m")
-    torch.testing.assert_close(sentence_models.load(tmp_path / "m", encoder).eval()(**one).logits, model(**one).logits)
+    torch.testing.assert_close(
+        sentence_model.load_sentence_model(tmp_path / "m", encoder).eval()(**one).logits, model(**one).logits
+    )
     other = GeneSentenceEncoder.fit(VALUES.iloc[:, :25])
     with pytest.raises(DataError, match="another vocabulary .30 genes, here 25."):
-        sentence_models.load(tmp_path / "m", other)
+        sentence_model.load_sentence_model(tmp_path / "m", other)
     with pytest.raises(DataError, match="no model"):
-        sentence_models.load(tmp_path / "nowhere", encoder)
+        sentence_model.load_sentence_model(tmp_path / "nowhere", encoder)
 
 
 def test_a_published_body_is_taken_but_its_words(encoder, tmp_path):
     shape = {"n_embd": 64, "n_layer": 2, "n_head": 4}
     GPT2LMHeadModel(GPT2Config(**shape, vocab_size=99)).save_pretrained(tmp_path / "gpt2")
-    config = sentence_models.configured("gpt2-tiny", encoder, ["a", "b"])
-    model = sentence_models.build(config, start=tmp_path / "gpt2")
+    config = sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"])
+    model = sentence_model.build_sentence_model(config, start=tmp_path / "gpt2")
     body = GPT2Model.from_pretrained(tmp_path / "gpt2")
     torch.testing.assert_close(model.transformer.h[1].mlp.c_fc.weight, body.h[1].mlp.c_fc.weight)
     torch.testing.assert_close(model.transformer.wpe.weight, body.wpe.weight)
     assert model.transformer.wte.weight.shape == (31, 64)
     GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=9)).save_pretrained(tmp_path / "narrow")
     with pytest.raises(DataError, match="not of this model's shape"):
-        sentence_models.build(config, start=tmp_path / "narrow")
+        sentence_model.build_sentence_model(config, start=tmp_path / "narrow")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no checkpoint of GPT-2"):
-        sentence_models.build(config, start=tmp_path / "empty")
+        sentence_model.build_sentence_model(config, start=tmp_path / "empty")

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from transformers import GPT2Tokenizer
 
-from epigen_utils import registry, sentences
+from epigen_utils.data import fetching
 from epigen_utils.errors import DataError
+from epigen_utils.gpt2 import sentences
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def test_a_sentence_by_hand():
     assert encoder.text(encoder.encode(values), pd.Series({"c": "SCN1A"})) == ["SCN1A a d"]
 
 
-@pytest.mark.parametrize("kind", sentences.KINDS)
+@pytest.mark.parametrize("kind", sentences.BINNINGS)
 def test_bins_are_as_asked(values, kind):
     encoder = sentences.GeneSentenceEncoder.fit(values, n_bins=8, kind=kind)
     shown = values.to_numpy()[values.to_numpy() > 0]
@@ -48,15 +49,15 @@ def test_more_bins_keep_more_and_ranks_alone_keep_the_order(values):
     kept = []
     for n_bins in (2, 5, 30):
         encoder = sentences.GeneSentenceEncoder.fit(values, n_bins=n_bins)
-        kept.append(sentences.fidelity(values, encoder.decode(encoder.encode(values)))["r2"].mean())
+        kept.append(sentences.decoding_fidelity(values, encoder.decode(encoder.encode(values)))["r2"].mean())
     assert kept[0] < kept[1] < kept[2]
-    ranked = sentences.fidelity(values, encoder.decode(encoder.encode(values), bins=False))
+    ranked = sentences.decoding_fidelity(values, encoder.decode(encoder.encode(values), bins=False))
     assert ranked["spearman"].min() > 0.98
     assert ranked["r2"].mean() > 0.9
 
 
 def test_fidelity_of_what_was_read_back_as_it_was(values):
-    found = sentences.fidelity(values, values)
+    found = sentences.decoding_fidelity(values, values)
     for column, wanted in (("slope", 1), ("intercept", 0), ("r2", 1), ("pearson", 1), ("spearman", 1)):
         np.testing.assert_allclose(found[column], wanted, atol=1e-9)
 
@@ -84,13 +85,13 @@ def test_genes_outside_the_vocabulary_are_counted(values):
 
 def test_coverage_by_hand():
     values = pd.DataFrame(np.log2(np.array([[7, 1, 0, 2]]) + 1), ["s"], list("abcd"))
-    found = sentences.coverage(values, np.array([1, 2, 10])).round(6)
+    found = sentences.sentence_coverage(values, np.array([1, 2, 10])).round(6)
     assert list(found["genes"]) == pytest.approx([1 / 3, 2 / 3, 1])
     assert list(found["counts"]) == pytest.approx([0.7, 0.9, 1])
 
 
 def test_words_take_more_of_gpt2s_tokens_than_there_are_words():
-    files = registry.fetch("gpt2-bpe")
+    files = fetching.fetch("gpt2-bpe")
     tokenizer = GPT2Tokenizer(str(files["encoder"]), str(files["merges"]))
     text = " ".join(["SCN1A", "GAPDH", "KCNA1", "MT-CO1"] * 100)
     (fit,) = sentences.genes_that_fit([text], tokenizer, positions=200)

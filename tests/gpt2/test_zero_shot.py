@@ -3,24 +3,25 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from epigen_utils import registry, zero_shot
+from epigen_utils.data import fetching
 from epigen_utils.errors import DataError
+from epigen_utils.gpt2 import zero_shot
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return zero_shot.sentence_encoder()
+    return zero_shot.load_sentence_encoder()
 
 
 @pytest.fixture(scope="module")
 def untrained():
-    return zero_shot.language_model("", preset="gpt2-tiny", files=registry.fetch("gpt2-bpe"))
+    return zero_shot.load_language_model("", preset="gpt2-tiny", files=fetching.fetch("gpt2-bpe"))
 
 
 def test_the_sentence_encoder_knows_what_is_alike(encoder):
     """Cosines as the model's authors' card shows them for such sentences: near one, and near zero."""
     texts = ["the cat sat on the mat", "a cat was sitting on a mat", "stock prices fell sharply"]
-    vectors, read = zero_shot.embed(*encoder, texts, pooling="mean", max_tokens=256)
+    vectors, read = zero_shot.embed_texts(*encoder, texts, pooling="mean", max_tokens=256)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     near, far = vectors[0] @ vectors[1:].T
     assert near > 0.8
@@ -30,17 +31,19 @@ def test_the_sentence_encoder_knows_what_is_alike(encoder):
 
 def test_gpt2_is_read_at_its_last_token_and_no_further_than_asked(untrained):
     model, tokenizer = untrained
-    vectors, read = zero_shot.embed(model, tokenizer, ["GRIA1 SST PVALB FOSB"], pooling="last", max_tokens=6)
+    vectors, read = zero_shot.embed_texts(model, tokenizer, ["GRIA1 SST PVALB FOSB"], pooling="last", max_tokens=6)
     ids = torch.tensor([tokenizer("GRIA1 SST PVALB FOSB")["input_ids"][:6]])
     with torch.no_grad():
         np.testing.assert_allclose(vectors[0], model.transformer(ids).last_hidden_state[0, -1], rtol=1e-5)
     assert read.tolist() == [6]
     with pytest.raises(DataError, match="give mean or last"):
-        zero_shot.embed(model, tokenizer, ["a"], pooling="max", max_tokens=6)
+        zero_shot.embed_texts(model, tokenizer, ["a"], pooling="max", max_tokens=6)
 
 
 def test_attention_is_spread_over_places(untrained):
-    table = zero_shot.attention_by_place(*untrained, [" ".join(f"GENE{i}" for i in range(80))], max_tokens=200, bins=10)
+    table = zero_shot.text_attention_by_position(
+        *untrained, [" ".join(f"GENE{i}" for i in range(80))], max_tokens=200, bins=10
+    )
     assert table["place"].tolist() == pytest.approx([0.05 + 0.1 * i for i in range(10)])
     assert table["attention"].mean() == pytest.approx(1, abs=0.02)
 
@@ -48,8 +51,8 @@ def test_attention_is_spread_over_places(untrained):
 def test_what_is_written_on_is_counted(untrained, tmp_path):
     model, tokenizer = untrained
     text = " ".join(f"GENE{i}" for i in range(60))
-    told = zero_shot.continuations(model, tokenizer, [text], {"GENE1"}, shown=20, n_tokens=20)
-    again = zero_shot.continuations(model, tokenizer, [text], {"GENE1"}, shown=20, n_tokens=20)
+    told = zero_shot.continuations(model, tokenizer, [text], {"GENE1"}, n_prompt_words=20, n_tokens=20)
+    again = zero_shot.continuations(model, tokenizer, [text], {"GENE1"}, n_prompt_words=20, n_tokens=20)
     assert told.equals(again)
     assert told.loc[0, "given"] == "GENE15 GENE16 GENE17 GENE18 GENE19"
     assert told.loc[0, "genes"] < 0.2
@@ -67,14 +70,14 @@ def test_what_is_written_on_is_counted(untrained, tmp_path):
             logits[0, -1, wanted[place]] = 0
             return type("Out", (), {"logits": logits})
 
-    found = zero_shot.continuations(Repeating(), tokenizer, [text], {"GENE7"}, shown=5, n_tokens=20).iloc[0]
+    found = zero_shot.continuations(Repeating(), tokenizer, [text], {"GENE7"}, n_prompt_words=5, n_tokens=20).iloc[0]
     assert found["genes"] == found["later"] == 1
 
 
 def test_a_checkpoint_is_taken_from_its_folder_or_missed_in_one_line(tmp_path):
     GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=50)).save_pretrained(tmp_path / "gpt2")
-    model, _ = zero_shot.language_model(str(tmp_path / "gpt2"), preset="gpt2", files=registry.fetch("gpt2-bpe"))
+    model, _ = zero_shot.load_language_model(str(tmp_path / "gpt2"), preset="gpt2", files=fetching.fetch("gpt2-bpe"))
     assert model.config.n_embd == 8
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no checkpoint of GPT-2"):
-        zero_shot.language_model(str(tmp_path / "empty"), preset="gpt2", files=registry.fetch("gpt2-bpe"))
+        zero_shot.load_language_model(str(tmp_path / "empty"), preset="gpt2", files=fetching.fetch("gpt2-bpe"))

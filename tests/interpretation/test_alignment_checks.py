@@ -1,23 +1,25 @@
 import numpy as np
 import pytest
 
-from epigen_utils import attention, baam_checks, representations, sample_cohorts, sentence_attention
 from epigen_utils.errors import DataError
-from epigen_utils.sentence_classes import GPT2Classifier
+from epigen_utils.gpt2 import readout_attention
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.interpretation import alignment, alignment_checks, representations
+from epigen_utils.prediction import sample_cohort
 
 
 @pytest.fixture(scope="module")
 def part():
-    cohort = sample_cohorts.part(sample_cohorts.load("seizures-sim"), 16, 0)
-    return representations.halves(cohort, n_genes=96)
+    cohort = sample_cohort.subsample_cohort(sample_cohort.load_cohort("seizures-sim"), 16, 0)
+    return representations.split_cohort(cohort, n_genes=96)
 
 
 def test_untrained_models_are_called_one_time_in_twenty(part):
     """Of 200 tests at 5%, a right one calls 3 to 19 (the binomial's 99% range)."""
-    sets = {"all along": baam_checks.early_and_late(part.tables[0], size=12)["all along"]}
+    sets = {"all along": alignment_checks.sets_by_position(part.tables[0], size=12)["all along"]}
     labels = part.labels[0].to_numpy()
-    table = baam_checks.untrained(GPT2Classifier(), part.tables[0], labels, sets, seeds=range(200))
-    found = baam_checks.rejections(table).set_index("null")["called"]
+    table = alignment_checks.untrained_models(GPT2Classifier(), part.tables[0], labels, sets, seeds=range(200))
+    found = alignment_checks.false_positive_rates(table).set_index("null")["called"]
     assert 3 <= found["matched"] <= 19
     assert 3 <= found["random"] <= 19
 
@@ -28,31 +30,37 @@ def test_place_alone_is_called_against_random_sets_and_not_against_matched_ones(
     scores = np.exp(-2 * places)
     members = np.zeros(120, bool)
     members[0:40:3] = True
-    found = attention.baam(scores, places, members, n_permutations=199)
+    found = alignment.baam(scores, places, members, n_permutations=199)
     assert found["baam"] > 0.8
     assert found["p random"] < 0.01
     assert found["p matched"] > 0.05
 
 
 def test_families_are_called_more_often_than_single_genes():
-    table = baam_checks.rejections(baam_checks.duplicated(copies=[1, 8], n_sets=60), by="copies")
+    table = alignment_checks.false_positive_rates(
+        alignment_checks.simulated_families(copies=[1, 8], n_sets=60), by="copies"
+    )
     share = table[table["null"] == "matched"].set_index("copies")["share"]
     assert share[1] < 0.15 < share[8]
 
 
 def test_small_sets_give_any_value(part):
     fresh = GPT2Classifier().untrained(part.tables[0], part.labels[0].to_numpy())
-    found = sentence_attention.read(fresh, part.tables[0])
-    spread = baam_checks.by_size(found.mean, found.places, sizes=[1, 40], n_sets=60).groupby("size")["baam"].std()
+    found = readout_attention.compute_attention(fresh, part.tables[0])
+    spread = (
+        alignment_checks.random_sets_by_size(found.mean, found.places, sizes=[1, 40], n_sets=60)
+        .groupby("size")["baam"]
+        .std()
+    )
     assert spread[1] > 3 * spread[40]
-    assert set(baam_checks.by_size(found.mean, found.places, sizes=[2, 96], n_sets=3)["size"]) == {2}
+    assert set(alignment_checks.random_sets_by_size(found.mean, found.places, sizes=[2, 96], n_sets=3)["size"]) == {2}
 
 
 def test_a_set_without_members_and_one_of_all_genes():
     scores = np.random.default_rng(0).random((3, 10))
     with pytest.raises(DataError, match="GABAergic: has no member among the 10 genes of the sentences; give a set"):
-        attention.baam(scores, scores, np.zeros(10, bool), name="GABAergic")
+        alignment.baam(scores, scores, np.zeros(10, bool), name="GABAergic")
     with pytest.raises(DataError, match="everything: all 10 genes of the sentences are members"):
-        attention.baam(scores, scores, np.ones(10, bool), name="everything")
+        alignment.baam(scores, scores, np.ones(10, bool), name="everything")
     with pytest.raises(DataError, match="A, B: none has a member among the 10 genes"):
-        attention.baam_of_sets(scores, scores, list("abcdefghij"), {"A": ["x"], "B": ["y"]})
+        alignment.baam_of_sets(scores, scores, list("abcdefghij"), {"A": ["x"], "B": ["y"]})

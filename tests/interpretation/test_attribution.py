@@ -3,9 +3,10 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import attribution
 from epigen_utils.errors import DataError
-from epigen_utils.sentence_classes import GPT2Classifier, collated
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.gpt2.objectives import collate_sentences
+from epigen_utils.interpretation import attribution
 
 
 @pytest.fixture(scope="module")
@@ -23,25 +24,27 @@ def test_integrated_gradients_add_up_to_the_margin(made):
     """Sundararajan et al. 2017, proposition 1."""
     classifier, values = made
     given = attribution.integrated_gradients(classifier, values, "b", background=values, steps=64)
-    whole = attribution.margins(classifier, values, "b")
+    whole = attribution.sample_margins(classifier, values, "b")
     assert given.isna().sum().sum() == 4
-    start = attribution.averages(classifier, values)
+    start = attribution.mean_embeddings(classifier, values)
     for place, row in enumerate(classifier.encoder_.encode(values)):
         ids = torch.tensor(row["input_ids"])
         with torch.no_grad():
             logits = classifier.model_.classified(start[ids][None], (ids > 0)[None]).logits
-        even = float(attribution.margin(classifier, logits, "b"))
+        even = float(attribution.logit_margin(classifier, logits, "b"))
         assert given.iloc[place].sum() == pytest.approx(whole[place] - even, abs=0.02 * np.ptp(whole))
 
 
 def test_attributions_start_from_each_genes_own_average(made):
     classifier, values = made
-    start = attribution.averages(classifier, values)
+    start = attribution.mean_embeddings(classifier, values)
     sums = np.zeros(start.shape[1])
     encoded = classifier.encoder_.encode(values)
     for row in encoded:
         with torch.no_grad():
-            sums += classifier.model_.shown(**collated([row], classifier.scale_))[0, row["input_ids"].index(3)].numpy()
+            sums += classifier.model_.shown(**collate_sentences([row], classifier.scale_))[
+                0, row["input_ids"].index(3)
+            ].numpy()
     np.testing.assert_allclose(start[3], sums / len(encoded), rtol=1e-4, atol=1e-5)
 
 
@@ -49,17 +52,17 @@ def test_where_a_position_shows_a_gene_alone_they_start_from_the_average_of_all(
     rng = np.random.default_rng(0)
     values = pd.DataFrame(rng.uniform(1, 9, (6, 8)), columns=[f"g{i}" for i in range(8)])
     classifier = GPT2Classifier(shown="rank", folder=tmp_path).untrained(values, np.repeat(["a", "b"], 3))
-    start = attribution.averages(classifier, values)
+    start = attribution.mean_embeddings(classifier, values)
     np.testing.assert_allclose(start[1], start[2])
 
 
 def test_gradient_times_input_is_the_slope_at_the_sentence(made):
     classifier, values = made
     whole = attribution.integrated_gradients(classifier, values, "b", background=values, steps=64)
-    slope = attribution.gradient_x_input(classifier, values, "b", background=values)
+    slope = attribution.gradient_times_input(classifier, values, "b", background=values)
     assert slope.shape == whole.shape
     assert slope.notna().equals(whole.notna())
-    opposite = attribution.gradient_x_input(classifier, values, "a", background=values)
+    opposite = attribution.gradient_times_input(classifier, values, "a", background=values)
     np.testing.assert_allclose(slope, -opposite, rtol=1e-4, atol=1e-5)
 
 
@@ -69,14 +72,14 @@ def test_occlusion_asks_the_model_again(made, how):
     given = attribution.occlusion(classifier, values, "b", background=values, how=how)
     changed = values.copy()
     changed.iloc[27, 2] = values["g2"].mean() if how == "mean" else 0.0
-    before, after = (attribution.margins(classifier, table, "b")[27] for table in (values, changed))
+    before, after = (attribution.sample_margins(classifier, table, "b")[27] for table in (values, changed))
     assert given.iloc[27, 2] == pytest.approx(before - after, abs=1e-5)
     assert np.isnan(given.iloc[0, 5])
 
 
 def test_importance_is_the_mean_of_absolute_attributions():
     table = pd.DataFrame({"a": [1.0, -3.0], "b": [np.nan, 2.0]})
-    assert attribution.importance(table).to_dict() == {"a": 2.0, "b": 2.0}
+    assert attribution.gene_importance(table).to_dict() == {"a": 2.0, "b": 2.0}
 
 
 def test_mistakes(made):
@@ -84,16 +87,16 @@ def test_mistakes(made):
     with pytest.raises(DataError, match="occlusion 'men': did you mean 'mean'"):
         attribution.occlusion(classifier, values, "b", background=values, how="men")
     with pytest.raises(DataError, match="class 'c': known: a, b"):
-        attribution.margins(classifier, values, "c")
+        attribution.sample_margins(classifier, values, "c")
 
 
 def test_agreement_stability_and_recovery():
     scores = pd.DataFrame({"one": [1.0, 2, 3, 4], "other": [4.0, 3, 2, 1]}, list("wxyz"))
-    assert attribution.agreement(scores).loc["one", "other"] == -1
-    assert attribution.recovered(scores, {"z"}).tolist() == [1.0, 0.0]
-    stable = attribution.stability([scores["one"], scores["one"], scores["other"]])
+    assert attribution.score_correlations(scores).loc["one", "other"] == -1
+    assert attribution.planted_auroc(scores, {"z"}).tolist() == [1.0, 0.0]
+    stable = attribution.stability_over_runs([scores["one"], scores["one"], scores["other"]])
     assert stable == {"mean": pytest.approx(-1 / 3), "low": -1.0, "high": 1.0, "pairs": 3}
-    assert attribution.stability([scores["one"]])["pairs"] == 0
+    assert attribution.stability_over_runs([scores["one"]])["pairs"] == 0
 
 
 def test_what_runs_agree_on_beyond_a_test():
@@ -102,7 +105,7 @@ def test_what_runs_agree_on_beyond_a_test():
     of_test = [pd.Series(test + 0.3 * rng.normal(size=400)) for _ in range(3)]
     of_both = [pd.Series(test + learned + 0.3 * rng.normal(size=400)) for _ in range(3)]
     given = pd.Series(test)
-    assert attribution.stability(of_test)["mean"] > 0.85
-    assert abs(attribution.stability(of_test, given=given)["mean"]) < 0.1
-    assert attribution.stability(of_both, given=given)["mean"] > 0.8
-    assert np.isnan(attribution.stability([given, of_test[0]], given=given)["mean"])
+    assert attribution.stability_over_runs(of_test)["mean"] > 0.85
+    assert abs(attribution.stability_over_runs(of_test, control=given)["mean"]) < 0.1
+    assert attribution.stability_over_runs(of_both, control=given)["mean"] > 0.8
+    assert np.isnan(attribution.stability_over_runs([given, of_test[0]], control=given)["mean"])

@@ -3,34 +3,40 @@ from dataclasses import replace
 import numpy as np
 from sklearn.base import clone
 
-from epigen_utils import attribution_checks, representations, sample_cohorts, sentence_classes
-from epigen_utils.sentence_classes import GPT2Classifier
+from epigen_utils.gpt2 import classifier
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.interpretation import attribution_checks, representations
+from epigen_utils.prediction import sample_cohort
 
-QUICK = replace(sentence_classes.SETTINGS, epochs=2)
+QUICK = replace(classifier.FINE_TUNING_SETTINGS, epochs=2)
 
 
 def test_tests_find_what_is_planted_and_random_weights_do_not(tmp_path):
     """Plain tests must find it, or nothing is planted; random weights must not, or the decoys are none (Adebayo et al. 2018)."""
     classifier = GPT2Classifier(settings=QUICK, shown="continuous", folder=tmp_path)
-    options = {"max_explained": 8, "max_occluded": 4, "cohort": lambda seed: sample_cohorts.with_decoys(seed, 16, n=24)}
-    found = attribution_checks.known_truth(classifier, seeds=range(4), **options)
+    options = {
+        "max_explained": 8,
+        "max_occluded": 4,
+        "cohort": lambda seed: sample_cohort.simulated_cohort_with_nuisance(seed, 16, n=24),
+    }
+    found = attribution_checks.recovery_in_simulations(classifier, seeds=range(4), **options)
     means = found.groupby(["model", "way"])["auroc"].mean()
     assert means["no model", "F test"] > 0.95
     assert abs(means["random weights"].mean() - 0.5) < 0.15
-    beyond = attribution_checks.beyond_random(found)
+    beyond = attribution_checks.compare_with_random_weights(found)
     assert set(beyond["way"]) == set(found.loc[found["model"] == "trained", "way"])
     np.testing.assert_allclose(beyond["difference"], beyond["trained"] - beyond["random weights"], atol=1e-12)
     assert beyond["random is chance"].sum() >= 5
-    words = attribution_checks.in_words(attribution_checks.over_cohorts(found), beyond, 0.9)
+    words = attribution_checks.recovery_summary(attribution_checks.mean_over_cohorts(found), beyond, 0.9)
     assert "by occlusion" in words
-    table = attribution_checks.over_cohorts(found)
+    table = attribution_checks.mean_over_cohorts(found)
     assert (table["cohorts"] == 4).all()
     assert ((table["auroc low"] <= table["auroc"]) & (table["auroc"] <= table["auroc high"])).all()
 
 
 def test_what_a_model_decides_by_is_found_in_trained_weights_only(tmp_path):
-    classifier = GPT2Classifier(settings=attribution_checks.SETTINGS, shown="continuous", folder=tmp_path)
-    found = attribution_checks.known_truth(classifier, seeds=range(2), max_explained=24, max_occluded=8)
+    classifier = GPT2Classifier(settings=attribution_checks.SIMULATION_SETTINGS, shown="continuous", folder=tmp_path)
+    found = attribution_checks.recovery_in_simulations(classifier, seeds=range(2), max_explained=24, max_occluded=8)
     means = found.groupby(["model", "way"])["auroc"].mean()
     assert found.loc[found["model"] == "trained", "auc"].min() > 0.85
     ways = ["integrated gradients", "gradient x input", "occlusion"]
@@ -38,8 +44,8 @@ def test_what_a_model_decides_by_is_found_in_trained_weights_only(tmp_path):
 
 
 def test_the_hybrid_loss_pulls_attention_to_the_half_that_it_was_told_of(tmp_path):
-    cohort = sample_cohorts.load("seizures-sim")
-    parts = representations.halves(cohort, n_genes=40)
+    cohort = sample_cohort.load_cohort("seizures-sim")
+    parts = representations.split_cohort(cohort, n_genes=40)
     train, y = parts.tables[0], parts.labels[0].to_numpy()
     told, untold = list(train.columns[:8]), list(train.columns[8:16])
     plain = GPT2Classifier(settings=replace(QUICK, epochs=10), folder=tmp_path)
@@ -47,7 +53,7 @@ def test_the_hybrid_loss_pulls_attention_to_the_half_that_it_was_told_of(tmp_pat
         "plain": clone(plain).fit(train, y),
         "hybrid": clone(plain).set_params(aligned=1.0, prior=told).fit(train, y),
     }
-    table = attribution_checks.aligned_halves(models, parts.tables[1], {"told": told, "not told": untold})
+    table = attribution_checks.alignment_of_halves(models, parts.tables[1], {"told": told, "not told": untold})
     value = table.set_index(["model", "half"])["baam"]
     assert value["hybrid", "told"] > value["plain", "told"] + 0.2
     assert table["genes"].eq(8).all()
@@ -55,21 +61,21 @@ def test_the_hybrid_loss_pulls_attention_to_the_half_that_it_was_told_of(tmp_pat
 
 
 def test_stability_by_way(tmp_path):
-    cohort = sample_cohorts.load("seizures-sim")
-    parts = [representations.halves(cohort, n_genes=12, fold=fold) for fold in (0, 1)]
+    cohort = sample_cohort.load_cohort("seizures-sim")
+    parts = [representations.split_cohort(cohort, n_genes=12, fold=fold) for fold in (0, 1)]
     classifier = GPT2Classifier(settings=QUICK, folder=tmp_path)
-    tables = [attribution_checks.of_fold(part, classifier, max_explained=3, max_occluded=2) for part in parts]
+    tables = [attribution_checks.fold_scores(part, classifier, max_explained=3, max_occluded=2) for part in parts]
     given = tables[0]["attention"].rank(ascending=False)
-    table = attribution_checks.stabilities({"folds": tables, "same": [tables[0], tables[0]]}, given=given)
+    table = attribution_checks.stability_table({"folds": tables, "same": [tables[0], tables[0]]}, control=given)
     assert np.allclose(table[table["between"] == "same"]["mean"], 1)
     assert set(table["way"]) == set(tables[0].columns)
 
 
 def test_parts_share_no_sample_and_hold_the_genes_asked_for():
-    cohort = sample_cohorts.load("seizures-sim")
-    plain = representations.halves(cohort, n_genes=12)
+    cohort = sample_cohort.load_cohort("seizures-sim")
+    plain = representations.split_cohort(cohort, n_genes=12)
     extra = next(gene for gene in cohort.genes if gene not in plain.tables[0])
-    parts = representations.halves(cohort, n_genes=12, always=[extra, "no such gene"])
+    parts = representations.split_cohort(cohort, n_genes=12, always=[extra, "no such gene"])
     assert extra in parts.tables[0]
     assert parts.tables[0].shape[1] == 12
     assert set(parts.tables[0]) - {extra} <= set(plain.tables[0])

@@ -6,73 +6,69 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from epigen_utils import (
-    embedding_plots,
-    plots,
-    representations,
-    sample_cohorts,
-    sample_scores,
-    sentence_classes,
-    sentence_states,
-)
 from epigen_utils.errors import DataError
-from epigen_utils.sentence_classes import GPT2Classifier
+from epigen_utils.gpt2 import classifier, sentence_states
+from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.interpretation import representations
+from epigen_utils.plots import embedding_plots, layout
+from epigen_utils.prediction import sample_cohort
+from epigen_utils.stats import intervals
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    parts = representations.halves(sample_cohorts.load("seizures-sim"), n_genes=24)
-    classifier = GPT2Classifier(
-        settings=replace(sentence_classes.SETTINGS, epochs=3), folder=tmp_path_factory.mktemp("m")
+    parts = representations.split_cohort(sample_cohort.load_cohort("seizures-sim"), n_genes=24)
+    model = GPT2Classifier(
+        settings=replace(classifier.FINE_TUNING_SETTINGS, epochs=3), folder=tmp_path_factory.mktemp("m")
     )
-    return parts, classifier, representations.of_halves(parts, classifier)
+    return parts, model, representations.compute_representations(parts, model)
 
 
 def test_each_representation_is_of_the_samples_that_it_says(found):
     parts, _, (tables, _) = found
     train, held = (list(table.index) for table in parts.tables)
     assert list(tables) == [
-        representations.RAW,
-        representations.STABLE,
-        representations.SAME,
-        representations.FRESH,
-        representations.HELD,
-        representations.SEEN,
-        representations.SHUFFLED,
+        representations.RAW_COUNTS,
+        representations.VST,
+        representations.LOG2_GENES,
+        representations.UNTRAINED,
+        representations.HELD_OUT,
+        representations.TRAINING_SAMPLES,
+        representations.SHUFFLED_LABELS,
     ]
     for name, one in tables.items():
-        told = name in (representations.SEEN, representations.SHUFFLED)
+        told = name in (representations.TRAINING_SAMPLES, representations.SHUFFLED_LABELS)
         assert one.told == told
         assert list(one.table.index) == (train if told else held)
         assert list(one.labels.index) == list(one.table.index)
         assert len(one.groups) == len(one.table)
-    told = tables[representations.SHUFFLED].labels
+    told = tables[representations.SHUFFLED_LABELS].labels
     assert sorted(told) == sorted(parts.labels[0])
     assert abs(adjusted_rand_score(told, parts.labels[0])) < 0.1
-    assert not np.allclose(tables[representations.FRESH].table, tables[representations.HELD].table)
+    assert not np.allclose(tables[representations.UNTRAINED].table, tables[representations.HELD_OUT].table)
 
 
 def test_apart_beside_noise(found):
     _, _, (tables, _) = found
-    table, planes = representations.apart(tables, n_permutations=99)
+    table, planes = representations.class_separation(tables, n_permutations=99)
     assert len(table) == 7
     assert (table["PC1 + PC2"] > table["noise"]).all()
     assert table["p"].isna().tolist() == [False] * 5 + [True] * 2
     assert table["p"].dropna().between(0.01, 1).all()
-    stable = table.set_index("representation").loc[representations.STABLE]
+    stable = table.set_index("representation").loc[representations.VST]
     assert (stable["overlap"], stable["p"]) == (0, 0.01)
-    assert planes[representations.HELD].shape == (16, 2)
-    layouts = representations.layouts(tables[representations.HELD].table, perplexity=3)
+    assert planes[representations.HELD_OUT].shape == (16, 2)
+    layouts = representations.planar_layouts(tables[representations.HELD_OUT].table, perplexity=3)
     assert list(layouts) == ["PCA", "t-SNE", "UMAP"]
 
 
 def test_trajectory_starts_where_nothing_moved(found):
     parts, classifier, _ = found
-    moves, summary = representations.trajectory(parts, classifier, epochs=[0, 3])
+    moves, summary = representations.training_trajectory(parts, classifier, epochs=[0, 3])
     untrained = clone(classifier).untrained(parts.tables[0], parts.labels[0].to_numpy())
     start = summary[summary["epochs"] == 0].set_index("part")["silhouette"]
     for part, values, labels in zip(("training", "held out"), parts.tables, parts.labels, strict=True):
-        states = sentence_states.of_samples(untrained, values)
+        states = sentence_states.sample_embeddings(untrained, values)
         assert start[part] == pytest.approx(silhouette_score(states, labels.astype(str)), abs=1e-6)
     ends = moves.set_index(["sample", "epochs"])[["PC1", "PC2"]].unstack()
     assert (ends.xs(0, axis=1, level=1) - ends.xs(3, axis=1, level=1)).abs().to_numpy().min() > 0
@@ -82,29 +78,31 @@ def test_trajectory_starts_where_nothing_moved(found):
 
 def test_plots_draw_what_they_are_given(found):
     parts, classifier, (tables, _) = found
-    table, planes = representations.apart(tables, n_permutations=19)
-    moves, summary = representations.trajectory(parts, classifier, epochs=[0, 3])
-    _, axes = plots.panels(6, columns=3, width=3, height=3)
-    labels = tables[representations.HELD].labels
-    drawn = embedding_plots.plane(axes[0], planes[representations.HELD], labels, title="t")
+    table, planes = representations.class_separation(tables, n_permutations=19)
+    moves, summary = representations.training_trajectory(parts, classifier, epochs=[0, 3])
+    _, axes = layout.panels(6, columns=3, width=3, height=3)
+    labels = tables[representations.HELD_OUT].labels
+    drawn = embedding_plots.small_projection(axes[0], planes[representations.HELD_OUT], labels, title="t")
     assert sum(len(dots.get_offsets()) for dots in drawn.collections) == 16
-    legend = embedding_plots.groups(axes[0], labels).get_legend()
+    legend = embedding_plots.marker_legend(axes[0], labels).get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["control", "case"]
-    assert [text.get_text() for text in embedding_plots.separation(axes[1], table).texts][-1] == "told its classes"
-    assert len(embedding_plots.against_noise(axes[2], table).patches) == 7
-    assert len(embedding_plots.paths(axes[3], moves, part="training").lines) == 16
-    assert len(embedding_plots.over_epochs(axes[4], summary).get_legend().get_texts()) == 2
+    assert [text.get_text() for text in embedding_plots.silhouette_by_representation(axes[1], table).texts][
+        -1
+    ] == "told its classes"
+    assert len(embedding_plots.variance_against_noise(axes[2], table).patches) == 7
+    assert len(embedding_plots.training_trajectories(axes[3], moves, part="training").lines) == 16
+    assert len(embedding_plots.silhouette_over_epochs(axes[4], summary).get_legend().get_texts()) == 2
     genes = pd.DataFrame({"gene": list("abc"), "expression": [1.0, 1.01, 5.0], "variance of states": [1.0, 1.0, 3.0]})
     genes["variance of expression"] = 1.0
-    written = embedding_plots.gene_variance(axes[5], genes, labelled={"a": "A", "b": "B", "c": "C"})
+    written = embedding_plots.gene_state_variance(axes[5], genes, names={"a": "A", "b": "B", "c": "C"})
     # B would lie on A.
     assert [text.get_text() for text in written.texts] == ["A", "C"]
 
 
 def test_classes_by_turns():
     labels = ["a", "a", "a", "b", "a", "b"]
-    assert representations.of_both_classes(labels).tolist() == [0, 3, 1, 5, 2, 4]
-    assert representations.of_both_classes(labels, 3).tolist() == [0, 3, 1]
+    assert representations.alternate_classes(labels).tolist() == [0, 3, 1, 5, 2, 4]
+    assert representations.alternate_classes(labels, 3).tolist() == [0, 3, 1]
 
 
 def few(cohort, rows):
@@ -113,23 +111,23 @@ def few(cohort, rows):
 
 
 def test_a_cohort_too_small_for_halves():
-    cohort = few(sample_cohorts.load("seizures-sim"), [0, 1, 16, 17])
+    cohort = few(sample_cohort.load_cohort("seizures-sim"), [0, 1, 16, 17])
     with pytest.raises(DataError, match="2 'control', 2 'case': too few to learn from two of each class"):
-        representations.halves(cohort, n_genes=5)
+        representations.split_cohort(cohort, n_genes=5)
 
 
 def test_three_against_nine_as_in_the_paper():
     """One of the three is held out, whatever the seed; there is no second way."""
-    cohort = sample_cohorts.load("slc13a5-sim")
+    cohort = sample_cohort.load_cohort("slc13a5-sim")
     for seed in range(5):
-        parts = representations.halves(cohort, n_genes=8, seed=seed)
+        parts = representations.split_cohort(cohort, n_genes=8, seed=seed)
         assert [(labels == "WT").sum() for labels in parts.labels] == [2, 1]
         assert len(parts.tables[1]) >= 3
     with pytest.raises(DataError, match="in more than one way"):
-        representations.halves(cohort, n_genes=8, fold=1)
+        representations.split_cohort(cohort, n_genes=8, fold=1)
     # What the model makes of these is Figure 4's: no p can be low.
     shown = {"held": representations.Representation(parts.tables[1], parts.labels[1], parts.groups[1])}
-    table, _ = representations.apart(shown, n_permutations=99)
+    table, _ = representations.class_separation(shown, n_permutations=99)
     assert table["smallest p"].item() > 0.05
 
 
@@ -137,7 +135,7 @@ def test_labels_that_mean_nothing_are_not_the_true_ones():
     """Of two against two a labeling drawn blindly is the true one, or its mirror image, in two of six draws."""
     labels = np.array(["a", "a", "b", "b"])
     for seed in range(8):
-        told = representations.meaningless(labels, np.arange(4), seed=seed)
+        told = representations.uninformative_permutation(labels, np.arange(4), seed=seed)
         assert sorted(told) == sorted(labels)
         assert adjusted_rand_score(labels, told) < 0.5
 
@@ -147,37 +145,37 @@ def test_further_apart_than_another_plane():
     labels = pd.Series(np.repeat(["a", "b"], 20))
     noise = pd.DataFrame(rng.normal(size=(40, 2)))
     shown = representations.Representation(noise, labels, np.arange(40))
-    far = representations.further_apart(noise + 4 * (labels == "b").to_numpy()[:, None], noise, shown)
+    far = representations.separation_difference(noise + 4 * (labels == "b").to_numpy()[:, None], noise, shown)
     assert far["value"] > 0.4
     assert far["p"] == 0.001
     p = []
     for _ in range(20):
         one, other = (pd.DataFrame(rng.normal(size=(40, 2))) for _ in range(2))
-        p.append(representations.further_apart(one, other, shown, n_permutations=99)["p"])
+        p.append(representations.separation_difference(one, other, shown, n_permutations=99)["p"])
     assert 0.3 < np.mean(p) < 0.7
 
 
 def test_auc_of_the_held_out_counts_donors_once():
-    cohort = sample_cohorts.load("seizures-sim")
-    parts = representations.halves(cohort, n_genes=5)
+    cohort = sample_cohort.load_cohort("seizures-sim")
+    parts = representations.split_cohort(cohort, n_genes=5)
     truth = parts.labels[1].to_numpy() == cohort.positive
-    best = representations.held_auc(parts, truth.astype(float))
+    best = representations.held_out_auc(parts, truth.astype(float))
     assert (best["auc"], best["high"]) == (1.0, pytest.approx(1.0))
-    assert representations.held_auc(parts, 1 - truth)["auc"] == 0.0
-    assert best["low"] == pytest.approx(sample_scores.auc_interval(1.0, 8, 8)[0])
+    assert representations.held_out_auc(parts, 1 - truth)["auc"] == 0.0
+    assert best["low"] == pytest.approx(intervals.auc_interval(1.0, 8, 8)[0])
     # The same samples, two of each donor.
     order = np.argsort(cohort.y, kind="stable")
     units = cohort.units.copy()
     units[order] = np.repeat([f"donor {i}" for i in range(len(order) // 2)], 2)
     paired = replace(parts, cohort=replace(cohort, units=units))
-    assert representations.held_auc(paired, truth.astype(float))["low"] < best["low"]
+    assert representations.held_out_auc(paired, truth.astype(float))["low"] < best["low"]
 
 
 def test_genes_that_are_asked_for_take_the_place_of_others():
-    cohort = sample_cohorts.load("seizures-sim")
-    plain = list(representations.halves(cohort, n_genes=12).tables[0])
+    cohort = sample_cohort.load_cohort("seizures-sim")
+    plain = list(representations.split_cohort(cohort, n_genes=12).tables[0])
     other = next(gene for gene in cohort.genes if gene not in plain)
     for always in ([plain[0]], [plain[0], other]):
-        found = list(representations.halves(cohort, n_genes=12, always=always).tables[0])
+        found = list(representations.split_cohort(cohort, n_genes=12, always=always).tables[0])
         assert len(found) == 12
         assert set(always) <= set(found)

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from transformers import BertForMaskedLM
 
-from epigen_utils import batching, vocabularies
-from epigen_utils.models import IGNORED
+from epigen_utils.geneformer import masked_genes, vocabularies
+from epigen_utils.models import batching, masked_heads, presets
+from epigen_utils.models.batching import IGNORED
 
-VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(500)}, name="v", special=True)
+VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(500)}, name="v", special=True)
 
 
 def rows(n, length, seed=0):
@@ -15,7 +17,7 @@ def rows(n, length, seed=0):
 
 def test_shares_of_masks():
     cells = rows(200, 400)
-    batch = batching.MaskedGenes(VOCABULARY)(cells)
+    batch = masked_genes.MaskedGenes(VOCABULARY)(cells)
     ids = batching.pad([cell["input_ids"] for cell in cells], 0)
     chosen = batch["labels"] != IGNORED
     assert chosen.sum() / (200 * 400) == pytest.approx(0.15, abs=0.005)
@@ -31,33 +33,45 @@ def test_shares_of_masks():
 def test_special_tokens_and_padding_are_never_asked_for():
     cells = [*rows(1, 30), *rows(1, 5)]
     for seed in range(30):
-        batch = batching.MaskedGenes(VOCABULARY, seed=seed)(cells)
+        batch = masked_genes.MaskedGenes(VOCABULARY, seed=seed)(cells)
         assert batch["input_ids"].shape == (2, 32)
         assert (batch["labels"][:, 0] == IGNORED).all()
         assert (batch["labels"][1, 6:] == IGNORED).all()
         assert batch["attention_mask"].sum(axis=1).tolist() == [32, 7]
 
 
-def test_fixed_masks_follow_the_cell_not_the_batch():
-    cells = rows(6, 40)
-    collate = batching.MaskedGenes(VOCABULARY, seed=5)
-    together, alone = collate(cells), collate([cells[4]])
-    for name in ("input_ids", "labels"):
-        torch.testing.assert_close(together[name][4], alone[name][0])
-    assert (collate(cells)["labels"] == together["labels"]).all()
-    assert (batching.MaskedGenes(VOCABULARY, seed=6)(cells)["labels"] != together["labels"]).any()
-    later = [cell | {"epoch": 1} for cell in cells]
-    assert (collate(later)["labels"] != together["labels"]).any()
-
-
-def test_padded_to_a_length():
-    assert batching.MaskedGenes(VOCABULARY, pad_to=64)(rows(2, 10))["input_ids"].shape == (2, 64)
-
-
 def test_padding_by_hand():
     lengths = np.array([10, 10, 2, 2])
-    mixed = batching.padding(lengths, [np.array([0, 2]), np.array([1, 3])])
+    mixed = batching.padding_cost(lengths, [np.array([0, 2]), np.array([1, 3])])
     assert mixed == pytest.approx({"share": 16 / 40, "linear": 40 / 24, "quadratic": 400 / 208})
-    grouped = batching.padding(lengths, [np.array([0, 1]), np.array([2, 3])])
+    grouped = batching.padding_cost(lengths, [np.array([0, 1]), np.array([2, 3])])
     assert grouped == pytest.approx({"share": 0, "linear": 1, "quadratic": 1})
-    assert batching.padding(lengths, [np.arange(4)], pad_to=20)["share"] == pytest.approx(1 - 24 / 80)
+    assert batching.padding_cost(lengths, [np.arange(4)], pad_to=20)["share"] == pytest.approx(1 - 24 / 80)
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    ids = torch.randint(2, 50, (3, 12))
+    ids[1, 9:] = 0
+    labels = torch.where(torch.rand(3, 12) < 0.3, ids, batching.IGNORED)
+    labels[1, 9:] = batching.IGNORED
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
+def test_masked_positions_only_gives_the_plain_loss_and_gradients(batch):
+    config = presets.preset("bert-tiny", vocab_size=50, hidden_dropout_prob=0.0)
+    plain = BertForMaskedLM(config)
+    ours = masked_heads.masked_positions_only(BertForMaskedLM(config))
+    ours.load_state_dict(plain.state_dict())
+    a, b = plain(**batch), ours(**batch)
+    torch.testing.assert_close(a.loss, b.loss)
+    torch.testing.assert_close(a.logits[batch["labels"] != batching.IGNORED], b.logits)
+    a.loss.backward()
+    b.loss.backward()
+    for (name, one), (_, two) in zip(plain.named_parameters(), ours.named_parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad, msg=name)
+    n = int((batch["labels"] != batching.IGNORED).sum())
+    torch.testing.assert_close(ours(**batch, num_items_in_batch=2 * n).loss, a.loss / 2)
+    unlabelled = {name: values for name, values in batch.items() if name != "labels"}
+    torch.testing.assert_close(plain(**unlabelled).logits, ours(**unlabelled).logits)

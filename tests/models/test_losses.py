@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from epigen_utils import losses
 from epigen_utils.errors import DataError
+from epigen_utils.models import losses
 
 
 def by_hand(student, teacher, labels, alpha, temperature, scaled):
@@ -64,7 +64,7 @@ def test_the_squared_temperature_keeps_the_gradients_size(logits):
     assert gradient(50.0, False) < 0.2 * gradient(20.0, False)
 
 
-@pytest.mark.parametrize("alpha_on", losses.WEIGHED)
+@pytest.mark.parametrize("alpha_on", losses.ALPHA_TERMS)
 def test_gradients_are_those_of_pytorchs_own_losses(logits, alpha_on):
     student, teacher, labels = logits
     ours, theirs = (student.clone().requires_grad_() for _ in range(2))

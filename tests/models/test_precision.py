@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from epigen_utils import precision
+from epigen_utils.models import precision
 
 
 @pytest.fixture
@@ -16,21 +16,21 @@ def device(monkeypatch):
 
 def test_without_a_gpu(device):
     device()
-    assert precision.obstacle("fp32") == precision.obstacle("bf16") == ""
+    assert precision.why_unavailable("fp32") == precision.why_unavailable("bf16") == ""
     for name in ("fp16", "fp8"):
-        assert "needs a CUDA device" in precision.obstacle(name)
+        assert "needs a CUDA device" in precision.why_unavailable(name)
 
 
 def test_with_gpus(device):
     device((8, 0))
-    assert precision.obstacle("fp16") == ""
-    assert "this device has 8.0" in precision.obstacle("fp8")
+    assert precision.why_unavailable("fp16") == ""
+    assert "this device has 8.0" in precision.why_unavailable("fp8")
     device((9, 0))
-    assert "needs transformer-engine" in precision.obstacle("fp8")
+    assert "needs transformer-engine" in precision.why_unavailable("fp8")
     device((9, 0), engine=object())
-    assert precision.obstacle("fp8") == ""
+    assert precision.why_unavailable("fp8") == ""
 
 
 def test_an_unknown_precision():
     with pytest.raises(ValueError, match="'fp4' is not one of"):
-        precision.obstacle("fp4")
+        precision.why_unavailable("fp4")

@@ -3,9 +3,9 @@ import json
 
 import pytest
 import torch
-from transformers import BertForMaskedLM
 
-from epigen_utils import models, registry
+from epigen_utils.data import fetching
+from epigen_utils.models import attention_kernels, batching, presets
 
 
 @pytest.mark.parametrize(
@@ -14,12 +14,12 @@ from epigen_utils import models, registry
 )
 def test_published_sizes(name, parameters):
     """Parameters of the published checkpoints (facts/papers_audit.md, 1.1), which the papers round."""
-    assert models.n_parameters(models.build(models.preset(name), "masked-lm")) == parameters
+    assert presets.n_parameters(presets.build(presets.preset(name), "masked-lm")) == parameters
 
 
 def test_the_teacher_is_the_published_configuration(mirror):
-    published = json.loads(registry.fetch("geneformer-published")["config"].read_text())
-    ours = models.preset("geneformer-10m").to_dict()
+    published = json.loads(fetching.fetch("geneformer-published")["config"].read_text())
+    ours = presets.preset("geneformer-10m").to_dict()
     same = {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "vocab_size"}
     same |= {"hidden_dropout_prob", "attention_probs_dropout_prob", "layer_norm_eps", "initializer_range"}
     same |= {"max_position_embeddings", "type_vocab_size", "pad_token_id"}
@@ -28,9 +28,9 @@ def test_the_teacher_is_the_published_configuration(mirror):
 
 def test_mistakes():
     with pytest.raises(ValueError, match="did you mean 'student-3m'"):
-        models.preset("student3m")
+        presets.preset("student3m")
     with pytest.raises(ValueError, match="masked-lm"):
-        models.build(models.preset("bert-tiny"), "masked_lm")
+        presets.build(presets.preset("bert-tiny"), "masked_lm")
 
 
 @pytest.fixture
@@ -38,69 +38,53 @@ def batch():
     torch.manual_seed(0)
     ids = torch.randint(2, 50, (3, 12))
     ids[1, 9:] = 0
-    labels = torch.where(torch.rand(3, 12) < 0.3, ids, models.IGNORED)
-    labels[1, 9:] = models.IGNORED
+    labels = torch.where(torch.rand(3, 12) < 0.3, ids, batching.IGNORED)
+    labels[1, 9:] = batching.IGNORED
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
 
 
-def test_masked_positions_only_gives_the_plain_loss_and_gradients(batch):
-    config = models.preset("bert-tiny", vocab_size=50, hidden_dropout_prob=0.0)
-    plain = BertForMaskedLM(config)
-    ours = models.masked_positions_only(BertForMaskedLM(config))
-    ours.load_state_dict(plain.state_dict())
-    a, b = plain(**batch), ours(**batch)
-    torch.testing.assert_close(a.loss, b.loss)
-    torch.testing.assert_close(a.logits[batch["labels"] != models.IGNORED], b.logits)
-    a.loss.backward()
-    b.loss.backward()
-    for (name, one), (_, two) in zip(plain.named_parameters(), ours.named_parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad, msg=name)
-    n = int((batch["labels"] != models.IGNORED).sum())
-    torch.testing.assert_close(ours(**batch, num_items_in_batch=2 * n).loss, a.loss / 2)
-    unlabelled = {name: values for name, values in batch.items() if name != "labels"}
-    torch.testing.assert_close(plain(**unlabelled).logits, ours(**unlabelled).logits)
-
-
 def test_a_batch_without_a_masked_gene_has_no_loss_and_no_gradient(batch):
-    model = models.build(models.preset("bert-tiny", vocab_size=50), "masked-lm")
-    loss = model(**batch | {"labels": torch.full((3, 12), models.IGNORED)}).loss
+    model = presets.build(presets.preset("bert-tiny", vocab_size=50), "masked-lm")
+    loss = model(**batch | {"labels": torch.full((3, 12), batching.IGNORED)}).loss
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
 def test_saved_as_hugging_face_has_it_and_read_again(tmp_path, batch):
-    model = models.build(models.preset("bert-tiny", vocab_size=50), "masked-lm", seed=3).eval()
+    model = presets.build(presets.preset("bert-tiny", vocab_size=50), "masked-lm", seed=3).eval()
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
     assert (tmp_path / "model.safetensors").exists()
-    again = models.load(str(tmp_path)).eval()
+    again = presets.load_checkpoint(str(tmp_path)).eval()
     torch.testing.assert_close(model(**batch).loss, again(**batch).loss)
 
 
 def test_official_checkpoints_load(mirror):
     folder = mirror / "reference/geneformer_official/checkpoint_v1_small"
-    model = models.load(str(folder))
-    assert model.config.vocab_size == models.V1_TOKENS
+    model = presets.load_checkpoint(str(folder))
+    assert model.config.vocab_size == presets.V1_VOCABULARY_SIZE
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
 def test_the_table_of_sizes_is_of_the_presets():
-    rows = {row["model"]: row for row in models.sizes()}
+    rows = {row["model"]: row for row in presets.model_sizes()}
     assert rows["geneformer-10m"]["parameters"] == 10_288_722
     assert (rows["student-3m"]["layers"], rows["student-3m"]["width"]) == (4, 96)
 
 
 def test_compared_shows_both_sides():
-    config = models.preset("geneformer-10m")
-    assert models.compared(config, {"hidden_size": 256, "hidden_act": "gelu", "vocab": 1}) == [
+    config = presets.preset("geneformer-10m")
+    assert presets.compare_configs(config, {"hidden_size": 256, "hidden_act": "gelu", "vocab": 1}) == [
         {"key": "hidden_size", "ours": "256", "published": "256"},
         {"key": "hidden_act", "ours": "relu", "published": "gelu"},
     ]
 
 
 def test_without_attention_dropout_the_rest_of_it_stays():
-    model = models.without_attention_dropout(models.build(models.preset("student-2m", vocab_size=50), "masked-lm"))
+    model = attention_kernels.disable_attention_dropout(
+        presets.build(presets.preset("student-2m", vocab_size=50), "masked-lm")
+    )
     left = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     assert left.count(0.0) == 4, "one a layer"
     assert left.count(0.1) == 9, "embeddings, and two a layer"
@@ -108,12 +92,12 @@ def test_without_attention_dropout_the_rest_of_it_stays():
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_attention_by_matmul_is_the_fused_one_but_for_rounding(batch, mixed):
-    model = models.build(models.preset("bert-tiny", vocab_size=50, hidden_dropout_prob=0.0), "masked-lm").train()
+    model = presets.build(presets.preset("bert-tiny", vocab_size=50, hidden_dropout_prob=0.0), "masked-lm").train()
     found = {}
     for by_matmul in (False, True):
         model.zero_grad()
         used = model.config._attn_implementation
-        with models.attending(model, "matmul") if by_matmul else contextlib.nullcontext():
+        with attention_kernels.attention_implementation(model, "matmul") if by_matmul else contextlib.nullcontext():
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 loss = model(**batch).loss
             loss.backward()
@@ -124,20 +108,20 @@ def test_attention_by_matmul_is_the_fused_one_but_for_rounding(batch, mixed):
     for ours, fused in zip(found[True][1], found[False][1], strict=True):
         torch.testing.assert_close(ours, fused, **close)
     unmasked = {name: values[:1] for name, values in batch.items()}
-    with models.attending(model, "matmul"):
+    with attention_kernels.attention_implementation(model, "matmul"):
         assert torch.isfinite(model(**unmasked).loss)
 
 
 def test_attention_by_matmul_refuses_dropout(batch):
-    model = models.build(models.preset("student-2m", vocab_size=50), "masked-lm").train()
-    with models.attending(model, "matmul"), pytest.raises(ValueError, match="no dropout"):
+    model = presets.build(presets.preset("student-2m", vocab_size=50), "masked-lm").train()
+    with attention_kernels.attention_implementation(model, "matmul"), pytest.raises(ValueError, match="no dropout"):
         model(**batch)
 
 
 def test_another_number_of_heads_loads_the_same_weights_and_is_another_model():
-    model = models.build(models.preset("student-2m", vocab_size=60, initializer_range=0.3), "masked-lm").eval()
+    model = presets.build(presets.preset("student-2m", vocab_size=60, initializer_range=0.3), "masked-lm").eval()
     ids = torch.arange(2, 22)[None]
-    same, other = (models.with_attention_heads(model, heads).eval() for heads in (4, 1))
+    same, other = (presets.with_attention_heads(model, heads).eval() for heads in (4, 1))
     with torch.no_grad():
         assert torch.equal(same(ids).logits, model(ids).logits)
         assert (other(ids).logits - model(ids).logits).abs().max() > 0.1

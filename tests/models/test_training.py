@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils import masked_genes, models, paths, training, vocabularies
+from epigen_utils import paths
+from epigen_utils.geneformer import masked_genes, vocabularies
+from epigen_utils.models import presets, training
 
-VOCABULARY = vocabularies.of_medians({f"ENSG{i}": 1.0 for i in range(40)}, name="v")
+VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(40)}, name="v")
 
 
 class Cells(torch.utils.data.Dataset):
@@ -31,7 +33,7 @@ class Cells(torch.utils.data.Dataset):
 
 
 def setup(**changes):
-    model = models.build(models.preset("bert-tiny", vocab_size=42, initializer_range=0.02), "masked-lm", seed=1)
+    model = presets.build(presets.preset("bert-tiny", vocab_size=42, initializer_range=0.02), "masked-lm", seed=1)
     settings = training.Settings(
         **{"learning_rate": 3e-3, "warmup_steps": 5, "batch_size": 8, "evaluate_every": 20, "save_every": 13} | changes
     )
@@ -39,7 +41,7 @@ def setup(**changes):
 
 
 def fit(folder, model, settings, **more):
-    objective = masked_genes.Objective(VOCABULARY)
+    objective = masked_genes.MaskedGeneObjective(VOCABULARY)
     return training.fit(
         model,
         Cells(160),
@@ -130,7 +132,7 @@ def test_a_loss_of_our_own_counts_every_device():
     """Its gradients are averaged over devices, and it has divided by the labels of all."""
     trainer = object.__new__(training._Trainer)
     objective = types.SimpleNamespace(loss=lambda model, batch, n: torch.tensor(3.0))
-    trainer.callback_handler = types.SimpleNamespace(callbacks=[training._Watch(objective, [])])
+    trainer.callback_handler = types.SimpleNamespace(callbacks=[training._ProgressCallback(objective, [])])
     trainer.accelerator = types.SimpleNamespace(num_processes=2)
     assert trainer.compute_loss(None, {}, num_items_in_batch=8) == 6
     assert trainer.compute_loss(None, {}) == 3
@@ -138,9 +140,10 @@ def test_a_loss_of_our_own_counts_every_device():
 
 TWO = """
 import sys, torch
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/models")
 import test_training as t
-from epigen_utils import masked_genes, training
+from epigen_utils.geneformer import masked_genes
+from epigen_utils.models import training
 torch.set_num_threads(1)
 processes = int(sys.argv[2])
 model, settings = t.setup(steps=6, accumulate=2 // processes, warmup_steps=0, save_every=100, evaluate_every=3, grouped=False)
@@ -148,7 +151,7 @@ model.config.hidden_dropout_prob = 0.0
 for module in model.modules():
     if isinstance(module, torch.nn.Dropout):
         module.p = 0.0
-objective = masked_genes.Objective(t.VOCABULARY)
+objective = masked_genes.MaskedGeneObjective(t.VOCABULARY)
 training.fit(model, t.Cells(160), t.Cells(40, 1), objective=objective, output_dir=sys.argv[1], settings=settings, progress=False)
 """
 

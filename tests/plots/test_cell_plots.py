@@ -2,14 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import cell_plots
+from epigen_utils.plots import cell_plots
 
 
 def test_flow_ends_at_all_cells(ax):
     table = pd.DataFrame(
         {"dataset": ["a", "a", "b", "b"], "step": ["x", "y"] * 2, "removed": [5, 10, 0, 2], "left": [95, 85, 20, 18]}
     )
-    cell_plots.flow(ax, table)
+    cell_plots.curation_flow(ax, table)
     ends = pd.Series([bar.get_x() + bar.get_width() for bar in ax.patches])
     assert ends.max() == pytest.approx(1)
     assert [text.get_text() for text in ax.texts] == ["85 of 100 stay", "18 of 20 stay"]
@@ -26,7 +26,7 @@ def test_places_of_one_class_are_inside(ax):
     rows = pd.DataFrame(
         {"class": ["h", "h"], "encoding": ["a", "b"], "mean": [0.3, 0.8], "low": [0.2, 0.7], "high": [0.4, 0.9]}
     )
-    cell_plots.places(ax, rows)
+    cell_plots.class_aucs_by_encoding(ax, rows)
     low, high = sorted(ax.get_ylim())
     drawn = [y for line in ax.lines for y in line.get_ydata() if line.get_label() in ("a", "b")]
     assert all(low < y < high for y in drawn)
@@ -34,38 +34,38 @@ def test_places_of_one_class_are_inside(ax):
 
 def test_many_kinds_have_colours_of_their_own(ax):
     table = pd.DataFrame(np.eye(12, dtype=int), [f"kind {i}" for i in range(12)], [f"set {i}" for i in range(12)])
-    cell_plots.composition(ax, table)
+    cell_plots.cell_composition(ax, table)
     assert len({bar.get_facecolor() for bar in ax.patches}) == 12
 
 
 def test_lengths_and_thinning_name_what_they_mark(ax):
-    cell_plots.lengths(ax, np.arange(100), marks={"median": 50, "kept": 90})
+    cell_plots.length_histogram(ax, np.arange(100), marks={"median": 50, "kept": 90})
     assert [text.get_text() for text in ax.texts] == ["median 50", "kept 90"]
     ax.clear()
     table = pd.DataFrame({"share": [0.5, 0.1], "kept": [0.8, 0.3], "top": [0.6, 0.2], "spearman": [0.9, 0.4]})
-    cell_plots.thinning(ax, table)
+    cell_plots.thinning_curves(ax, table)
     assert len(ax.get_legend().get_texts()) == 3
     ax.clear()
-    cell_plots.agreement(ax, pd.Series([1.0, 2.0]), pd.Series([1.1, 2.0]))
+    cell_plots.median_errors(ax, pd.Series([1.0, 2.0]), pd.Series([1.1, 2.0]))
     np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 1], [10, 0])
 
 
 def test_learning_and_rivals_are_all_named(ax):
     history = pd.DataFrame({"tokens": [1e6, 2e6], "loss": [3.0, 2.0], "train_loss": [3.2, 0.0]})
-    cell_plots.learning(ax, history, {"unigram": 2.5})
+    cell_plots.pretraining_loss(ax, history, {"unigram": 2.5})
     assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "unigram"
     assert len(ax.lines[1].get_xdata()) == 1, "a point without training since the last has no training loss"
 
 
 def test_by_rank_averages_within_doubling_bins(ax):
     table = pd.DataFrame({"rank": [0, 1, 5, 6], "correct": [1.0, 0.0, 1.0, 1.0]})
-    cell_plots.by_rank(ax, {"model": table}, value="correct", label="accuracy")
+    cell_plots.mean_by_rank(ax, {"model": table}, value="correct", label="accuracy")
     assert ax.lines[0].get_ydata().tolist() == [0.5, 1.0]
 
 
 def test_layers_heads_and_edges(ax):
     table = pd.DataFrame({"layer": [1, 1, 2, 2], "head": [1, 2, 1, 2], "width": [0.2, 0.4, 0.6, 0.8]})
-    cell_plots.by_layer(ax, {"pretrained": table}, value="width", label="width")
+    cell_plots.mean_by_layer(ax, {"pretrained": table}, value="width", label="width")
     assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.7])
     ax.clear()
     found = pd.DataFrame({"class": "tf", "model": "pretrained", "difference": [0.5, 0.1], "padj": [0.01, 0.5]})
@@ -74,11 +74,11 @@ def test_layers_heads_and_edges(ax):
     assert (len(called.get_offsets()), len(other.get_offsets())) == (1, 1)
     ax.clear()
     heads = pd.DataFrame({"model": ["a", "b"], "layer": [1, 1], "auc": [0.6, 0.5]})
-    cell_plots.edges(ax, heads, rival=0.7)
+    cell_plots.edge_aucs(ax, heads, baseline=0.7)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "correlation of expression"]
 
 
 def test_ladder_says_how_many_times(ax):
     table = pd.DataFrame({"step": ["plain", "ours"], "tokens a second": [100.0, 4000.0], "times": [1.0, 40.0]})
-    cell_plots.ladder(ax, table)
+    cell_plots.throughput_bars(ax, table)
     assert [text.get_text() for text in ax.texts] == [" 1.0 x", " 40.0 x"]

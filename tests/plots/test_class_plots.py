@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import class_plots, scores
+from epigen_utils.plots import class_plots
+from epigen_utils.stats import multiclass
 
 
 @pytest.fixture
@@ -15,36 +16,36 @@ def predictions():
 
 
 def test_confusion_shows_shares_and_counts(ax, predictions):
-    counts = scores.confusion(predictions)
-    class_plots.confusion(ax, counts)
+    counts = multiclass.confusion_counts(predictions)
+    class_plots.confusion_matrix(ax, counts)
     share = counts.iat[0, 0] / counts.iloc[0].sum()
     assert ax.texts[0].get_text() == f"{share:.0%}\n{counts.iat[0, 0]}"
     assert ax.get_yticklabels()[0].get_text() == "ill\n(n = 30)"
 
 
 def test_heatmap_has_every_cell_under_its_true_class(ax, predictions):
-    class_plots.heatmap(ax, predictions, most=60)
+    class_plots.probability_heatmap(ax, predictions, max_cells=60)
     values = np.asarray(ax.images[0].get_array())
     assert values.shape == (2, 60)
     np.testing.assert_allclose(np.sort(values[0, :30]), np.sort(predictions["p_ill"][:30]))
 
 
 def test_scores_by_class_and_model_and_their_calibration(ax, predictions):
-    table = scores.with_intervals(predictions, n_bootstrap=50)
-    class_plots.by_class(ax, table, ["ill", "well"])
+    table = multiclass.scores_with_intervals(predictions, n_bootstrap=50)
+    class_plots.scores_by_class(ax, table, ["ill", "well"])
     assert ax.get_xticklabels()[0].get_text() == "ill\n(3 donors)"
     ax.clear()
-    class_plots.calibration(ax, scores.calibration(predictions)[0])
+    class_plots.calibration_curve(ax, multiclass.probability_calibration(predictions)[0])
     assert sum(int(text.get_text()) for text in ax.texts) == 60
     ax.clear()
     rows = pd.DataFrame({"model": ["m", "n"], "value": [0.8, 0.5], "low": 0.4, "high": 0.9, "shuffled": [0.3, np.nan]})
-    class_plots.model_scores(ax, rows, chance=0.3)
+    class_plots.macro_f1_by_model(ax, rows, chance=0.3)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["m", "n"]
 
 
 def test_donors_that_are_named_wrongly_are_black(ax, predictions):
-    people = scores.by_donor(predictions)
-    class_plots.donors(ax, people)
+    people = multiclass.donor_predictions(predictions)
+    class_plots.donor_accuracy(ax, people)
     black = sum(
         (colour[:3] == 0).all()
         for dots in ax.collections
@@ -57,8 +58,8 @@ def test_donors_that_are_named_wrongly_are_black(ax, predictions):
 
 def test_points_have_a_legend_only_where_labels_are_few(ax):
     plane = np.random.default_rng(0).normal(size=(40, 2))
-    class_plots.points(ax, plane, np.resize(["a", "b"], 40), title="t")
+    class_plots.cell_projection(ax, plane, np.resize(["a", "b"], 40), title="t")
     assert len(ax.get_legend().get_texts()) == 2
     ax.clear()
-    class_plots.points(ax, plane, np.arange(40).astype(str), title="t")
+    class_plots.cell_projection(ax, plane, np.arange(40).astype(str), title="t")
     assert ax.get_legend() is None

@@ -2,19 +2,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import costs, distillation_plots, models
+from epigen_utils.distillation import costs
+from epigen_utils.models import presets
+from epigen_utils.plots import distillation_plots
 
 
 def test_the_scheme_says_both_weights(ax):
-    distillation_plots.scheme(ax, of_ce="0.65", of_kl="0.35")
+    distillation_plots.distillation_scheme(ax, ce_weight="0.65", kl_weight="0.35")
     words = [text.get_text() for text in ax.texts]
     assert "0.35 × divergence" in words
     assert "0.65 × cross entropy" in words
 
 
 def test_parts_end_at_the_whole(ax):
-    table = costs.table({name: models.preset(name) for name in ("geneformer-10m", "student-2m")})
-    distillation_plots.parts(ax, table)
+    table = costs.parameter_table({name: presets.preset(name) for name in ("geneformer-10m", "student-2m")})
+    distillation_plots.parameters_by_part(ax, table)
     ends = max(bar.get_x() + bar.get_width() for bar in ax.patches)
     assert ends == 10_288_722
     assert [text.get_text() for text in ax.texts] == [" 10,288,722", " 1,988,242"]
@@ -22,7 +24,7 @@ def test_parts_end_at_the_whole(ax):
 
 def test_curves_name_every_run(ax):
     history = pd.DataFrame({"step": [10, 20], "ce": [2.0, 1.0]})
-    distillation_plots.curves(ax, {"one": history, "two": history + 1}, value="ce", label="loss")
+    distillation_plots.curves_by_step(ax, {"one": history, "two": history + 1}, value="ce", label="loss")
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "two"]
 
 
@@ -30,14 +32,14 @@ def test_gaps_have_a_row_each_from_the_top(ax):
     table = pd.DataFrame(
         {"model": ["a", "b"], "accuracy": [-0.1, 0.1], "accuracy low": [-0.2, 0], "accuracy high": [0, 0.2]}
     )
-    distillation_plots.gaps(ax, table, value="accuracy", label="less", percent=True)
+    distillation_plots.model_intervals(ax, table, value="accuracy", label="less", percent=True)
     low, high = ax.get_ylim()
     assert low > high
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
 
 
 def test_pairs_are_joined(ax):
-    distillation_plots.pairs(ax, pd.DataFrame({"x": [1, 2], "y": [3, 5]}), columns=("x", "y"), label="l")
+    distillation_plots.paired_by_seed(ax, pd.DataFrame({"x": [1, 2], "y": [3, 5]}), columns=("x", "y"), label="l")
     assert [list(line.get_ydata()) for line in ax.lines] == [[1, 3], [2, 5]]
 
 
@@ -45,16 +47,16 @@ def test_retention_draws_this_run_and_the_papers(ax):
     own = {"model": "s", "source": "this run", "by accuracy": 0.9, "by lift": 0.8}
     own |= {f"by {kind} {end}": 0.7 for kind in ("accuracy", "lift") for end in ("low", "high")}
     table = pd.DataFrame([own, {"model": "s", "source": "the paper's numbers", "by accuracy": 0.98, "by lift": 0.94}])
-    distillation_plots.retention(ax, table)
+    distillation_plots.teacher_retention(ax, table)
     assert len(ax.get_legend().get_texts()) == 4
     assert len(ax.collections) == 2
 
 
 def test_cost_names_its_ratios(ax):
-    distillation_plots.cost(ax, pd.DataFrame({"model": ["s"], "data": [4.46], "compute": [6.8]}))
+    distillation_plots.cost_ratios(ax, pd.DataFrame({"model": ["s"], "data": [4.46], "compute": [6.8]}))
     assert [text.get_text() for text in ax.texts] == [" 1/4.5", " 1/6.8"]
 
 
 def test_an_axis_about_one_is_even():
-    low, high = distillation_plots.around(pd.DataFrame({"a": [0.9, 1.2], "b": [1.0, np.nan]}))
+    low, high = distillation_plots.limits_about_one(pd.DataFrame({"a": [0.9, 1.2], "b": [1.0, np.nan]}))
     assert 1 - low == pytest.approx(high - 1) == pytest.approx(0.23)

@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import plots, samples, style
+from epigen_utils.expression import sample_quality
+from epigen_utils.plots import expression_plots, score_plots, style
+
+
+def test_upset_counts_each_gene_once():
+    figure = expression_plots.upset({"one": {"a", "b", "c"}, "two": {"c", "d"}, "none": set()})
+    above, below = figure.axes
+    assert [text.get_text() for text in above.texts] == ["2", "1", "1"]
+    assert [text.get_text() for text in below.get_yticklabels()] == ["one (3)", "two (2)", "none (0)"]
 
 
 @pytest.fixture(autouse=True)
@@ -14,31 +22,14 @@ def _close():
 
 
 LABELS = pd.Series(pd.Categorical(list("aaabbb"), ["b", "a"]), index=[f"s{i}" for i in range(6)])
-POINTS = pd.DataFrame(np.random.default_rng(0).normal(size=(6, 2)), LABELS.index, ["PC1", "PC2"])
-
-
-def test_embedding_shows_every_sample_once_and_names_its_axes():
-    ax = plots.embedding(plt.figure().subplots(), POINTS, LABELS, shares=np.array([0.5, 0.25]), title="t")
-    assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 6
-    assert ax.get_xlabel() == "PC1 (50.0% of variance)"
-    assert [text.get_text() for text in ax.legend().get_texts()] == ["b (n = 3)", "a (n = 3)"]
-
-
-def test_shares_give_the_running_sum():
-    ax = plots.shares(plt.figure().subplots(), pd.Series([0.2, 0.5, 0.3], ["x", "y", "z"]), label="share")
-    assert [text.get_text() for text in ax.texts] == ["50%", "80%", "100%"]
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["y", "z", "x"]
 
 
 def test_bars_are_in_the_order_of_the_groups():
-    ax = plots.bars(plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, ylabel="depth")
+    ax = expression_plots.sample_bars(
+        plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, ylabel="depth"
+    )
     assert [text.get_text() for text in ax.get_xticklabels()] == ["s3", "s4", "s5", "s0", "s1", "s2"]
     assert [patch.get_height() for patch in ax.patches] == [3, 4, 5, 0, 1, 2]
-
-
-def test_panels():
-    _, axes = plots.panels(3, columns=2, width=2, height=1)
-    assert len(axes) == 3
 
 
 def test_groups_differ_by_colour_and_marker():
@@ -59,17 +50,19 @@ RESULTS = pd.DataFrame(
 
 
 def test_volcano_counts_and_names_what_is_called():
-    ax = plots.volcano(plt.figure().subplots(), RESULTS, pd.Series({"g1": "Gria1", "g2": "x", "g3": "y"}), alpha=0.05)
+    ax = expression_plots.volcano(
+        plt.figure().subplots(), RESULTS, pd.Series({"g1": "Gria1", "g2": "x", "g3": "y"}), alpha=0.05
+    )
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["not called (1)", "called (1)"]
     assert [text.get_text() for text in ax.texts] == ["Gria1"]
 
 
 def test_mean_against_change_and_pvalues():
-    ax = plots.mean_against_change(plt.figure().subplots(), RESULTS, alpha=0.05)
+    ax = expression_plots.ma_plot(plt.figure().subplots(), RESULTS, alpha=0.05)
     assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 3
     ax.figure.canvas.draw()
     assert not any("mathdefault" in text.get_text() for text in ax.get_xticklabels())
-    ax = plots.pvalues(plt.figure().subplots(), RESULTS)
+    ax = expression_plots.pvalue_histogram(plt.figure().subplots(), RESULTS)
     assert sum(patch.get_height() for patch in ax.patches) == 2
 
 
@@ -85,23 +78,23 @@ def test_intervals_and_scores():
             "reported": [-0.8],
         }
     )
-    ax = plots.intervals(plt.figure().subplots(), rows)
+    ax = expression_plots.fold_change_intervals(plt.figure().subplots(), rows)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["SST: Sst, KO"]
     assert ax.lines[1].get_xdata().tolist() == [-0.8]
-    ax = plots.scores(plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, title="t")
+    ax = score_plots.group_scores(plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, title="t")
     assert [text.get_text() for text in ax.get_xticklabels()] == ["b", "a"]
 
 
 def test_dispersions_far_below_the_trend_are_drawn_at_the_edge():
     table = pd.DataFrame({"baseMean": [1.0, 10, 100], "genewise": [1e-8, 0.5, 0.1], "trend": 0.3, "final": 0.2})
-    ax = plots.dispersions(plt.figure().subplots(), table)
+    ax = expression_plots.dispersion_estimates(plt.figure().subplots(), table)
     assert sorted(ax.collections[0].get_offsets()[:, 1]) == pytest.approx([0.001, 0.1, 0.5])
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["gene's own", "tested with", "trend"]
 
 
 def test_enrichment_colours_what_is_below_the_rate():
     table = pd.DataFrame({"set": ["up", "down"], "NES": [2.0, -1.0], "FDR": [0.01, 0.4]})
-    ax = plots.enrichment(plt.figure().subplots(), table, alpha=0.05)
+    ax = expression_plots.enrichment_scores(plt.figure().subplots(), table, alpha=0.05)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["down", "up"]
     assert [patch.get_width() for patch in ax.patches[:2]] == [-1, 2]
     assert matplotlib.colors.to_hex(ax.patches[1].get_facecolor()) == style.HIGHLIGHT
@@ -117,7 +110,7 @@ def test_components_and_metadata_mark_what_is_found():
             "padj": [0.01, 0.5, 0.5, 0.5],
         }
     )
-    ax = plots.components_and_metadata(plt.figure().subplots(), found, alpha=0.05)
+    ax = expression_plots.component_heatmap(plt.figure().subplots(), found, alpha=0.05)
     assert [text.get_text() for text in ax.texts] == ["0.90*", "0.10", "0.20", "0.30"]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["PC1\n60%", "PC2\n20%"]
 
@@ -125,8 +118,8 @@ def test_components_and_metadata_mark_what_is_found():
 def test_spread_and_outliers_show_every_gene_and_sample():
     table = pd.DataFrame(np.random.default_rng(0).poisson(5, size=(6, 200)), LABELS.index)
     table[0] = 1
-    ax = plots.spread_against_mean(plt.figure().subplots(), table, title="t")
+    ax = expression_plots.sd_against_mean(plt.figure().subplots(), table, title="t")
     assert len(ax.collections[0].get_offsets()) == 199, "a constant gene has no spread"
-    found = samples.outliers(table, LABELS)
-    ax = plots.outliers(plt.figure().subplots(), found, limit=-5)
+    found = sample_quality.outlying_samples(table, LABELS)
+    ax = expression_plots.sample_outliers(plt.figure().subplots(), found, limit=-5)
     assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 6

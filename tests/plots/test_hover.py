@@ -3,11 +3,11 @@ import xml.etree.ElementTree as ElementTree
 import pandas as pd
 import pytest
 
-from epigen_utils import hover
+from epigen_utils.plots import hover
 
 
 def drawn(table, **more):
-    return ElementTree.fromstring(hover.scatter(table, x="attention", y="occlusion", name="gene", **more))
+    return ElementTree.fromstring(hover.scatter_svg(table, x="attention", y="occlusion", name="gene", **more))
 
 
 def test_every_point_says_its_name_and_values():

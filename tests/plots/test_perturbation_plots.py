@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import perturbation_plots, style
+from epigen_utils.plots import perturbation_plots, style
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def table():
 
 
 def test_volcano_goes_by_donors_where_they_are_known(ax, table):
-    perturbation_plots.volcano(ax, table, goal="nf", planted={"g1", "g2"}, alpha=0.05)
+    perturbation_plots.shift_volcano(ax, table, target="nf", planted={"g1", "g2"}, alpha=0.05)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "not called (27)",
         "called (3)",
@@ -25,19 +25,19 @@ def test_volcano_goes_by_donors_where_they_are_known(ax, table):
     ]
     assert "donors" in ax.get_ylabel()
     names = ["Donor_shift", "Donor_pval", "Donor_FDR", "Donor_low", "Donor_high"]
-    perturbation_plots.volcano(ax, table.drop(columns=names), goal="nf", alpha=0.05)
+    perturbation_plots.shift_volcano(ax, table.drop(columns=names), target="nf", alpha=0.05)
     assert "cells" in ax.get_ylabel()
 
 
 def test_top_genes_are_in_order_with_intervals(ax, table):
     best = table.nlargest(5, "Shift_to_goal_end")
-    perturbation_plots.top_genes(ax, best, goal="nf")
+    perturbation_plots.top_shifts(ax, best, target="nf")
     assert [label.get_text() for label in ax.get_yticklabels()] == list(best["Gene_name"])
     assert ax.yaxis_inverted()
 
 
 def test_steps_rise_at_planted_genes(ax):
-    perturbation_plots.found_by_rank(ax, {"deleted": np.array([True, False, True, False])})
+    perturbation_plots.planted_recall_curves(ax, {"deleted": np.array([True, False, True, False])})
     x, y = ax.lines[0].get_data()
     assert list(y) == [0, 0.5, 0.5, 1, 1]
     assert list(x) == [0, 0.25, 0.5, 0.75, 1]
@@ -45,7 +45,7 @@ def test_steps_rise_at_planted_genes(ax):
 
 def test_recall_names_its_variants(ax):
     table = pd.DataFrame({"variant": ["a", "b"], "times faster": [100.0, 20.0], "found": [30.0, 46.0]})
-    perturbation_plots.recall_against_cost(ax, table, found="found", top=50, wanted=45)
+    perturbation_plots.recall_against_speedup(ax, table, column="found", top=50, required=45)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1  b", "2  a"]
     assert [text.get_text() for text in ax.texts] == ["1", "2"]
     assert ax.lines[-1].get_color() == style.HIGHLIGHT

@@ -16,23 +16,19 @@ import pandas as pd
 import pytest
 from conftest import MIRROR, needs_mirror
 
-from epigen_utils import (
-    datasets,
-    differential,
-    paths,
-    read_counts,
-    read_reports,
-    reads,
-    references,
-    registry,
-    runs,
-    sample_sheets,
-    simulate_reads,
-)
+from epigen_utils import paths
+from epigen_utils.book import runs
+from epigen_utils.data import datasets, fetching
 from epigen_utils.errors import DataError
+from epigen_utils.expression import differential
+from epigen_utils.reads import pipeline, read_counts, references, sample_sheets, simulated_reads, tool_reports
 
-LOST = [tool for tool in reads.TOOLS if not shutil.which(tool)]
+LOST = [tool for tool in pipeline.TOOLS if not shutil.which(tool)]
+
+
 needs_tools = pytest.mark.skipif(bool(LOST), reason=f"not installed: {', '.join(LOST)} (make tools)")
+
+
 EVERY_KIND = [(library, strand) for strand in ("reverse", "unstranded", "forward") for library in ("paired", "single")]
 
 
@@ -40,16 +36,16 @@ def simulated(folder, **options):
     """A cohort under a path with a space, and its pipeline."""
     folder = folder / "with a space"
     folder.mkdir()
-    sheet = simulate_reads.cohort(folder, **options)
+    sheet = simulated_reads.write_cohort(folder, **options)
     reference = {"genome": str(folder / "genome.fa"), "gtf": str(folder / "annotation.gtf")}
-    return sheet, reads.pipeline(str(sheet), folder / "out", **reference)
+    return sheet, pipeline.plan_pipeline(str(sheet), folder / "out", **reference)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Six samples, one of each kind of library."""
     sheet, made = simulated(tmp_path_factory.mktemp("kinds"), kinds=EVERY_KIND, n_fragments=8000)
-    reads.run(made)
+    pipeline.run_pipeline(made)
     return sheet, made
 
 
@@ -57,7 +53,7 @@ def finished(tmp_path_factory):
 def test_counts_are_those_that_were_planted_for_every_kind_of_library(finished):
     sheet, made = finished
     truth = pd.read_csv(sheet.parent / "truth.csv", index_col="gene")
-    found = read_counts.against_truth(read_counts.beside_truth(made, truth)).set_index("sample")
+    found = read_counts.agreement_with_truth(read_counts.counts_with_truth(made, truth)).set_index("sample")
     assert len(found) == 6
     assert (found["correlation"] > 0.99).all()
     assert (found["found"] >= 0.95).all()
@@ -68,7 +64,7 @@ def test_counts_are_those_that_were_planted_for_every_kind_of_library(finished):
 def test_strandedness_is_found(finished):
     sheet, made = finished
     kinds = pd.read_csv(sheet.parent / "kinds.csv", index_col="sample")
-    samples = read_reports.samples(made).set_index("sample")
+    samples = tool_reports.sample_summary(made).set_index("sample")
     assert samples["strandedness"].to_dict() == kinds["strandedness"].to_dict()
     assert samples["library"].to_dict() == kinds["library"].to_dict()
 
@@ -76,7 +72,7 @@ def test_strandedness_is_found(finished):
 @needs_tools
 def test_a_row_a_sample_of_what_every_tool_says(finished):
     _, made = finished
-    table = read_reports.samples(made)
+    table = tool_reports.sample_summary(made)
     for parts in (["unique", "multiple", "unmapped"], ["assigned", "no exon", "ambiguous", "multimapping", "other"]):
         np.testing.assert_allclose(table[parts].sum(axis=1), 1, atol=1e-9)
     assert (table["unmapped"].between(0.002, 0.02)).all(), "one read in a hundred is of another genome"
@@ -109,19 +105,19 @@ def test_the_counts_go_straight_into_the_expression_chapters(finished):
 @needs_tools
 def test_what_was_run_is_recorded_and_what_is_temporary_is_gone(finished):
     _, made = finished
-    records = read_reports.records(made)
+    records = tool_reports.step_records(made)
     assert set(records["step"]) == {"checked", "fastqc", "fastp", "index", "align", "count", "merge", "multiqc"}
     assert (records.groupby("step").size()[["checked", "fastqc", "fastp", "align", "count"]] == 6).all()
     said = "\n".join(records["commands"])
     assert str(made.root) not in said
     assert "--twopassMode Basic" in said
     assert "featureCounts -T" in said
-    versions = read_reports.versions(made).set_index("tool")["version"]
-    assert set(versions.index) == set(reads.TOOLS)
+    versions = tool_reports.tool_versions(made).set_index("tool")["version"]
+    assert set(versions.index) == set(pipeline.TOOLS)
     assert versions.str.fullmatch(r"\d+\.\d+[\w.]*").all()
     assert not list(made.root.glob("trimmed/*"))
     assert not list(made.root.glob("rooms/*"))
-    assert read_reports.seen_by_fastqc(made) == 1.0
+    assert tool_reports.share_complete_in_fastqc(made) == 1.0
 
 
 @needs_tools
@@ -138,14 +134,14 @@ def test_multiqc_has_every_tool_and_every_sample(finished):
 def test_an_index_made_before_is_used(finished, tmp_path):
     sheet, made = finished
     again = replace(made, folder=str(tmp_path / "again"), index=str(made.star_index), samples=made.samples[:1])
-    reads.run(again)
-    assert "genomeGenerate" not in "".join(read_reports.records(again)["commands"])
+    pipeline.run_pipeline(again)
+    assert "genomeGenerate" not in "".join(tool_reports.step_records(again)["commands"])
     assert not (again.root / "index").exists()
     first = made.samples[0].name
     counts = [pd.read_csv(one.root / "counts.tsv", sep="\t")[first] for one in (made, again)]
     assert counts[0].equals(counts[1])
     with pytest.raises(DataError, match="is no STAR index"):
-        reads.pipeline(str(sheet), tmp_path, genome=made.fasta, gtf=made.gtf, index=str(tmp_path))
+        pipeline.plan_pipeline(str(sheet), tmp_path, genome=made.fasta, gtf=made.gtf, index=str(tmp_path))
 
 
 @needs_tools
@@ -153,9 +149,9 @@ def test_an_index_made_before_is_used(finished, tmp_path):
 def test_real_pairs_map_to_one_place(tmp_path, cache, monkeypatch):
     """Chicken gut, 2,937 pairs: rnaseq-nf's own data, of which STAR maps 96.1% to one place. The mirror is named from here."""
     monkeypatch.setattr(paths, "MIRROR", os.path.relpath(MIRROR))
-    made = reads.pipeline("ggal-gut", tmp_path / "out")
-    reads.run(made)
-    row = read_reports.samples(made).iloc[0]
+    made = pipeline.plan_pipeline("ggal-gut", tmp_path / "out")
+    pipeline.run_pipeline(made)
+    row = tool_reports.sample_summary(made).iloc[0]
     assert row["reads"] == 2937
     assert row["unique"] == pytest.approx(0.96, abs=0.01)
     assert set(anndata.read_h5ad(made.counts).var["symbol"]) == set(
@@ -163,7 +159,7 @@ def test_real_pairs_map_to_one_place(tmp_path, cache, monkeypatch):
     )
 
 
-RUN = "import sys; from epigen_utils import reads; reads.run(reads.Pipeline.read(sys.argv[1]), cores=1)"
+RUN = "import sys; from epigen_utils.reads import pipeline; pipeline.run_pipeline(pipeline.Pipeline.read(sys.argv[1]), cores=1)"
 
 
 @needs_tools
@@ -195,14 +191,14 @@ def test_a_kill_in_the_second_alignment_repeats_that_step_alone(tmp_path):
     after = {path.name: path.stat().st_mtime_ns for path in made.root.glob("records/*.json")}
     assert {name for name, when in before.items() if after[name] != when} == set(), "a finished step was done again"
     assert f"align.{second}.json" in set(after) - set(before)
-    reads.run(whole)
+    pipeline.run_pipeline(whole)
     for name in ("counts.tsv", "tpm.tsv"):
         assert (made.root / name).read_bytes() == (whole.root / name).read_bytes()
 
 
 def said_by(made):
     with pytest.raises(DataError) as caught:
-        reads.run(made)
+        pipeline.run_pipeline(made)
     assert "\n" not in str(caught.value)
     assert not made.counts.exists()
     assert not (made.root / "counts.tsv").exists()
@@ -231,17 +227,17 @@ def test_exchanged_mates_of_a_stranded_library_stop_or_are_counted_rightly(tmp_p
     row = "sample,fastq_1,fastq_2,strandedness\na_1,a_1_2.fq.gz,a_1_1.fq.gz,{}\n"
     reference = {"genome": made.fasta, "gtf": made.gtf}
     sheet.write_text(row.format("reverse"))
-    stated = reads.pipeline(str(sheet), tmp_path / "stated", **reference)
+    stated = pipeline.plan_pipeline(str(sheet), tmp_path / "stated", **reference)
     assert re.search(
         r"sample a_1: \d+% of its [\d,]+ fragments in genes are on the strand of the RNA: forward, and the sheet says reverse; "
         "mend the sheet, or swap fastq_1 and fastq_2",
         said_by(stated),
     )
     sheet.write_text(row.format("auto"))
-    found = reads.pipeline(str(sheet), tmp_path / "open", **reference)
-    reads.run(found)
+    found = pipeline.plan_pipeline(str(sheet), tmp_path / "open", **reference)
+    pipeline.run_pipeline(found)
     truth = pd.read_csv(sheet.parent / "truth.csv", index_col="gene")
-    assert read_counts.against_truth(read_counts.beside_truth(found, truth))["found"].min() > 0.95
+    assert read_counts.agreement_with_truth(read_counts.counts_with_truth(found, truth))["found"].min() > 0.95
 
 
 @needs_tools
@@ -249,14 +245,14 @@ def test_the_wrong_genome_and_the_wrong_annotation(tmp_path):
     sheet, made = simulated(tmp_path, kinds=[("single", "reverse")], groups={"a": 1}, n_fragments=600)
     other = tmp_path / "other"
     other.mkdir()
-    fasta, gtf = simulate_reads.write_reference(simulate_reads.genome(n_genes=8, seed=99), other)
-    wrong = reads.pipeline(str(sheet), tmp_path / "wrong", genome=str(fasta), gtf=str(gtf))
+    fasta, gtf = simulated_reads.write_reference(simulated_reads.simulate_genome(n_genes=8, seed=99), other)
+    wrong = pipeline.plan_pipeline(str(sheet), tmp_path / "wrong", genome=str(fasta), gtf=str(gtf))
     assert re.search(
         r"sample a_1: \d\.\d% of its \d+ reads map to genome\.fa, which must be 10%; give the genome of this species",
         said_by(wrong),
     )
     gtf.write_text(gtf.read_text().replace("sim1", "chr1").replace("sim2", "chr2"))
-    mixed = reads.pipeline(str(sheet), tmp_path / "mixed", genome=made.fasta, gtf=str(gtf))
+    mixed = pipeline.plan_pipeline(str(sheet), tmp_path / "mixed", genome=made.fasta, gtf=str(gtf))
     assert "its sequences (chr1, ...) are none of genome.fa (sim1, ...)" in said_by(mixed)
 
 
@@ -264,70 +260,70 @@ def test_what_is_refused_at_the_door(tmp_path, monkeypatch):
     (tmp_path / "r.fastq").write_text("@r0\nACGT\n+\nIIII\n")
     sheet = tmp_path / "sheet.csv"
     sheet.write_text("sample,fastq_1\na,r.fastq\n")
-    fasta, gtf = simulate_reads.write_reference(simulate_reads.genome(n_genes=4), tmp_path)
+    fasta, gtf = simulated_reads.write_reference(simulated_reads.simulate_genome(n_genes=4), tmp_path)
     reference = {"genome": str(fasta), "gtf": str(gtf)}
     with pytest.raises(DataError, match="which genome"):
-        reads.pipeline(str(sheet), tmp_path)
+        pipeline.plan_pipeline(str(sheet), tmp_path)
     with pytest.raises(DataError, match="aligner 'starr'; did you mean 'star'"):
-        reads.pipeline(str(sheet), tmp_path, aligner="starr", **reference)
+        pipeline.plan_pipeline(str(sheet), tmp_path, aligner="starr", **reference)
     with pytest.raises(DataError, match="aligner parabricks: needs an index made by the version of STAR"):
-        reads.pipeline(str(sheet), tmp_path, aligner="parabricks", **reference)
+        pipeline.plan_pipeline(str(sheet), tmp_path, aligner="parabricks", **reference)
     with pytest.raises(DataError, match="airway: is bulk, not reads"):
-        reads.pipeline("airway", tmp_path)
+        pipeline.plan_pipeline("airway", tmp_path)
     with pytest.raises(DataError, match="reads-sim: brings its own genome; leave mm10 out"):
-        reads.pipeline("reads-sim", tmp_path, genome="mm10")
+        pipeline.plan_pipeline("reads-sim", tmp_path, genome="mm10")
     with pytest.raises(DataError, match=r"reads_dir .*: no counts\.h5ad; leave reads_dir empty"):
-        reads.finished(str(sheet), str(tmp_path / "empty"), str(tmp_path), **reference)
+        pipeline.finished_pipeline(str(sheet), str(tmp_path / "empty"), str(tmp_path), **reference)
     with pytest.raises(DataError, match="reads-ggal: says of no sample which files are its own; write a sample sheet"):
-        reads.pipeline("reads-ggal", tmp_path)
+        pipeline.plan_pipeline("reads-ggal", tmp_path)
     given, out = {"sheet": str(sheet)} | reference, tmp_path / "out"
-    monkeypatch.setattr(reads.shutil, "which", lambda tool: None if tool == "STAR" else tool)
+    monkeypatch.setattr(pipeline.shutil, "which", lambda tool: None if tool == "STAR" else tool)
     with pytest.raises(DataError, match=r"mine: STAR not installed \(make tools, as root or by conda\)"):
-        reads.door(given, out, "mine")
+        pipeline.check_resources(given, out, "mine")
     said = "mine: 1 samples on genome.fa; needs 1.5 GB of memory and 0.0 GB of disk"
-    assert reads.door(given, out, "mine", elsewhere=True) == said
-    monkeypatch.setattr(reads.shutil, "which", lambda tool: None if tool == "pbrun" else tool)
-    assert reads.door(given, out, "mine") == said
+    assert pipeline.check_resources(given, out, "mine", remote=True) == said
+    monkeypatch.setattr(pipeline.shutil, "which", lambda tool: None if tool == "pbrun" else tool)
+    assert pipeline.check_resources(given, out, "mine") == said
     (tmp_path / "SA").touch()
     with pytest.raises(DataError, match="mine: pbrun not installed .run inside NVIDIA's container with a GPU"):
-        reads.door(given | {"aligner": "parabricks", "index": str(tmp_path)}, out, "mine")
+        pipeline.check_resources(given | {"aligner": "parabricks", "index": str(tmp_path)}, out, "mine")
 
 
 def test_a_machine_too_small_for_a_known_genome_is_refused_before_it_is_fetched(tmp_path, monkeypatch):
     (tmp_path / "r.fastq").write_text("@r0\nACGT\n+\nIIII\n")
     (tmp_path / "sheet.csv").write_text("sample,fastq_1\na,r.fastq\n")
     monkeypatch.setattr(references.psutil, "virtual_memory", lambda: types.SimpleNamespace(total=8e9))
-    monkeypatch.setattr(registry, "fetch", lambda name: pytest.fail("it was fetched"))
+    monkeypatch.setattr(fetching, "fetch", lambda name: pytest.fail("it was fetched"))
     given = {"sheet": str(tmp_path / "sheet.csv"), "genome": "mm10"}
     with pytest.raises(DataError, match=r"mine: needs 28\.7 GB of memory, this machine has 8\.0"):
-        reads.door(given, tmp_path / "out", "mine")
+        pipeline.check_resources(given, tmp_path / "out", "mine")
     with pytest.raises(DataError, match=r"needs 28\.7 GB of memory"):
-        reads.finished(given["sheet"], "", str(tmp_path), genome="mm10")
+        pipeline.finished_pipeline(given["sheet"], "", str(tmp_path), genome="mm10")
     # A cluster has other machines; what is asked of the disk is asked of this one.
-    assert "mine: 1 samples on mm10" in reads.door(given, tmp_path / "out", "mine", elsewhere=True)
+    assert "mine: 1 samples on mm10" in pipeline.check_resources(given, tmp_path / "out", "mine", remote=True)
 
 
 def test_simulated_reads_are_made_once(cache, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        simulate_reads, "cohort", lambda folder, **options: calls.append(options) or (folder / "x").touch()
+        simulated_reads, "write_cohort", lambda folder, **options: calls.append(options) or (folder / "x").touch()
     )
-    assert reads.simulated_folder("reads-sim") == reads.simulated_folder("reads-sim") == paths.CACHE / "reads-sim"
+    assert pipeline.simulated_folder("reads-sim") == pipeline.simulated_folder("reads-sim") == paths.CACHE / "reads-sim"
     assert len(calls) == 1
     (cache / "reads-sim" / "made_by").write_text("another version")
-    reads.simulated_folder("reads-sim")
+    pipeline.simulated_folder("reads-sim")
     assert len(calls) == 2
-    assert reads.truth("airway") is None
-    assert reads.truth("mine.csv") is None
+    assert pipeline.true_counts("airway") is None
+    assert pipeline.true_counts("mine.csv") is None
 
 
 def test_a_sheet_gives_the_book_a_part_on_its_counts(tmp_path):
     """By the Snakefile's own word: the reads' rules, then every chapter that takes a data set, on what they make."""
     folder = tmp_path / "reads"
     folder.mkdir()
-    sheet = simulate_reads.cohort(folder, groups={"control": 3, "case": 3}, n_fragments=50, n_genes=8)
+    sheet = simulated_reads.write_cohort(folder, groups={"control": 3, "case": 3}, n_fragments=50, n_genes=8)
     own = {"sheet": str(sheet), "genome": str(folder / "genome.fa"), "gtf": str(folder / "annotation.gtf")}
-    planned = {run.key: run for run in runs.plan("demo", own | {"reference": "control"})}
+    planned = {run.key: run for run in runs.plan_runs("demo", own | {"reference": "control"})}
     mine = planned["epilepsy/12_reads_to_counts--sheet"]
     counts = str(mine.reads / "counts.h5ad")
     chapter = planned["epilepsy/03_differential_expression--sheet"]
@@ -351,20 +347,22 @@ def test_a_sheet_gives_the_book_a_part_on_its_counts(tmp_path):
     assert sorted(job for job in jobs if job.startswith(prefix)) == sorted(
         [f"{prefix}{step}" for step in ("align", "checked", "count") for _ in range(6)]
         + [f"{prefix}{step}" for step in ("index", "merge")]
-        + [f"{prefix}fastp_{library}" for library, _ in simulate_reads.KINDS]
+        + [f"{prefix}fastp_{library}" for library, _ in simulated_reads.LIBRARIES]
     )
     assert "epilepsy_03_differential_expression__sheet" in jobs
 
 
 def test_without_two_groups_there_are_only_counts(tmp_path):
-    sheet = simulate_reads.cohort(tmp_path, groups={"a": 2}, n_fragments=50, n_genes=8)
+    sheet = simulated_reads.write_cohort(tmp_path, groups={"a": 2}, n_fragments=50, n_genes=8)
     own = {"sheet": str(sheet), "genome": str(tmp_path / "genome.fa"), "gtf": str(tmp_path / "annotation.gtf")}
-    assert [run.key for run in runs.plan("demo", own) if run.name == "sheet"] == ["epilepsy/12_reads_to_counts--sheet"]
+    assert [run.key for run in runs.plan_runs("demo", own) if run.name == "sheet"] == [
+        "epilepsy/12_reads_to_counts--sheet"
+    ]
 
 
 def planned(sheet, reference, folder):
     """Jobs that Snakemake would do, as ``rule sample``."""
-    made = reads.pipeline(str(sheet), folder, **reference)
+    made = pipeline.plan_pipeline(str(sheet), folder, **reference)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.READS_RULES), "--directory", str(folder)]
     command += ["--config", f"pipeline={made.save()}", "--dry-run", "--cores", "1"]
     done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
@@ -379,12 +377,14 @@ def planned(sheet, reference, folder):
 @needs_tools
 def test_what_a_changed_sheet_does_again(tmp_path):
     """A sample more, a donor mended, another strandedness: no job that does not depend on it, the index least of all."""
-    sheet = simulate_reads.cohort(tmp_path, groups={"a": 3}, kinds=[("paired", "reverse")], n_fragments=600, n_genes=12)
+    sheet = simulated_reads.write_cohort(
+        tmp_path, groups={"a": 3}, kinds=[("paired", "reverse")], n_fragments=600, n_genes=12
+    )
     reference = {"genome": str(tmp_path / "genome.fa"), "gtf": str(tmp_path / "annotation.gtf")}
     rows = pd.read_csv(sheet, dtype=str)
     out = tmp_path / "out"
     rows.iloc[:2].to_csv(sheet, index=False)
-    reads.run(reads.pipeline(str(sheet), out, **reference))
+    pipeline.run_pipeline(pipeline.plan_pipeline(str(sheet), out, **reference))
     assert planned(sheet, reference, out) == []
     rows.to_csv(sheet, index=False)
     one = [f"{rule} a_3" for rule in ("align", "checked", "count", "fastp_paired", "fastqc_paired")]
@@ -406,6 +406,6 @@ def test_hundreds_of_samples_fit_on_a_command_line(tmp_path):
     )
     for name in ("g.fa", "g.gtf"):
         (tmp_path / name).touch()
-    made = reads.Pipeline(str(tmp_path / "out"), samples, str(tmp_path / "g.fa"), str(tmp_path / "g.gtf"))
+    made = pipeline.Pipeline(str(tmp_path / "out"), samples, str(tmp_path / "g.fa"), str(tmp_path / "g.gtf"))
     assert len(str(made.save())) < 1000
-    assert reads.Pipeline.read(made.save()) == made
+    assert pipeline.Pipeline.read(made.save()) == made

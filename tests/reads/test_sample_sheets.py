@@ -2,8 +2,8 @@ import gzip
 
 import pytest
 
-from epigen_utils import sample_sheets
 from epigen_utils.errors import DataError
+from epigen_utils.reads import sample_sheets
 
 
 def fastq(path, names, length=5, opener=gzip.open):
@@ -30,20 +30,20 @@ def files(tmp_path):
 
 def test_a_sheet(files):
     sheet = files("a,a_1.fq.gz,a_2.fq.gz,reverse,ko,x", "b,b.fastq,,,wt,y")
-    one, other = sample_sheets.read(sheet)
+    one, other = sample_sheets.read_sheet(sheet)
     assert one.paired
     assert one.strandedness == "reverse"
     assert [file.rsplit("/", 1)[1] for file in one.fastq] == ["a_1.fq.gz", "a_2.fq.gz"]
     assert all(file.startswith(str(sheet.parent)) for file in one.fastq)
     assert not other.paired
     assert other.strandedness == "auto"
-    assert sample_sheets.check(one) == sample_sheets.Reads(3, 33, 5, 6)
-    assert sample_sheets.check(other) == sample_sheets.Reads(2, 10, 5, 5)
+    assert sample_sheets.check_fastq(one) == sample_sheets.ReadSummary(3, 33, 5, 6)
+    assert sample_sheets.check_fastq(other) == sample_sheets.ReadSummary(2, 10, 5, 5)
 
 
 def test_two_columns_are_enough(files):
     sheet = files("b,b.fastq", header="sample,fastq_1")
-    assert sample_sheets.read(sheet)[0].group == ""
+    assert sample_sheets.read_sheet(sheet)[0].group == ""
 
 
 @pytest.mark.parametrize(
@@ -66,28 +66,28 @@ def test_two_columns_are_enough(files):
 def test_mistakes_in_a_sheet_are_one_line(files, rows, said):
     sheet = files(*rows)
     with pytest.raises(DataError) as caught:
-        sample_sheets.read(sheet)
+        sample_sheets.read_sheet(sheet)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_columns_that_are_not_known_or_not_there(files):
     with pytest.raises(DataError, match=r"sheet\.csv: unknown column 'fastq1'; did you mean 'fastq_1'\?"):
-        sample_sheets.read(files("a,b.fastq", header="sample,fastq1"))
+        sample_sheets.read_sheet(files("a,b.fastq", header="sample,fastq1"))
     with pytest.raises(DataError, match=r"sheet\.csv: no column 'fastq_1'; add it"):
-        sample_sheets.read(files("a,x", header="sample,group"))
+        sample_sheets.read_sheet(files("a,x", header="sample,group"))
     with pytest.raises(DataError, match=r"no\.csv: no such sample sheet"):
-        sample_sheets.read("no.csv")
+        sample_sheets.read_sheet("no.csv")
 
 
 def test_an_empty_file_and_one_without_reads(files):
     sheet = files("a,none.fq.gz,,,,")
     (sheet.parent / "none.fq.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"row 2: fastq_1: .*none\.fq\.gz: is empty; give the reads again"):
-        sample_sheets.read(sheet)
+        sample_sheets.read_sheet(sheet)
     (sheet.parent / "none.fq.gz").write_bytes(gzip.compress(b""))
     with pytest.raises(DataError, match="holds no read"):
-        sample_sheets.read(sheet)
+        sample_sheets.read_sheet(sheet)
 
 
 def sample(*files):
@@ -98,24 +98,24 @@ def test_a_file_that_breaks_off_is_named_with_the_read(tmp_path):
     path = tmp_path / "long.fq.gz"
     fastq(path, [f"r{i} {i % 97} {i**3}" for i in range(5000)], length=40)
     whole = path.read_bytes()
-    assert sample_sheets.check(sample(path)).reads == 5000
+    assert sample_sheets.check_fastq(sample(path)).reads == 5000
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"long\.fq\.gz: gzip breaks off after read [\d,]+; fetch the file again"):
-        sample_sheets.check(sample(path))
+        sample_sheets.check_fastq(sample(path))
     plain = tmp_path / "short.fastq"
     plain.write_text("@r0\nACGT\n+\nIIII\n@r1\nAC")
     with pytest.raises(DataError, match="read 2: 2 of its four lines; the file is cut off"):
-        sample_sheets.check(sample(plain))
+        sample_sheets.check_fastq(sample(plain))
     plain.write_text("@r0\nACGT\n+\nIII\n")
     with pytest.raises(DataError, match="read 1: 4 bases and 3 qualities"):
-        sample_sheets.check(sample(plain))
+        sample_sheets.check_fastq(sample(plain))
     plain.write_text(">r0\nACGT\n>r1\nACGT\n")
     with pytest.raises(DataError, match="read 1: no @ before its name"):
-        sample_sheets.check(sample(plain))
+        sample_sheets.check_fastq(sample(plain))
     named = tmp_path / "plain.fq.gz"
     named.write_text("@r0\nACGT\n+\nIIII\n")
     with pytest.raises(DataError, match=r"is named \.gz and is no gzip"):
-        sample_sheets.check(sample(named))
+        sample_sheets.check_fastq(sample(named))
 
 
 def test_mates_that_are_not_the_same_fragments(tmp_path):
@@ -123,20 +123,20 @@ def test_mates_that_are_not_the_same_fragments(tmp_path):
     fastq(one, ["a 1:N:0:AC", "b 1:N:0:AC"])
     fastq(other, ["a 2:N:0:AC"])
     with pytest.raises(DataError, match=r"2\.fq\.gz: 1 reads, and more in 1\.fq\.gz; each read needs its mate"):
-        sample_sheets.check(sample(one, other))
+        sample_sheets.check_fastq(sample(one, other))
     fastq(other, ["a 2:N:0:AC", "c 2:N:0:AC"])
     with pytest.raises(DataError, match=r"2\.fq\.gz: read 2 is 'c', and 'b' in 1\.fq\.gz"):
-        sample_sheets.check(sample(one, other))
+        sample_sheets.check_fastq(sample(one, other))
 
 
 def test_sizes_of_groups_are_of_donors_where_all_have_one():
     def of(*rows):
         return [sample_sheets.Sample(str(i), (), group=group, donor=donor) for i, (group, donor) in enumerate(rows)]
 
-    assert sample_sheets.sizes(of(("a", ""), ("a", ""), ("b", ""))) == {"a": 2, "b": 1}
-    assert sample_sheets.sizes(of(("a", "x"), ("a", "x"), ("b", "x"))) == {"a": 1, "b": 1}
-    assert sample_sheets.sizes(of(("a", "x"), ("a", ""), ("b", "y"))) == {"a": 2, "b": 1}
-    assert sample_sheets.sizes(of(("a", "x"), ("", "y"))) == {}
+    assert sample_sheets.group_sizes(of(("a", ""), ("a", ""), ("b", ""))) == {"a": 2, "b": 1}
+    assert sample_sheets.group_sizes(of(("a", "x"), ("a", "x"), ("b", "x"))) == {"a": 1, "b": 1}
+    assert sample_sheets.group_sizes(of(("a", "x"), ("a", ""), ("b", "y"))) == {"a": 2, "b": 1}
+    assert sample_sheets.group_sizes(of(("a", "x"), ("", "y"))) == {}
 
 
 def test_names_of_mates_in_the_archive(tmp_path):
@@ -145,13 +145,13 @@ def test_names_of_mates_in_the_archive(tmp_path):
     fastq(tmp_path / "2.fq.gz", ["SRR100.1.2", "SRR100.2.2"])
     sheet = tmp_path / "sheet.csv"
     sheet.write_text("sample,fastq_1,fastq_2\na,1.fq.gz,2.fq.gz\n")
-    (found,) = sample_sheets.read(sheet)
-    assert sample_sheets.check(found).reads == 2
+    (found,) = sample_sheets.read_sheet(sheet)
+    assert sample_sheets.check_fastq(found).reads == 2
     sheet.write_text("sample,fastq_1,fastq_2\na,2.fq.gz,1.fq.gz\n")
     with pytest.raises(DataError, match="holds mates 2"):
-        sample_sheets.read(sheet)
+        sample_sheets.read_sheet(sheet)
     # The second read of a run is no second mate.
     fastq(tmp_path / "1.fq.gz", ["SRR100.1", "SRR100.2"])
     fastq(tmp_path / "2.fq.gz", ["SRR100.1", "SRR100.2"])
     sheet.write_text("sample,fastq_1,fastq_2\na,1.fq.gz,2.fq.gz\n")
-    assert sample_sheets.check(sample_sheets.read(sheet)[0]).reads == 2
+    assert sample_sheets.check_fastq(sample_sheets.read_sheet(sheet)[0]).reads == 2

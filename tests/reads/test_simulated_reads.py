@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils import references, simulate_reads
+from epigen_utils.reads import references, simulated_reads
 
 
 @pytest.fixture(scope="module")
 def made():
-    return simulate_reads.genome(n_genes=20, seed=3)
+    return simulated_reads.simulate_genome(n_genes=20, seed=3)
 
 
 def test_introns_go_from_gt_to_ag_in_the_sense_of_the_gene(made):
@@ -18,7 +18,7 @@ def test_introns_go_from_gt_to_ag_in_the_sense_of_the_gene(made):
         bases = made.chromosomes[exons["chromosome"].iloc[0]]
         for end, start in zip(exons["end"].iloc[:-1], exons["start"].iloc[1:], strict=True):
             intron = bases[end:start]
-            sense = intron if exons["strand"].iloc[0] == "+" else simulate_reads.reverse_complement(intron)
+            sense = intron if exons["strand"].iloc[0] == "+" else simulated_reads.reverse_complement(intron)
             assert sense[:2].tobytes() + sense[-2:].tobytes() == b"GTAG"
             seen.add(exons["strand"].iloc[0])
     assert seen == {"+", "-"}
@@ -44,7 +44,7 @@ def test_reads_come_from_their_genes_in_the_sense_of_the_library(made, strandedn
     counts = pd.Series(0, made.genes)
     counts[gene] = 400
     options = {"paired": paired, "strandedness": strandedness, "background": 0, "foreign": 0}
-    mates = simulate_reads.reads_of(made, counts, **options)
+    mates = simulated_reads.simulate_library(made, counts, **options)
     assert len(mates) == 1 + paired
     transcripts = [transcript.tobytes() for transcript in made.transcripts()[gene]]
 
@@ -61,16 +61,16 @@ def test_reads_come_from_their_genes_in_the_sense_of_the_library(made, strandedn
 
 def test_short_fragments_go_on_into_the_adapter(made):
     counts = pd.Series(50, made.genes)
-    (first, _), (second, _) = simulate_reads.reads_of(made, counts)
-    for bases, adapter in zip((first, second), simulate_reads.ADAPTERS, strict=True):
+    (first, _), (second, _) = simulated_reads.simulate_library(made, counts)
+    for bases, adapter in zip((first, second), simulated_reads.ADAPTERS, strict=True):
         with_it = np.mean([adapter[:10].encode() in read.tobytes() for read in bases])
         assert 0.005 < with_it < 0.1
 
 
 def test_errors_are_as_frequent_as_qualities_say():
     rng = np.random.default_rng(0)
-    bases = simulate_reads.BASES[rng.integers(0, 4, (4000, 75))]
-    read, quality = simulate_reads._with_errors(bases, 0, rng)
+    bases = simulated_reads.BASES[rng.integers(0, 4, (4000, 75))]
+    read, quality = simulated_reads._add_errors(bases, 0, rng)
     stated = 10 ** -((quality - 33.0) / 10)
     assert (read != bases).mean() == pytest.approx(stated.mean(), rel=0.1)
     assert stated[:, 60:].mean() > 3 * stated[:, :15].mean()
@@ -79,7 +79,7 @@ def test_errors_are_as_frequent_as_qualities_say():
 def test_a_cohort_keeps_its_truth_and_is_the_same_twice(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        simulate_reads.cohort(tmp_path / name, n_fragments=300, n_genes=12, seed=5)
+        simulated_reads.write_cohort(tmp_path / name, n_fragments=300, n_genes=12, seed=5)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert {"sheet.csv", "truth.csv", "kinds.csv", "genome.fa", "annotation.gtf"} <= set(files)
     for name in files:
@@ -89,5 +89,5 @@ def test_a_cohort_keeps_its_truth_and_is_the_same_twice(tmp_path):
     with gzip.open(tmp_path / "a" / "control_1_1.fq.gz", "rt") as stream:
         n = sum(1 for _ in stream) / 4
     assert n == truth["control_1"].sum() + int(0.03 * truth["control_1"].sum()) + int(0.01 * truth["control_1"].sum())
-    references.check(tmp_path / "a" / "genome.fa", tmp_path / "a" / "annotation.gtf")
-    assert set(references.genes(tmp_path / "a" / "annotation.gtf")) == set(truth.index)
+    references.check_annotation(tmp_path / "a" / "genome.fa", tmp_path / "a" / "annotation.gtf")
+    assert set(references.gene_names(tmp_path / "a" / "annotation.gtf")) == set(truth.index)

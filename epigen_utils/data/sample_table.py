@@ -1,0 +1,86 @@
+"""Columns of a sample table: which there are, what they hold, and what is missing."""
+
+import anndata
+import numpy as np
+import pandas as pd
+
+from epigen_utils.errors import DataError
+
+
+def cohort_summary(adata: anndata.AnnData) -> dict[str, object]:
+    """A row of the table of cohorts: what the data are, samples, group sizes, donors, genes, depth and detection."""
+    about = adata.uns["epigen"]
+    values = adata.layers[about["measure"]]
+    sizes = adata.obs[about["group"]].value_counts(sort=False) if about.get("group") else {}
+    donor = about.get("donor")
+    return {
+        "cohort": about["name"],
+        "data": about["nature"],
+        "species": about["species"].replace("_", " ").capitalize(),
+        "samples": adata.n_obs,
+        "groups": ", ".join(f"{name} {size}" for name, size in sizes.items()),
+        "donors": str(adata.obs[donor].nunique()) if donor else "not stated",
+        "genes": adata.n_vars,
+        "median depth": float(np.median(np.asarray(values.sum(axis=1)))),
+        "median genes detected": float(np.median(np.asarray((values > 0).sum(axis=1)))),
+    }
+
+
+#: Metadata that an analyst needs, and the names of their columns in sample tables.
+METADATA_FIELDS = {
+    "donor": ("donor", "patient", "individual", "subject", "animal", "mouse", "cell", "indiv"),
+    "batch": ("batch", "experiment", "lane", "date", "type"),
+    "sex": ("sex", "gender"),
+    "age": ("age", "development_stage", "stage"),
+    "tissue": ("tissue", "region", "organ", "source"),
+    "RIN": ("rin", "rna_integrity"),
+    "treatment": ("treatment", "diet", "drug"),
+}
+
+
+def _metadata_column(adata: anndata.AnnData, field: str) -> str | None:
+    """Column of the sample table that holds a field of `METADATA_FIELDS`; the group column is not considered."""
+    about = adata.uns["epigen"]
+    if field == "donor" and about.get("donor"):
+        return about["donor"]
+    columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
+    column = next((columns[name] for name in METADATA_FIELDS[field] if name in columns), None)
+    # A column with one value per sample is an accession, not a batch.
+    return None if field == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs else column
+
+
+def read_column(adata: anndata.AnnData, name: str | None, *, role: str, dataset_name: str) -> pd.Series:
+    """A column of the sample table, as strings.
+
+    Parameters
+    ----------
+    role
+        Role of the column, such as ``donor``, for the message.
+    dataset_name
+        Name of the data set, for the message.
+
+    Raises
+    ------
+    DataError
+        If the column does not exist.
+    """
+    if name not in adata.obs:
+        columns = ", ".join(map(str, adata.obs)) or "none"
+        raise DataError(f"{dataset_name}: no {role} column {name!r}; name one that is there (columns: {columns})")
+    return adata.obs[name].astype(str)
+
+
+def count_with_field(adata: anndata.AnnData, field: str) -> int:
+    """Number of samples with a value of a field of `METADATA_FIELDS`; 0 if no column holds it."""
+    column = _metadata_column(adata, field)
+    return 0 if column is None else int(adata.obs[column].notna().sum())
+
+
+def missing_metadata(adata: anndata.AnnData) -> dict[str, str]:
+    """For each of `METADATA_FIELDS`: its column and the number of samples without a value, or ``missing``."""
+    row = {"cohort": adata.uns["epigen"]["name"]}
+    for field in METADATA_FIELDS:
+        column = _metadata_column(adata, field)
+        empty = adata.n_obs - count_with_field(adata, field)
+        row[field] = "missing" if column is None else f"{column}, {empty} empty" if empty else str(column)
+    return row

@@ -1,0 +1,170 @@
+"""Training objectives of GPT-2 on gene sentences: class labels and next genes."""
+
+import hashlib
+
+import datasets as arrow
+import numpy as np
+import torch
+from torch import nn
+
+from epigen_utils.gpt2 import sentence_model
+from epigen_utils.gpt2.sentence_model import GeneSentenceModel
+from epigen_utils.gpt2.sentences import PAD_ID
+from epigen_utils.models import losses
+from epigen_utils.models.batching import IGNORED, length_batches, pad
+
+
+def collate_sentences(rows: list[dict], scale: tuple[float, float]) -> dict[str, torch.Tensor]:
+    """Sentences as a batch: ``input_ids``, ``bins`` and ``values`` (standardised by ``scale``), sentences x length."""
+    ids = pad([row["input_ids"] for row in rows], PAD_ID)
+    values = torch.zeros(ids.shape)
+    for i, row in enumerate(rows):
+        standardised = (np.asarray(row["values"]) - scale[0]) / scale[1]
+        values[i, : len(standardised)] = torch.as_tensor(standardised, dtype=torch.float32)
+    return {"input_ids": ids, "bins": pad([row["bins"] for row in rows], 0), "values": values}
+
+
+class SentenceObjective:
+    """Encoded training sentences in memory, addressed by their row."""
+
+    def __init__(self, encoded: arrow.Dataset, scale: tuple[float, float]):
+        self.rows = [encoded[row] for row in range(len(encoded))]
+        self.scale = scale
+        digest = hashlib.sha256(repr([(row["input_ids"], row["bins"]) for row in self.rows]).encode())
+        self.about = {"sentences": digest.hexdigest(), "scale": list(scale)}
+
+    def batch(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        return collate_sentences([self.rows[row["row"]] for row in rows], self.scale)
+
+
+class ClassObjective(SentenceObjective):
+    """Training objective (`training.fit`): the classes of samples.
+
+    Parameters
+    ----------
+    encoded
+        Training sentences (`GeneSentenceEncoder.encode`).
+    labels
+        Index of each sentence's class.
+    scale
+        Mean and standard deviation of the training values.
+    prior
+        Weight of each token, padding first, with which attention is aligned; None without a prior.
+    weight, layers
+        Lambda of the Attention-Aligned Hybrid Loss, and the number of last layers whose attention it aligns.
+    language_weight
+        Mu, the weight of causal language modelling.
+    """
+
+    def __init__(
+        self,
+        encoded: arrow.Dataset,
+        labels: np.ndarray,
+        *,
+        scale: tuple[float, float],
+        prior: np.ndarray | None = None,
+        weight: float = 0.0,
+        layers: int = 1,
+        language_weight: float = 0.0,
+    ):
+        super().__init__(encoded, scale)
+        self.labels = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
+        self.prior = None if prior is None else torch.as_tensor(prior, dtype=torch.float32)
+        self.weight, self.layers, self.language_weight = weight, layers, language_weight
+        digest = hashlib.sha256(self.labels.numpy().tobytes() + (b"" if prior is None else np.asarray(prior).tobytes()))
+        self.about |= {"classes": digest.hexdigest(), "weights": [weight, language_weight], "layers": layers}
+
+    def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        """Batch of `collate_sentences` with ``labels`` (sentences)."""
+        return self.batch(rows) | {"labels": self.labels[[row["row"] for row in rows]]}
+
+    def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_labels: int | None) -> torch.Tensor:
+        """Hybrid loss of a batch, or its share of a step over ``n_labels`` sentences."""
+        total = self.parts(model, batch)["total"]
+        return total if n_labels is None else total * len(batch["labels"]) / int(n_labels)
+
+    def parts(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Loss and its terms, as returned by `losses.attention_aligned_hybrid_loss`."""
+        inputs = {name: batch[name] for name in ("input_ids", "bins", "values")}
+        ids, mask = inputs["input_ids"], inputs["input_ids"] != PAD_ID
+        aligned = self.weight > 0 and self.prior is not None
+        output = model(**inputs, output_hidden_states=aligned)
+        unwrapped = getattr(model, "module", model)
+        prior = attention = mask.float()
+        if aligned:
+            prior = self.prior.to(ids.device)[ids] * mask
+            attention = sentence_model.last_gene_attention(unwrapped, output.hidden_states, mask, layers=self.layers)
+        language = _next_gene_loss(unwrapped, output.hidden_states[-1], ids) if self.language_weight else None
+        options = {"weight": self.weight if aligned else 0.0, "language_weight": self.language_weight}
+        return losses.attention_aligned_hybrid_loss(
+            output.logits.float(), batch["labels"], attention, prior, language=language, **options
+        )
+
+    def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:
+        """Mean cross entropy (nats) and accuracy on held-out sentences (`HeldOutSentences`)."""
+        p = sentence_class_probabilities(model, valid.encoded, self.scale)
+        p_true = p[np.arange(len(p)), valid.labels]
+        return {
+            "loss": float(-np.log(np.maximum(p_true, 1e-12)).mean()),
+            "accuracy": float((p.argmax(1) == valid.labels).mean()),
+        }
+
+
+class NextGeneObjective(SentenceObjective):
+    """Training objective (`training.fit`): causal language modelling of sentences, without labels."""
+
+    def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        """Batch of `collate_sentences` with ``labels``: the predicted genes, all but the first."""
+        batch = self.batch(rows)
+        labels = batch["input_ids"].masked_fill(batch["input_ids"] == PAD_ID, IGNORED)
+        labels[:, 0] = IGNORED
+        return batch | {"labels": labels}
+
+    def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_labels: int | None) -> torch.Tensor:
+        """Mean cross entropy over the predicted genes, or its share of a step over ``n_labels`` genes."""
+        output = model(**{name: batch[name] for name in ("input_ids", "bins", "values")})
+        mean = _next_gene_loss(getattr(model, "module", model), output.hidden_states[-1], batch["input_ids"])
+        return mean if n_labels is None else mean * int((batch["labels"] != IGNORED).sum()) / int(n_labels)
+
+    @torch.no_grad()
+    def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:
+        """Mean cross entropy (nats) over the predicted genes of held-out sentences."""
+        model.eval()
+        total = n = 0
+        for rows in length_batches(np.array(valid.encoded["length"])):
+            batch = collate_sentences([valid.encoded[int(row)] for row in rows], self.scale)
+            batch = {name: value.to(model.device) for name, value in batch.items()}
+            n_predicted = int((batch["input_ids"] != PAD_ID).sum()) - len(rows)
+            states = model(**batch).hidden_states[-1]
+            total += float(_next_gene_loss(model, states, batch["input_ids"])) * n_predicted
+            n += n_predicted
+        return {"loss": total / max(n, 1)}
+
+
+def _next_gene_loss(model: GeneSentenceModel, states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    logits = model.next_gene(states[:, :-1]).float()  # (sentences, length - 1, vocabulary)
+    return nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=PAD_ID)
+
+
+class HeldOutSentences:
+    """Held-out sentences with their classes, for `SampleClasses.measure` and `NextGene.measure`."""
+
+    def __init__(self, encoded: arrow.Dataset, labels: np.ndarray):
+        self.encoded, self.labels = encoded, np.asarray(labels)
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+
+@torch.no_grad()
+def sentence_class_probabilities(
+    model: GeneSentenceModel, encoded: arrow.Dataset, scale: tuple[float, float]
+) -> np.ndarray:
+    """Probability of each class, samples x classes."""
+    model.eval()
+    p = np.empty((len(encoded), model.config.num_labels), np.float32)
+    for rows in length_batches(np.array(encoded["length"])):
+        batch = collate_sentences([encoded[int(row)] for row in rows], scale)
+        logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits
+        p[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
+    return p

@@ -1,0 +1,131 @@
+"""Confidence intervals over donors, seeds, independent cohorts and repeated folds."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.stats import norm
+from scipy.stats import t as student
+
+
+def mean_over_seeds(values: pd.Series) -> tuple[float, float, float]:
+    """Mean over seeds with its 95% t interval (NaN for one seed)."""
+    mean, n = float(np.mean(values)), len(values)
+    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return mean, mean - half, mean + half
+
+
+def bootstrap_mean(
+    values: np.ndarray, units: np.ndarray, *, n_bootstrap: int, rng: np.random.Generator
+) -> tuple[float, float, float, int]:
+    """Mean of values with a 95% bootstrap interval that resamples whole units (donors, or cells).
+
+    Parameters
+    ----------
+    units
+        Unit of each value.
+
+    Returns
+    -------
+    Mean, low, high, and the number of units.
+    """
+    codes, names = pd.factorize(np.asarray(units))
+    sums, n = np.bincount(codes, values), np.bincount(codes)
+    drawn = rng.integers(len(names), size=(n_bootstrap, len(names)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / n[drawn].sum(axis=1), [0.025, 0.975])
+    return float(np.mean(values)), float(low), float(high), len(names)
+
+
+def resample_donors(strata: np.ndarray, n_bootstrap: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Bootstrap samples of donors, drawn within strata: positions of donors, as many as there are, a sample each.
+
+    Parameters
+    ----------
+    strata
+        Stratum of each donor.
+    """
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    return [np.concatenate([rng.choice(donors, len(donors)) for donors in members]) for _ in range(n_bootstrap)]
+
+
+#: Half-width of a 95% interval of the standard normal distribution.
+Z_95 = norm.ppf(0.975)
+
+
+def auc_interval(auc: float, n_positive: int, n_negative: int, *, n_folds: int = 1) -> tuple[float, float]:
+    """95% interval of an AUC that does not shrink to a point at 0 or 1.
+
+    Newcombe 2006 (Stat. Med. 25:559-573, method 5): Hanley and McNeil's variance with both class sizes replaced by
+    their mean, inverted for the AUC as Wilson's interval is for a proportion.
+
+    Parameters
+    ----------
+    n_folds
+        Number of cross-validation folds. The models of several folds share training samples, so the variance is
+        multiplied by 1 + folds x test size / training size (after Nadeau and Bengio 2003).
+    """
+    correction = 1 + n_folds / (n_folds - 1) if n_folds > 1 else 1.0
+    extra = (n_positive + n_negative) / 2 - 1
+
+    def variance(value: float) -> float:
+        spread = 1 + extra * ((1 - value) / (2 - value) + value / (1 + value))
+        return correction * value * (1 - value) * spread / (n_positive * n_negative)
+
+    def excess(value: float) -> float:
+        return abs(auc - value) - Z_95 * np.sqrt(variance(value))
+
+    # At an AUC of 0 or 1 that limit itself solves the equation; the interval needs the inner solution.
+    inside = min(max(auc, 1e-9), 1 - 1e-9)
+    low = 0.0 if auc <= 0 else brentq(excess, 1e-12, inside)
+    high = 1.0 if auc >= 1 else brentq(excess, inside, 1 - 1e-12)
+    return float(low), float(high)
+
+
+def nadeau_bengio_interval(differences: np.ndarray, *, test_share: float) -> tuple[float, float, float]:
+    """Mean over the folds of repeated divisions, with a 95% interval corrected for overlapping training sets.
+
+    Nadeau and Bengio 2003 (Machine Learning 52:239-281): the variance is (1 / folds + test size / training size) times
+    the variance of the folds' values.
+
+    Parameters
+    ----------
+    differences
+        A value for each fold of every division.
+    test_share
+        Share of the samples in a test fold.
+
+    Returns
+    -------
+    Mean, low, high. The interval is a point if all values are equal, and NaN with one fold.
+    """
+    values = np.asarray(differences, float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return (float(values.mean()) if len(values) else np.nan), np.nan, np.nan
+    scale = np.sqrt((1 / len(values) + test_share / (1 - test_share)) * values.var(ddof=1))
+    half = student.ppf(0.975, len(values) - 1) * scale
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def means_over_cohorts(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """Means over independent cohorts with Student's 95% interval, truncated to [0, 1].
+
+    Returns
+    -------
+    A row a group: the columns of ``by``, that of ``value``, the same with `` low`` and `` high``, and ``cohorts``.
+    """
+    rows = []
+    for key, part in table.groupby(by, sort=False):
+        mean, low, high = student_interval(part[value].to_numpy())
+        row = {value: mean, f"{value} low": max(low, 0.0), f"{value} high": min(high, 1.0)}
+        rows.append(dict(zip(by, key, strict=True)) | row | {"cohorts": len(part)})
+    return pd.DataFrame(rows)
+
+
+def student_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over independent cohorts with Student's 95% interval: mean, low, high."""
+    values = np.asarray(values, float)
+    half = (
+        student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    )
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

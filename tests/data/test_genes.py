@@ -1,0 +1,91 @@
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from epigen_utils.data import datasets, genes, orthologs
+from epigen_utils.errors import DataError
+
+
+def test_the_papers_spelling_is_mended():
+    assert genes.approved_symbol("PVLAB") == "PVALB"
+    assert genes.approved_symbol("SST") == "SST"
+
+
+def test_an_unknown_species():
+    with pytest.raises(DataError, match="no table of orthologs"):
+        orthologs.ortholog_pairs("drosophila_melanogaster")
+    with pytest.raises(DataError, match="no table of genes"):
+        genes.gene_table("drosophila_melanogaster")
+
+
+def test_tables_of_genes():
+    human = genes.gene_table("homo_sapiens").set_index("ensembl_id")
+    assert human.loc["ENSG00000155511", "symbol"] == "GRIA1"
+    assert human.loc["ENSG00000155511", "biotype"] == "protein_coding"
+    assert human.loc["ENSG00000155511", "length"] > 1000
+
+
+def test_panels_have_sources_and_known_symbols():
+    known = set(genes.gene_table("homo_sapiens")["symbol"])
+    lines = genes.PANELS_FILE.read_text().splitlines()
+    assert len(lines) == len(genes.gene_panels()) >= 5
+    for line in lines:
+        name, source, *symbols = line.split("\t")
+        assert len(source) > 20, name
+        assert set(symbols) <= known, (name, set(symbols) - known)
+        assert len(symbols) == len(set(symbols)) >= 4
+
+
+def test_gmt_of_the_registry():
+    from epigen_utils.data import fetching
+
+    hallmark = genes.read_gmt(fetching.fetch("gene-sets")["hallmark"])
+    assert len(hallmark) == 50
+    assert "HALLMARK_HYPOXIA" in hallmark
+
+
+def test_panels_in_a_data_set_bring_paralogs():
+    fish = datasets.load("slc13a5-sim")
+    panels = orthologs.find_gene_sets(fish, genes.gene_panels())
+    assert {"gria1a", "gria1b"} <= set(panels["Glutamatergic"])
+    assert set(panels) == set(genes.gene_panels())
+
+
+def test_species_from_the_ids_or_symbols_without_case(small):
+    assert genes.species_of(datasets.load("airway")) == "homo_sapiens"
+    small.uns["epigen"]["species"] = "not stated"
+    small.var["symbol"] = ["Gria1", "GFAP", "sst", "x"]
+    assert genes.species_of(small) == ""
+    rows = orthologs.find_genes(small, ["GRIA1", "SST", "PVALB"]).set_index("human")
+    assert rows.loc["GRIA1", "gene"] == "g1"
+    assert rows.loc["SST", "symbol"] == "sst"
+    assert rows.loc["PVALB"].isna().all()
+
+
+def test_lengths_by_ensembl_id_or_symbol(small):
+    airway = datasets.load("airway")
+    found = genes.gene_lengths(airway)
+    assert found.index.isin(airway.var_names).all()
+    assert found["ENSG00000155511"] > 1000, "GRIA1"
+    small.uns["epigen"]["species"] = "mus_musculus"
+    small.var["symbol"] = ["Gria1", "Sst", "Sst", "nothing"]
+    assert list(genes.gene_lengths(small).index) == ["g1", "g2", "g3"]
+    small.uns["epigen"]["species"] = "not stated"
+    assert genes.gene_lengths(small).empty
+
+
+def test_sparse_counts_and_ids_with_versions():
+    human = genes.gene_table("homo_sapiens").query("symbol in ['SST', 'GFAP', 'GRIA1']")
+    adata = anndata.AnnData(
+        var=pd.DataFrame(index=[f"{name}.{place}" for place, name in enumerate(human["ensembl_id"])]),
+        X=sparse.csr_matrix(np.arange(6).reshape(2, 3)),
+        obs=pd.DataFrame(index=["a", "b"]),
+    )
+    adata = datasets._standardise(adata, "counts", "own")
+    adata.uns["epigen"] = {"name": "own", "species": "not stated", "measure": "counts"}
+    assert set(genes.add_symbols(adata).var["symbol"]) == {"SST", "GFAP", "GRIA1"}
+    assert genes.gene_lengths(adata).notna().all()
+    assert len(genes.gene_lengths(adata)) == 3
+    assert orthologs.ortholog_coverage(adata)["share of counts"] == 1

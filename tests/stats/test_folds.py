@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from epigen_utils.errors import DataError
+from epigen_utils.stats import folds
+
+
+def test_whole_donors_are_held_out():
+    donors = np.repeat(list("abcdefgh"), [5, 10, 15, 5, 10, 20, 5, 30])
+    held = folds.hold_out(donors, share=0.2, seed=1)
+    assert 0.2 <= held.mean() < 0.6
+    assert not set(donors[held]) & set(donors[~held])
+    assert (folds.hold_out(donors, share=0.2, seed=1) == held).all()
+    assert folds.hold_out(np.array(list("ab")), share=0.9, seed=0).sum() == 1
+    with pytest.raises(DataError, match="all 3 rows are of one group"):
+        folds.hold_out(np.array(list("aaa")), share=0.2, seed=0)
+
+
+def test_folds_leave_every_class_to_learn_from():
+    """Groups of both classes, one of them with nearly all of one: some divisions would leave it to no training fold."""
+    sizes = {"one": (1, 7), "two": (4, 1), "three": (7, 0)}
+    y = np.concatenate([np.repeat(["a", "b"], n) for n in sizes.values()])
+    groups = np.repeat(list(sizes), [sum(n) for n in sizes.values()])
+    for seed in range(10):
+        for train, _ in folds.donor_folds(y, groups, n_splits=2, seed=seed):
+            assert set(y[train]) == {"a", "b"}
+    with pytest.raises(DataError, match="leave a class without any to learn from"):
+        list(folds.donor_folds(np.array(list("ab")), np.array(list("xy")), n_splits=2, seed=0))
+
+
+def test_mistakes_in_classes_are_one_line():
+    ids = np.arange(5)
+    with pytest.raises(DataError, match="classes: 1"):
+        folds.feasible_n_splits(np.array(["a"] * 5), ids, 3)
+    with pytest.raises(DataError, match="classes: 3"):
+        folds.feasible_n_splits(np.array(list("aabbc")), ids, 3)
+    with pytest.raises(DataError, match="class 'b': in one fold at most"):
+        folds.feasible_n_splits(np.array(list("aaaab")), ids, 3)
+    assert folds.feasible_n_splits(np.array(list("aaabb")), ids, 5) == 2

@@ -1,0 +1,50 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from epigen_utils.stats import intervals
+
+
+def test_intervals_over_seeds_are_those_of_t():
+    values = pd.Series([0.1, 0.3, 0.2, 0.4])
+    mean, low, high = intervals.mean_over_seeds(values)
+    wanted = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
+    assert (low, high) == pytest.approx(wanted)
+    assert mean == pytest.approx(0.25)
+    assert np.isnan(intervals.mean_over_seeds(pd.Series([0.1]))[1])
+
+
+def test_an_interval_over_donors_is_as_wide_as_donors_differ():
+    rng = np.random.default_rng(0)
+    donors = np.repeat(np.arange(8), 50)
+    values = rng.normal(size=8)[donors] + rng.normal(0, 0.01, 400)
+    mean, low, high, n = intervals.bootstrap_mean(values, donors, n_bootstrap=500, rng=rng)
+    assert (mean, n) == (pytest.approx(values.mean()), 8)
+    assert high - low > 0.5
+    _, low, high, n = intervals.bootstrap_mean(values, np.arange(400), n_bootstrap=500, rng=rng)
+    assert high - low < 0.3
+    assert n == 400
+
+
+def test_intervals_of_an_auc():
+    """Newcombe 2006, method 5: what Hanley and McNeil's variance says when solved for the AUC."""
+    low, high = intervals.auc_interval(0.8, 20, 30)
+    for end in (low, high):
+        spread = 1 + 24 * ((1 - end) / (2 - end) + end / (1 + end))
+        assert abs(0.8 - end) == pytest.approx(
+            stats.norm.ppf(0.975) * np.sqrt(end * (1 - end) * spread / 600), rel=1e-6
+        )
+    assert low < 0.8 < high
+    assert intervals.auc_interval(1.0, 3, 3)[0] < 0.7
+    assert intervals.auc_interval(1.0, 3, 3)[1] == 1
+    assert intervals.auc_interval(0.0, 3, 3) == pytest.approx((0, 1 - intervals.auc_interval(1.0, 3, 3)[0]))
+
+
+def test_overlapping_training_sets_widen_the_interval():
+    values = np.random.default_rng(0).normal(0.1, 0.05, 10)
+    mean, low, high = intervals.nadeau_bengio_interval(values, test_share=0.2)
+    plain = stats.t.interval(0.95, 9, values.mean(), stats.sem(values))
+    assert mean == pytest.approx(values.mean())
+    assert (high - low) / (plain[1] - plain[0]) == pytest.approx(np.sqrt((0.1 + 0.25) / 0.1))
+    assert np.isnan(intervals.nadeau_bengio_interval(values[:1], test_share=0.2)[1])
