@@ -2,21 +2,21 @@
 # site. What a notebook needs stands in its own metadata; which runs there are, in notebooks/profiles/.
 #
 # A run is done again when its notebook, a module of epigen_utils that it imports (directly or through others, at their
-# top), its chapter's claims, a file of the user's, a parameter, or the registry's entry of a data set has changed in
+# top), a table of data/ that these name, its chapter's claims, a file of the user's, a parameter, or the registry's entry of a data set has changed in
 # content; a changed time stamp alone is no cause.
 import json
 import sys
 
 from epigen_utils import paths
 from epigen_utils.book import runs
-from epigen_utils.reads import pipeline
+from epigen_utils.reads.pipeline import pipeline_of_run
 
 PROFILE = config.get("profile", "demo")
 OWN = config.get("own")
 PLAN = runs.without_missing_tools(runs.plan_runs(PROFILE, OWN))
 # From reads to counts, for each run that has a sample sheet; the name of its rules begins with the run's.
 PIPELINES = {
-    run.rule + "_": pipeline.pipeline_of_run(run.parameters, run.reads) for run in PLAN if run.reads
+    run.rule + "_": pipeline_of_run(run.parameters, run.reads) for run in PLAN if run.reads
 }
 CLAIMS = paths.RESULTS / PROFILE / "claims.csv"
 CLAIMS_TABLE = paths.GENERATED / "claims.md"
@@ -83,7 +83,7 @@ rule site:
         paths.TOC,
         paths.ROOT / "_config.yml",
         paths.ROOT / "CONTRIBUTING.md",
-        paths.PACKAGE / "book" / "site.py",
+        [paths.PACKAGE / "book" / f"{name}.py" for name in ("markup", "notebooks", "site")],
         HAND_WRITTEN,
     output:
         paths.SITE / "index.html",

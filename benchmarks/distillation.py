@@ -1,16 +1,17 @@
-"""Students beside their teacher: what they cost to ask, and what a step of distillation costs beside the plain way.
+"""Inference cost of students and teacher, and a distillation step beside the plain way.
 
     python benchmarks/distillation.py [--cells 24] [--length 512] [--batches 3] [--threads 1] [--out FILE]
 
-Speed: classifiers of the published sizes with random weights, asked for cells of one length, in PyTorch, in ONNX and in
-ONNX with weights in 8 bits; each in a process of its own, whose highest memory, less that of its imports, is noted (Linux).
+Speed: classifiers of the published sizes with random weights, evaluated on cells of one length, in PyTorch, in ONNX
+and in ONNX with weights in 8 bits; each in a process of its own, whose highest memory, less that of its imports, is
+noted (Linux).
 
 Steps: one student of 4.3M parameters and a teacher of 10M, the same batches of cells of like length (quantiles of
 Genecorpus-30M's lengths, cut off at ``--length``), the same masks, fp32. The peer is what a Hugging Face Trainer with
-length grouping and a loss of one's own does: both models project every position to the vocabulary, and PyTorch's cross
-entropy and divergence are taken of the masked ones. Ours has the same loss and gradients (the largest difference is
-noted), from the asked positions only, by a loss that finds its gradient on the way, and with a teacher that was asked
-before.
+length grouping and a loss of one's own does: both models project every position to the vocabulary, and PyTorch's
+cross entropy and divergence are taken of the masked ones. Ours has the same loss and gradients (the largest
+difference is noted), from the masked positions only, by a loss that computes its gradient in the forward pass, and
+with cached teacher states.
 """
 
 import argparse

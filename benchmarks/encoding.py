@@ -2,10 +2,11 @@
 
     python benchmarks/encoding.py [--cells 20000] [--threads 2] [--out benchmarks/encoding.json]
 
-Both read the same simulated corpus (`simulated_cells.cell_corpus`: lengths as Genecorpus-30M's) and write token ids that are
-compared. The peer does what official Geneformer's tokenizer does: 512 cells at a time, counts over depth over medians on the
-sparse chunk, an argsort for each cell, a Python list made into a data set, which is saved. It has no second thread to use, as the
-official one has none for this. Ours is timed with one thread as well. Peak memory is of a process of its own.
+Both read the same simulated corpus (`simulated_cells.cell_corpus`: lengths as Genecorpus-30M's) and write token ids
+that are compared. The peer does what official Geneformer's tokenizer does: 512 cells at a time, counts over depth
+over medians on the sparse chunk, an argsort for each cell, a Python list made into a data set, which is saved. It has
+no second thread to use, as the official one has none for this. Ours is timed with one thread as well. Peak memory is
+of a process of its own.
 """
 
 import argparse

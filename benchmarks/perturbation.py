@@ -2,15 +2,15 @@
 
     python benchmarks/perturbation.py [--genes 930] [--copies 100] [--teacher FOLDER] [--out FILE]
 
-Exact: the peer does what official Geneformer's perturber does, 100 perturbed copies at a time through a masked language
-model that keeps the hidden states of all layers and computes the logits of all tokens, of which the mean of the
-second-to-last layer's states is used. Both sides have the same model (random weights), the same cell of random genes, and
-the same genes to delete, the cell's first ``--copies``, in fp32; seconds are scaled to all genes of the cell. Ours is
-`perturbation.delete`, with bf16 beside it.
+Exact: the peer does what official Geneformer's perturber does, 100 perturbed copies at a time through a masked
+language model that keeps the hidden states of all layers and computes the logits of all tokens, of which the mean of
+the second-to-last layer's states is used. Both sides have the same model (random weights), the same cell of random
+genes, and the same genes to delete, the cell's first ``--copies``, in fp32; seconds are scaled to all genes of the
+cell. Ours is `perturbation.delete`, with bf16 beside it.
 
-Screen: `screening_recall.cost_recall_curve` on held-out cells of the simulated cardiomyopathy, by a model that is fine-tuned here from
-``--teacher``, the folder with ``model`` and ``vocabulary.json`` of the pretraining chapter's run. Without one, this part
-is left out.
+Screen: `screening_recall.cost_recall_curve` on held-out cells of the simulated cardiomyopathy, by a model that is
+fine-tuned here from ``--teacher``, the folder with ``model`` and ``vocabulary.json`` of the pretraining chapter's
+run. Without one, this part is left out.
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""A pretraining step at the teacher's size, plain and as this project does it, and beside the Hugging Face Trainer's, in one run.
+"""A pretraining step at the teacher's size: the plain way, this project's, and the Hugging Face Trainer's, in one run.
 
     python benchmarks/pretraining.py [--cells 64] [--batch 4] [--out benchmarks/pretraining.json]
 
-The cells are random genes in the lengths of Genecorpus-30M (paper B, Figure 5), the vocabulary has 25,426 tokens, and the model is
-Geneformer's published one. `length_grouping.time_training_variants` times each rung on the same cells with the same masks: the plain step (random batches
-padded to 2,048, logits at every position, fp32), which is made of straw; the length-grouped sampler; logits where a gene is masked and
-nowhere else; bf16; attention by plain matrix products, for which the
-dropout of attention weights (0.02) is left out; and the second peer, what the Trainer does of itself with ``train_sampling_strategy="group_by_length"`` in the
-same precision. Real tokens are counted, padding is not. The losses are the same but for rounding, which says that the training is.
+The cells are random genes in the lengths of Genecorpus-30M (paper B, Figure 5), the vocabulary has 25,426 tokens, and
+the model is Geneformer's published one. `length_grouping.time_training_variants` times each rung on the same cells
+with the same masks: the plain step (random batches padded to 2,048, logits at every position, fp32), the weakest
+baseline; the length-grouped sampler; logits where a gene is masked and nowhere else; bf16; attention by plain matrix
+products, for which the dropout of attention weights (0.02) is left out; and the second peer, the Trainer with
+``train_sampling_strategy="group_by_length"`` in the same precision. Real tokens are counted, padding is not. The
+losses are the same but for rounding, so the training is too.
 """
 
 import argparse
@@ -19,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+# Also where the package is not installed, as on a lent GPU.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from epigen_utils.geneformer import length_grouping, vocabularies
 from epigen_utils.models import presets
-
-# Also where the package is not installed and most of its dependencies are missing, as on a lent GPU.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 #: Quantile -> length of a cell, cut off at 2,048; as `simulated_cells.GENECORPUS_LENGTHS`.
 LENGTHS = {0.0: 7, 0.25: 74, 0.5: 234, 0.75: 897, 0.93: 2048, 1.0: 2048}

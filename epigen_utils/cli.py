@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from epigen_utils import paths, processes
-from epigen_utils.book import progress, runs, site
+from epigen_utils.book import claims, progress, recorded, runs, site
 from epigen_utils.data import fetching, registry
-from epigen_utils.errors import DataError, suggest
-from epigen_utils.reads import references, sample_sheets
+from epigen_utils.errors import DataError, first_error, suggest
+from epigen_utils.reads import pipeline, references, sample_sheets
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Data sets of the registry.", no_args_is_help=True)
@@ -157,8 +157,6 @@ def run_sweep(
     cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
 ) -> None:
     """Run a profile that is too large for the book, and keep its numbers under data/recorded/."""
-    from epigen_utils.book import recorded
-
     planned = runs.plan_runs(profile)
     _run_snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "")
     output = recorded.record_runs(profile, device)
@@ -200,8 +198,6 @@ def _check_reads(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> N
     elsewhere
         Whether the jobs run on other machines, with other programs and memory.
     """
-    from epigen_utils.reads import pipeline
-
     missing = runs.missing_tools(chosen)
     for run in chosen:
         if not run.reads:
@@ -231,10 +227,9 @@ def _run_snakemake(profile: str, user_data: dict, targets: list[str], cores: int
         # Jobs of a killed build hold this lock until they end, within a second.
         fcntl.flock(jobs, fcntl.LOCK_EX)
         fcntl.flock(jobs, fcntl.LOCK_SH)
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile")]
-        command += ["--directory", str(paths.ROOT), "--config", f"profile={profile}"]
-        command += [f"own={json.dumps(user_data)}"] if user_data else []
-        command += ["--workflow-profile", executor] if executor else processes.snakemake_limits(cores)
+        limits = ["--workflow-profile", executor] if executor else processes.snakemake_limits(cores)
+        configuration = {"profile": profile} | ({"own": json.dumps(user_data)} if user_data else {})
+        command = processes.snakemake_command(paths.ROOT / "Snakefile", paths.ROOT, *limits, **configuration)
         options = {
             "env": os.environ | processes.build_environment(os.getpid()),
             "cwd": paths.ROOT,
@@ -250,16 +245,10 @@ def _run_snakemake(profile: str, user_data: dict, targets: list[str], cores: int
         ):
             error_printed = progress.follow_build(process.stderr, log)
         if process.returncode != 0:
-            cause = "" if error_printed else f" ({_failure_cause(paths.BUILD_LOG.read_text())})"
+            cause = "" if error_printed else f" ({first_error(paths.BUILD_LOG.read_text())})"
             raise DataError(
                 f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
             )
-
-
-def _failure_cause(log: str) -> str:
-    """The line of Snakemake's log that gives the error."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return next((line for line in lines if "Error" in line or "Exception" in line), lines[-1] if lines else "no output")
 
 
 @app.command("claims")
@@ -270,8 +259,6 @@ def show_claims(
     quiet: Annotated[bool, typer.Option(help="Print nothing.")] = False,
 ) -> None:
     """Show every claim with what was reproduced and its verdict."""
-    from epigen_utils.book import claims
-
     if page and csv:
         site.write_claims_page(profile, page, csv)
     judged = claims.table(profile)
@@ -280,17 +267,15 @@ def show_claims(
     if not quiet:
         columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
         cells = claims.display_columns(judged).reindex(columns=columns, fill_value="")
-        verdicts = judged["verdict"].str.partition(":")[0].value_counts()
         _print_table("Claims", cells.to_numpy().tolist(), columns)
-        counts = ", ".join(f"{verdict} {n}" for verdict, n in verdicts.items())
-        console.print(f"{counts} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True)
+        console.print(
+            f"{claims.count_verdicts(judged)} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True
+        )
 
 
 @app.command("site", hidden=True)
 def publish_site(profile: Profile = "demo", own: str = "{}") -> None:
     """Publish the pages of finished runs and build the site (called by the Snakefile)."""
-    from epigen_utils.book import site
-
     user_data = json.loads(own)
     processes.exit_with_build()
     planned = runs.plan_runs(profile, user_data or None)

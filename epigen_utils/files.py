@@ -1,11 +1,17 @@
-"""File hashes, atomic writes and folder locks."""
+"""File hashes, files and folders written whole, text that may be compressed, and folder locks."""
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+from epigen_utils.errors import DataError
 
 
 def sha256(path: Path) -> str:
@@ -15,11 +21,68 @@ def sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary file in the same folder, then rename it, so that readers never see a partial file."""
+    """Write text by `whole_file`."""
+    with whole_file(path) as part:
+        part.write_text(text)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write content as JSON by `whole_file`."""
+    write_atomically(path, json.dumps(content, indent=1))
+
+
+def read_json(path: Path, remedy: str) -> object:
+    """Read JSON.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read; ``remedy`` is what to do about it.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path.parent}: no {path.name}; {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {remedy}") from None
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside a file, to be written; it is renamed at the end, so that readers never see a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    part.replace(path)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside a folder; it replaces the folder at the end, unless the block raises."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def is_gzipped(path: str | Path) -> bool:
+    """Whether a file is gzipped, by its first two bytes, whatever its name."""
+    with open(path, "rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+def open_text(path: str | Path, **options: str) -> TextIO:
+    """Open a file of text for reading, gzipped if its name ends in ``.gz``; options as for `open`."""
+    opener = gzip.open if str(path).endswith(".gz") else open
+    return opener(path, "rt", **options)
 
 
 @contextlib.contextmanager

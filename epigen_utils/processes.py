@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -20,15 +21,9 @@ def exit_with_process(pid: int) -> None:
     """Exit when another process has exited."""
 
     def watch():
-        while True:
-            try:
-                os.kill(pid, 0)
-            except ProcessLookupError:
-                os._exit(143)
-            except PermissionError:
-                # The process exists, but belongs to another user.
-                pass
+        while psutil.pid_exists(pid):
             time.sleep(0.3)
+        os._exit(143)
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -68,6 +63,12 @@ def run_job(work: Callable[[], None]) -> int:
             print(f"epigen: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+def snakemake_command(rules: Path, folder: Path, *options: str, **configuration: object) -> list[str]:
+    """Command line of Snakemake: file of the rules, working folder, options, and values of ``config``."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(rules), "--directory", str(folder), *options]
+    return [*command, "--config", *(f"{name}={value}" for name, value in configuration.items())]
 
 
 def snakemake_limits(cores: int) -> list[str]:

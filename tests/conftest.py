@@ -105,3 +105,12 @@ def table_files(tmp_path):
 
 def pytest_configure(config):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config.addinivalue_line("markers", "requires_gpu: runs only where PyTorch has a CUDA device")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("requires_gpu"):
+        import torch  # here, so that the other tests do not wait for it
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")

@@ -1,11 +1,9 @@
-import io
 import sys
 
 import pytest
 
 from epigen_utils import cli, paths
-from epigen_utils.book import progress, runs
-from epigen_utils.errors import DataError
+from epigen_utils.book import runs
 
 
 @pytest.fixture
@@ -100,16 +98,3 @@ def test_what_reads_need_is_said_before_anything_starts(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
     cli._check_reads(chosen, by_name=True, elsewhere=False)
     assert capsys.readouterr().err == said
-
-
-def test_progress_tells_bars_from_lines(capsys):
-    text = b"a/b:  10%|#   | 1/9\r        \ra/b:  50%|##  |\rnoise\nepigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
-    log = io.StringIO()
-    assert progress.follow_build(io.BufferedReader(io.BytesIO(text)), log) is True
-    assert log.getvalue() == "noise\nepigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
-    assert capsys.readouterr().err == "epigen: a/b: wrong (log: x)\na/c--d: 3.1 s\n"
-    assert progress.follow_build(io.BufferedReader(io.BytesIO(b"noise\n")), log) is False
-
-
-def test_data_error_is_a_value_error():
-    assert issubclass(DataError, ValueError)

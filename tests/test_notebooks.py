@@ -59,6 +59,22 @@ def test_parameters_are_typed_and_commented(source):
 
 
 @EACH
+def test_parameters_that_name_data_sets_are_declared(source):
+    declared = set(notebooks.declared_needs(source).datasets)
+    comments = notebooks.declared_parameters(source)
+    assert declared <= set(comments)
+    named = {name for name, comment in comments.items() if re.search(r"\bnames? in data/registry.yml", comment)}
+    assert named <= declared
+
+
+@EACH
+def test_former_names_of_parameters_lead_to_present_ones(source):
+    renamed, declared = notebooks.declared_needs(source).renamed, set(notebooks.declared_parameters(source))
+    assert set(renamed.values()) <= declared
+    assert not set(renamed) & declared
+
+
+@EACH
 def test_cells_are_short_and_hold_no_logic(source):
     for cell in code_of(source):
         lines = [line for line in cell.source.splitlines() if line.strip()]

@@ -73,3 +73,9 @@ def test_a_machine_s_limits():
     cores, number, resources, memory, gpu = processes.snakemake_limits(4)
     assert (cores, number, resources, gpu) == ("--cores", "4", "--resources", "gpu=1")
     assert int(memory.removeprefix("mem_mb=")) > 500
+
+
+def test_a_command_line_of_snakemake():
+    command = processes.snakemake_command(Path("rules.smk"), Path("here"), "--cores", "1", profile="demo", own="{}")
+    assert command[:3] == [sys.executable, "-m", "snakemake"]
+    assert " ".join(command[3:]) == "--snakefile rules.smk --directory here --cores 1 --config profile=demo own={}"

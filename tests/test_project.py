@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -43,12 +44,23 @@ def test_extras(project):
     assert project["scripts"] == {"epigen": "epigen_utils.cli:main"}
 
 
-def test_every_module_has_a_test_and_is_in_the_tour():
-    tour = (paths.ROOT / "CONTRIBUTING.md").read_text()
-    tested = " ".join(path.read_text() for path in (paths.ROOT / "tests").glob("test_*.py"))
-    for path in paths.PACKAGE.glob("[a-z]*.py"):
-        assert re.search(rf"\b{path.stem}\b", tour), f"{path.stem} is not in CONTRIBUTING's tour"
-        assert re.search(rf"\b{path.stem}\b", tested), f"{path.stem} has no test"
+def file_of_tests(module: Path) -> Path:
+    """Where the tests of a module stand."""
+    parts = module.relative_to(paths.PACKAGE).with_suffix("").parts
+    if parts == ("book", "notebooks"):
+        return paths.ROOT / "tests" / "test_notebooks.py"
+    return paths.ROOT.joinpath("tests", *parts[:-1], f"test_{parts[-1]}.py")
+
+
+def test_every_module_has_its_file_of_tests_and_every_file_its_module():
+    expected = {file_of_tests(module) for module in paths.PACKAGE.rglob("[a-z]*.py") if module.stem != "paths"}
+    assert sorted(file for file in expected if not file.exists()) == []
+    assert sorted(set((paths.ROOT / "tests").glob("*/test_*.py")) - expected) == []
+
+
+def test_the_tour_has_a_row_for_each_room():
+    tour = re.findall(r"^\| `(\w+)` \|", (paths.ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert sorted(tour) == sorted(folder.parent.name for folder in paths.PACKAGE.glob("*/__init__.py"))
 
 
 @pytest.mark.skipif(not TRACKED, reason="not a git checkout")

@@ -138,20 +138,12 @@ def judge_claims(claims: pd.DataFrame, run_metrics: dict[str, dict]) -> pd.DataF
         data = run.get("datasets", {})
         real = {name for name, about in data.items() if about["nature"] == "real" and metric.get("of", name) == name}
         decided = needs <= real | {run.get("model", "")} and bool(metric)
+        judgement = dict.fromkeys(("reproduced", "low", "high"), math.nan)
+        judgement |= {"verdict": f"{NEEDS_DATA}: {claim['needs']}", "data": ", ".join(data), "method_check": value}
         if decided:
-            verdict = (
-                REPRODUCED if agrees_with_paper(claim["reported"], claim["tolerance"], value) else claim["otherwise"]
-            )
-        else:
-            verdict = f"{NEEDS_DATA}: {claim['needs']}"
-        judgement = {
-            "reproduced": value if decided else math.nan,
-            "low": metric.get("low", math.nan) if decided else math.nan,
-            "high": metric.get("high", math.nan) if decided else math.nan,
-            "verdict": verdict,
-            "data": ", ".join(data),
-            "method_check": math.nan if decided else value,
-        }
+            agrees = agrees_with_paper(claim["reported"], claim["tolerance"], value)
+            judgement |= {"verdict": REPRODUCED if agrees else claim["otherwise"], "method_check": math.nan}
+            judgement |= {"reproduced": value} | {key: metric[key] for key in ("low", "high") if key in metric}
         rows.append(claim | judgement)
     extra = ["reproduced", "low", "high", "verdict", "data", "method_check"]
     return pd.DataFrame(rows, columns=[*claims.columns, *extra])
@@ -167,13 +159,28 @@ def read_metrics(profile: str) -> dict[str, dict]:
 
 
 def table(profile: str = "demo") -> pd.DataFrame:
-    """Every claim with its verdict, judged by the results of a profile."""
+    """Every claim with its verdict, judged by the results of a profile.
+
+    Examples
+    --------
+    >>> from epigen_utils.book import claims
+    >>> judged = claims.table("demo")
+    >>> judged.set_index("id").loc["A1", ["locus", "quantity", "reported"]].tolist()
+    ['Section IV.D', 'log2 fold change of PVALB in Table I', '<0']
+    """
     return judge_claims(read_claims(), read_metrics(profile))
 
 
 def claims_of_chapter(claims: pd.DataFrame, chapter: str) -> pd.DataFrame:
     """The claims that are judged by runs of one chapter (``paper/NN_slug``)."""
-    return claims[claims["metric"].str.match(rf"{re.escape(chapter)}(--[\w-]+)?:")]
+    keys = [metric.partition(":")[0] for metric in claims["metric"]]
+    return claims.loc[[notebooks.split_run_key(key)[0] == chapter for key in keys]]
+
+
+def count_verdicts(judged: pd.DataFrame) -> str:
+    """Number of claims of each of `VERDICTS`, as text."""
+    kinds = [verdict.partition(":")[0] for verdict in judged["verdict"]]
+    return ", ".join(f"{kind} {kinds.count(kind)}" for kind in VERDICTS)
 
 
 def display_columns(judged: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,13 @@ def escape_text(value: object) -> str:
     return _SPECIAL_CHARACTERS.sub(r"\\\1", escaped).replace("\n", " ")
 
 
+def with_interval(value: float, low: float, high: float, form: str = ".2f") -> str:
+    """A number and its interval as text, such as ``0.81 (0.75 to 0.86)``; what is missing is left out."""
+    if pd.isna(value):
+        return ""
+    return f"{value:{form}}" + ("" if pd.isna(low) else f" ({low:{form}} to {high:{form}})")
+
+
 def myst_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:
     """A numbered table; the caption is MyST, the cells are data."""
     lines = [

@@ -2,7 +2,8 @@
 
 import ast
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import yaml
 
 from epigen_utils import paths
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, suggest
 
 #: Modules that `datasets` imports inside a function: runs on simulated data depend on them, others do not.
 SIMULATION_MODULES = ("data.simulated_bulk", "data.simulated_cells")
@@ -33,6 +34,11 @@ class Needs:
         Least number of samples (donors, if there are any) in each group.
     groups
         Number of groups it takes; 0 for any number.
+    datasets
+        Parameters that name data sets: one, a list, or a mapping to them. A run is out of date when their entries in
+        the registry change.
+    renamed
+        Former names of parameters, which are refused with the present name: former -> present.
     """
 
     after: tuple[str, ...] = ()
@@ -40,11 +46,19 @@ class Needs:
     tools: tuple[str, ...] = ()
     samples: int = 0
     groups: int = 0
+    datasets: tuple[str, ...] = ()
+    renamed: dict[str, str] = field(default_factory=dict)
 
 
 def run_key(notebook: str, run: str) -> str:
     """Key of a run on pages and in claims: ``paper/NN_slug`` for the run ``main``, else ``paper/NN_slug--run``."""
     return notebook if run == "main" else f"{notebook}--{run}"
+
+
+def split_run_key(key: str) -> tuple[str, str]:
+    """Notebook and name of a run, from its key."""
+    notebook, _, run = key.partition("--")
+    return notebook, run or "main"
 
 
 @cache
@@ -59,8 +73,9 @@ def declared_needs(source: Path) -> Needs:
         raise DataError(
             f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}"
         )
-    lists = {key: tuple(values.get(key, ())) for key in ("after", "tools")}
-    return Needs(**lists, **{key: int(values[key]) for key in ("threads", "samples", "groups") if key in values})
+    lists = {key: tuple(values.get(key, ())) for key in ("after", "tools", "datasets")}
+    numbers = {key: int(values[key]) for key in ("threads", "samples", "groups") if key in values}
+    return Needs(**lists, **numbers, renamed=dict(values.get("renamed", {})))
 
 
 def _parameters_cell(source: Path) -> str:
@@ -85,6 +100,16 @@ def declared_parameters(source: Path) -> dict[str, str]:
             raise DataError(f"{source}: parameter line {line!r}; write it as name: type = default  # what it is")
         comments[match[1]] = match[2]
     return comments
+
+
+def check_parameters(where: str, source: Path, names: Iterable[str]) -> None:
+    """Refuse a parameter that the notebook does not have; papermill accepts any."""
+    declared, renamed = declared_parameters(source), declared_needs(source).renamed
+    for name in names:
+        if name in renamed:
+            raise DataError(f"{where}: parameter {name!r} is now {renamed[name]!r}")
+        if name not in declared:
+            raise DataError(f"{where}: unknown parameter {name!r}; {suggest(name, declared)}")
 
 
 def default_values(source: Path) -> dict[str, object]:

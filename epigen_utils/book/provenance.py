@@ -14,6 +14,7 @@ import yaml
 
 from epigen_utils import paths
 from epigen_utils.data import registry
+from epigen_utils.files import whole_file
 
 
 def current_commit() -> str:
@@ -51,6 +52,8 @@ def _without_folder(value: object) -> object:
     """An absolute path as its file name alone, since a bundle is published; other values unchanged."""
     if isinstance(value, list):
         return [_without_folder(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_folder(item) for key, item in value.items()}
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
@@ -90,8 +93,6 @@ def write_bundle(target: Path, *, notebook: str, parameters: dict, datasets: dic
         "inputs.json": json.dumps({name: about["sha256"] for name, about in datasets.items()}, indent=1),
     }
     contents |= {str(path.resolve().relative_to(paths.ROOT)): path.read_bytes() for path in shipped if path.exists()}
-    part = target.with_suffix(".part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    with whole_file(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
             archive.writestr(zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
-    part.replace(target)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from epigen_utils import paths
-from epigen_utils.book import provenance, runs
+from epigen_utils.book import markup, notebooks, provenance, runs
 from epigen_utils.files import write_atomically
 
 
@@ -62,9 +62,9 @@ def recorded_metrics(notebook: str) -> pd.DataFrame:
     for path in sorted(paths.RECORDED.glob("*.json")):
         content = json.loads(path.read_text())
         for key, run in content["runs"].items():
-            recorded_notebook, _, name = key.partition("--")
+            recorded_notebook, name = notebooks.split_run_key(key)
             if recorded_notebook == notebook:
-                source = {"run": name or "main", "seed": run["seed"]}
+                source = {"run": name, "seed": run["seed"]}
                 source |= {field: content[field] for field in ("device", "date", "commit")}
                 rows += [source | {"metric": metric} | numbers for metric, numbers in run["metrics"].items()]
     return pd.DataFrame(rows, columns=columns)
@@ -96,11 +96,7 @@ def add_recorded_columns(summary: pd.DataFrame, notebook: str) -> pd.DataFrame:
     table = summary.copy()
     for (name, device, date), metrics in recorded_metrics(notebook).groupby(["run", "device", "date"], sort=False):
         rows = metrics.set_index("metric").reindex(summary["metric"]).itertuples()
-        table[f"recorded: {name}, {device}, {date}"] = [_with_interval(row) for row in rows]
+        table[f"recorded: {name}, {device}, {date}"] = [
+            markup.with_interval(row.value, row.low, row.high, ".3f") for row in rows
+        ]
     return table
-
-
-def _with_interval(row) -> str:
-    if pd.isna(row.value):
-        return ""
-    return f"{row.value:.3f}" + ("" if pd.isna(row.low) else f" ({row.low:.3f} to {row.high:.3f})")

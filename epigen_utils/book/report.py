@@ -27,11 +27,11 @@ from IPython.display import display
 from epigen_utils import paths
 from epigen_utils.book import claims, markup, notebooks, provenance
 from epigen_utils.data import fetching, registry
-from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import sha256, write_atomically
 from epigen_utils.plots import hover
 
 text = markup.escape_text
+with_interval = markup.with_interval
 
 
 @dataclass
@@ -103,9 +103,7 @@ def _parameter_values(notebook: str) -> dict:
         return {}
     declared = notebooks.declared_parameters(source)
     injected = next((cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")), "")
-    for name in re.findall(r"^(\w+) = ", injected, re.M):
-        if name not in declared:
-            raise DataError(f"{notebook}: unknown parameter {name!r}; {suggest(name, declared)}")
+    notebooks.check_parameters(notebook, source, re.findall(r"^(\w+) = ", injected, re.M))
     return {name: shell.user_ns[name] for name in declared if name in shell.user_ns}
 
 
@@ -194,6 +192,13 @@ def word(name: str, content: str) -> None:
     myst_nb.glue(name, content, display=False)
 
 
+def _write_csv(kind: str, name: str, frame: pd.DataFrame, *, index: bool = False) -> Path:
+    """Write the numbers of a table or figure to ``<results>/<kind>/<name>.csv``."""
+    path = _current_page().results / kind / f"{name}.csv"
+    write_atomically(path, frame.to_csv(index=index))
+    return path
+
+
 def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, str] | None = None) -> None:
     """Show a numbered table and write it as CSV; an empty table is shown too, so that references to it resolve.
 
@@ -204,9 +209,7 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
     formats
         Column -> format, e.g. ``{"mean": "{:,.0f}"}``; the CSV has full precision.
     """
-    page = _current_page()
-    path = page.results / "tables" / f"{name}.csv"
-    write_atomically(path, frame.to_csv(index=False))
+    page, path = _current_page(), _write_csv("tables", name, frame)
     cells = frame.copy()
     for column in cells.columns:
         default = "{:,.3g}" if pd.api.types.is_float_dtype(frame[column]) else "{}"
@@ -232,9 +235,7 @@ def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
     frame
         The page shows numbers with three significant digits; the CSV has full precision.
     """
-    page = _current_page()
-    path = page.results / "tables" / f"{name}.csv"
-    write_atomically(path, frame.to_csv(index=False))
+    page, path = _current_page(), _write_csv("tables", name, frame)
     short = frame.copy()
     for column in short.select_dtypes("float"):
         short[column] = [None if pd.isna(cell) else float(f"{cell:.3g}") for cell in frame[column]]
@@ -271,9 +272,8 @@ def figure(
     code
         The function that drew it; the page shows its source below the notebook's cell.
     """
-    page = _current_page()
-    image, path = (page.results / "figures" / f"{name}{suffix}" for suffix in (".png", ".csv"))
-    write_atomically(path, data.to_csv())
+    page, path = _current_page(), _write_csv("figures", name, data, index=True)
+    image = path.with_name(f"{name}.png")
     fig.savefig(image, bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -317,9 +317,7 @@ def interactive(name: str, frame: pd.DataFrame, *, caption: str, x: str, y: str,
     caption
         MyST; data in it must be escaped by `text`.
     """
-    page = _current_page()
-    path = page.results / "figures" / f"{name}.csv"
-    write_atomically(path, frame.to_csv(index=False))
+    page, path = _current_page(), _write_csv("figures", name, frame)
     svg = hover.scatter_svg(frame, x=x, y=y, name=label, group=group)
     myst = f"```{{raw}} html\n{svg}\n```\n\n{caption} {{download}}`The points as CSV <{page.link(path)}>`\n"
     _show(myst, svg + f"<p>{html.escape(markup.plain_text(caption))}</p>")

@@ -1,7 +1,7 @@
 """The plan of a profile, and the execution of one of its runs by papermill; each run becomes a page.
 
 ``notebooks/profiles/<profile>.yml`` lists the runs of each notebook with their parameter values; the Snakefile turns
-the plan into jobs, each of which calls ``python -m epigen_utils.runs '<run as JSON>'``.
+the plan into jobs, each of which calls ``python -m epigen_utils.book.runs '<run as JSON>'``.
 """
 
 import contextlib
@@ -22,19 +22,6 @@ from epigen_utils.book import notebooks
 from epigen_utils.data import fetching, registry
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.reads import sample_sheets
-
-#: Parameters that name a data set; a run is out of date when the registry's entry of the data set changes.
-DATASET_PARAMETERS = (
-    "dataset",
-    "published",
-    "gene_sets",
-    "diet",
-    "probes",
-    "factors",
-    "tokenised",
-    "configuration",
-    "sheet",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +87,13 @@ class Run:
 
     @property
     def datasets(self) -> list[str]:
-        """Names or paths of its data sets: the parameters `DATASET_PARAMETERS`, lists of data sets, and ``sequences``."""
-        single = [self.parameters.get(name) for name in DATASET_PARAMETERS]
-        lists = [name for kind in ("cohorts", "corpora", "sets") for name in self.parameters.get(kind, [])]
-        return [*filter(None, single), *lists, *self.parameters.get("sequences", {}).values()]
+        """Names or paths of its data sets, from the parameters that its notebook declares as ``datasets``."""
+        names, values = [], notebooks.default_values(self.source) | self.parameters
+        for parameter in self.needs.datasets:
+            value = values.get(parameter) or []
+            value = list(value.values()) if isinstance(value, dict) else value
+            names += [value] if isinstance(value, str) else value
+        return names
 
     @property
     def simulated(self) -> bool:
@@ -112,13 +102,18 @@ class Run:
 
     @property
     def inputs(self) -> list[Path]:
-        """Files whose change puts the run out of date: notebook, modules, the chapter's claims, the user's files."""
+        """Files whose change puts the run out of date: notebook, modules, tables they name, claims, user's files."""
         claims_file = paths.CLAIMS / f"{self.notebook.replace('/', '_')}.csv"
         names = [*self.datasets, self.parameters.get("metadata", "")]
+        modules = notebooks.imported_modules(self.source, simulated=self.simulated)
+        # These two name every table, and read none by itself.
+        code = "".join(path.read_text() for path in modules if path.stem not in ("paths", "registry"))
+        tables = [path for path in paths.DATA.glob("*.*") if path.suffix != ".md" and path.name in code]
         return [
             self.source,
-            *notebooks.imported_modules(self.source, simulated=self.simulated),
+            *modules,
             *([claims_file] if claims_file.exists() else []),
+            *sorted(set(tables) - {paths.REGISTRY}),
             *[Path(name) for name in names if name and name not in registry.entries()],
         ]
 
@@ -146,8 +141,8 @@ def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]
     user_data
         The user's data set, ``dataset`` (path), ``group`` and optionally ``metadata``, ``reference``, ``donor``: every
         notebook that takes a sample table gets a further run on it; notebooks on cells get none. Or reads: ``sheet``
-        and the other options of `epigen_utils.reads.pipeline`; the counts made from them are the data set. Chapters that need
-        more than ``sizes`` (group -> samples, or donors if there are any) are left out (`excluded_notebooks`).
+        and the other options of `pipeline.plan_pipeline`; the counts made from them are the data set. Chapters that
+        need more than ``sizes`` (group -> samples, or donors if there are any) are left out (`excluded_notebooks`).
 
     Raises
     ------
@@ -193,7 +188,7 @@ def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dic
     if not re.fullmatch(r"[\w-]+", name):
         raise DataError(f"{path}: {notebook}: run {name!r}; use letters, digits, - and _")
     values = dict(values or {})
-    check_parameters(f"{path}: {notebook}: {name}", run.source, values)
+    notebooks.check_parameters(f"{path}: {notebook}: {name}", run.source, values)
     values |= {"results_dir": str(run.results.relative_to(paths.ROOT))}
     run = dataclasses.replace(run, parameters=values)
     if run.reads:
@@ -203,14 +198,6 @@ def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dic
             near = suggest(dataset, registry.entries())
             raise DataError(f"{path}: {notebook}: {name}: {dataset}: no such data set or file; {near}")
     return run
-
-
-def check_parameters(where: str, source: Path, values: dict) -> None:
-    """Refuse a parameter that the notebook does not have; papermill accepts any."""
-    declared = notebooks.declared_parameters(source)
-    for name in values:
-        if name not in declared:
-            raise DataError(f"{where}: unknown parameter {name!r}; {suggest(name, declared)}")
 
 
 def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
@@ -244,7 +231,7 @@ def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
 
 
 def excluded_notebooks(planned: list[Run], user_data: dict) -> dict[str, str]:
-    """Notebooks that cannot run on the user's data set, given the sizes of its groups (``own["sizes"]``).
+    """Notebooks that cannot run on the user's data set, given the sizes of its groups (``user_data["sizes"]``).
 
     Returns
     -------

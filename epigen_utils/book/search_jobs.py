@@ -1,4 +1,4 @@
-"""Jobs of a grid search: ``python -m epigen_utils.book.search_jobs '<run as JSON>' <job>`` trains its share of the points."""
+"""Jobs of a grid search: ``python -m epigen_utils.book.search_jobs '<run as JSON>' <job>`` trains a share of it."""
 
 import inspect
 import itertools

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from epigen_utils import paths
 from epigen_utils.book import claims, markup, notebooks
 from epigen_utils.book.runs import Run
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, first_error
 from epigen_utils.files import write_atomically
 
 
@@ -101,9 +101,7 @@ def write_claims_page(profile: str, markdown: Path, csv: Path) -> None:
     """Write the claims page, with the number of claims by verdict and a table for each paper, and all claims as CSV."""
     judged = claims.table(profile)
     write_atomically(csv, judged.to_csv(index=False))
-    kinds = judged["verdict"].str.partition(":")[0]
-    counted = ", ".join(f"{kind} {int((kinds == kind).sum())}" for kind in claims.VERDICTS)
-    parts = [f"{len(judged)} claims; {counted}.", ""]
+    parts = [f"{len(judged)} claims; {claims.count_verdicts(judged)}.", ""]
     for paper, rows in judged.groupby("paper"):
         caption, label = f"Claims of paper {paper}, reported and reproduced.", f"claims-{paper.lower()}"
         parts.append(f"## Paper {paper}\n")
@@ -135,9 +133,7 @@ def build_site(planned: list[Run], user_run: str = "", missing_programs: dict[st
             _advance_bar(bar, line)
         code = process.wait()
     if code != 0:
-        lines = re.sub(r"\x1b\[[\d;]*m", "", log.read_text()).splitlines() or ["no output"]
-        first = next((line for line in lines if re.search(r"WARNING|ERROR|Error", line)), lines[-1])
-        raise DataError(f"site: {first.strip()} (log: {log})")
+        raise DataError(f"site: {first_error(log.read_text(), 'WARNING|ERROR|Error')} (log: {log})")
 
 
 #: Phases of Sphinx, each with its start on the bar in percent.

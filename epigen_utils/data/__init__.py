@@ -1,4 +1,4 @@
-"""Where data come from, and what a data set is: registry, downloads, readers, the AnnData contract, gene names, simulation.
+"""Data: registry, downloads, readers, the contract of a data set (AnnData), gene names, simulation.
 
-No statistics, no models: a function here gives data, checked.
+No statistics, no models: functions here return checked data.
 """

@@ -1,4 +1,4 @@
-"""Cells in chunks, from memory or from h5ad files larger than memory, and encoded cells on disk as Arrow."""
+"""Cells in chunks, from memory or from h5ad files larger than memory."""
 
 import warnings
 from collections.abc import Iterator
@@ -155,7 +155,7 @@ def _counts_element(path: Path, file: h5py.File) -> str:
     for name in names:
         matrix = file[name]
         values = (matrix["data"] if isinstance(matrix, h5py.Group) else matrix)[:1000]
-        if (values == np.floor(values)).all():
+        if schema.are_integers(values, 0).all():
             return name
     raise DataError(f"{path}: no counts in {', '.join(names) or 'it'}; put the raw counts in layers['counts']")
 
@@ -174,7 +174,7 @@ def _ensembl_ids(where: str, var: pd.DataFrame) -> np.ndarray:
             return readers.without_ensembl_version(ids).to_numpy()
     raise DataError(
         f"{where}: no Ensembl ids, {var.index[0]!r} for one; "
-        "put them in var['ensembl_id'] (genes.table has them by symbol)"
+        "put them in var['ensembl_id'] (genes.gene_table has them by symbol)"
     )
 
 

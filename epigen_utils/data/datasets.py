@@ -60,6 +60,17 @@ def load(
     ------
     DataError
         In one line: the file, the place in it and the repair.
+
+    Examples
+    --------
+    >>> from epigen_utils.data import datasets
+    >>> adata = datasets.load("table-two")
+    >>> adata.shape
+    (12, 20)
+    >>> adata.obs["condition"].value_counts().to_dict()
+    {'mutant': 9, 'WT': 3}
+    >>> adata.uns["epigen"]["licence"]
+    'facts of a publication'
     """
     name = str(name_or_path)
     path = Path(name)
@@ -93,7 +104,7 @@ def load(
 def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
     entry = registry.entry(name)
     if entry.kind not in ("bulk", "cells"):
-        raise DataError(f"{name}: is {entry.kind}, not an expression matrix; take its files with registry.fetch")
+        raise DataError(f"{name}: is {entry.kind}, not an expression matrix; take its files with fetching.fetch")
     simulated = next((spec for spec in entry.files.values() if spec.source == "simulated"), None)
     if simulated:
         # Imported here, so that only runs on simulated data depend on these modules (`notebooks.imported_modules`).
@@ -111,16 +122,7 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
         adata = _standardise(readers.READERS[entry.read](inputs, **entry.options), entry.measure, name)
         hashes = {role: sha256(path) for role, path in inputs.items()}
     design = {"group": entry.group, "reference": entry.reference, "donor": entry.donor, "batch": entry.batch}
-    about = {
-        "name": name,
-        "title": entry.title,
-        "nature": entry.nature,
-        "species": entry.species,
-        "measure": entry.measure,
-        "licence": entry.licence,
-        "citation": entry.citation,
-        "sha256": hashes,
-    }
+    about = entry.facts | {"measure": entry.measure, "sha256": hashes}
     return adata, about | {key: value for key, value in design.items() if value}
 
 
@@ -187,21 +189,18 @@ def _raw_values(adata: anndata.AnnData, measure: str, where: str):
 
 
 def _are_integers(values) -> bool:
-    data = values.data if sparse.issparse(values) else np.asarray(values)
-    if not np.issubdtype(data.dtype, np.number):
-        return False
+    data = schema.stored_values(values)
     if np.issubdtype(data.dtype, np.integer):
         return True
-    return bool(np.isfinite(data).all() and (np.abs(data - np.rint(data)) <= schema.INTEGER_TOLERANCE).all())
+    return bool(np.issubdtype(data.dtype, np.number) and np.isfinite(data).all() and schema.are_integers(data).all())
 
 
 def _share_of_integers(values) -> float:
     """Share of integers among the non-zero values of the file, before any rounding."""
-    data = values.data if sparse.issparse(values) else np.asarray(values)
+    data = schema.stored_values(values)
     if not np.issubdtype(data.dtype, np.number) or not (data != 0).any():
         return 0.0
-    data = data[data != 0]
-    return float((data == np.floor(data)).mean())
+    return float(schema.are_integers(data[data != 0], 0).mean())
 
 
 def _round_to_integers(values):

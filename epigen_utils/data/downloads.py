@@ -1,8 +1,7 @@
-"""Verification against a publisher's list of checksums: MD5 (GENCODE, UCSC), or the output of ``sum`` (Ensembl)."""
+"""Downloads that are resumed, and publishers' checksums: MD5 (GENCODE, UCSC), or the output of ``sum`` (Ensembl)."""
 
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +51,8 @@ def check_published_checksum(path: Path, name: str, checksum_list: str, list_url
 CHUNK_BYTES = 1 << 16
 
 
-class ResumableDownload:
-    """A downloader for pooch that keeps partial downloads beside the target and resumes them.
+def download_part(url: str, part: Path) -> None:
+    """Download a file, or the rest of it.
 
     A range request (RFC 9110, section 14) is sent only if the server identified the version of the file (``ETag`` or
     ``Last-Modified``) the first time, so that two versions are never joined. A server without ranges sends the whole
@@ -62,54 +61,45 @@ class ResumableDownload:
     Parameters
     ----------
     part
-        File of the partial download; the version is stored beside it, with the suffix ``.version``.
+        The file; until it is complete, its version is stored beside it, with the suffix ``.version``.
 
     Raises
     ------
     requests.RequestException
         If the connection breaks; the bytes received so far remain in ``part``.
     """
+    version = part.with_name(part.name + ".version")
+    offset = part.stat().st_size if part.exists() and version.exists() else 0
+    # Ranges count the bytes of the file itself, so the transfer must not be compressed.
+    headers = {"Accept-Encoding": "identity"}
+    if offset:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": version.read_text()}
+    with requests.get(url, headers=headers, stream=True, timeout=60) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()
+            return download_part(url, part)
+        response.raise_for_status()
+        resumed = response.status_code == requests.codes.partial_content
+        start = offset if resumed else 0
+        _store_version(response, version)
+        total = int(response.headers.get("Content-Length", 0)) + start
+        bar = {"unit": "B", "unit_scale": True, "disable": "ipykernel" in sys.modules, "leave": False}
+        with (
+            open(part, "ab" if resumed else "wb") as stream,
+            tqdm(total=total or None, initial=start, desc=part.stem, **bar) as progress,
+        ):
+            for chunk in response.iter_content(CHUNK_BYTES):
+                stream.write(chunk)
+                progress.update(len(chunk))
+    version.unlink(missing_ok=True)
+    return None
 
-    def __init__(self, part: Path):
-        self.part = part
-        self.version = part.with_name(part.name + ".version")
 
-    def __call__(self, url: str, output_file: str, _pooch: object) -> None:
-        offset = self.part.stat().st_size if self.part.exists() and self.version.exists() else 0
-        # Ranges count the bytes of the file itself, so the transfer must not be compressed.
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": self.version.read_text()}
-        with requests.get(url, headers=headers, stream=True, timeout=60) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self._discard()
-                return self(url, output_file, _pooch)
-            response.raise_for_status()
-            resumed = response.status_code == requests.codes.partial_content
-            start = offset if resumed else 0
-            self._store_version(response)
-            total = int(response.headers.get("Content-Length", 0)) + start
-            bar = {"unit": "B", "unit_scale": True, "disable": "ipykernel" in sys.modules, "leave": False}
-            with (
-                open(self.part, "ab" if resumed else "wb") as stream,
-                tqdm(total=total or None, initial=start, desc=self.part.stem, **bar) as progress,
-            ):
-                for chunk in response.iter_content(CHUNK_BYTES):
-                    stream.write(chunk)
-                    progress.update(len(chunk))
-        shutil.move(self.part, output_file)
-        self._discard()
-        return None
-
-    def _store_version(self, response: requests.Response) -> None:
-        version = response.headers.get("ETag", "")
-        # A weak tag does not guarantee identical bytes.
-        version = response.headers.get("Last-Modified", "") if version.startswith("W/") or not version else version
-        if version:
-            self.version.write_text(version)
-        else:
-            self.version.unlink(missing_ok=True)
-
-    def _discard(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self.version.unlink(missing_ok=True)
+def _store_version(response: requests.Response, target: Path) -> None:
+    version = response.headers.get("ETag", "")
+    # A weak tag does not guarantee identical bytes.
+    version = response.headers.get("Last-Modified", "") if version.startswith("W/") or not version else version
+    if version:
+        target.write_text(version)
+    else:
+        target.unlink(missing_ok=True)

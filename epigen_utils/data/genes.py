@@ -1,4 +1,4 @@
-"""Gene names: approved symbols, orthologs of four species with separate paralogs, and panels of genes with sources."""
+"""Gene names: approved symbols, Ensembl ids, species, lengths, and panels of genes with sources."""
 
 import re
 from functools import cache
@@ -10,26 +10,19 @@ import pandas as pd
 from scipy import sparse
 
 from epigen_utils import paths
-from epigen_utils.data import fetching
+from epigen_utils.data import fetching, registry
 from epigen_utils.errors import DataError
 
-#: Misspelt gene names in the papers, and the approved symbols.
-ALIASES = {"PVLAB": "PVALB"}
 #: Columns of the registry's `genes-...` tables, which have no header.
 GENE_TABLE_COLUMNS = ["ensembl_id", "symbol", "version", "length", "biotype"]
-#: Species -> data set with its table of genes.
-GENE_TABLES = {
-    "homo_sapiens": "genes-human",
-    "mus_musculus": "genes-mouse",
-    "rattus_norvegicus": "genes-rat",
-    "danio_rerio": "genes-zebrafish",
-}
+#: File of ``data/``: species -> data set with its table of genes, prefix of its Ensembl ids, NCBI taxonomy id.
+SPECIES_FILE = "species.yml"
 PANELS_FILE = paths.DATA / "gene_panels.gmt"
 
 
 def approved_symbol(symbol: str) -> str:
     """The approved symbol of a name misspelt in a paper; other names unchanged."""
-    return ALIASES.get(symbol, symbol)
+    return registry.read_data_file("gene_aliases.yml").get(symbol, symbol)
 
 
 @cache
@@ -44,9 +37,20 @@ def gene_panels() -> dict[str, list[str]]:
 
 
 def read_gmt(path: Path) -> dict[str, list[str]]:
-    """Gene sets of a GMT file (name, source, symbols, tab-separated): name -> symbols."""
-    rows = [line.split("\t") for line in path.read_text().splitlines()]
-    return {name: symbols for name, _source, *symbols in rows}
+    """Gene sets of a GMT file (name, source, symbols, tab-separated): name -> symbols.
+
+    Raises
+    ------
+    DataError
+        If a line has no three fields.
+    """
+    sets = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.count("\t") < 2:
+            raise DataError(f"{path}: line {number}: a set is a name, a source and genes, with tabs between them")
+        name, _source, *symbols = line.split("\t")
+        sets[name] = symbols
+    return sets
 
 
 @cache
@@ -56,31 +60,24 @@ def gene_table(species: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the species is not one of `GENE_TABLES`.
+        If the species is not in ``data/species.yml``.
     """
-    if species not in GENE_TABLES:
-        raise DataError(f"species {species!r}: no table of genes; known: {', '.join(GENE_TABLES)}")
-    path = fetching.fetch(GENE_TABLES[species])["genes"]
+    species_table = registry.read_data_file(SPECIES_FILE)
+    if species not in species_table:
+        raise DataError(f"species {species!r}: no table of genes; known: {', '.join(species_table)}")
+    path = fetching.fetch(species_table[species]["genes"])["genes"]
     return pd.read_csv(path, names=GENE_TABLE_COLUMNS, dtype={"symbol": str}, keep_default_na=False)
-
-
-#: Prefixes of Ensembl gene ids.
-ENSEMBL_PREFIXES = {
-    "ENSG0": "homo_sapiens",
-    "ENSMUSG": "mus_musculus",
-    "ENSRNOG": "rattus_norvegicus",
-    "ENSDARG": "danio_rerio",
-}
 
 
 def species_of(adata: anndata.AnnData) -> str:
     """The species stated by a data set, else that of its Ensembl ids, else an empty string."""
     stated = adata.uns["epigen"]["species"]
-    if stated in GENE_TABLES:
+    if stated in registry.read_data_file(SPECIES_FILE):
         return stated
-    return next(
-        (name for prefix, name in ENSEMBL_PREFIXES.items() if adata.var_names.str.startswith(prefix).mean() > 0.5), ""
-    )
+    for name, about in registry.read_data_file(SPECIES_FILE).items():
+        if adata.var_names.str.startswith(about["ensembl_prefix"]).mean() > 0.5:
+            return name
+    return ""
 
 
 def add_symbols(adata: anndata.AnnData) -> anndata.AnnData:

@@ -1,16 +1,16 @@
-"""Gene Expression Omnibus (GEO): samples and supplementary count table of a series, probes of a platform.
+"""Gene Expression Omnibus (GEO): supplementary count table of a series, probes of a platform.
 
 GEO provides a series matrix for every series: a text file with ``!Series_...`` lines about the study and
 ``!Sample_...`` lines with one quoted value per sample.
 """
 
 import csv
-import gzip
 from pathlib import Path
 
 import pandas as pd
 
 from epigen_utils.errors import DataError
+from epigen_utils.files import open_text
 
 #: Words in the names of supplementary files of counts, in order of preference.
 COUNT_WORDS = ("raw_count", "rawcount", "counts", "count")
@@ -18,38 +18,8 @@ TABLE_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".csv", ".tsv", ".txt")
 
 
 def _matrix_lines(path: Path, prefix: str) -> list[list[str]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", errors="replace", newline="") as stream:
+    with open_text(path, encoding="utf-8", errors="replace", newline="") as stream:
         return [row for row in csv.reader(stream, delimiter="\t") if row and row[0].startswith(prefix)]
-
-
-def read_series_samples(series_matrix: Path) -> pd.DataFrame:
-    """Read the sample table of a series from its series matrix.
-
-    Returns
-    -------
-    One row per sample, indexed by GSM accession: ``title``, ``organism``, ``source``, and a column for each
-    ``key: value`` characteristic.
-
-    Raises
-    ------
-    DataError
-        If the file has no samples.
-    """
-    rows = _matrix_lines(series_matrix, "!Sample_")
-    by_key = {row[0].removeprefix("!Sample_"): row[1:] for row in reversed(rows)}
-    if "geo_accession" not in by_key:
-        raise DataError(f"{series_matrix}: no !Sample_geo_accession line; is it a series matrix?")
-    table = pd.DataFrame(index=by_key["geo_accession"])
-    for column, key in (("title", "title"), ("organism", "organism_ch1"), ("source", "source_name_ch1")):
-        table[column] = by_key.get(key)
-    for row in rows:
-        if row[0] == "!Sample_characteristics_ch1":
-            for accession, text in zip(table.index, row[1:], strict=True):
-                key, separator, value = text.partition(": ")
-                if separator:
-                    table.loc[accession, key.strip()] = value.strip()
-    return table
 
 
 def counts_url(series_matrix: Path) -> str:
@@ -82,8 +52,7 @@ def read_probe_symbols(annotation: Path) -> pd.Series:
     DataError
         If the file has no platform table, or the table has no column of symbols.
     """
-    opener = gzip.open if annotation.suffix == ".gz" else open
-    with opener(annotation, "rt", encoding="utf-8", errors="replace", newline="") as stream:
+    with open_text(annotation, encoding="utf-8", errors="replace", newline="") as stream:
         lines = iter(stream)
         if not any(line.startswith("!platform_table_begin") for line in lines):
             raise DataError(f"{annotation}: no !platform_table_begin line; is it a platform's annotation?")

@@ -7,11 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from epigen_utils.data import fetching, genes, schema
+from epigen_utils.data import fetching, genes, registry, schema
 from epigen_utils.errors import DataError, UnreachableError
-
-#: NCBI taxonomy ids, which identify species in HomoloGene.
-NCBI_TAXA = {"homo_sapiens": 9606, "rattus_norvegicus": 10116}
 
 
 @cache
@@ -46,11 +43,15 @@ def ortholog_pairs(species: str) -> pd.DataFrame:
         raw = _homologene()
         if raw is None:
             return _pairs_of_equal_names(species)
-        sides = {name: raw[raw["Taxonomy"] == taxon] for name, taxon in NCBI_TAXA.items()}
+        taxa = registry.read_data_file(genes.SPECIES_FILE)
+        sides = {name: raw[raw["Taxonomy"] == about["ncbi_taxon"]] for name, about in taxa.items()}
         pairs = sides[species].merge(sides["homo_sapiens"], on="HID", suffixes=("", "_human"))
         pairs = pairs.rename(columns={"Gene.Symbol": "symbol", "Gene.Symbol_human": "human"})
     else:
-        raise DataError(f"species {species!r}: no table of orthologs; known: {', '.join(genes.GENE_TABLES)}")
+        raise DataError(
+            f"species {species!r}: no table of orthologs; "
+            f"known: {', '.join(registry.read_data_file(genes.SPECIES_FILE))}"
+        )
     pairs = pairs[["symbol", "human"]].replace("", pd.NA).dropna().drop_duplicates(ignore_index=True)
     many_human = pairs.groupby("symbol")["human"].transform("size") > 1
     many_symbols = pairs.groupby("human")["symbol"].transform("size") > 1
@@ -149,6 +150,27 @@ def humanise(adata: anndata.AnnData) -> anndata.AnnData:
     ------
     DataError
         If the species is unknown, or none of its genes has a human id.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> import numpy as np
+    >>> from epigen_utils.data import orthologs
+    >>> mouse = anndata.AnnData(
+    ...     var={"var_names": ["Gria1", "Sst", "unnamed"], "symbol": ["Gria1", "Sst", "unnamed"]},
+    ...     layers={"counts": np.array([[5, 3, 2], [4, 0, 6]])},
+    ...     uns={"epigen": {"name": "mine", "species": "mus_musculus"}},
+    ... )
+    >>> human = orthologs.humanise(mouse)
+    >>> human.var["symbol"].tolist()
+    ['GRIA1', 'SST']
+    >>> human.layers["counts"].toarray()
+    array([[5, 3],
+           [4, 0]])
+    >>> human.obs["n_counts"].tolist()
+    [10, 10]
+    >>> human.uns["humanised"]
+    {'species': 'mus_musculus', 'genes': 2, 'of': 3, 'share of counts': 0.6}
     """
     species, stated = genes.species_of(adata), adata.uns["epigen"]["species"]
     if species == "homo_sapiens" and "ensembl_id" in adata.var:

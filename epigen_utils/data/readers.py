@@ -1,7 +1,6 @@
 """Readers of expression files into AnnData: text tables, h5ad and GCT, with genes in rows or in columns."""
 
 import functools
-import gzip
 import re
 import warnings
 import zlib
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from epigen_utils.errors import DataError
+from epigen_utils.files import open_text
 
 #: Ensembl gene id.
 ENSEMBL_GENE_ID = r"ENS[A-Z]*G\d+"
@@ -20,8 +20,7 @@ ENSEMBL_GENE_ID = r"ENS[A-Z]*G\d+"
 
 def _header(path: Path, sep: str) -> list[str]:
     """Column names; R's write.table omits the name of the first column, which is then added."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig") as stream:
+    with open_text(path, encoding="utf-8-sig") as stream:
         names, row = (
             [cell.strip().strip('"') for cell in stream.readline().rstrip("\r\n").split(sep)] for _ in range(2)
         )
@@ -159,9 +158,7 @@ def read_table(
         adata.obs = _join_samples(inputs, adata.obs_names, samples, bool(subset))
     for column, recoding in (recode or {}).items():
         adata.obs[column] = _recode(inputs["samples"], adata.obs[recoding["from"]], recoding["levels"])
-    for column, levels in (labels or {}).items():
-        adata.obs[column] = [_level_of_sample(path, name, levels) for name in adata.obs_names]
-        adata = adata[adata.obs[column].notna().to_numpy()].copy()
+    adata = _with_labels(path, adata, labels)
     if donor_pattern:
         adata.obs["donor"] = adata.obs_names.str.extract(donor_pattern, expand=False).to_numpy()
     return adata
@@ -233,6 +230,14 @@ def _join_samples(inputs: dict[str, Path], names: pd.Index, table: pd.DataFrame,
     return table.loc[names].rename_axis(None)
 
 
+def _with_labels(path: Path, adata: anndata.AnnData, labels: dict | None) -> anndata.AnnData:
+    """Add the groups that the sample names give; samples of level null are dropped."""
+    for column, levels in (labels or {}).items():
+        adata.obs[column] = [_level_of_sample(path, name, levels) for name in adata.obs_names]
+        adata = adata[adata.obs[column].notna().to_numpy()].copy()
+    return adata
+
+
 def _level_of_sample(path: Path, name: str, levels: dict[str, str | None]) -> str | None:
     for pattern, level in levels.items():
         if re.search(pattern, name):
@@ -264,9 +269,7 @@ def read_h5ad(
     if var_index:
         adata.var["symbol"] = adata.var_names
         adata.var_names = adata.var[var_index].astype(str)
-    for column, levels in (labels or {}).items():
-        adata.obs[column] = [_level_of_sample(path, name, levels) for name in adata.obs_names]
-    return adata
+    return _with_labels(path, adata, labels)
 
 
 def read_gct(
@@ -285,9 +288,7 @@ def read_gct(
         var=pd.DataFrame({"symbol": symbols.fillna("").to_numpy()}, index=frame.index.astype(str)),
         X=frame.to_numpy().T,
     )
-    for column, levels in labels.items():
-        adata.obs[column] = [_level_of_sample(path, name, levels) for name in adata.obs_names]
-    return adata
+    return _with_labels(path, adata, labels)
 
 
 #: Values of the registry's `read`.

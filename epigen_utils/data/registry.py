@@ -9,6 +9,13 @@ import yaml
 from epigen_utils import paths
 from epigen_utils.errors import DataError, suggest
 
+#: Files and folders of ``data/`` that belong to no data set and have no describing first line.
+DATA_FILES = {
+    "claims": "what the papers report, a file for each chapter",
+    "contrasts.csv": "contrasts of the data sets: id (data set:contrast), variable, reference, target, blocking",
+    "recorded": "metrics of runs too large for the profile that shows them",
+    "reference": "values of R DESeq2, and the script that wrote them",
+}
 DATA_KINDS = ("bulk", "cells", "annotation", "model", "reads", "reference")
 FILE_SOURCES = ("bundled", "package", "url", "geo", "mirror", "simulated")
 
@@ -22,7 +29,7 @@ class File:
     url: str = ""  # https://...
     geo: str = ""  # accession of a series; the file is its supplementary count table
     mirror: str = ""  # path in a mirror, for files that exist only as a conversion (of `origin`)
-    simulated: str = ""  # function of epigen_utils.simulate
+    simulated: str = ""  # function of data.simulated_bulk, data.simulated_cells or reads.simulated_reads
     args: dict = dataclasses.field(default_factory=dict)  # its arguments
     origin: str = ""
     sha256: str | None = None
@@ -61,6 +68,11 @@ class Entry:
     @property
     def nature(self) -> str:
         return "real" if self.real else "simulated"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What ``uns["epigen"]`` says of a data set in any case."""
+        return {key: getattr(self, key) for key in ("name", "title", "nature", "species", "licence", "citation")}
 
 
 def _from_mapping(cls, where: str, given: dict, **extra):
@@ -114,6 +126,12 @@ def parse_registry(text: str, where: str = "data/registry.yml") -> dict[str, Ent
 
 
 @cache
+def read_data_file(name: str) -> dict:
+    """Content of a YAML file of ``data/``."""
+    return yaml.safe_load((paths.DATA / name).read_text())
+
+
+@cache
 def entries() -> dict[str, Entry]:
     """All data sets, by name."""
     return parse_registry(paths.REGISTRY.read_text())
@@ -133,8 +151,24 @@ def with_bases(names: list[str]) -> list[str]:
     return list(dict.fromkeys(listed + bases))
 
 
+def _describe_files() -> dict[str, str]:
+    """What each file and folder of ``data/`` is: by the registry, by its first line (YAML), or by `DATA_FILES`."""
+    owners = {spec.bundled: data_set for data_set in entries().values() for spec in data_set.files.values()}
+    described = {}
+    for path in sorted(paths.DATA.glob("[a-z]*")):
+        if path.name in owners:
+            described[path.name] = f"{owners[path.name].title} ({owners[path.name].name})"
+        elif path.suffix == ".yml":
+            described[path.name] = path.read_text().partition("\n")[0].removeprefix("# ")
+        else:
+            if path.name not in DATA_FILES:
+                raise DataError(f"{path}: no data set bundles it; add an entry, or a line in registry.DATA_FILES")
+            described[path.name] = DATA_FILES[path.name]
+    return described
+
+
 def data_cards() -> str:
-    """``data/README.md``: a card for each data set, as Markdown."""
+    """``data/README.md``: what each file is, and a card for each data set, as Markdown."""
     lines = [
         "# Data",
         "",
@@ -144,12 +178,7 @@ def data_cards() -> str:
         "",
         "| file here | what it is |",
         "| --- | --- |",
-        "| registry.yml | every data set the book knows |",
-        "| claims/ | what the papers report, a file for each chapter |",
-        "| gene_panels.gmt | panels of human genes, each with its source |",
-        "| contrasts.csv | contrasts of the data sets: id (data set:contrast), variable, reference, target, blocking |",
-        "| table_one.csv | paper A's Table I as printed, and the approved symbols |",
-        "| table_two.csv, table_two_samples.csv | paper A's Table II as printed, and its twelve samples |",
+        *(f"| {name} | {description} |" for name, description in _describe_files().items()),
     ]
     for data_set in entries().values():
         lines += [

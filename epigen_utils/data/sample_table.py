@@ -4,6 +4,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from epigen_utils.data import registry, schema
 from epigen_utils.errors import DataError
 
 
@@ -26,25 +27,18 @@ def cohort_summary(adata: anndata.AnnData) -> dict[str, object]:
     }
 
 
-#: Metadata that an analyst needs, and the names of their columns in sample tables.
-METADATA_FIELDS = {
-    "donor": ("donor", "patient", "individual", "subject", "animal", "mouse", "cell", "indiv"),
-    "batch": ("batch", "experiment", "lane", "date", "type"),
-    "sex": ("sex", "gender"),
-    "age": ("age", "development_stage", "stage"),
-    "tissue": ("tissue", "region", "organ", "source"),
-    "RIN": ("rin", "rna_integrity"),
-    "treatment": ("treatment", "diet", "drug"),
-}
+#: File of ``data/``: metadata that an analyst needs, and the names of their columns in sample tables.
+METADATA_FILE = "metadata_columns.yml"
 
 
 def _metadata_column(adata: anndata.AnnData, field: str) -> str | None:
-    """Column of the sample table that holds a field of `METADATA_FIELDS`; the group column is not considered."""
+    """Column of the sample table that holds a field of ``data/metadata_columns.yml``, other than the group."""
     about = adata.uns["epigen"]
     if field == "donor" and about.get("donor"):
         return about["donor"]
     columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
-    column = next((columns[name] for name in METADATA_FIELDS[field] if name in columns), None)
+    names = registry.read_data_file(METADATA_FILE)[field]
+    column = next((columns[name] for name in names if name in columns), None)
     # A column with one value per sample is an accession, not a batch.
     return None if field == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs else column
 
@@ -65,21 +59,21 @@ def read_column(adata: anndata.AnnData, name: str | None, *, role: str, dataset_
         If the column does not exist.
     """
     if name not in adata.obs:
-        columns = ", ".join(map(str, adata.obs)) or "none"
-        raise DataError(f"{dataset_name}: no {role} column {name!r}; name one that is there (columns: {columns})")
+        columns = schema.listed_columns(adata)
+        raise DataError(f"{dataset_name}: no {role} column {name!r}; name one that is there ({columns})")
     return adata.obs[name].astype(str)
 
 
 def count_with_field(adata: anndata.AnnData, field: str) -> int:
-    """Number of samples with a value of a field of `METADATA_FIELDS`; 0 if no column holds it."""
+    """Number of samples with a value of a field of ``data/metadata_columns.yml``; 0 if no column holds it."""
     column = _metadata_column(adata, field)
     return 0 if column is None else int(adata.obs[column].notna().sum())
 
 
 def missing_metadata(adata: anndata.AnnData) -> dict[str, str]:
-    """For each of `METADATA_FIELDS`: its column and the number of samples without a value, or ``missing``."""
+    """For each field of ``data/metadata_columns.yml``: its column and the samples without a value, or ``missing``."""
     row = {"cohort": adata.uns["epigen"]["name"]}
-    for field in METADATA_FIELDS:
+    for field in registry.read_data_file(METADATA_FILE):
         column = _metadata_column(adata, field)
         empty = adata.n_obs - count_with_field(adata, field)
         row[field] = "missing" if column is None else f"{column}, {empty} empty" if empty else str(column)

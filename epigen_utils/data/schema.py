@@ -5,8 +5,6 @@ intensities in ``layers["intensity"]``); ``var`` indexed by a stable gene id, wi
 column, and ``donor`` if the donors are known.
 """
 
-from dataclasses import dataclass
-
 import anndata
 import numpy as np
 import pandas as pd
@@ -20,20 +18,25 @@ DEPTH_COLUMN = "n_counts"
 TASKS = ("counts", "intensity", "groups", "donors")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A violation of the contract: where, what, and the remedy, in one line."""
-
-    where: str
-    what: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.remedy}"
+def stored_values(matrix) -> np.ndarray:
+    """Values of a matrix; those that are stored if it is sparse."""
+    return matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
 
 
-def check(adata: anndata.AnnData, *, task: str) -> list[Problem]:
-    """List the problems that make a data set unfit for a task; empty if there are none.
+def are_integers(values: np.ndarray, tolerance: float = INTEGER_TOLERANCE) -> np.ndarray:
+    """Mask of the values that are integers, within a tolerance; missing values are not."""
+    if np.issubdtype(values.dtype, np.integer):
+        return np.ones(values.shape, bool)
+    return np.isclose(values, np.rint(values), rtol=0, atol=tolerance)
+
+
+def listed_columns(adata: anndata.AnnData) -> str:
+    """Columns of the sample table, for messages."""
+    return f"columns: {', '.join(map(str, adata.obs)) or 'none'}"
+
+
+def check(adata: anndata.AnnData, *, task: str) -> list[str]:
+    """List the problems that make a data set unfit for a task, each with its remedy in one line.
 
     Parameters
     ----------
@@ -47,11 +50,21 @@ def check(adata: anndata.AnnData, *, task: str) -> list[Problem]:
     ------
     ValueError
         If the task is not one of these.
+
+    Examples
+    --------
+    >>> from epigen_utils.data import datasets, schema
+    >>> adata = datasets.load("table-two")
+    >>> schema.check(adata, task="groups")
+    []
+    >>> adata.layers["counts"][0, 0] = -1
+    >>> print(schema.check(adata, task="groups")[0])
+    gene 'LL0000013464', sample 'WT1': negative value -1; give raw counts
     """
     if task not in TASKS:
         raise ValueError(f"task {task!r} is not one of {', '.join(TASKS)}")
     if 0 in adata.shape:
-        return [Problem("matrix", f"empty, {adata.n_obs} samples x {adata.n_vars} genes", "give at least one of each")]
+        return [f"matrix: empty, {adata.n_obs} samples x {adata.n_vars} genes; give at least one of each"]
     measure = "intensity" if task == "intensity" else adata.uns.get("epigen", {}).get("measure", "counts")
     problems = [*_check_names(adata), *_check_values(adata, measure)]
     if task in ("groups", "donors"):
@@ -61,43 +74,40 @@ def check(adata: anndata.AnnData, *, task: str) -> list[Problem]:
     return problems
 
 
-def _check_names(adata: anndata.AnnData) -> list[Problem]:
+def _check_names(adata: anndata.AnnData) -> list[str]:
     problems = []
     for kind, index in (("gene", adata.var_names), ("sample", adata.obs_names)):
         if index.has_duplicates:
             name = index[index.duplicated()][0]
             times = int((index == name).sum())
             remedy = f"keep one, or rename: each {kind} needs its own id"
-            problems.append(Problem(f"{kind} {name!r}", f"given {times} times", remedy))
+            problems.append(f"{kind} {name!r}: given {times} times; {remedy}")
     return problems
 
 
-def _check_values(adata: anndata.AnnData, measure: str) -> list[Problem]:
+def _check_values(adata: anndata.AnnData, measure: str) -> list[str]:
     if measure not in adata.layers:
-        return [Problem(f"layers[{measure!r}]", "missing", f"put the raw {measure} there")]
+        return [f"layers[{measure!r}]: missing; put the raw {measure} there"]
     matrix = adata.layers[measure]
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+    values = stored_values(matrix)
     if not np.issubdtype(values.dtype, np.number):
-        return [Problem(f"layers[{measure!r}]", f"values of type {values.dtype}", "give numbers")]
-    if np.issubdtype(values.dtype, np.integer):
-        fractional = np.zeros(0, bool)
-    else:
-        if (missing := ~np.isfinite(values)).any():
-            where = _location(adata, matrix, missing)
-            return [Problem(where, f"missing or infinite value, {int(missing.sum())} in all", "fill or drop it")]
-        fractional = np.abs(values - np.rint(values)) > INTEGER_TOLERANCE
+        return [f"layers[{measure!r}]: values of type {values.dtype}; give numbers"]
+    if (missing := ~np.isfinite(values)).any():
+        where = _location(adata, matrix, missing)
+        return [f"{where}: missing or infinite value, {int(missing.sum())} in all; fill or drop it"]
     if (negative := values < 0).any():
         where = _location(adata, matrix, negative)
-        return [Problem(where, f"negative value {values[negative].flat[0]:g}", f"give raw {measure}")]
-    if measure == "counts" and fractional.any():
+        return [f"{where}: negative value {values[negative].flat[0]:g}; give raw {measure}"]
+    whole_numbers = np.issubdtype(values.dtype, np.integer) or measure != "counts"
+    if not whole_numbers and (fractional := ~are_integers(values)).any():
         where, value = _location(adata, matrix, fractional), values[fractional].flat[0]
         if fractional.sum() > max(1, 0.05 * np.count_nonzero(values)):
             share = fractional.sum() / np.count_nonzero(values)
             what = f"{value:g} is not an integer, nor are {share:.0%} of the non-zero values"
-            return [Problem(where, what, "these look normalised: give the raw counts")]
-        return [Problem(where, f"{value:g} is not an integer", "give raw counts, or round it if it is an estimate")]
+            return [f"{where}: {what}; these look normalised: give the raw counts"]
+        return [f"{where}: {value:g} is not an integer; give raw counts, or round it if it is an estimate"]
     if not values.any():
-        return [Problem(f"layers[{measure!r}]", "every value is zero", "give a matrix with counts in it")]
+        return [f"layers[{measure!r}]: every value is zero; give a matrix with counts in it"]
     return []
 
 
@@ -112,36 +122,34 @@ def _location(adata: anndata.AnnData, matrix, bad: np.ndarray) -> str:
     return f"gene {adata.var_names[column]!r}, sample {adata.obs_names[row]!r}"
 
 
-def _check_groups(adata: anndata.AnnData) -> list[Problem]:
+def _check_groups(adata: anndata.AnnData) -> list[str]:
     about = adata.uns.get("epigen", {})
     group, reference = about.get("group"), about.get("reference")
-    columns = ", ".join(map(str, adata.obs.columns)) or "none"
     if not group:
-        return [Problem("obs", "no group column is named", f"name one (columns: {columns})")]
+        return [f"obs: no group column is named; name one ({listed_columns(adata)})"]
     if group not in adata.obs:
-        return [Problem("obs", f"no group column {group!r}", f"name one that is there (columns: {columns})")]
+        return [f"obs: no group column {group!r}; name one that is there ({listed_columns(adata)})"]
     if (empty := adata.obs[group].isna()).any():
-        where = f"obs[{group!r}], sample {adata.obs_names[empty][0]!r}"
-        return [Problem(where, "no group", "fill it in, or drop the sample")]
+        sample = adata.obs_names[empty][0]
+        return [f"obs[{group!r}], sample {sample!r}: no group; fill it in, or drop the sample"]
     sizes = adata.obs[group].astype(str).value_counts(sort=False)
     if len(sizes) < 2:
-        return [Problem(f"obs[{group!r}]", f"one group only, {sizes.index[0]!r}", "a comparison needs two")]
+        return [f"obs[{group!r}]: one group only, {sizes.index[0]!r}; a comparison needs two"]
     problems = [
-        Problem(f"obs[{group!r}]", f"group {name!r} has one sample", "add a replicate, or drop the group")
+        f"obs[{group!r}]: group {name!r} has one sample; add a replicate, or drop the group"
         for name in sizes.index[sizes == 1]
     ]
     if reference and reference not in sizes.index:
         levels = ", ".join(sizes.index)
-        problems.append(Problem(f"obs[{group!r}]", f"no reference level {reference!r}", f"levels: {levels}"))
+        problems.append(f"obs[{group!r}]: no reference level {reference!r}; levels: {levels}")
     return problems
 
 
-def _check_donors(adata: anndata.AnnData) -> list[Problem]:
+def _check_donors(adata: anndata.AnnData) -> list[str]:
     donor = adata.uns.get("epigen", {}).get("donor")
     if not donor or donor not in adata.obs:
-        columns = ", ".join(map(str, adata.obs.columns)) or "none"
         what = f"no donor column {donor!r}" if donor else "no donor column is named"
-        return [Problem("obs", what, f"name the column that says who each sample is from (columns: {columns})")]
+        return [f"obs: {what}; name the column that says who each sample is from ({listed_columns(adata)})"]
     if (empty := pd.isna(adata.obs[donor])).any():
-        return [Problem(f"obs[{donor!r}], sample {adata.obs_names[empty][0]!r}", "no donor", "fill it in")]
+        return [f"obs[{donor!r}], sample {adata.obs_names[empty][0]!r}: no donor; fill it in"]
     return []

@@ -48,8 +48,8 @@ def parameter_table(configs: dict[str, PretrainedConfig]) -> pd.DataFrame:
 
     Returns
     -------
-    One row per model: ``model``, ``parameters``, ``share`` (relative to the first model), the counts of `parameters_by_part`,
-    ``in embedding`` (share of genes and positions), ``Eq. 3``.
+    One row per model: ``model``, ``parameters``, ``share`` (relative to the first model), the counts of
+    `parameters_by_part`, ``in embedding`` (share of genes and positions), ``Eq. 3``.
     """
     rows = []
     for name, config in configs.items():

@@ -1,7 +1,6 @@
 """Export of models: safetensors with a model card, and ONNX in 32 and 8 bits."""
 
 import logging
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -17,9 +16,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from epigen_utils.errors import DataError
-from epigen_utils.files import write_atomically
+from epigen_utils.files import whole_file, whole_folder
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import PAD, Vocabulary, save_vocabulary
-from epigen_utils.models.batching import pad
+from epigen_utils.models.batching import pad_batch
 
 #: Files of an exported model.
 FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
@@ -38,14 +38,10 @@ def model_card(name: str, facts: dict[str, object], *, description: str, licence
 
 def save_model(model: PreTrainedModel, vocabulary: Vocabulary, folder: Path, *, card_text: str) -> None:
     """Save weights (safetensors), configuration, vocabulary and card in a folder, atomically."""
-    folder = Path(folder)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    save_vocabulary(vocabulary, part / "vocabulary.json")
-    write_atomically(part / "README.md", card_text)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with whole_folder(Path(folder)) as part:
+        model.save_pretrained(part)
+        save_vocabulary(vocabulary, part / "vocabulary.json")
+        (part / "README.md").write_text(card_text)
 
 
 class _Logits(nn.Module):
@@ -65,9 +61,7 @@ def write_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
     Inputs are ``input_ids`` and ``attention_mask``, any number of cells of any length; the output is ``logits``, of
     each position for a masked language model, of each cell for a classifier.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    full, small = folder / FP32_FILE, folder / INT8_FILE
+    full, small = Path(folder) / FP32_FILE, Path(folder) / INT8_FILE
     cells, length = torch.export.Dim("cells"), torch.export.Dim("length", max=model.config.max_position_embeddings)
     ids = torch.ones(2, 8, dtype=torch.long)
     model = model.eval()
@@ -83,20 +77,18 @@ def write_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
             dynamo=True,
             verbose=False,
         )
-    part = folder / f".{FP32_FILE}.part"
-    program.save(part, external_data=False)
-    part.rename(full)
-    part = folder / f".{INT8_FILE}.part"
+    with whole_file(full) as part:
+        program.save(part, external_data=False)
     log_level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)
     try:
         # The exporter notes the shapes of weights before their transposition, and the quantiser fails on them.
         program = onnx.load(full)
         del program.graph.value_info[:]
-        quantize_dynamic(program, part, weight_type=QuantType.QInt8)
+        with whole_file(small) as part:
+            quantize_dynamic(program, part, weight_type=QuantType.QInt8)
     finally:
         logging.getLogger().setLevel(log_level)
-    part.rename(small)
     return full, small
 
 
@@ -111,7 +103,7 @@ class OnnxModel:
 
     def __init__(self, path: Path, *, threads: int = 1):
         if not Path(path).exists():
-            raise DataError(f"{path}: no such file; write it by exporting.to_onnx")
+            raise DataError(f"{path}: no such file; write it by export.write_onnx")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -137,12 +129,12 @@ def export_agreement(
     -------
     ``largest`` (absolute difference of a logit, without padding), ``same`` (share of equal predictions), ``megabytes``.
     """
-    ids = pad(cells, vocabulary.tokens[PAD])
-    mask = (ids != vocabulary.tokens[PAD]).long()
-    expected = model.eval()(input_ids=ids, attention_mask=mask).logits.numpy()
-    exported = OnnxModel(path).logits(ids, mask)
+    batch = pad_batch(cells, vocabulary.tokens[PAD])
+    expected = model.eval()(**batch).logits.numpy()
+    exported = OnnxModel(path).logits(**batch)
     if expected.ndim == 3:  # (cells, length, vocabulary) -> (tokens, vocabulary)
-        expected, exported = expected[mask.bool().numpy()], exported[mask.bool().numpy()]
+        mask = batch["attention_mask"].bool().numpy()
+        expected, exported = expected[mask], exported[mask]
     same = float((expected.argmax(axis=-1) == exported.argmax(axis=-1)).mean())
     megabytes = Path(path).stat().st_size / 1e6
     return {"largest": float(np.abs(expected - exported).max()), "same": same, "megabytes": megabytes}
@@ -152,7 +144,7 @@ def export_agreement(
 def compare_exports(
     model: PreTrainedModel,
     onnx_files: tuple[Path, ...],
-    cells: object,
+    cells: EncodedCells,
     vocabulary: Vocabulary,
     *,
     name: str,
@@ -163,7 +155,7 @@ def compare_exports(
     Parameters
     ----------
     cells
-        Encoded cells, something whose ``["input_ids"]`` are token ids; evaluated as one batch.
+        Encoded cells; evaluated as one batch.
     repeats
         Number of timings; the best counts.
 
@@ -172,9 +164,8 @@ def compare_exports(
     One row per file, PyTorch first: ``model``, ``file``, ``megabytes``, ``cells a second``, and `export_agreement`'s
     ``largest`` and ``same``.
     """
-    ids = [np.asarray(cell) for cell in cells["input_ids"]]
-    batch = pad(ids, vocabulary.tokens[PAD])
-    mask = (batch != vocabulary.tokens[PAD]).long()
+    ids = token_ids(cells)
+    batch = pad_batch(ids, vocabulary.tokens[PAD])
 
     def speed(run: Callable) -> float:
         run()
@@ -188,7 +179,7 @@ def compare_exports(
     model, threads = model.eval(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        pytorch_speed = speed(lambda: model(input_ids=batch, attention_mask=mask))
+        pytorch_speed = speed(lambda: model(**batch))
     finally:
         torch.set_num_threads(threads)
     megabytes = sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 1e6
@@ -197,6 +188,6 @@ def compare_exports(
     for path in onnx_files:
         exported = OnnxModel(path)
         row = {"model": name, "file": path.name}
-        row["cells a second"] = speed(lambda exported=exported: exported.logits(batch, mask))
+        row["cells a second"] = speed(lambda exported=exported: exported.logits(**batch))
         rows.append(row | export_agreement(model, path, ids, vocabulary))
     return rows

@@ -5,6 +5,7 @@ Paper B, section 3.1 and the training logs of its repository.
 
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel
@@ -19,7 +20,7 @@ STUDENT_KINDS = {"distilled": False, "CE only": True}
 
 def repeated_evaluations(
     model: PreTrainedModel,
-    cells: object,
+    cells: datasets.Dataset,
     vocabulary: Vocabulary,
     *,
     n_draws: int,
@@ -37,12 +38,8 @@ def repeated_evaluations(
     for draw in range(n_draws):
         sample = cells.select(rng.choice(len(cells), min(n_cells, len(cells)), replace=False))
         predictions = masked_genes.predict_masked_genes(model, sample, vocabulary, seed=seed + 1 + draw)
-        averages = (
-            masked_genes.summarise_predictions(predictions, n_bootstrap=1, seed=seed + draw)
-            .set_index("over")
-            .loc["batch"]
-        )
-        rows.append({"draw": draw, "accuracy": averages["accuracy"], "perplexity": averages["perplexity"]})
+        averages = masked_genes.summarise_predictions(predictions, n_bootstrap=1, seed=seed + draw).set_index("over")
+        rows.append({"draw": draw, **averages.loc["batch", ["accuracy", "perplexity"]]})
     return pd.DataFrame(rows)
 
 

@@ -4,22 +4,22 @@ The divergence covers masked genes only, as in the paper's code; neither model p
 vocabulary (`masked_heads.masked_positions_only`).
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import optuna
 import pandas as pd
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
+from epigen_utils import files
 from epigen_utils.distillation import teachers
-from epigen_utils.errors import DataError
-from epigen_utils.files import write_atomically
 from epigen_utils.geneformer import masked_genes
+from epigen_utils.geneformer.encoded_cells import EncodedCells
 from epigen_utils.geneformer.masked_genes import MaskedGenes
-from epigen_utils.models import losses, presets, training
+from epigen_utils.models import batching, losses, presets, search, training
 from epigen_utils.models.batching import IGNORED
 from epigen_utils.models.training import Settings
 from epigen_utils.stats import folds
@@ -37,8 +37,6 @@ PUBLISHED_SETTINGS = Settings(
     schedule="cosine",
     attention_dropout=True,
 )
-#: Periods of the cosine in the logs of the 4.3M student: 0 at 100,000 steps, then up and down again until 600,000.
-PUBLISHED_CYCLES = (600_000 - 2000) / (100_000 - 2000) / 2
 
 
 class DistillationObjective:
@@ -101,17 +99,14 @@ class DistillationObjective:
         return losses.distillation_loss(logits, self.teacher.logits(states), labels, reduction="sum", **self.options)
 
     @torch.no_grad()
-    def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
+    def measure(self, model: PreTrainedModel, valid: EncodedCells) -> dict[str, float]:
         """Means over masked genes: ``loss``, ``ce`` and ``kl`` (nats), and ``accuracy``."""
         model.eval()
         if self.valid is not valid:
-            rows = masked_genes.longest_first(valid)
-            batches = [
-                self.masked(rows[first : first + teachers.INFERENCE_BATCH_SIZE])
-                for first in range(0, len(rows), teachers.INFERENCE_BATCH_SIZE)
-            ]
-            batches = [{name: values.to(model.device) for name, values in batch.items()} for batch in batches]
-            self.valid, self.valid_batches = valid, [(batch, self.teacher.states(batch)) for batch in batches]
+            self.valid, self.valid_batches = valid, []
+            for _, batch in self.masked.batches(valid, masked_genes.INFERENCE_BATCH_SIZE):
+                batch = batching.to_device(batch, model.device)
+                self.valid_batches.append((batch, self.teacher.states(batch)))
         sums, n_correct, n = dict.fromkeys(("total", "ce", "kl"), 0.0), 0, 0
         for batch, states in self.valid_batches:
             labels = batch["labels"][batch["labels"] != IGNORED]
@@ -177,8 +172,8 @@ def plan_runs(students: list[str], *, n_seeds: int, seed: int = 0, **options: ob
 def fit(
     run: StudentRun,
     teacher: teachers.Teacher,
-    train: object,
-    valid: object,
+    train: datasets.Dataset,
+    valid: datasets.Dataset,
     *,
     settings: Settings,
     folder: Path,
@@ -257,7 +252,7 @@ def student_config(name: str, teacher_config: PretrainedConfig) -> PretrainedCon
 def tune_distillation(
     teacher: teachers.Teacher,
     student: str,
-    cells: object,
+    cells: datasets.Dataset,
     donors: np.ndarray,
     *,
     settings: Settings,
@@ -265,9 +260,7 @@ def tune_distillation(
     n_trials: int,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Search alpha, temperature and learning rate (optuna, TPE).
-
-    The criterion is the cross entropy on donors held out from the training donors.
+    """Search alpha, temperature and learning rate by the cross entropy on donors held out from the training donors.
 
     Parameters
     ----------
@@ -282,10 +275,9 @@ def tune_distillation(
     """
     held_out = folds.hold_out(np.asarray(donors), share=0.25, seed=seed)
     train, valid = cells.select(np.flatnonzero(~held_out)), cells.select(np.flatnonzero(held_out))
-    rows = []
+    base_rate = settings.learning_rate
 
-    def score(trial: optuna.Trial) -> float:
-        base_rate = settings.learning_rate
+    def score(trial: optuna.Trial) -> dict[str, float]:
         alpha = trial.suggest_float("alpha", 0.0, 1.0)
         temperature = trial.suggest_float("temperature", 1.0, 6.0)
         rate = trial.suggest_float("learning_rate", base_rate / 5, base_rate * 5, log=True)
@@ -293,18 +285,14 @@ def tune_distillation(
         trial_settings = replace(settings, learning_rate=rate)
         model, _ = fit(run, teacher, train, valid, settings=trial_settings, folder=folder, mask_seed=seed)
         predictions = masked_genes.predict_masked_genes(model, valid, teacher.vocabulary, seed=seed)
-        row = {"alpha": alpha, "temperature": temperature, "learning_rate": rate}
-        rows.append(row | {"ce": predictions["nll"].mean(), "accuracy": predictions["correct"].mean()})
-        return rows[-1]["ce"]
+        return {"ce": predictions["nll"].mean(), "accuracy": predictions["correct"].mean()}
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed)).optimize(score, n_trials=n_trials)
-    return pd.DataFrame(rows).sort_values("ce", ignore_index=True)
+    return search.search(score, by="ce", direction="minimize", n_trials=n_trials, seed=seed)
 
 
 def write_runs(folder: Path, runs: list[StudentRun]) -> None:
     """Write the runs beside their folders, as ``students.json``."""
-    write_atomically(Path(folder) / "students.json", json.dumps([asdict(run) for run in runs], indent=1))
+    files.write_json(Path(folder) / "students.json", [asdict(run) for run in runs])
 
 
 def read_runs(folder: Path) -> list[StudentRun]:
@@ -315,10 +303,8 @@ def read_runs(folder: Path) -> list[StudentRun]:
     DataError
         If the file is missing.
     """
-    try:
-        return [StudentRun(**run) for run in json.loads((Path(folder) / "students.json").read_text())]
-    except OSError:
-        raise DataError(f"{folder}: no students.json; give the folder models of geneformer/06_distillation") from None
+    remedy = "give the folder models of geneformer/06_distillation"
+    return [StudentRun(**run) for run in files.read_json(Path(folder) / "students.json", remedy)]
 
 
 def load_student(folder: Path, run: StudentRun) -> PreTrainedModel:

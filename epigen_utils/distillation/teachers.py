@@ -8,13 +8,12 @@ import torch
 from transformers import PreTrainedModel
 
 from epigen_utils.errors import DataError
-from epigen_utils.geneformer.masked_genes import MaskedGenes
+from epigen_utils.files import whole_folder
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
+from epigen_utils.geneformer.masked_genes import INFERENCE_BATCH_SIZE, MaskedGenes
 from epigen_utils.geneformer.vocabularies import Vocabulary
-from epigen_utils.models import training
+from epigen_utils.models import batching, training
 from epigen_utils.models.batching import IGNORED
-
-#: Cells per forward pass outside training.
-INFERENCE_BATCH_SIZE = 16
 
 
 class Teacher:
@@ -68,19 +67,17 @@ class CachedStates:
         self.values, self.starts, self.n_cells = states, starts, n_cells
 
     @classmethod
-    def of(cls, teacher: Teacher, cells: object, *, epochs: float, seed: int, folder: Path) -> "CachedStates":
+    def of(cls, teacher: Teacher, cells: EncodedCells, *, epochs: float, seed: int, folder: Path) -> "CachedStates":
         """Read the states from the folder, or compute them and write them there atomically.
 
         Parameters
         ----------
-        cells
-            Encoded cells, something whose ``["input_ids"]`` are token ids.
         epochs
             Rounded up to whole epochs.
         seed
             Seed of the masks.
         """
-        ids = [np.asarray(cell) for cell in cells["input_ids"]]
+        ids = token_ids(cells)
         n_epochs = int(np.ceil(epochs))
         digest = hashlib.sha256(f"{teacher.fingerprint} {teacher.vocabulary.sha256} {n_epochs} {seed}".encode())
         for cell in ids:
@@ -93,23 +90,17 @@ class CachedStates:
 
     @staticmethod
     def _write(teacher: Teacher, ids: list[np.ndarray], n_epochs: int, seed: int, folder: Path) -> None:
-        collate = MaskedGenes(teacher.vocabulary, seed=seed)
-        order = np.argsort([-len(cell) for cell in ids], kind="stable")
+        masked = MaskedGenes(teacher.vocabulary, seed=seed)
         cell_states: list[np.ndarray] = [np.empty(0)] * (n_epochs * len(ids))  # (masked genes, width) of each cell
         for epoch in range(n_epochs):
-            for first in range(0, len(ids), INFERENCE_BATCH_SIZE):
-                rows = order[first : first + INFERENCE_BATCH_SIZE]
-                batch = collate([{"input_ids": ids[row], "row": int(row), "epoch": epoch} for row in rows])
-                device = teacher.model.device
-                states = teacher.states({name: values.to(device) for name, values in batch.items()}).cpu().numpy()
+            for rows, batch in masked.batches({"input_ids": ids}, INFERENCE_BATCH_SIZE, epoch=epoch):
+                states = teacher.states(batching.to_device(batch, teacher.model.device)).cpu().numpy()
                 n_masked = (batch["labels"] != IGNORED).sum(dim=1).tolist()
                 for row, part in zip(rows, np.split(states, np.cumsum(n_masked)[:-1]), strict=True):
                     cell_states[epoch * len(ids) + row] = part
-        temporary = folder.with_name(f".{folder.name}.part")
-        temporary.mkdir(parents=True, exist_ok=True)
-        np.save(temporary / "starts.npy", np.cumsum([0, *(len(states) for states in cell_states)]))
-        np.save(temporary / "states.npy", np.concatenate(cell_states))
-        temporary.rename(folder)
+        with whole_folder(folder) as part:
+            np.save(part / "starts.npy", np.cumsum([0, *(len(states) for states in cell_states)]))
+            np.save(part / "states.npy", np.concatenate(cell_states))
 
     def states(self, rows: list[dict]) -> torch.Tensor:
         """States of the masked genes of cells with ``row`` and ``epoch``, in the order of the cells: genes x width."""

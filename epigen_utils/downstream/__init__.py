@@ -1,1 +1,1 @@
-"""Uses of a pretrained Geneformer: cell states, gene classes, in silico perturbation, screening, with baselines and leakage checks."""
+"""Uses of a pretrained Geneformer, with baselines: cell states, gene classes, in silico perturbation, screening."""

@@ -10,22 +10,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.encoding import TARGET_SUM
 from epigen_utils.geneformer.vocabularies import Vocabulary
 
 
-def bag_of_ranks(encoded: object, vocabulary: Vocabulary) -> sparse.csr_matrix:
-    """Rank value encoding as features, cells x genes: 1 for the first of a cell's n genes, falling linearly to 1 / n.
-
-    Parameters
-    ----------
-    encoded
-        Encoded cells: a mapping whose ``["input_ids"]`` are token ids.
-    """
+def bag_of_ranks(encoded: EncodedCells, vocabulary: Vocabulary) -> sparse.csr_matrix:
+    """Ranks as features, cells x genes: 1 for the first of a cell's n genes, falling linearly to 1 / n."""
     genes = vocabulary.gene_tokens
     column = np.full(vocabulary.size, -1)
     column[genes] = np.arange(len(genes))
-    columns = [indices[indices >= 0] for indices in (column[np.asarray(cell)] for cell in encoded["input_ids"])]
+    columns = [indices[indices >= 0] for indices in (column[cell] for cell in token_ids(encoded))]
     values = [1 - np.arange(len(indices)) / max(len(indices), 1) for indices in columns]
     indptr = np.concatenate([[0], np.cumsum([len(indices) for indices in columns])])
     bag = sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), (len(columns), len(genes)))

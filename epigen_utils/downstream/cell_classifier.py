@@ -7,17 +7,19 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import optuna
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import f1_score
 from torch import nn
 from transformers import PreTrainedModel
 
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import PAD, Vocabulary
-from epigen_utils.models import batching, presets, training
-from epigen_utils.models.batching import pad
+from epigen_utils.models import batching, presets, search, training
 from epigen_utils.models.training import Settings
 from epigen_utils.stats import folds
 
@@ -55,12 +57,11 @@ class CellClassObjective:
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """``input_ids`` and ``attention_mask`` (cells x length), ``labels`` (cells)."""
-        value = self.vocabulary.tokens[PAD]
-        ids = pad([row["input_ids"] for row in rows], value)  # (cells, length)
         labels = torch.from_numpy(self.labels[[row["row"] for row in rows]].astype(np.int64))
-        return {"input_ids": ids, "attention_mask": (ids != value).long(), "labels": labels}
+        batch = batching.pad_batch([row["input_ids"] for row in rows], self.vocabulary.tokens[PAD])
+        return batch | {"labels": labels}
 
-    def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
+    def measure(self, model: PreTrainedModel, valid: EncodedCells) -> dict[str, float]:
         """Mean loss (nats), accuracy and macro-F1 on held-out cells."""
         p = class_probabilities(model, valid, self.vocabulary)
         predicted = p.argmax(axis=1)
@@ -71,14 +72,14 @@ class CellClassObjective:
 
 
 @torch.no_grad()
-def class_probabilities(model: PreTrainedModel, cells: object, vocabulary: Vocabulary) -> np.ndarray:
+def class_probabilities(model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary) -> np.ndarray:
     """Predict the probability of each class, cells x classes, in the order of the cells."""
     model.eval()
-    ids = [np.asarray(cell) for cell in cells["input_ids"]]
+    ids = token_ids(cells)
     predicted = np.empty((len(ids), model.config.num_labels), np.float32)
-    for rows in batching.length_batches(np.array([len(cell) for cell in ids])):
-        batch = pad([ids[row] for row in rows], vocabulary.tokens[PAD]).to(model.device)  # (cells, length)
-        logits = model(batch, attention_mask=(batch != vocabulary.tokens[PAD]).long()).logits  # (cells, classes)
+    for rows in batching.length_batches([len(cell) for cell in ids]):
+        batch = batching.pad_batch([ids[row] for row in rows], vocabulary.tokens[PAD], model.device)
+        logits = model(**batch).logits  # (cells, classes)
         predicted[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
     return predicted
 
@@ -104,7 +105,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        encoded: object,
+        encoded: datasets.Dataset,
         vocabulary: Vocabulary,
         start: PreTrainedModel,
         folder: Path,
@@ -139,7 +140,7 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
             objective=objective,
             precision=self.precision,
             seed=self.seed,
-            output_dir=Path(self.folder) / hashlib.sha256(identity).hexdigest()[:16],
+            output_dir=training.folder_by_hash(self.folder, identity),
             settings=settings,
             progress=False,
         )
@@ -162,8 +163,8 @@ def tune_settings(
     seed: int = 0,
     n_splits: int = 3,
     inner_folds: int = 1,
-) -> tuple[Settings, int, object]:
-    """Choose settings by macro-F1 on donors held out within the training cells (optuna, TPE).
+) -> tuple[Settings, int, pd.DataFrame]:
+    """Choose settings by macro-F1 on donors held out within the training cells.
 
     Parameters
     ----------
@@ -176,28 +177,29 @@ def tune_settings(
 
     Returns
     -------
-    The best settings, the number of frozen layers, and the study.
+    The best settings, the number of frozen layers, and the trials of `search.search`.
     """
     names, labels = np.unique(y, return_inverse=True)
     splits = list(folds.donor_folds(y, donors, n_splits=n_splits, seed=seed))[:inner_folds]
+    sizes = estimator.start.config.num_hidden_layers, len(rows)
 
-    def score(trial: optuna.Trial) -> float:
-        settings, layers = _suggest_settings(trial, epochs, estimator.start.config.num_hidden_layers, len(rows))
+    def score(trial: optuna.Trial) -> dict[str, float]:
+        settings, layers = _suggest_settings(trial, epochs, *sizes)
         scores = []
         for train, test in splits:
             candidate = estimator.__sklearn_clone__().set_params(settings=settings, layers_frozen=layers)
             p = candidate.fit(rows[train], y[train]).predict_proba(rows[test])
             scores.append(f1_score(labels[test], p.argmax(axis=1), labels=range(len(names)), average="macro"))
-        return float(np.mean(scores))
+        return {"macro_f1": float(np.mean(scores))}
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    study.optimize(score, n_trials=n_trials)
-    settings, layers = _suggest_settings(study.best_trial, epochs, estimator.start.config.num_hidden_layers, len(rows))
-    return settings, layers, study
+    trials = search.search(score, by="macro_f1", direction="maximize", n_trials=n_trials, seed=seed)
+    best = optuna.trial.FixedTrial(trials.iloc[0].to_dict())
+    return *_suggest_settings(best, epochs, *sizes), trials
 
 
-def _suggest_settings(trial: object, epochs: tuple[float, float], n_layers: int, n_cells: int) -> tuple[Settings, int]:
+def _suggest_settings(
+    trial: optuna.Trial | optuna.trial.FixedTrial, epochs: tuple[float, float], n_layers: int, n_cells: int
+) -> tuple[Settings, int]:
     """Suggest settings and frozen layers in official Geneformer's search space."""
     n_epochs = trial.suggest_float("epochs", *epochs)
     steps = n_epochs * n_cells / PUBLISHED_SETTINGS.batch_size

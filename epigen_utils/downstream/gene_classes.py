@@ -11,7 +11,6 @@ import anndata
 import numpy as np
 import pandas as pd
 import sklearn
-from scipy import stats
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -21,7 +20,7 @@ from epigen_utils.data import cell_source
 from epigen_utils.downstream.gene_labels import PAIRED_TASKS, PUBLISHED_AUCS
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.geneformer.encoding import TARGET_SUM
-from epigen_utils.stats import permutation, two_classes
+from epigen_utils.stats import intervals, permutation, two_classes
 
 #: Candidate penalty strengths, chosen within the training fold; scikit-learn's C.
 PENALTY_STRENGTHS = (0.01, 0.1, 1.0)
@@ -123,25 +122,10 @@ def out_of_fold_scores(
 
 
 def fold_aucs(scores: pd.DataFrame, y: np.ndarray) -> np.ndarray:
-    """AUC of each fold of `out_of_fold_scores`; scores of different folds come from different models and are not pooled."""
+    """AUC of each fold of `out_of_fold_scores`; folds have different models, so that scores are not pooled."""
     return np.array(
         [two_classes.roc_auc(fold["score"].to_numpy(), y[fold["gene"]]) for _, fold in scores.groupby("fold")]
     )
-
-
-def corrected_fold_interval(values: np.ndarray, *, n_splits: int) -> tuple[float, float]:
-    """95% interval of the mean over repeated folds, corrected for their overlap (Nadeau and Bengio 2003).
-
-    Parameters
-    ----------
-    values
-        One value a fold, of all repetitions.
-    """
-    values = np.asarray(values)
-    # The ratio of test to training size is 1 / (n_splits - 1).
-    error = np.sqrt((1 / len(values) + 1 / (n_splits - 1)) * values.var(ddof=1))
-    half = stats.t.ppf(0.975, len(values) - 1) * error
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def compare_features(
@@ -166,7 +150,8 @@ def compare_features(
     -------
     First, one row a task and kind of features:
 
-    - ``task``, ``features``, ``auc`` (mean over folds and repetitions), ``low``, ``high`` (`corrected_fold_interval`);
+    - ``task``, ``features``, ``auc``, ``low``, ``high`` (over folds and repetitions:
+      `intervals.nadeau_bengio_interval`);
     - ``p``: of the first repetition, (b + 1) / (m + 1); each permutation repeats the whole procedure;
     - ``null``: mean AUC of the permutations; ``positive``, ``negative``: number of genes.
 
@@ -185,8 +170,9 @@ def compare_features(
 
         blocks = pair if task in PAIRED_TASKS else None
         _, p, null = permutation.permutation_test(score, y, donors=blocks, n_permutations=n_permutations, seed=seed)
-        low, high = np.clip(corrected_fold_interval(aucs, n_splits=n_splits), 0, 1)
-        row = {"task": task, "features": name, "auc": aucs.mean(), "low": low, "high": high, "p": p}
+        mean, *limits = intervals.nadeau_bengio_interval(aucs, test_share=1 / n_splits)
+        low, high = np.clip(limits, 0, 1)
+        row = {"task": task, "features": name, "auc": mean, "low": low, "high": high, "p": p}
         rows.append(row | {"null": null.mean(), "positive": int(y.sum()), "negative": int((~y).sum())})
         for repeat, scores in enumerate(repeats, start=1):
             columns = {"task": task, "features": name, "repeat": repeat, "is_positive": y[scores["gene"]]}
@@ -203,7 +189,7 @@ def aucs_by_fold(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def auc_differences(aucs: pd.DataFrame, features: str) -> pd.DataFrame:
-    """AUC of one kind of features minus that of each baseline in the same folds, with its `corrected_fold_interval`.
+    """AUC of one kind of features minus that of each baseline in the same folds, with a 95% interval.
 
     Parameters
     ----------
@@ -226,9 +212,9 @@ def auc_differences(aucs: pd.DataFrame, features: str) -> pd.DataFrame:
         wide = table.pivot(index=["repeat", "fold"], columns="features", values="auc")
         for baseline in table["features"].drop_duplicates():
             if baseline != features:
-                gain = (wide[features] - wide[baseline]).to_numpy()
-                low, high = corrected_fold_interval(gain, n_splits=table["fold"].max())
-                rows.append({"task": task, "rival": baseline, "difference": gain.mean(), "low": low, "high": high})
+                gain, share = wide[features] - wide[baseline], 1 / table["fold"].max()
+                mean, low, high = intervals.nadeau_bengio_interval(gain.to_numpy(), test_share=share)
+                rows.append({"task": task, "rival": baseline, "difference": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 

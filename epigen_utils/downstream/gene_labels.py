@@ -10,22 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
-from epigen_utils.data import fetching
+from epigen_utils.data import fetching, registry
 from epigen_utils.errors import DataError, suggest
 
 #: Task of Theodoris et al. 2023 -> file of the registry's entry; the first of its two classes is the positive one.
-PUBLISHED_TASKS = {
-    "dosage sensitivity": "dosage_sensitivity_TFs",
-    "chromatin": "bivalent_vs_lys4_only",
-    "chromatin, no methylation": "bivalent_vs_no_methyl",
-    "chromatin, genome-wide": "bivalent_vs_lys4_only_genomewide",
-    "range of factors": "tf_regulatory_range",
-    "network position": "n1_network",
-    "network targets": "n1_target",
-}
-#: AUC of official Geneformer, fine-tuned: by fold, and its printed mean (weighted by fold size) and sd; from its
-#: examples/gene_classification.ipynb.
-PUBLISHED_AUCS = {"dosage sensitivity": {"folds": (0.9373, 0.9411, 0.9635, 0.8904, 0.8782), "mean": 0.914, "sd": 0.032}}
+PUBLISHED_TASKS = registry.read_data_file("gene_class_tasks.yml")["files"]
+#: Task -> AUC of official Geneformer, fine-tuned: ``folds``, and the printed ``mean`` and ``sd``.
+PUBLISHED_AUCS = registry.read_data_file("gene_class_tasks.yml")["auc"]
 #: Planted tasks with matched pairs: a gene and its match have the same position in both lists.
 PAIRED_TASKS = ("planted regulators", "planted network position")
 

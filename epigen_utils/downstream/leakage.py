@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
+
 #: Number of first genes compared, and the share of them in common from which two cells are near-copies. Cells of one
 #: type share far fewer; a copy sequenced less deeply shares most.
 N_FIRST_GENES, MIN_SHARED = 64, 0.9
@@ -33,8 +35,8 @@ def near_copies(
 
     Returns
     -------
-    One row a cell of ``other_cells`` with a near-copy in ``cells``, its best match: ``cells``, ``other_cells`` (positions) and
-    ``shared`` (share of common genes).
+    One row a cell of ``other_cells`` with a near-copy in ``cells``, its best match: ``one`` and ``other``
+    (positions in ``cells`` and ``other_cells``) and ``shared`` (share of common genes).
     """
     left, right = _first_genes(cells, front), _first_genes(other_cells, front)
     width = max(left.shape[1], right.shape[1])
@@ -60,13 +62,13 @@ def _first_genes(cells: Iterable[np.ndarray], front: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((np.ones(len(indices), np.int32), indices, indptr))
 
 
-def audit_split(encoded: object, donors: np.ndarray, test: np.ndarray, **limits) -> tuple[pd.DataFrame, list[str]]:
+def audit_split(
+    encoded: EncodedCells, donors: np.ndarray, test: np.ndarray, **limits
+) -> tuple[pd.DataFrame, list[str]]:
     """Find donors, and near-copies of cells, on both sides of a split.
 
     Parameters
     ----------
-    encoded
-        Encoded cells: a mapping whose ``["input_ids"]`` are token ids.
     donors
         Donor of each cell.
     test
@@ -81,7 +83,7 @@ def audit_split(encoded: object, donors: np.ndarray, test: np.ndarray, **limits)
     a list with one sentence for each finding.
     """
     donors, test = np.asarray(donors).astype(str), np.asarray(test, bool)
-    ids = [np.asarray(cell) for cell in encoded["input_ids"]]
+    ids = token_ids(encoded)
     sides = [np.flatnonzero(~test), np.flatnonzero(test)]
     shared = sorted(set(donors[sides[0]]) & set(donors[sides[1]]))
     findings = [

@@ -1,7 +1,7 @@
 """In silico perturbation: genes deleted, overexpressed, inhibited or activated, and how far the cell moves.
 
 Paper B, abstract and section 4.1; Theodoris et al. 2023, Methods. The conventions are those of official Geneformer's
-``InSilicoPerturber``. Deviations, where it is wrong or fails, are listed in tests/test_perturbation.py.
+``InSilicoPerturber``. Deviations, where it is wrong or fails, are listed in tests/downstream/test_perturbation.py.
 
 - Without states the effect is the cosine of a gene's hidden states before and after, averaged over the genes present on
   both sides; with pooling ``first`` it is the cosine of the cell's own vector.
@@ -12,7 +12,7 @@ Paper B, abstract and section 4.1; Theodoris et al. 2023, Methods. The conventio
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import embeddings
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import CLS, EOS, Vocabulary
 from epigen_utils.models import attention_kernels, batching
 
@@ -75,13 +76,33 @@ PERTURBATIONS: dict[str, tuple[Callable, bool]] = {
 }
 
 
-def delete(model: PreTrainedModel, cells: object, vocabulary: Vocabulary, genes: list[str] | str = "all", **options):
-    """Delete genes from cells: `perturb` with kind ``delete``."""
+def delete(
+    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary, genes: list[str] | str = "all", **options
+):
+    """Delete genes from cells: `perturb` with kind ``delete``.
+
+    Examples
+    --------
+    >>> from epigen_utils.downstream import perturbation
+    >>> from epigen_utils.geneformer import vocabularies
+    >>> from epigen_utils.models import presets
+    >>> genes = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003"]
+    >>> vocabulary = vocabularies.vocabulary_from_medians(dict.fromkeys(genes, 1.0), name="mine")
+    >>> model = presets.build(presets.preset("bert-tiny", vocab_size=vocabulary.size), "masked-lm")
+    >>> cells = {"input_ids": [[2, 3, 4], [4, 2]]}
+    >>> effects = perturbation.delete(model, cells, vocabulary, genes[:1])
+    >>> effects[["cell", "gene", "rank"]]
+       cell             gene  rank
+    0     0  ENSG00000000001     0
+    1     1  ENSG00000000001     1
+    >>> bool((effects["cosine"] < 1).all())
+    True
+    """
     return perturb(model, cells, vocabulary, "delete", genes, **options)
 
 
 def overexpress(
-    model: PreTrainedModel, cells: object, vocabulary: Vocabulary, genes: list[str] | str = "all", **options
+    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary, genes: list[str] | str = "all", **options
 ):
     """Move genes to the front of cells: `perturb` with kind ``overexpress``."""
     return perturb(model, cells, vocabulary, "overexpress", genes, **options)
@@ -89,7 +110,7 @@ def overexpress(
 
 def perturb(
     model: PreTrainedModel,
-    cells: object,
+    cells: EncodedCells,
     vocabulary: Vocabulary,
     kind: str,
     genes: list[str] | str = "all",
@@ -107,11 +128,9 @@ def perturb(
 
     Parameters
     ----------
-    cells
-        Encoded cells, something whose ``["input_ids"]`` are token ids.
     kind
-        One of `PERTURBATIONS`. ``inhibit`` and ``activate`` move a gene by quarters of the cell's ranks, to the middle of the
-        target quarter.
+        One of `PERTURBATIONS`. ``inhibit`` and ``activate`` move a gene by quarters of the cell's ranks, to the
+        middle of the target quarter.
     genes
         Ensembl ids, or ``all`` for every gene of a cell one by one (overexpression skips the first, which cannot rise).
     together
@@ -123,8 +142,8 @@ def perturb(
         Quarters by which genes move.
     keep_places
         Whether the genes remaining after a deletion keep their positions. Officially every later gene moves up by one,
-        which moves the cell too, whichever gene was deleted (`epigen_utils.downstream.screening`); with kept positions the effect
-        is that of the gene's absence alone.
+        which moves the cell too, whichever gene was deleted (`epigen_utils.downstream.screening`); with kept
+        positions the effect is that of the gene's absence alone.
     max_length
         Maximum length of a cell, special tokens included; overexpression truncates both the perturbed and the original
         cell to it. Default: the model's positions.
@@ -151,7 +170,8 @@ def perturb(
     if keep_places and kind != "delete":
         raise DataError(f"keep_places: only deletions can keep places, not {kind!r}; leave it out")
     max_length = max_length or model.config.max_position_embeddings
-    jobs = _jobs(_cells(cells, vocabulary), vocabulary, kind, genes, together, quartiles, max_length)
+    split_cells = [CellTokens.of(ids.astype(np.int64), vocabulary) for ids in token_ids(cells)]
+    jobs = _jobs(split_cells, vocabulary, kind, genes, together, quartiles, max_length)
     targets = torch.tensor(np.stack(list(states.values()))).float() if states else None
     run = _Run(model, vocabulary, layer, pooling, precision, keep_places)
     rows, effects = [], []
@@ -162,41 +182,6 @@ def perturb(
     columns = [f"shift_{name}" for name in states] if states else ["cosine"]
     table[columns] = torch.cat(effects).numpy()  # (jobs, states or 1)
     return table.sort_values(["cell", "rank"], kind="stable", ignore_index=True)
-
-
-def affected_genes(
-    model: PreTrainedModel,
-    cells: object,
-    vocabulary: Vocabulary,
-    genes: list[str],
-    *,
-    kind: str = "delete",
-    layer: int = -1,
-) -> pd.DataFrame:
-    """Measure how much the other genes change when genes are perturbed together.
-
-    Returns
-    -------
-    A row a gene that remains in some cell: ``gene``, ``cells``, ``cosine`` (of its hidden states before and after, mean
-    over cells) and ``sd``.
-    """
-    max_length = model.config.max_position_embeddings
-    jobs = _jobs(_cells(cells, vocabulary), vocabulary, kind, genes, True, 1, max_length)
-    run = _Run(model, vocabulary, layer, "mean", "fp32")
-    tokens, cosines = [], []
-    for batch in _batched(jobs):
-        for job, cosine in run.each(batch):
-            tokens.append(job.base[job.base_positions])
-            cosines.append(cosine.numpy())
-    names = {token: gene for gene, token in vocabulary.tokens.items()}
-    table = pd.DataFrame({"token": np.concatenate(tokens), "cosine": np.concatenate(cosines).astype(float)})
-    by_gene = table.groupby("token")["cosine"].agg(cells="size", cosine="mean", sd=lambda values: values.std(ddof=0))
-    by_gene.insert(0, "gene", [names[token] for token in by_gene.index])
-    return by_gene.reset_index(drop=True)
-
-
-def _cells(cells: object, vocabulary: Vocabulary) -> list[CellTokens]:
-    return [CellTokens.of(np.asarray(ids).astype(np.int64), vocabulary) for ids in cells["input_ids"]]
 
 
 @dataclass(frozen=True)
@@ -284,21 +269,17 @@ def _batched(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
         yield batch
 
 
+@dataclass
 class _Run:
     """A model with a cache of the unperturbed hidden states of the current batch's cells."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        vocabulary: Vocabulary,
-        layer: int,
-        pooling: str,
-        precision: str,
-        keep_places: bool = False,
-    ):
-        self.model, self.vocabulary, self.keep_places = model, vocabulary, keep_places
-        self.layer, self.pooling, self.precision = layer, pooling, precision
-        self.unperturbed: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+    model: PreTrainedModel
+    vocabulary: Vocabulary
+    layer: int
+    pooling: str
+    precision: str
+    keep_places: bool
+    unperturbed: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     def states(
         self, cells: list[np.ndarray], positions: list[np.ndarray] | None = None
@@ -324,16 +305,16 @@ class _Run:
         for job, after in zip(batch, self.states([job.ids for job in batch], positions), strict=True):
             yield job, self.unperturbed[job.cell, len(job.base)], after
 
-    def each(self, batch: list[_Job]) -> Iterator[tuple[_Job, torch.Tensor]]:
-        """Cosine of each remaining gene's states before and after."""
-        for job, (before, _), (after, _) in self.both(batch):
-            yield job, cosine_similarity(before[job.base_positions], after[job.positions], dim=-1)  # (genes,)
-
     def cosines(self, batch: list[_Job]) -> torch.Tensor:
-        if self.pooling == "mean":
-            return torch.stack([cosine.mean() for _, cosine in self.each(batch)])
-        pairs = [(self.pooled(*before), self.pooled(*after)) for _, before, after in self.both(batch)]
-        return torch.stack([cosine_similarity(before, after, dim=-1) for before, after in pairs])
+        """Cosine of each job's cell before and after: of its vector, or the mean over its unperturbed genes."""
+        cosines = []
+        for job, before, after in self.both(batch):
+            if self.pooling == "mean":
+                sides = before[0][job.base_positions], after[0][job.positions]  # (genes, width) each
+            else:
+                sides = self.pooled(*before), self.pooled(*after)  # (width,) each
+            cosines.append(cosine_similarity(*sides, dim=-1).mean())
+        return torch.stack(cosines)
 
     def shifts(self, batch: list[_Job], targets: torch.Tensor) -> torch.Tensor:
         """Jobs x states."""

@@ -11,8 +11,9 @@ from sklearn.mixture import GaussianMixture
 
 from epigen_utils.downstream import baselines
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer.encoded_cells import EncodedCells
 from epigen_utils.geneformer.vocabularies import Vocabulary
-from epigen_utils.stats import two_classes
+from epigen_utils.stats import intervals, two_classes
 
 #: Maximum size of the background sample of shifts, and the seed that draws it (official: 42).
 MAX_BACKGROUND, BACKGROUND_SEED = 100_000, 42
@@ -148,8 +149,8 @@ def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, se
     """Classify genes by impact with two Gaussians fitted to the genes' mean cosines.
 
     The impact component is the one with the lower mean. (Official Geneformer takes the first component of the fit; see
-    tests/test_perturbation_stats.py.) A value below its mean has impact, one above the other component's mean has none,
-    and between the means the mixture decides.
+    tests/downstream/test_perturbation_tests.py.) A value below its mean has impact, one above the other component's
+    mean has none, and between the means the mixture decides.
 
     Returns
     -------
@@ -181,7 +182,7 @@ def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, se
 
 
 def rank_difference_baseline(
-    cells: object, vocabulary: Vocabulary, labels: np.ndarray, start: str, goal: str
+    cells: EncodedCells, vocabulary: Vocabulary, labels: np.ndarray, start: str, goal: str
 ) -> pd.Series:
     """Baseline without perturbation: how much higher a gene ranks in the start state than in the target state.
 
@@ -241,10 +242,9 @@ def planted_gene_scores(
     def score(rows: np.ndarray) -> float:
         return two_classes.roc_auc(*mean_shifts(rows))
 
-    rng = np.random.default_rng(seed)
     every_donor = np.arange(len(donor_names))
-    bootstrap = [score(rng.choice(every_donor, len(every_donor))) for _ in range(n_bootstrap)]
-    low, high = np.nanquantile(bootstrap, [0.025, 0.975])
+    drawn = intervals.resample_donors(np.zeros(len(donor_names)), n_bootstrap, np.random.default_rng(seed))
+    low, high = np.nanquantile([score(rows) for rows in drawn], [0.025, 0.975])
     means, planted_mask = mean_shifts(every_donor)
     first = np.argsort(-means, kind="stable")[:top]
     return {

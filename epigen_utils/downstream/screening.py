@@ -22,6 +22,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from epigen_utils.downstream.perturbation import CellTokens
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import embeddings
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import Vocabulary
 from epigen_utils.models import attention_kernels, batching
 
@@ -31,7 +32,7 @@ ABSENCE_RULES = ("secant", "gradient")
 
 def screen(
     model: PreTrainedModel,
-    cells: object,
+    cells: EncodedCells,
     vocabulary: Vocabulary,
     states: dict[str, np.ndarray],
     *,
@@ -44,8 +45,6 @@ def screen(
 
     Parameters
     ----------
-    cells
-        Encoded cells, something whose ``["input_ids"]`` are token ids.
     states
         Name -> centre of the state's cells (`embeddings.state_centres`), width.
     exact_runs
@@ -65,6 +64,25 @@ def screen(
     ------
     DataError
         If there is no such rule, a state is not as wide as the model, or no cell has two genes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.downstream import screening
+    >>> from epigen_utils.geneformer import vocabularies
+    >>> from epigen_utils.models import presets
+    >>> genes = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003"]
+    >>> vocabulary = vocabularies.vocabulary_from_medians(dict.fromkeys(genes, 1.0), name="mine")
+    >>> model = presets.build(presets.preset("bert-tiny", vocab_size=vocabulary.size), "masked-lm")
+    >>> states = {"goal": np.ones(model.config.hidden_size, dtype=np.float32)}
+    >>> shifts = screening.screen(model, {"input_ids": [[2, 3, 4]]}, vocabulary, states, exact_runs=1, steps=1)
+    >>> shifts[["cell", "gene", "rank"]]
+       cell             gene  rank
+    0     0  ENSG00000000001     0
+    1     0  ENSG00000000002     1
+    2     0  ENSG00000000003     2
+    >>> list(shifts)
+    ['cell', 'gene', 'rank', 'shift_goal']
     """
     if rule not in ABSENCE_RULES:
         raise DataError(f"rule {rule!r}: there are {', '.join(ABSENCE_RULES)}")
@@ -76,7 +94,8 @@ def screen(
     part = embeddings.truncate_model(model, layer)
     names = {token: gene for gene, token in vocabulary.tokens.items()}
     tables = []
-    for number, ids in enumerate(np.asarray(cell).astype(np.int64) for cell in cells["input_ids"]):
+    for number, ids in enumerate(token_ids(cells)):
+        ids = ids.astype(np.int64)
         cell = CellTokens.of(ids, vocabulary)
         if len(cell.genes) < 2:
             continue
@@ -90,35 +109,6 @@ def screen(
     return pd.concat(tables, ignore_index=True)
 
 
-def cosines_with_presence(
-    model: PreTrainedModel,
-    ids: np.ndarray,
-    vocabulary: Vocabulary,
-    states: dict[str, np.ndarray],
-    presence: torch.Tensor,
-    *,
-    layer: int = -1,
-) -> torch.Tensor:
-    """Cosine of a cell with each state when its tokens are partially present; no gene moves.
-
-    Parameters
-    ----------
-    ids
-        Token ids of the cell.
-    presence
-        p of each token, length of the cell; the result is differentiable in it.
-
-    Returns
-    -------
-    One cosine a state.
-    """
-    ids = np.asarray(ids).astype(np.int64)
-    cell = CellTokens.of(ids, vocabulary)
-    part = embeddings.truncate_model(model, layer)
-    screened = _ScreenedCell(part, ids, len(cell.before), len(cell.genes), _target_tensor(model, states))
-    return screened.with_presence(screened.embedded([len(ids)]), presence)
-
-
 def _target_tensor(model: PreTrainedModel, states: dict[str, np.ndarray]) -> torch.Tensor:
     """States x width."""
     width = model.config.hidden_size
@@ -128,7 +118,7 @@ def _target_tensor(model: PreTrainedModel, states: dict[str, np.ndarray]) -> tor
                 f"state {name!r}: of shape {np.shape(centre)}, the model's is ({width},); embed it by this model"
             )
     if not states:
-        raise DataError("states: none is given; give those that cells may move to (hidden_states.centres)")
+        raise DataError("states: none is given; give those that cells may move to (embeddings.state_centres)")
     return torch.tensor(np.stack(list(states.values()))).float().to(model.device)
 
 
@@ -161,10 +151,10 @@ class _ScreenedCell:
         return cosine_similarity(states.mean(dim=1)[:, None], self.targets, dim=-1)
 
     def with_presence(self, embedded: torch.Tensor, presence: torch.Tensor) -> torch.Tensor:
-        """See `cosines_with_presence`: one cosine a state."""
+        """Cosine with each state when tokens are partially present (p of each, length); differentiable in p."""
         with attention_kernels.attention_implementation(self.part, "presence"):
             states = self.part.encoder(embedded, presence=presence).last_hidden_state[0]  # (length, width)
-        weights = presence[self.positions, None]
+        weights = presence[self.positions, None]  # (genes, 1)
         return cosine_similarity((states[self.positions] * weights).sum(dim=0) / weights.sum(), self.targets, dim=-1)
 
     def shifts(self, steps: int, exact_runs: int, rule: str) -> np.ndarray:
@@ -196,13 +186,13 @@ class _ScreenedCell:
         embedded = self.embedded([len(self.ids)]).requires_grad_()
         cosines = self.with_presence(embedded, presence)
         slopes = [torch.autograd.grad(cosine, [presence, embedded], retain_graph=True) for cosine in cosines]
-        absent = -torch.stack([slope[0] for slope in slopes], dim=-1)[self.positions]
+        absent = -torch.stack([slope[0] for slope in slopes], dim=-1)[self.positions]  # (genes, states)
         return cosines.detach(), absent, torch.stack([slope[1][0] for slope in slopes], dim=-1)
 
     def slopes(self, starts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """F (starts x states) and its gradient at the embeddings (starts x length x width x states)."""
         embedded = self.embedded(starts).requires_grad_()
-        cosines = self.cosines(embedded)
+        cosines = self.cosines(embedded)  # (starts, states)
         slopes = [
             torch.autograd.grad(cosines[:, s].sum(), embedded, retain_graph=True)[0] for s in range(cosines.shape[1])
         ]

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from epigen_utils.downstream import perturbation, screening
 from epigen_utils.errors import DataError
+from epigen_utils.geneformer.encoded_cells import EncodedCells
 from epigen_utils.geneformer.vocabularies import Vocabulary
 
 #: Estimates that `cost_recall_curve` compares: name -> options of `screening.screen`.
@@ -82,7 +83,7 @@ def _joined(estimated: pd.DataFrame, exact: pd.DataFrame, column: str) -> pd.Dat
 
 def cost_recall_curve(
     model: PreTrainedModel,
-    cells: object,
+    cells: EncodedCells,
     vocabulary: Vocabulary,
     states: dict[str, np.ndarray],
     *,

@@ -1,4 +1,4 @@
-"""Bulk expression: normalisation, designs, differential expression, its calibration, sample quality, selection inside a fold.
+"""Bulk expression: normalisation, designs, differential expression, calibration, sample quality, selection in a fold.
 
 Prediction from expression is in `prediction`.
 """

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 import anndata
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from epigen_utils.data import simulated_bulk
 from epigen_utils.expression import designs, differential, effects
-from epigen_utils.stats import permutation
+from epigen_utils.stats import intervals, permutation
 
 
 def compare_with_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: float) -> pd.DataFrame:
@@ -125,9 +124,8 @@ def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in table.columns.drop("seed"):
         values = table[name].dropna()
-        half = student.ppf(0.975, len(values) - 1) * values.sem() if len(values) > 1 else np.nan
-        mean = values.mean()
-        rows.append({"quantity": name, "mean": mean, "low": mean - half, "high": mean + half, "seeds": len(values)})
+        mean, low, high = intervals.student_interval(values)
+        rows.append({"quantity": name, "mean": mean, "low": low, "high": high, "seeds": len(values)})
     return pd.DataFrame(rows)
 
 
@@ -143,15 +141,15 @@ def calls_under_permutation(
 ) -> pd.DataFrame:
     """Differential expression of real data with the observed labels and with permuted ones.
 
-    Only samples of the two groups are used; pooled levels become one group. `permutation.permuted_labels` permutes the labels;
-    of a permutation and its mirror image (the two labels swapped) only one is tested. Genes are correlated, so the
-    number called varies widely between permutations.
+    Only samples of the two groups are used; pooled levels become one group. `permutation.permuted_labels` permutes the
+    labels; of a permutation and its mirror image (the two labels swapped) only one is tested. Genes are correlated, so
+    the number called varies widely between permutations.
 
     Returns
     -------
-    A row a labeling, the observed one first: ``labels`` (observed or shuffled), ``agree`` (share of the samples whose
-    label is unchanged, in the labeling or its mirror image, whichever is larger), ``called``, ``rejected`` (share of
-    p-values below ``alpha``).
+    A row a permutation, the observed labels first: ``labels`` (observed or shuffled), ``agree`` (share of the samples
+    whose label is unchanged, in the permutation or its mirror image, whichever is larger), ``called``, ``rejected``
+    (share of p-values below ``alpha``).
 
     Raises
     ------

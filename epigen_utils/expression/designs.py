@@ -202,10 +202,8 @@ def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, st
         raise DataError(f"contrast: {variable!r} is not in the design {design!r}; add it to the design")
     if pd.api.types.is_numeric_dtype(table[variable]):
         raise DataError(f"contrast: {variable!r} is a number in the design {design!r}; give words to compare levels")
-    pooled = target_levels(adata, variable, target)
-    return np.mean(
-        [model.contrast(column=variable, baseline=reference, group_to_compare=level) for level in pooled], axis=0
-    )
+    levels = target_levels(adata, variable, target)
+    return np.mean([model.contrast(variable, reference, level) for level in levels], axis=0)
 
 
 def permutation_blocks(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray | None:

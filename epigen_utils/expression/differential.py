@@ -1,6 +1,7 @@
 """Differential expression by a design and its contrasts, in DESeq2's columns.
 
-The engine is PyDESeq2 (Muzellec et al. 2023); tests/test_differential.py measures how it differs from R DESeq2 1.38.3.
+The engine is PyDESeq2 (Muzellec et al. 2023); tests/expression/test_differential.py measures how it differs from R
+DESeq2 1.38.3.
 """
 
 import dataclasses
@@ -124,9 +125,9 @@ def deseq(
         (variable, target, reference); a positive log2 fold change is higher in the target. A target ``a+b`` pools two
         levels: the mean of their log2 fold changes is tested.
     options
-        Of `Fit.results`: ``alpha``, the level that independent filtering is tuned for; ``independent_filter`` and
-        ``cooks_filter``, on as in R; ``shrink``, whether to shrink ``log2FoldChange`` and ``lfcSE`` (apeglm's prior,
-        Zhu et al. 2019), which leaves p-values unchanged.
+        Of `FittedDesign.results`: ``alpha``, the level that independent filtering is tuned for;
+        ``independent_filter`` and ``cooks_filter``, on as in R; ``shrink``, whether to shrink ``log2FoldChange`` and
+        ``lfcSE`` (apeglm's prior, Zhu et al. 2019), which leaves p-values unchanged.
 
     Returns
     -------
@@ -138,6 +139,19 @@ def deseq(
     ------
     DataError
         Naming a column, level or term: missing, empty, with too few samples, or confounded with another.
+
+    Examples
+    --------
+    >>> from epigen_utils.data import datasets
+    >>> from epigen_utils.expression import differential
+    >>> adata = datasets.load("table-two")
+    >>> results = differential.deseq(adata, design="~condition", contrast=("condition", "mutant", "WT"))
+    >>> results[["log2FoldChange", "lfcSE", "padj"]].head(3).round(3)
+                  log2FoldChange  lfcSE   padj
+    gene
+    LL0000013464           0.128  0.220  0.912
+    LL0000009394           0.038  0.059  0.912
+    LL0000012381           0.016  0.065  0.912
     """
     designs.check_contrast(adata, contrast)
     return fit_design(adata, design=design, engine=engine, threads=threads).results(contrast, **options)

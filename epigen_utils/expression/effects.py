@@ -1,13 +1,16 @@
 """Results of differential expression: genes called, comparison with published values and with a planted truth."""
 
+import itertools
+
 import anndata
 import gseapy
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, false_discovery_control, hypergeom
+from scipy.stats import false_discovery_control, hypergeom
 
 from epigen_utils.data import genes, orthologs
 from epigen_utils.expression import designs
+from epigen_utils.stats import intervals
 
 
 def summarise_contrasts(results: dict[str, pd.DataFrame], *, alpha: float) -> pd.DataFrame:
@@ -94,14 +97,11 @@ def power_by_effect_size(
     called = results["padj"] < alpha
     tested = results["baseMean"] > 0
     size = truth.abs()
-    bins = [("0 (none planted)", size == 0)]
-    bins += [
-        (f"{low:g} to {high:g}", (size > low) & (size <= high)) for low, high in zip(edges, edges[1:], strict=False)
-    ]
-    rows = [
-        {"size": name, "genes": int((inside & tested).sum()), "found": float(called[inside & tested].mean())}
-        for name, inside in bins
-    ]
+    bins = {"0 (none planted)": size == 0}
+    bins |= {f"{low:g} to {high:g}": (size > low) & (size <= high) for low, high in itertools.pairwise(edges)}
+    rows = []
+    for name, inside in bins.items():
+        rows.append({"size": name, "genes": int((inside & tested).sum()), "found": called[inside & tested].mean()})
     return pd.DataFrame(rows)
 
 
@@ -116,8 +116,7 @@ def false_discovery_proportion(results: pd.DataFrame, truth: pd.Series, *, alpha
     if not called.any():
         return np.nan, np.nan, np.nan
     wrong, n = int((truth[called] == 0).sum()), int(called.sum())
-    low, high = binomtest(wrong, n).proportion_ci(method="exact")
-    return wrong / n, float(low), float(high)
+    return wrong / n, *intervals.binomial_interval(wrong, n)
 
 
 def gene_set_enrichment(
@@ -165,10 +164,8 @@ def gene_set_enrichment(
 
 
 def _index_by_human_symbol(published: pd.DataFrame, species: str) -> pd.DataFrame:
-    human = published.assign(human=published["gene"].map(orthologs.one_to_one_orthologs(species))).dropna(
-        subset=["human"]
-    )
-    return human.drop_duplicates("human").set_index("human")
+    human = published["gene"].map(orthologs.one_to_one_orthologs(species))
+    return published.assign(human=human).dropna(subset="human").drop_duplicates("human").set_index("human")
 
 
 def compare_with_published(
@@ -228,17 +225,11 @@ def reported_among_published(reported: pd.Series, published: pd.DataFrame, speci
     """
     human = _index_by_human_symbol(published, species)
     size = published["log2FoldChange"].abs()
-    rows = [
-        {
-            "human": gene,
-            "reported": change,
-            "published": human["log2FoldChange"].get(gene, np.nan),
-            "padj": human["padj"].get(gene, np.nan),
-            "as large": float((size >= abs(change)).mean()),
-        }
-        for gene, change in reported.items()
-    ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"human": reported.index, "reported": reported.to_numpy()})
+    for name, column in (("published", "log2FoldChange"), ("padj", "padj")):
+        table[name] = human[column].reindex(reported.index).to_numpy()
+    table["as large"] = [(size >= abs(change)).mean() for change in reported]
+    return table
 
 
 def over_representation(chosen: list[str], sets: dict[str, list[str]], universe: list[str]) -> pd.DataFrame:

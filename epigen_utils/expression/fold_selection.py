@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from pydeseq2.preprocessing import deseq2_norm_fit, deseq2_norm_transform
+from pydeseq2.preprocessing import deseq2_norm_transform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from epigen_utils.errors import DataError, suggest
+from epigen_utils.expression import normalisation
 
 #: Criteria of gene selection: variance of log2 expression, or the F statistic between the classes.
 SELECTIONS = ("variance", "expression difference")
@@ -31,16 +32,8 @@ class FrozenSizeFactors(BaseEstimator):
     """
 
     def fit(self, counts: np.ndarray, y: object = None) -> "FrozenSizeFactors":
-        """Fit the reference to counts, samples x genes.
-
-        Raises
-        ------
-        DataError
-            If no gene is detected in every training sample.
-        """
-        if not (counts > 0).all(axis=0).any():
-            raise DataError("size factors: no gene is detected in every training sample; drop the shallowest samples")
-        self.log_means_, self.is_reference_ = deseq2_norm_fit(counts)
+        """Fit the reference to counts, samples x genes (`normalisation.size_factor_reference`)."""
+        self.reference_ = normalisation.size_factor_reference(counts, "training sample")
         return self
 
     def transform(self, counts: np.ndarray) -> np.ndarray:
@@ -52,7 +45,7 @@ class FrozenSizeFactors(BaseEstimator):
             If a sample's size factor is undefined: it lacks too many of the reference genes.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            normed, factors = deseq2_norm_transform(counts, self.log_means_, self.is_reference_)
+            normed, factors = deseq2_norm_transform(counts, *self.reference_)
         undefined = np.flatnonzero(~(np.isfinite(factors) & (factors > 0)))
         if len(undefined):
             raise DataError(

@@ -45,22 +45,35 @@ def sum_by_donor(adata: anndata.AnnData) -> anndata.AnnData:
     return summed
 
 
-def size_factors(adata: anndata.AnnData) -> pd.Series:
-    """Median-of-ratios size factors, one a sample (Love et al. 2014, by PyDESeq2).
+def size_factor_reference(counts: np.ndarray, unit: str = "sample") -> tuple[np.ndarray, np.ndarray]:
+    """Log geometric mean of each gene over samples x genes, and mask of the genes that size factors are medians of.
+
+    Love et al. 2014, by PyDESeq2. ``unit`` names the samples in the error.
 
     Raises
     ------
     DataError
         If no gene is detected in every sample, which leaves the ratios undefined.
     """
-    table = count_table(adata).to_numpy()
-    if not (table > 0).all(axis=0).any():
-        raise DataError(
-            "size factors: no gene is detected in every sample, so that no ratio is defined; "
-            "drop the shallowest samples"
-        )
-    log_means, is_reference = deseq2_norm_fit(table)
-    _, factors = deseq2_norm_transform(table, log_means, is_reference)
+    if not (counts > 0).all(axis=0).any():
+        raise DataError(f"size factors: no gene is detected in every {unit}; drop the shallowest samples")
+    return deseq2_norm_fit(counts)
+
+
+def size_factors(adata: anndata.AnnData) -> pd.Series:
+    """Median-of-ratios size factors, one a sample, by PyDESeq2; `size_factor_reference` documents errors.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> import numpy as np
+    >>> from epigen_utils.expression import normalisation
+    >>> counts = np.array([[10, 20, 40], [20, 40, 80], [40, 80, 160]])
+    >>> normalisation.size_factors(anndata.AnnData(layers={"counts": counts})).round(3).to_dict()
+    {'0': 0.5, '1': 1.0, '2': 2.0}
+    """
+    counts = count_table(adata).to_numpy()
+    _, factors = deseq2_norm_transform(counts, *size_factor_reference(counts))
     return pd.Series(factors, index=adata.obs_names, name="size_factor")
 
 
@@ -83,12 +96,6 @@ def raw_and_log_matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
     return {"raw counts": table, "log2 counts": np.log2(table + 1), "log2, size factors": log2_normalised(adata)}
 
 
-def log1p_cp10k(adata: anndata.AnnData) -> np.ndarray:
-    """Log of one plus counts per 10,000, cells x genes: the usual scale of single-cell data."""
-    values = count_table(adata).to_numpy(dtype=float)
-    return np.log1p(values / np.maximum(values.sum(axis=1, keepdims=True), 1) * 1e4)
-
-
 def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     """Variance stabilising transformation of DESeq2, on the log2 scale for large counts; samples x genes.
 
@@ -103,6 +110,17 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     ------
     DataError
         If no gene is detected in every sample, or the design cannot be fitted (`designs.check_design`).
+
+    Examples
+    --------
+    >>> from epigen_utils.data import datasets
+    >>> from epigen_utils.expression import normalisation
+    >>> table = normalisation.vst(datasets.load("table-two"))
+    >>> table.iloc[:3, :2].round(2)
+    gene  LL0000013464  LL0000009394
+    WT1          18.14         18.05
+    WT2          17.96         18.05
+    WT3          17.92         18.09
     """
     size_factors(adata)
     if design:
@@ -168,6 +186,18 @@ def tpm(adata: anndata.AnnData, lengths: pd.Series) -> pd.DataFrame:
     ------
     ValueError
         If no gene of the data set has a length.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from epigen_utils.expression import normalisation
+    >>> adata = anndata.AnnData(var={"var_names": ["g1", "g2"]}, layers={"counts": np.array([[10, 10], [0, 5]])})
+    >>> normalisation.tpm(adata, pd.Series({"g1": 1000, "g2": 4000}))
+             g1         g2
+    0  800000.0   200000.0
+    1       0.0  1000000.0
     """
     bases = lengths.reindex(adata.var_names).dropna()
     if bases.empty:
@@ -211,7 +241,16 @@ def gene_zscores(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def top_variable_genes(table: pd.DataFrame, n: int) -> pd.Index:
-    """Names of the ``n`` genes with the largest variance over samples, largest first; ties in the table's order."""
+    """Names of the ``n`` genes with the largest variance over samples, largest first; ties in the table's order.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from epigen_utils.expression import normalisation
+    >>> table = pd.DataFrame({"g1": [1.0, 1.0, 1.0], "g2": [0.0, 5.0, 9.0], "g3": [2.0, 3.0, 4.0]})
+    >>> normalisation.top_variable_genes(table, 2).tolist()
+    ['g2', 'g3']
+    """
     return table.var().sort_values(ascending=False, kind="stable").index[:n]
 
 

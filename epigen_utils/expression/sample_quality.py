@@ -4,8 +4,8 @@ import anndata
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import f as f_distribution
 from scipy.stats import false_discovery_control, median_abs_deviation
+from statsmodels.regression.linear_model import OLS
 
 from epigen_utils.expression import designs, normalisation
 from epigen_utils.stats import projections
@@ -63,17 +63,13 @@ def components_and_metadata(table: pd.DataFrame, obs: pd.DataFrame, *, n_compone
     rows = []
     for column in obs:
         predictors = _predictors(obs[column])
-        df = predictors.shape[1], len(obs) - predictors.shape[1] - 1
-        if df[0] == 0 or df[1] < 1:
+        if not 0 < predictors.shape[1] < len(obs) - 1:
             continue
-        full = np.column_stack([np.ones(len(obs)), predictors])
-        for name, share in zip(points, shares, strict=False):
-            y = points[name].to_numpy()
-            residual = y - full @ np.linalg.lstsq(full, y, rcond=None)[0]
-            r2 = 1 - residual @ residual / np.square(y - y.mean()).sum()
-            statistic = (r2 / df[0]) / max((1 - r2) / df[1], 1e-300)
-            row = {"column": str(column), "component": name, "variance": share, "R2": r2}
-            rows.append(row | {"p": float(f_distribution.sf(statistic, *df))})
+        model = np.column_stack([np.ones(len(obs)), predictors])
+        for name, share in zip(points, shares, strict=True):
+            fit = OLS(points[name].to_numpy(), model).fit()
+            row = {"column": str(column), "component": name, "variance": share}
+            rows.append(row | {"R2": fit.rsquared, "p": float(fit.f_pvalue)})
     associations = pd.DataFrame(rows, columns=["column", "component", "variance", "R2", "p"])
     associations["padj"] = false_discovery_control(associations["p"]) if len(associations) else []
     return associations

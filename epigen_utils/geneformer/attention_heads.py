@@ -12,18 +12,20 @@ import torch
 from scipy.stats import false_discovery_control
 from transformers import PreTrainedModel
 
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import PAD, Vocabulary
-from epigen_utils.models import attention_kernels
-from epigen_utils.models.batching import pad
-from epigen_utils.stats import two_classes
+from epigen_utils.models import attention_kernels, batching
+from epigen_utils.stats import permutation, two_classes
 
 #: Bins of mean rank within which random genes are matched to those of a class.
 RANK_BINS = 20
+#: Bins of relative rank whose mean attention is subtracted from that of their genes.
+CORRECTION_BINS = 80
 
 
 @torch.no_grad()
 def attention_matrices(
-    model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, batch_size: int = 16
+    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary, *, batch_size: int = 16
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Iterate over cells: token ids (length) and attention (layers x heads x queries x keys), summing to one over keys.
 
@@ -31,19 +33,19 @@ def attention_matrices(
     """
     model.eval()
     with attention_kernels.attention_implementation(model, "eager"):
-        ids = [np.asarray(cell) for cell in cells["input_ids"]]
-        order = np.argsort([-len(cell) for cell in ids], kind="stable")
-        for first in range(0, len(order), batch_size):
-            cell_ids = [ids[cell] for cell in order[first : first + batch_size]]
-            batch = pad(cell_ids, vocabulary.tokens[PAD]).to(model.device)  # (cells, length)
-            mask = (batch != vocabulary.tokens[PAD]).long()
-            layers = model.base_model(batch, attention_mask=mask, output_attentions=True).attentions
+        ids = token_ids(cells)
+        for rows in batching.length_batches([len(cell) for cell in ids], size=batch_size):
+            cell_ids = [ids[row] for row in rows]
+            batch = batching.pad_batch(cell_ids, vocabulary.tokens[PAD], model.device)
+            layers = model.base_model(**batch, output_attentions=True).attentions
             weights = torch.stack(layers, dim=1).float().cpu().numpy()  # (cells, layers, heads, queries, keys)
             for row, cell in enumerate(cell_ids):
                 yield cell, weights[row, :, :, : len(cell), : len(cell)]
 
 
-def head_widths(model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, front: float = 0.1) -> pd.DataFrame:
+def head_widths(
+    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary, *, front: float = 0.1
+) -> pd.DataFrame:
     """Width of each head's attention, and its share on the first ranks.
 
     Returns
@@ -67,12 +69,12 @@ def head_widths(model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *
 
 
 def attention_received(
-    model: PreTrainedModel, cells: object, vocabulary: Vocabulary
+    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Attention that each gene receives, corrected for its rank.
 
-    For each head: the log of the mean attention over queries, times the length, minus its mean over genes of the same
-    rank.
+    For each head: the log of the mean attention over queries, times the length, minus its mean over genes in the
+    same of `CORRECTION_BINS` bins of relative rank.
 
     Returns
     -------
@@ -87,8 +89,8 @@ def attention_received(
         values.append(log_attention.transpose(2, 0, 1))  # (genes, layers, heads)
     token, position, value = np.concatenate(tokens), np.concatenate(positions), np.concatenate(values)
     lengths = np.repeat([len(cell) for cell in tokens], [len(cell) for cell in tokens])
-    bins = np.minimum((position / lengths * 4 * RANK_BINS).astype(int), 4 * RANK_BINS - 1)
-    value = value - _mean_by(bins, value, 4 * RANK_BINS)[bins]
+    bins = np.minimum((position / lengths * CORRECTION_BINS).astype(int), CORRECTION_BINS - 1)
+    value = value - _mean_by(bins, value, CORRECTION_BINS)[bins]
     names, codes = np.unique(token, return_inverse=True)
     table = pd.DataFrame({"token": names, "cells": np.bincount(codes)})
     table["rank"] = np.bincount(codes, position / lengths) / table["cells"]
@@ -119,7 +121,7 @@ def head_preferences(
     Returns
     -------
     One row a head: ``layer``, ``head``, ``difference`` (mean residual of the class minus that of the null), ``p``
-    (one-sided, (b + 1) / (m + 1)) and ``padj`` (Benjamini-Hochberg over heads).
+    (one-sided, `permutation.pvalue`) and ``padj`` (Benjamini-Hochberg over heads).
     """
     inside = table["token"].isin(members).to_numpy()
     bins = pd.qcut(table["rank"], RANK_BINS, labels=False, duplicates="drop").to_numpy()
@@ -131,16 +133,11 @@ def head_preferences(
     for draw in range(n_permutations):
         chosen = [rng.choice(group, size, replace=False) for group, size in zip(groups, sizes, strict=True) if size]
         null[draw] = residuals[np.concatenate(chosen)].mean(axis=0)
-    p = ((null >= observed).sum(axis=0) + 1) / (n_permutations + 1)
-    rows = [
-        {
-            "layer": layer + 1,
-            "head": head + 1,
-            "difference": (observed - null.mean(axis=0))[layer, head],
-            "p": p[layer, head],
-        }
-        for layer, head in np.ndindex(p.shape)
-    ]
+    difference = observed - null.mean(axis=0)
+    rows = []
+    for layer, head in np.ndindex(observed.shape):
+        p = permutation.pvalue(observed[layer, head], null[:, layer, head])
+        rows.append({"layer": layer + 1, "head": head + 1, "difference": difference[layer, head], "p": p})
     heads = pd.DataFrame(rows)
     heads["padj"] = false_discovery_control(heads["p"])
     return heads
@@ -148,7 +145,7 @@ def head_preferences(
 
 def regulator_attention(
     model: PreTrainedModel,
-    cells: object,
+    cells: EncodedCells,
     vocabulary: Vocabulary,
     regulon: pd.DataFrame,
     *,
@@ -197,7 +194,7 @@ def regulator_attention(
         auc = two_classes.roc_auc(score, linked[seen])
         null = np.array([two_classes.roc_auc(score, linked[:, order][seen]) for order in orders])
         result = {"layer": layer + 1, "head": head + 1, "auc": auc, "null": null.mean()}
-        rows.append(result | {"p": ((null >= auc).sum() + 1) / (n_permutations + 1), "pairs": int(seen.sum())})
+        rows.append(result | {"p": permutation.pvalue(auc, null), "pairs": int(seen.sum())})
     return pd.DataFrame(rows)
 
 

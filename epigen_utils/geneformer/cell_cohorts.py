@@ -1,6 +1,5 @@
 """Encoded cells with labels and donors, from a data set or from tokenised cells."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from epigen_utils.data import datasets, genes, orthologs, sample_table
 from epigen_utils.errors import DataError
-from epigen_utils.files import write_atomically
+from epigen_utils.files import whole_file
 from epigen_utils.geneformer import curation, encoded_cells, encoding
 from epigen_utils.geneformer.vocabularies import Vocabulary, vocabulary_from_medians
 from epigen_utils.stats import folds
@@ -85,14 +84,8 @@ def load_cell_cohort(
         If the cells cannot be loaded, mapped to human genes (`orthologs.humanise`) or encoded, a column is missing, no
         cell is kept, the tokens are of another vocabulary, or `folds.check_donors` fails.
     """
-    folder = Path(dataset)
-    if encoded_cells.is_encoded_folder(folder):
-        adata, encoded = encoded_cells.load_encoded_cells(folder, vocabulary, max_length=max_length)
-    else:
-        adata = datasets.load(dataset, group=label, donor=donor, species=species, task="counts")
-        adata, encoded = genes.add_symbols(orthologs.humanise(adata)), None
-    metadata = adata.uns["epigen"]
-    columns = {"label": label or metadata.get("group"), "donor": donor or metadata.get("donor")}
+    adata, encoded = _load(dataset, vocabulary, max_length, species=species, group=label, donor=donor)
+    columns = {"label": adata.uns["epigen"].get("group"), "donor": adata.uns["epigen"].get("donor")}
     for role, column in columns.items():
         sample_table.read_column(adata, column, role=role, dataset_name=dataset)
     rows = _selected_rows(dataset, adata.obs, keep)
@@ -100,17 +93,29 @@ def load_cell_cohort(
     if max_cells and len(rows) > max_cells:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_cells, replace=False))
     adata = adata[rows].copy()
-    if encoded is None:
-        if vocabulary is None:
-            vocabulary = vocabulary_from_medians(curation.exact_medians([adata]), name=dataset)
+    counts = encoded is None
+    if counts:
+        vocabulary = vocabulary or vocabulary_from_medians(curation.exact_medians([adata]), name=dataset)
         has_counts = np.asarray((adata.layers["counts"] > 0).sum(axis=1)).ravel() > 0
         adata = adata[has_counts].copy()
-        encoded, counts = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata), True
+        encoded = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata)
     else:
-        encoded, counts = encoded.select(rows), False
+        encoded = encoded.select(rows)
     labels, donors = (adata.obs[column].astype(str).to_numpy() for column in columns.values())
     folds.check_donors(labels, donors, per_donor=per_donor)
     return CellCohort(adata, encoded, vocabulary, labels, donors, counts, columns["label"])
+
+
+def _load(
+    dataset: str, vocabulary: Vocabulary | None, max_length: int, *, species: str, **columns: str
+) -> tuple[anndata.AnnData, arrow.Dataset | None]:
+    """Cells under human Ensembl ids, and their tokens if they are tokenised; ``uns`` names the given columns."""
+    if encoded_cells.is_encoded_folder(dataset):
+        adata, encoded = encoded_cells.load_encoded_cells(dataset, vocabulary, max_length=max_length)
+        adata.uns["epigen"] |= {role: column for role, column in columns.items() if column}
+        return adata, encoded
+    adata = datasets.load(dataset, species=species, task="counts", **columns)
+    return genes.add_symbols(orthologs.humanise(adata)), None
 
 
 def _selected_rows(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
@@ -143,30 +148,8 @@ def save_h5ad(adata: anndata.AnnData, path: Path) -> None:
     """Write an h5ad beside and rename it; ``uns`` is dropped, since h5ad cannot store all of its values."""
     stripped = adata.copy()
     stripped.uns = {}
-    part = path.with_name(f".{path.name}.part")
-    stripped.write_h5ad(part)
-    part.rename(path)
-
-
-def write_cohort_facts(folder: Path, **facts: object) -> None:
-    """Write facts about a classifier's cohort (held-out donors, classes) beside the model, as ``cohort.json``."""
-    write_atomically(folder / "cohort.json", json.dumps(facts, indent=1))
-
-
-def read_cohort_facts(folder: Path) -> dict:
-    """Read the facts that `write_cohort_facts` wrote.
-
-    Raises
-    ------
-    DataError
-        If ``cohort.json`` is missing.
-    """
-    try:
-        return json.loads((folder / "cohort.json").read_text())
-    except OSError:
-        raise DataError(
-            f"{folder}: no cohort.json; give the folder of a classifier of geneformer/08_cardiomyopathy"
-        ) from None
+    with whole_file(path) as part:
+        stripped.write_h5ad(part)
 
 
 @dataclass(frozen=True)
@@ -209,8 +192,7 @@ def load_corpus(
     Parameters
     ----------
     dataset, species, donor
-        Arguments of `datasets.load`; or ``dataset`` is a folder of tokenised cells (`encoded_cells.load_encoded_cells`). Without a donor
-        column, each cell counts as a donor.
+        As for `load_cell_cohort`. Without a donor column, each cell counts as a donor.
     held_out
         Share of the cells to hold out; 0 for none.
     vocabulary
@@ -219,17 +201,9 @@ def load_corpus(
     Raises
     ------
     DataError
-        If the cells cannot be loaded, mapped to human genes (`orthologs.humanise`), split by donor (`folds.hold_out`)
-        or encoded.
+        If the cells cannot be loaded, mapped to human genes, split by donor (`folds.hold_out`) or encoded.
     """
-    encoded = None
-    if encoded_cells.is_encoded_folder(dataset):
-        adata, encoded = encoded_cells.load_encoded_cells(dataset, vocabulary, max_length=max_length)
-        adata.uns["epigen"] |= {"donor": donor} if donor else {}
-    else:
-        adata = genes.add_symbols(
-            orthologs.humanise(datasets.load(dataset, donor=donor, species=species, task="counts"))
-        )
+    adata, encoded = _load(dataset, vocabulary, max_length, species=species, donor=donor)
     column = adata.uns["epigen"].get("donor")
     units = adata.obs_names.to_numpy()
     if column:

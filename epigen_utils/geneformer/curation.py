@@ -12,7 +12,7 @@ import pandas as pd
 from crick import TDigest
 from scipy import sparse
 
-from epigen_utils.data import cell_source, datasets, genes, orthologs
+from epigen_utils.data import cell_source, datasets, genes, orthologs, registry
 from epigen_utils.errors import DataError
 from epigen_utils.files import sha256
 from epigen_utils.geneformer.encoding import TARGET_SUM
@@ -21,14 +21,9 @@ from epigen_utils.geneformer.encoding import TARGET_SUM
 MAX_DEVIATIONS = 3.0
 #: Cells with fewer protein-coding or miRNA genes are removed: 15% of fewer than 7 is less than one masked gene.
 MIN_GENES = 7
-#: Column of a sample table -> words that mark cells with a high mutational burden or of an immortalised line.
-EXCLUDED_WORDS = {
-    "disease": (
-        r"cancer|carcinoma|tumou?r|leuka?emia|lymphoma|melanoma|gliom|glioblastoma|sarcoma|myeloma|neoplas|malignan"
-    ),
-    "cell_type": r"malignant|neoplastic|cancer|tumou?r cell|cell line|immortali[sz]ed",
-    "tissue_type": r"cell line",
-}
+#: File of ``data/``: column of a sample table -> words that mark cells with a high mutational burden or of an
+#: immortalised line.
+EXCLUDED_CELLS_FILE = "excluded_cells.yml"
 #: Cells read at once.
 CHUNK = 4096
 #: Filter steps in order of application, and the criterion by which each removes a cell.
@@ -109,20 +104,21 @@ def curate(
     sources
         Data set -> its cells.
     excluded
-        Column of a sample table -> case-insensitive regular expression of values to exclude; `EXCLUDED_WORDS` by default.
-        Columns missing from a data set are ignored.
+        Column of a sample table -> case-insensitive regular expression of values to exclude; by default
+        ``data/excluded_cells.yml``. Columns missing from a data set are ignored.
 
     Returns
     -------
     One row a cell: ``dataset``, ``position``, ``cell_id``, the columns of `measure_cells`, and ``removed``: the step of
     `FILTER_STEPS` that removes the cell, empty if it passes.
     """
+    excluded = excluded or registry.read_data_file(EXCLUDED_CELLS_FILE)
     tables = []
     for name, source in sources.items():
         table = measure_cells(source, species=species)
         ids = source.obs.index[table.index].astype(str)
         removed = pd.Series("", table.index)
-        removed[_excluded_by_metadata(source.table.iloc[table.index], excluded or EXCLUDED_WORDS)] = "metadata"
+        removed[_excluded_by_metadata(source.table.iloc[table.index], excluded)] = "metadata"
         removed[(removed == "") & (table["total"] == 0)] = "empty"
         eligible = table[removed == ""]
         mean, sd = eligible.mean(), eligible.std(ddof=0)

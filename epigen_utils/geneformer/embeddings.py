@@ -13,9 +13,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from epigen_utils.errors import DataError, suggest
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import CLS, EOS, MASK, PAD, Vocabulary
 from epigen_utils.models import batching
-from epigen_utils.models.batching import pad
 
 #: Poolings of a cell's states to one vector; ``first`` takes the state of ``<cls>`` in V2, of the top gene in V1.
 POOLINGS = ("mean", "max", "first")
@@ -74,14 +74,13 @@ def cell_hidden_states(
     part = truncate_model(model, layer)
     tokens = vocabulary.tokens
     special = torch.tensor([tokens[name] for name in (PAD, MASK, CLS, EOS) if name in tokens])
-    for rows in batching.length_batches(np.array([len(cell) for cell in cells])):
-        ids = pad([cells[row] for row in rows], tokens[PAD])  # (cells, length)
+    for rows in batching.length_batches([len(cell) for cell in cells]):
+        batch = batching.pad_batch([cells[row] for row in rows], tokens[PAD])
+        ids = batch["input_ids"]
         genes = ~torch.isin(ids, special)
-        mask = (ids != tokens[PAD]).long().to(model.device)
-        options = (
-            {} if positions is None else {"position_ids": pad([positions[row] for row in rows], 0).to(model.device)}
-        )
-        states = part(ids.to(model.device), attention_mask=mask, **options).last_hidden_state  # (cells, length, width)
+        if positions is not None:
+            batch["position_ids"] = batching.pad([positions[row] for row in rows], 0)
+        states = part(**batching.to_device(batch, model.device)).last_hidden_state  # (cells, length, width)
         yield rows, ids, states.float().cpu(), genes
 
 
@@ -112,18 +111,13 @@ def pool_states(states: torch.Tensor, genes: torch.Tensor, pooling: str = "mean"
 
 
 def embed_cells(
-    model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, layer: int = -1, pooling: str = "mean"
+    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary, *, layer: int = -1, pooling: str = "mean"
 ) -> np.ndarray:
     """Embed cells: one vector a cell, in the order of the cells, cells x width, 32-bit.
 
     ``mean`` and ``max`` exclude padding and special tokens, as in official Geneformer.
-
-    Parameters
-    ----------
-    cells
-        Encoded cells: a mapping whose ``["input_ids"]`` are token ids.
     """
-    ids = [np.asarray(cell) for cell in cells["input_ids"]]
+    ids = token_ids(cells)
     embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
     for rows, _, states, genes in cell_hidden_states(model, ids, vocabulary, layer=layer):
         embeddings[rows] = pool_states(states, genes, pooling).numpy()
@@ -131,7 +125,7 @@ def embed_cells(
 
 
 def embed_genes(
-    model: PreTrainedModel, cells: object, vocabulary: Vocabulary, *, layer: int = -1
+    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary, *, layer: int = -1
 ) -> tuple[pd.DataFrame, pd.Series]:
     """Contextual embedding of each gene: the mean of its states over the cells that express it.
 
@@ -141,8 +135,7 @@ def embed_genes(
     """
     sums = torch.zeros(vocabulary.size, model.config.hidden_size, dtype=torch.float64)
     n = torch.zeros(vocabulary.size)
-    token_ids = [np.asarray(cell) for cell in cells["input_ids"]]
-    for _, ids, states, genes in cell_hidden_states(model, token_ids, vocabulary, layer=layer):
+    for _, ids, states, genes in cell_hidden_states(model, token_ids(cells), vocabulary, layer=layer):
         sums.index_add_(0, ids[genes], states[genes].double())  # states[genes]: (gene positions, width)
         n.index_add_(0, ids[genes], torch.ones(int(genes.sum())))
     names = [gene for gene in vocabulary.genes if n[vocabulary.tokens[gene]] > 0]

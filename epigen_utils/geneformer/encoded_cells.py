@@ -1,19 +1,31 @@
-"""Cells encoded earlier: Genecorpus-30M, Geneformer's example data sets, or output of `encoding`."""
+"""Encoded cells: their type, and those encoded earlier: Genecorpus-30M, Geneformer's examples, output of `encoding`."""
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import anndata
 import datasets
-import datasets as arrow
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from epigen_utils.data import readers
 from epigen_utils.errors import DataError
+from epigen_utils.files import whole_folder
 from epigen_utils.geneformer.vocabularies import Vocabulary
+
+
+class EncodedCells(Protocol):
+    """Encoded cells: a `datasets.Dataset`, or a mapping, whose ``["input_ids"]`` are the token ids of each cell."""
+
+    def __getitem__(self, column: str) -> Iterable[Iterable[int]]: ...
+
+
+def token_ids(cells: EncodedCells) -> list[np.ndarray]:
+    """Token ids of each cell, highest rank first."""
+    return [np.asarray(cell) for cell in cells["input_ids"]]
 
 
 def write_arrow(
@@ -26,10 +38,7 @@ def write_arrow(
     card
         Description of the vocabulary, stored as ``vocabulary.json``.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as part:
         with (
             pa.OSFile(str(part / "data-00000-of-00001.arrow"), "wb") as sink,
             pa.ipc.new_stream(sink, arrow_schema) as writer,
@@ -48,10 +57,6 @@ def write_arrow(
         }
         (part / "state.json").write_text(json.dumps(state, indent=1))
         (part / "vocabulary.json").write_text(json.dumps(card, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return load_arrow(folder)
 
 
@@ -63,8 +68,7 @@ def load_arrow(folder: str | Path) -> datasets.Dataset:
     DataError
         If the folder has none.
     """
-    folder = Path(folder)
-    if not (folder / "state.json").is_file():
+    if not is_encoded_folder(folder):
         raise DataError(f"{folder}: no encoded cells; encode a file into it first")
     return datasets.load_from_disk(str(folder))
 
@@ -76,7 +80,7 @@ def is_encoded_folder(folder: str | Path) -> bool:
 
 def load_encoded_cells(
     folder: str | Path, vocabulary: Vocabulary | None, *, max_length: int
-) -> tuple[anndata.AnnData, arrow.Dataset]:
+) -> tuple[anndata.AnnData, datasets.Dataset]:
     """Load tokenised cells, truncated to a length, and their sample table as an AnnData without genes.
 
     Parameters
@@ -113,9 +117,9 @@ def load_encoded_cells(
     table = encoded.remove_columns(["input_ids"]).to_pandas()
     table.index = table.index.astype(str)
     if pc.max(pc.list_value_length(tokens)).as_py() > max_length:
-        arrow.disable_progress_bars()
+        datasets.disable_progress_bars()
         encoded = encoded.map(lambda row: {"input_ids": row["input_ids"][:max_length]})
-        arrow.enable_progress_bars()
+        datasets.enable_progress_bars()
     lengths = pc.list_value_length(encoded.data.column("input_ids")).to_numpy()
     if "length" in encoded.column_names:
         encoded = encoded.remove_columns(["length"])

@@ -47,6 +47,20 @@ class RankValueEncoder:
         Upper-case Ensembl id -> id in the vocabulary; columns that map to one id are summed, as in V2.
     least_coverage
         Smallest share of the counts that must lie in the vocabulary.
+
+    Examples
+    --------
+    >>> import anndata
+    >>> import numpy as np
+    >>> from epigen_utils.geneformer.encoding import RankValueEncoder
+    >>> genes = [f"ENSG{i:011d}" for i in range(3)]
+    >>> adata = anndata.AnnData(var={"var_names": genes}, layers={"counts": np.array([[6, 3, 1], [0, 2, 8]])})
+    >>> vocabulary = {"<pad>": 0, "<mask>": 1} | {gene: token for token, gene in enumerate(genes, start=2)}
+    >>> encoder = RankValueEncoder(vocabulary, medians=dict(zip(genes, [4.0, 1.0, 1.0])))
+    >>> encoder.encode(adata)["input_ids"][:]
+    [[3, 2, 4], [4, 3]]
+    >>> encoder.decode([3, 2])
+    ['ENSG00000000001', 'ENSG00000000000']
     """
 
     def __init__(
@@ -183,7 +197,7 @@ class RankValueEncoder:
             raise DataError(
                 f"{source.where}: {covered / total:.1%} of the counts are of genes in the vocabulary "
                 f"{self.vocabulary.name!r}, {self.least_coverage:.0%} are asked for; give human Ensembl ids "
-                "(genes.humanised), or lower least_coverage"
+                "(orthologs.humanise), or lower least_coverage"
             )
 
     def _part(self, columns: "_Columns", part: cell_source.CellChunk) -> tuple:
@@ -247,7 +261,7 @@ class _Columns:
         if encodable.isna().all():
             raise DataError(
                 f"{source.where}: none of its {len(ids)} genes is in the vocabulary {vocabulary.name!r}, {ids.iloc[0]} "
-                "for one; is it of another species? (genes.humanised)"
+                "for one; is it of another species? (orthologs.humanise)"
             )
         duplicated = encodable.dropna().duplicated(keep=False)
         sums = None

@@ -7,6 +7,7 @@ from scipy import sparse
 from scipy.stats import spearmanr
 
 from epigen_utils.data import cell_source
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.encoding import TARGET_SUM, RankValueEncoder
 from epigen_utils.geneformer.vocabularies import vocabulary_from_medians
 from epigen_utils.stats import intervals, two_classes
@@ -40,13 +41,11 @@ def first_genes(adata: anndata.AnnData, encoder: RankValueEncoder, cell: int, *,
     return pd.DataFrame(rows)
 
 
-def class_ranks(encoded: object, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
+def class_ranks(encoded: EncodedCells, encoder: RankValueEncoder, classes: dict[str, set[str]]) -> pd.DataFrame:
     """Relative rank of each class of genes within each cell.
 
     Parameters
     ----------
-    encoded
-        Encoded cells: a mapping whose ``["input_ids"]`` are token ids.
     classes
         Name -> Ensembl ids.
 
@@ -65,8 +64,7 @@ def class_ranks(encoded: object, encoder: RankValueEncoder, classes: dict[str, s
     genes = np.zeros(vocabulary.size, bool)
     genes[vocabulary.gene_tokens] = True
     rows = []
-    for cell, ids in enumerate(encoded["input_ids"]):
-        ids = np.asarray(ids)
+    for cell, ids in enumerate(token_ids(encoded)):
         ids = ids[genes[ids]]
         rank = np.arange(len(ids))
         for name, member in inside.items():
@@ -133,7 +131,7 @@ def thinning_stability(
     """
     rng = np.random.default_rng(seed)
     counts = sparse.csr_matrix(adata.layers["counts"])
-    full_ids = [np.asarray(ids) for ids in encoder.encode(adata)["input_ids"]]
+    full_ids = token_ids(encoder.encode(adata))
     rows = []
     for share in shares:
         thinned = counts.copy()
@@ -143,9 +141,8 @@ def thinning_stability(
         thinned_cells = anndata.AnnData(
             var=adata.var, obs=adata.obs[[]].iloc[nonempty], layers={"counts": thinned[nonempty]}, uns=adata.uns
         )
-        thinned_ids = encoder.encode(thinned_cells)["input_ids"]
-        for cell, ids in zip(nonempty, thinned_ids, strict=True):
-            before, after = full_ids[cell], np.asarray(ids)
+        for cell, after in zip(nonempty, token_ids(encoder.encode(thinned_cells)), strict=True):
+            before = full_ids[cell]
             both, i, j = np.intersect1d(before, after, return_indices=True)
             n = min(n_top, len(before))
             top = len(np.intersect1d(before[:n], after[:n])) / n

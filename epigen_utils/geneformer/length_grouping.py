@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
+import datasets
 import numpy as np
 import torch
 from torch import nn
@@ -46,7 +47,7 @@ def make_batches(lengths: np.ndarray, strategy: str, *, batch_size: int, seed: i
     elif strategy == "grouped":
         order = np.array(get_length_grouped_indices(list(lengths), batch_size, generator=generator))
     else:
-        order = np.argsort(-np.asarray(lengths), kind="stable")
+        return list(batching.length_batches(lengths, size=batch_size))
     return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 
 
@@ -104,7 +105,7 @@ def compare_padding(lengths: np.ndarray, *, batch_size: int, full_length: int, s
     return table
 
 
-def sample_by_length(cells: object, n_cells: int) -> list[dict]:
+def sample_by_length(cells: datasets.Dataset, n_cells: int) -> list[dict]:
     """Sample ``n_cells`` cells at evenly spaced quantiles of length, as rows: few cells represent all lengths."""
     order = np.argsort(np.asarray(cells["length"]), kind="stable")
     chosen = order[((np.arange(n_cells) + 0.5) / n_cells * len(order)).astype(int)]
@@ -244,7 +245,7 @@ def measure_throughput(
         mask = batch["attention_mask"]
         tokens += int(mask.sum()) if mask.ndim == 2 else batch["input_ids"].numel()  # packed rows have no padding
         positions += batch["input_ids"].numel()
-        on_device = {name: values.to(model.device) for name, values in batch.items()}
+        on_device = batching.to_device(batch, model.device)
         losses.append(training_step(model, on_device, optimizer, bf16=bf16, all_logits=all_logits))
     if model.device.type == "cuda":
         torch.cuda.synchronize()

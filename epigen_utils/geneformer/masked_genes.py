@@ -1,9 +1,10 @@
-"""Evaluation of masked-gene prediction on the same cells and masks for every model, and baselines without input.
+"""Masked genes: masks, training objective, evaluation on the same cells and masks, and baselines without input.
 
 Paper B, section 3.1, reports MLM accuracy and perplexity without stating the unit of averaging; its code averages over
 batches. The averages over tokens, cells and batches differ, so all three are reported.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import MASK, PAD, Vocabulary
 from epigen_utils.models import batching
 from epigen_utils.models.batching import IGNORED
@@ -20,6 +22,8 @@ from epigen_utils.stats import intervals
 #: Share of a cell's genes that are predicted; of these, the shares replaced by the mask token and by a random gene
 #: (paper B, section 1.4.2; Devlin et al. 2019).
 MASKED_SHARE, MASK_TOKEN_SHARE, RANDOM_GENE_SHARE = 0.15, 0.8, 0.1
+#: Cells per forward pass outside training.
+INFERENCE_BATCH_SIZE = 16
 
 
 @dataclass
@@ -64,6 +68,14 @@ class MaskedGenes:
         masked = torch.where(swapped, genes, masked)
         return {"input_ids": masked, "attention_mask": (ids != self.pad).long(), "labels": labels}
 
+    def batches(
+        self, cells: EncodedCells, size: int, *, epoch: int = 0
+    ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
+        """Positions of the cells of each batch of ``size`` cells, longest first, and the batch."""
+        ids = token_ids(cells)
+        for rows in batching.length_batches([len(cell) for cell in ids], size=size):
+            yield rows, self([{"input_ids": ids[row], "row": int(row), "epoch": epoch} for row in rows])
+
     def _draws(self, rows: list[dict], shape: torch.Size) -> torch.Tensor:
         draws = np.ones((3, *shape), np.float32)  # (3, cells, length)
         for index, row in enumerate(rows):
@@ -86,33 +98,22 @@ class MaskedGeneObjective:
         self.collate = MaskedGenes(vocabulary, seed=seed)
         self.about = {"masked genes of": vocabulary.sha256, "masks": seed}
 
-    def measure(self, model: PreTrainedModel, valid: object) -> dict[str, float]:
+    def measure(self, model: PreTrainedModel, valid: EncodedCells) -> dict[str, float]:
         """Mean loss (nats) and accuracy over masked genes."""
         predictions = predict_masked_genes(model, valid, self.vocabulary, seed=self.seed)
         return {"loss": float(predictions["nll"].mean()), "accuracy": float(predictions["correct"].mean())}
 
 
-def longest_first(cells: list | object) -> list[dict]:
-    """Cells as rows with their position as ``row``, longest first to reduce padding."""
-    rows = [{"input_ids": np.asarray(ids), "row": row} for row, ids in enumerate(cells["input_ids"])]
-    return sorted(rows, key=lambda row: -len(row["input_ids"]))
-
-
 @torch.no_grad()
 def predict_masked_genes(
     model: PreTrainedModel,
-    cells: object,
+    cells: EncodedCells,
     vocabulary: Vocabulary,
     *,
     seed: int,
-    batch_size: int = 16,
+    batch_size: int = INFERENCE_BATCH_SIZE,
 ) -> pd.DataFrame:
     """Predict masked genes; the masks are a function of the seed and the position of each cell only.
-
-    Parameters
-    ----------
-    cells
-        Encoded cells: something whose ``["input_ids"]`` are token ids.
 
     Returns
     -------
@@ -120,27 +121,24 @@ def predict_masked_genes(
     ``correct``.
     """
     model.eval()
-    collate = MaskedGenes(vocabulary, seed=seed)
-    rows, tables = longest_first(cells), []
-    for first in range(0, len(rows), batch_size):
-        batch_rows = rows[first : first + batch_size]
-        batch = {name: values.to(model.device) for name, values in collate(batch_rows).items()}
+    parts = []
+    for rows, batch in MaskedGenes(vocabulary, seed=seed).batches(cells, batch_size):
+        batch = batching.to_device(batch, model.device)
         masked = batch["labels"] != IGNORED  # (cells, length)
         if not masked.any():
             continue
         logits, true = model(**batch).logits.float(), batch["labels"][masked]  # (masked genes, vocabulary)
         cell, rank = (index.cpu().numpy() for index in torch.where(masked))
-        tables.append(
-            pd.DataFrame(
-                {
-                    "cell": np.array([row["row"] for row in batch_rows])[cell],
-                    "rank": rank,
-                    "token": true.cpu().numpy(),
-                    "nll": nn.functional.cross_entropy(logits, true, reduction="none").cpu().numpy(),
-                    "correct": (logits.argmax(-1) == true).cpu().numpy(),
-                }
-            )
-        )
+        nll = nn.functional.cross_entropy(logits, true, reduction="none")
+        correct = logits.argmax(-1) == true
+        parts.append((rows[cell], rank, true.cpu().numpy(), nll.cpu().numpy(), correct.cpu().numpy()))
+    return _prediction_table(parts)
+
+
+def _prediction_table(parts: list[tuple]) -> pd.DataFrame:
+    """Table of `predict_masked_genes` from the columns of its parts."""
+    columns = ("cell", "rank", "token", "nll", "correct")
+    tables = [pd.DataFrame(dict(zip(columns, part, strict=True))) for part in parts]
     return pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
 
 
@@ -149,53 +147,42 @@ class UnigramBaseline:
 
     Parameters
     ----------
-    train
-        Encoded cells.
     by_rank
         Whether to count genes by rank bin (`RANK_EDGES`); prediction then uses the rank of the masked gene.
     without_seen
         Whether to exclude the unmasked genes of the cell, since a cell contains each gene once.
     """
 
-    def __init__(self, train: object, vocabulary: Vocabulary, *, by_rank: bool = False, without_seen: bool = False):
+    def __init__(
+        self, train: EncodedCells, vocabulary: Vocabulary, *, by_rank: bool = False, without_seen: bool = False
+    ):
         self.edges = np.array(RANK_EDGES if by_rank else (0,))
         self.without_seen = without_seen
         genes = vocabulary.gene_tokens
         self.counts = np.zeros((len(self.edges), vocabulary.size))
         self.counts[:, genes] = 1.0  # unseen genes get non-zero probability
-        for ids in train["input_ids"]:
-            ids = np.asarray(ids)
+        for ids in token_ids(train):
             np.add.at(self.counts, (self._bin(np.arange(len(ids))), ids), np.isin(ids, genes).astype(float))
 
     def _bin(self, rank: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.edges, rank, side="right") - 1
 
-    def predict(self, cells: object, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
+    def predict(self, cells: EncodedCells, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
         """Predict the same masked genes as `predict_masked_genes`, in the same format."""
-        collate, tables = MaskedGenes(vocabulary, seed=seed), []
-        for row in longest_first(cells):
-            masked = (collate([row])["labels"][0] != IGNORED).numpy()
+        collate, parts = MaskedGenes(vocabulary, seed=seed), []
+        for row, ids in enumerate(token_ids(cells)):
+            masked = (collate([{"input_ids": ids, "row": row}])["labels"][0] != IGNORED).numpy()
             rank = np.flatnonzero(masked)
             if not len(rank):
                 continue
             counts = self.counts[self._bin(rank)]  # (masked genes, vocabulary)
             if self.without_seen:
                 counts = counts.copy()
-                counts[:, np.unique(row["input_ids"][~masked])] = 0
-            true = row["input_ids"][masked]
+                counts[:, np.unique(ids[~masked])] = 0
+            true = ids[masked]
             probability = counts[np.arange(len(rank)), true] / counts.sum(axis=1)
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "cell": row["row"],
-                        "rank": rank,
-                        "token": true,
-                        "nll": -np.log(probability),
-                        "correct": counts.argmax(axis=1) == true,
-                    }
-                )
-            )
-        return pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
+            parts.append((row, rank, true, -np.log(probability), counts.argmax(axis=1) == true))
+        return _prediction_table(parts)
 
 
 def summarise_predictions(
@@ -289,8 +276,8 @@ def _bootstrap_weights(
     units = cells.to_numpy() if donors is None else np.asarray(donors)[cells]
     codes, names = pd.factorize(units)
     n = len(names)
-    draws = [np.bincount(rng.integers(n, size=n), minlength=n)[codes].astype(float) for _ in range(n_bootstrap)]
-    return draws, n
+    drawn = intervals.resample_donors(np.zeros(n), n_bootstrap, rng)
+    return [np.bincount(rows, minlength=n)[codes].astype(float) for rows in drawn], n
 
 
 def _over_tokens(cells: pd.DataFrame) -> tuple[float, float]:

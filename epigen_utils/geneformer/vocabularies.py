@@ -96,7 +96,6 @@ def vocabulary_from_medians(medians: dict[str, float], *, name: str, special: bo
 
 def save_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
     """Write a vocabulary as JSON, beside a model trained with it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(asdict(vocabulary)))
 
 

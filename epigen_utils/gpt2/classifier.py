@@ -4,8 +4,7 @@
 Hybrid Loss.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,8 +43,8 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
     ----------
     preset
         One of `presets.GPT2_PRESETS`.
-    shown
-        Input of a position (`sentence_model.POSITION_INPUTS`).
+    position_input
+        Input of a position beside its gene (`sentence_model.POSITION_INPUTS`).
     n_bins, bins_by, max_length
         Of the encoder, which is fitted on the training samples.
     aligned, prior, layers
@@ -67,7 +66,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         preset: str = "gpt2-tiny",
-        shown: str = "bins",
+        position_input: str = "bins",
         n_bins: int = 10,
         bins_by: str = "quantile",
         max_length: int = GPT2_POSITIONS,
@@ -84,7 +83,8 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         precision: str = "fp32",
         seed: int = 0,
     ):
-        self.preset, self.shown, self.n_bins, self.bins_by, self.max_length = preset, shown, n_bins, bins_by, max_length
+        self.preset, self.position_input, self.max_length = preset, position_input, max_length
+        self.n_bins, self.bins_by = n_bins, bins_by
         self.settings, self.aligned, self.prior, self.layers, self.language = settings, aligned, prior, layers, language
         self.start, self.vectors, self.language_epochs, self.unlabelled = start, vectors, language_epochs, unlabelled
         self.folder, self.precision, self.seed = folder, precision, seed
@@ -93,7 +93,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         return GPT2Classifier(**self.get_params(deep=False))
 
     def fit(
-        self, values: pd.DataFrame, y: np.ndarray, held: tuple[pd.DataFrame, np.ndarray] | None = None
+        self, values: pd.DataFrame, y: np.ndarray, held_out: tuple[pd.DataFrame, np.ndarray] | None = None
     ) -> "GPT2Classifier":
         """Fine-tune on samples.
 
@@ -101,7 +101,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         ----------
         values
             Log2 expression, samples x genes.
-        held
+        held_out
             Samples and classes evaluated during training with ``settings.evaluate_every``; nothing is selected by them.
         """
         self.classes_, labels = np.unique(np.asarray(y).astype(str), return_inverse=True)
@@ -113,13 +113,13 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         objective = objectives.ClassObjective(
             encoded, labels, scale=self.scale_, prior=prior if self.prior_ else None, **weights
         )
-        valid = objectives.HeldOutSentences(encoded.select([]), [])
-        if held is not None:
+        valid = None
+        if held_out is not None:
             label_of = {name: label for label, name in enumerate(self.classes_)}
             valid = objectives.HeldOutSentences(
-                self.encoder_.encode(held[0]), [label_of[str(name)] for name in held[1]]
+                self.encoder_.encode(held_out[0]), [label_of[str(name)] for name in held_out[1]]
             )
-        self.history_ = self._train(model, encoded, valid, objective, self.settings)
+        self.history_ = self._train(model, encoded, objective, self.settings, valid)
         self.model_ = model
         return self
 
@@ -140,20 +140,14 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         encoded = encoder.encode(values)
         log2_values = np.concatenate(encoded["values"])
         scale = (float(log2_values.mean()), float(log2_values.std()) or 1.0)
-        config = sentence_model.sentence_config(self.preset, encoder, list(classes), shown=self.shown)
+        config = sentence_model.sentence_config(self.preset, encoder, list(classes), position_input=self.position_input)
         table = None if self.vectors is None else _initial_embeddings(self.vectors, encoder, config, self.seed)
         model = sentence_model.build_sentence_model(config, seed=self.seed, start=self.start, vectors=table)
         if self.language_epochs:
             if self.unlabelled is not None:
                 encoded = encoder.encode(pd.concat([values, self.unlabelled[values.columns]]))
-            settings = replace(self.settings, epochs=self.language_epochs, evaluate_every=0)
-            self._train(
-                model,
-                encoded,
-                objectives.HeldOutSentences(encoded.select([]), []),
-                objectives.NextGeneObjective(encoded, scale),
-                settings,
-            )
+            settings = replace(self.settings, epochs=self.language_epochs)
+            self._train(model, encoded, objectives.NextGeneObjective(encoded, scale), settings)
         return model, encoder, scale
 
     def _prior(self, values: pd.DataFrame, y: np.ndarray) -> set[str]:
@@ -166,14 +160,15 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         self,
         model: GeneSentenceModel,
         encoded: arrow.Dataset,
-        valid: objectives.HeldOutSentences,
         objective: objectives.SentenceObjective,
         settings: Settings,
+        valid: objectives.HeldOutSentences | None = None,
     ) -> pd.DataFrame:
-        settings = settings if len(valid) else replace(settings, evaluate_every=0)
-        identity = repr(
-            (objective.about, settings, self.precision, self.seed, training.weights_fingerprint(model), len(valid))
-        )
+        if valid is None:
+            valid = objectives.HeldOutSentences(encoded.select([]), [])
+            settings = replace(settings, evaluate_every=0)
+        start = training.weights_fingerprint(model)
+        identity = repr((objective.about, settings, self.position_input, self.precision, self.seed, start, len(valid)))
         return training.fit(
             model,
             encoded,
@@ -181,7 +176,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
             objective=objective,
             precision=self.precision,
             seed=self.seed,
-            output_dir=Path(self.folder) / hashlib.sha256(identity.encode()).hexdigest()[:16],
+            output_dir=training.folder_by_hash(self.folder, identity.encode()),
             settings=settings,
             progress=False,
         )
@@ -191,6 +186,19 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         return objectives.sentence_class_probabilities(self.model_, self.encoder_.encode(values), self.scale_)
 
     @torch.no_grad()
+    def iter_hidden_states(self, values: pd.DataFrame) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ...]]]:
+        """Iterate over the sentences of samples: the genes' columns in the encoder, and the states of all layers.
+
+        States are length x width. The first is the input of the first layer; the last is the output of the last layer
+        after the final layer norm (`GeneSentenceModel.forward`).
+        """
+        self.model_.eval()
+        for row in self.encoder_.encode(values):
+            batch = objectives.collate_sentences([row], self.scale_, self.model_.device)
+            states = self.model_(**batch, output_hidden_states=True).hidden_states
+            yield np.asarray(row["input_ids"]) - 1, tuple(state[0] for state in states)
+
+    @torch.no_grad()
     def attention(self, values: pd.DataFrame, *, prior: set[str]) -> pd.DataFrame:
         """Attention of each sentence's last gene to the genes of a prior, mean over the heads of the last `layers`.
 
@@ -198,21 +206,24 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         -------
         A row a sample: ``share`` of the attention, and ``even``, the share under uniform attention.
         """
-        encoded = self.encoder_.encode(values)
-        token_in_prior = torch.tensor([False, *(gene in prior for gene in self.encoder_.genes)])
+        gene_in_prior = torch.tensor([gene in prior for gene in self.encoder_.genes])
         rows = []
-        self.model_.eval()
-        for row in range(len(encoded)):
-            batch = {
-                name: x.to(self.model_.device)
-                for name, x in objectives.collate_sentences([encoded[row]], self.scale_).items()
-            }
-            states = self.model_(**batch, output_hidden_states=True).hidden_states
-            mask = batch["input_ids"] != PAD_ID
+        for columns, states in self.iter_hidden_states(values):
+            mask = torch.ones((1, len(columns)), dtype=torch.bool, device=states[0].device)
+            states = [state[None] for state in states]  # (1, length, width) for each layer
             attention = sentence_model.last_gene_attention(self.model_, states, mask, layers=self.layers)[0].cpu()
-            in_prior = token_in_prior[batch["input_ids"][0].cpu()]  # (length,)
+            in_prior = gene_in_prior[columns]  # (length,)
             rows.append({"share": float(attention[in_prior].sum()), "even": float(in_prior.float().mean())})
         return pd.DataFrame(rows)
+
+
+def iter_seeds(
+    classifier: GPT2Classifier, values: pd.DataFrame, y: np.ndarray, seeds: Iterable[int], *, trained: bool = True
+) -> Iterator[GPT2Classifier]:
+    """Iterate over models of several seeds, fine-tuned on the same samples or, as a control, untrained."""
+    for seed in seeds:
+        model = clone(classifier).set_params(seed=seed)
+        yield model.fit(values, y) if trained else model.untrained(values, y)
 
 
 def next_gene_losses(classifier: GPT2Classifier, train: pd.DataFrame, held_out: pd.DataFrame) -> dict[str, float]:

@@ -24,7 +24,8 @@ def ablation_variants(
     language_epochs: float = 0.0,
 ) -> dict[str, GPT2Classifier]:
     """Variants of a classifier for the ablation, by name, each with one change."""
-    changes = {"genes and ranks alone": {"shown": "rank"}, "continuous expression": {"shown": "continuous"}}
+    inputs = {"genes and ranks alone": "rank", "continuous expression": "continuous"}
+    changes = {name: {"position_input": value} for name, value in inputs.items()}
     changes["hybrid loss"] = {"aligned": aligned, "prior": prior}
     if vectors is not None:
         changes["6-mer start"] = {"vectors": vectors}

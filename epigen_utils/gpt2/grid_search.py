@@ -87,10 +87,10 @@ def best_point(table: pd.DataFrame, grid: dict[str, list]) -> dict[str, float]:
 class SearchCohort(Protocol):
     """Attributes of a two-class cohort that the search reads (`sample_cohort.SampleCohort`).
 
-    ``counts`` are samples x genes; ``groups`` (donors or experiments) are held out as a whole.
+    ``values`` are samples x ``genes``; ``groups`` (donors or experiments) are held out as a whole.
     """
 
-    counts: np.ndarray
+    values: np.ndarray
     genes: list[str]
     y: np.ndarray
     positive: str
@@ -130,7 +130,7 @@ def divide_twice(cohort: SearchCohort, *, n_genes: int = 32, seed: int = 0) -> S
     parts = []
     for learned, evaluated in ((inside, outside), (train, test)):
         selection = fold_selection.FoldPipeline(None, cohort.genes, n_genes, fold_selection.SELECTIONS[1])
-        tables = selection.tables(cohort.counts[learned], cohort.y[learned], cohort.counts[evaluated])
+        tables = selection.tables(cohort.values[learned], cohort.y[learned], cohort.values[evaluated])
         parts += zip(tables, (cohort.y[learned], cohort.y[evaluated]), strict=True)
     return SearchFold(cohort, *parts)
 
@@ -145,7 +145,7 @@ def base_classifier(
     results_dir: str,
     model: str = "gpt2-tiny",
     start: str = "",
-    shown: str = "bins",
+    position_input: str = "bins",
     epochs: float = 8.0,
     learning_rate: float = 1e-3,
     batch_size: int = 8,
@@ -155,4 +155,4 @@ def base_classifier(
     """The classifier with its settings outside the search; parameters are those of the notebook."""
     settings = replace(FINE_TUNING_SETTINGS, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
     options = {"folder": Path(results_dir) / "models", "precision": precision, "seed": seed}
-    return GPT2Classifier(settings=settings, preset=model, start=start, shown=shown, **options)
+    return GPT2Classifier(settings=settings, preset=model, start=start, position_input=position_input, **options)

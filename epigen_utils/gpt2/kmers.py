@@ -5,7 +5,6 @@ gene's vector is the mean of the vectors of its sequence's overlapping 6-mers. W
 vectors are learned from the given sequences, and are named so.
 """
 
-import gzip
 import itertools
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 from transformers import AutoModel, AutoTokenizer
 
+from epigen_utils.data import sequence_files
 from epigen_utils.data.genes import normalise_name
 from epigen_utils.errors import DataError
 
@@ -27,39 +27,21 @@ DNABERT = "zhihan1996/DNA_bert_6"
 
 
 def read_fasta(path: str | Path) -> dict[str, str]:
-    """Sequences by the first word of their header, upper case, U as T; gzipped or not.
+    """Sequences by name (`sequence_files.read_fasta`), upper case, U as T.
 
     Raises
     ------
     DataError
-        If the file is missing or not FASTA, a name occurs twice, or a letter is no nucleotide code; with the line.
+        If the file is missing or not FASTA, a name occurs twice, or a letter is no nucleotide code; with the sequence.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise DataError(f"{path}: no such file; check the path")
-    sequences, name, parts = {}, None, []
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path, encoding="utf-8") as stream:
-            for number, line in enumerate(map(str.strip, stream), 1):
-                if line.startswith(">"):
-                    if name is not None:
-                        sequences[name] = "".join(parts)
-                    name, parts = (line[1:].split() or [""])[0], []
-                    if not name or name in sequences:
-                        problem = f"{name!r} is there twice" if name else "no name"
-                        raise DataError(f"{path}: line {number}: {problem}; mend the header")
-                elif line:
-                    if name is None:
-                        raise DataError(f"{path}: line {number}: no header before the sequence; give FASTA")
-                    text = line.upper().replace("U", "T")
-                    if odd := re.search(r"[^ACGTRYSWKMBDHVN]", text):
-                        raise DataError(f"{path}: line {number}: {odd.group()!r} is no nucleotide; give DNA or RNA")
-                    parts.append(text)
-    except (UnicodeDecodeError, OSError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); check the file") from None
-    if name is None:
-        raise DataError(f"{path}: no sequence in it; give FASTA")
-    return sequences | {name: "".join(parts)}
+    sequences = {}
+    for name, letters in sequence_files.read_fasta(path):
+        sequences[name] = letters.upper().replace("U", "T")
+        if odd := re.search(r"[^ACGTRYSWKMBDHVN]", sequences[name]):
+            raise DataError(f"{path}: sequence {name!r}: {odd.group()!r} is no nucleotide; give DNA or RNA")
+    return sequences
 
 
 def overlapping_kmers(sequence: str, k: int = K) -> list[str]:
@@ -157,7 +139,7 @@ def gene_vectors(sequences: dict[str, str], vectors: pd.DataFrame) -> pd.DataFra
 def gene_vectors_of_cohort(
     cohort: object, fasta: str | Path = "", *, dnabert: str = "", seed: int = 0
 ) -> pd.DataFrame | None:
-    """Vectors of a cohort's genes, from a FASTA file or, for a cohort with a planted truth, from `simulated_sequences` sequences.
+    """Vectors of a cohort's genes, from a FASTA file or, where effects are planted, from `simulated_sequences`.
 
     Names are compared without regard to case and punctuation, which tables written by R have lost.
 

@@ -1,11 +1,13 @@
 """Training objectives of GPT-2 on gene sentences: class labels and next genes."""
 
 import hashlib
+from collections.abc import Iterator
 
 import datasets as arrow
 import numpy as np
 import torch
 from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from epigen_utils.gpt2 import sentence_model
 from epigen_utils.gpt2.sentence_model import GeneSentenceModel
@@ -14,14 +16,17 @@ from epigen_utils.models import losses
 from epigen_utils.models.batching import IGNORED, length_batches, pad
 
 
-def collate_sentences(rows: list[dict], scale: tuple[float, float]) -> dict[str, torch.Tensor]:
+def collate_sentences(
+    rows: list[dict], scale: tuple[float, float], device: torch.device | str = "cpu"
+) -> dict[str, torch.Tensor]:
     """Sentences as a batch: ``input_ids``, ``bins`` and ``values`` (standardised by ``scale``), sentences x length."""
     ids = pad([row["input_ids"] for row in rows], PAD_ID)
     values = torch.zeros(ids.shape)
     for i, row in enumerate(rows):
         standardised = (np.asarray(row["values"]) - scale[0]) / scale[1]
         values[i, : len(standardised)] = torch.as_tensor(standardised, dtype=torch.float32)
-    return {"input_ids": ids, "bins": pad([row["bins"] for row in rows], 0), "values": values}
+    batch = {"input_ids": ids, "bins": pad([row["bins"] for row in rows], 0), "values": values}
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 class SentenceObjective:
@@ -129,14 +134,10 @@ class NextGeneObjective(SentenceObjective):
     @torch.no_grad()
     def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:
         """Mean cross entropy (nats) over the predicted genes of held-out sentences."""
-        model.eval()
         total = n = 0
-        for rows in length_batches(np.array(valid.encoded["length"])):
-            batch = collate_sentences([valid.encoded[int(row)] for row in rows], self.scale)
-            batch = {name: value.to(model.device) for name, value in batch.items()}
-            n_predicted = int((batch["input_ids"] != PAD_ID).sum()) - len(rows)
-            states = model(**batch).hidden_states[-1]
-            total += float(_next_gene_loss(model, states, batch["input_ids"])) * n_predicted
+        for rows, ids, output in iter_outputs(model, valid.encoded, self.scale):
+            n_predicted = int((ids != PAD_ID).sum()) - len(rows)
+            total += float(_next_gene_loss(model, output.hidden_states[-1], ids)) * n_predicted
             n += n_predicted
         return {"loss": total / max(n, 1)}
 
@@ -147,7 +148,7 @@ def _next_gene_loss(model: GeneSentenceModel, states: torch.Tensor, ids: torch.T
 
 
 class HeldOutSentences:
-    """Held-out sentences with their classes, for `SampleClasses.measure` and `NextGene.measure`."""
+    """Held-out sentences with their classes, for the ``measure`` of the objectives."""
 
     def __init__(self, encoded: arrow.Dataset, labels: np.ndarray):
         self.encoded, self.labels = encoded, np.asarray(labels)
@@ -157,14 +158,21 @@ class HeldOutSentences:
 
 
 @torch.no_grad()
+def iter_outputs(
+    model: GeneSentenceModel, encoded: arrow.Dataset, scale: tuple[float, float]
+) -> Iterator[tuple[np.ndarray, torch.Tensor, SequenceClassifierOutput]]:
+    """Iterate over batches of sentences of similar length: their rows, tokens (sentences x length) and model output."""
+    model.eval()
+    for rows in length_batches(np.array(encoded["length"])):
+        batch = collate_sentences([encoded[int(row)] for row in rows], scale, model.device)
+        yield rows, batch["input_ids"], model(**batch)
+
+
 def sentence_class_probabilities(
     model: GeneSentenceModel, encoded: arrow.Dataset, scale: tuple[float, float]
 ) -> np.ndarray:
     """Probability of each class, samples x classes."""
-    model.eval()
     p = np.empty((len(encoded), model.config.num_labels), np.float32)
-    for rows in length_batches(np.array(encoded["length"])):
-        batch = collate_sentences([encoded[int(row)] for row in rows], scale)
-        logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits
-        p[rows] = nn.functional.softmax(logits.float(), dim=-1).cpu().numpy()
+    for rows, _, output in iter_outputs(model, encoded, scale):
+        p[rows] = nn.functional.softmax(output.logits.float(), dim=-1).cpu().numpy()
     return p

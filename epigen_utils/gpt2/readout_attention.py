@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from epigen_utils.gpt2 import sentence_model, sentence_states
+from epigen_utils.gpt2 import sentence_model, sentences
 from epigen_utils.gpt2.classifier import GPT2Classifier
 
 #: Bins of relative position within which mean attention is subtracted.
@@ -25,12 +25,12 @@ class ReadoutAttention:
     ----------
     genes
         Of the encoder.
-    places
+    positions
         Relative positions, samples x genes: 0 is first, towards 1 is last.
-    paid
+    weights
         Attention of the last gene, which the classifier reads, to each gene, times the length of the sentence (1 is
         uniform attention): layers x heads x samples x genes.
-    rolled
+    rollout
         The same through all layers (attention rollout), samples x genes.
     pairs
         Attention of a gene to each earlier gene, relative to uniform attention, mean over layers, heads and samples:
@@ -38,15 +38,15 @@ class ReadoutAttention:
     """
 
     genes: list[str]
-    places: np.ndarray
-    paid: np.ndarray
-    rolled: np.ndarray
+    positions: np.ndarray
+    weights: np.ndarray
+    rollout: np.ndarray
     pairs: np.ndarray
 
     @property
     def mean(self) -> np.ndarray:
         """Samples x genes, mean over layers and heads."""
-        return self.paid.mean(axis=(0, 1))
+        return self.weights.mean(axis=(0, 1))
 
 
 @torch.no_grad()
@@ -63,29 +63,29 @@ def compute_attention(classifier: GPT2Classifier, values: pd.DataFrame) -> Reado
     """
     config, genes = classifier.model_.config, list(classifier.encoder_.genes)
     shape = (len(values), len(genes))
-    places, rolled = np.full(shape, np.nan), np.full(shape, np.nan)
-    paid = np.full((config.n_layer, config.n_head, *shape), np.nan)
+    positions, rollout = np.full(shape, np.nan), np.full(shape, np.nan)
+    weights = np.full((config.n_layer, config.n_head, *shape), np.nan)
     sums, n = np.zeros((len(genes), len(genes))), np.zeros((len(genes), len(genes)))
-    for row, (columns, states) in enumerate(sentence_states.iter_hidden_states(classifier, values)):
+    for row, (columns, states) in enumerate(classifier.iter_hidden_states(values)):
         length = len(columns)
-        places[row, columns] = np.arange(length) / length
+        positions[row, columns] = np.arange(length) / length
         means = []
         for layer, block in enumerate(classifier.model_.transformer.h):
-            weights = sentence_model.layer_attention(block, states[layer])  # (heads, queries, keys)
-            paid[layer, :, row, columns] = weights[:, -1].T.cpu().numpy() * length
-            means.append(weights.mean(dim=0))
-        rolled[row, columns] = _rollout(means).cpu().numpy() * length
+            causal = sentence_model.layer_attention(block, states[layer])  # (heads, queries, keys)
+            weights[layer, :, row, columns] = causal[:, -1].T.cpu().numpy() * length
+            means.append(causal.mean(dim=0))
+        rollout[row, columns] = _rollout(means).cpu().numpy() * length
         pair = np.ix_(columns, columns)
         n_keys = np.arange(1, length + 1)[:, None]
         sums[pair] += torch.stack(means).mean(dim=0).cpu().numpy() * n_keys
         n[pair] += np.tri(length, dtype=bool)
     pairs = np.divide(sums, n, out=np.full_like(sums, np.nan), where=n > 0)
-    return ReadoutAttention(genes, places, paid, rolled, pairs)
+    return ReadoutAttention(genes, positions, weights, rollout, pairs)
 
 
 def mean_attention(attentions: list[ReadoutAttention]) -> ReadoutAttention:
     """Mean attention of models of different seeds on the same sentences; only means over heads are comparable."""
-    fields = ("paid", "rolled", "pairs")
+    fields = ("weights", "rollout", "pairs")
     arrays = {field: np.mean([getattr(attention, field) for attention in attentions], axis=0) for field in fields}
     return replace(attentions[0], **arrays)
 
@@ -98,37 +98,31 @@ def _rollout(means: list[torch.Tensor]) -> torch.Tensor:
     return rollout
 
 
-def attention_beyond_position(scores: np.ndarray, places: np.ndarray, *, bins: int = N_POSITION_BINS) -> np.ndarray:
+def attention_beyond_position(scores: np.ndarray, positions: np.ndarray, *, bins: int = N_POSITION_BINS) -> np.ndarray:
     """Log scores less their mean over all genes at the same position; a gene with a constant position has nothing left.
 
     Parameters
     ----------
     scores
         Positive, ... x samples x genes, NaN where a gene is not in the sentence.
-    places
+    positions
         Relative positions, samples x genes.
     """
-    in_sentence = np.isfinite(places)
-    bin_of = _position_bins(places[in_sentence], bins)
+    in_sentence = np.isfinite(positions)
+    entries = positions[in_sentence]
+    bin_of = sentences.position_bins(entries, bins)
     logs = np.log(np.maximum(scores[..., in_sentence], 1e-12))
-    n = np.maximum(np.bincount(bin_of, minlength=bins), 1)
     flat = logs.reshape(-1, logs.shape[-1])  # (layers x heads, entries)
-    means = np.array([np.bincount(bin_of, row, minlength=bins) / n for row in flat])  # (layers x heads, bins)
+    means = np.array([sentences.mean_by_position(row, entries, bins)[0] for row in flat])  # (layers x heads, bins)
     residuals = np.full(scores.shape, np.nan)
     residuals[..., in_sentence] = (flat - means[:, bin_of]).reshape(logs.shape)
     return residuals
 
 
-def _position_bins(places: np.ndarray, bins: int) -> np.ndarray:
-    return np.minimum((places * bins).astype(int), bins - 1)
-
-
-def mean_attention_by_position(scores: np.ndarray, places: np.ndarray, *, bins: int = 20) -> pd.DataFrame:
+def mean_attention_by_position(scores: np.ndarray, positions: np.ndarray, *, bins: int = 20) -> pd.DataFrame:
     """Mean attention along the sentence: ``place`` (middle of a bin), ``attention`` (1 is uniform), ``genes``."""
-    in_sentence = np.isfinite(places)
-    bin_of = _position_bins(places[in_sentence], bins)
-    n = np.bincount(bin_of, minlength=bins)
-    mean = np.bincount(bin_of, scores[in_sentence], minlength=bins) / np.maximum(n, 1)
+    in_sentence = np.isfinite(positions)
+    mean, n = sentences.mean_by_position(scores[in_sentence], positions[in_sentence], bins)
     table = pd.DataFrame({"place": (np.arange(bins) + 0.5) / bins, "attention": mean, "genes": n})
     return table[table["genes"] > 0].reset_index(drop=True)
 
@@ -140,24 +134,20 @@ def gene_attention(attention: ReadoutAttention) -> pd.DataFrame:
     -------
     A row a gene that is in a sentence: ``gene``, ``samples``, ``place``, ``attention``, ``beyond place``, ``rollout``.
     """
-    in_sentence = np.isfinite(attention.places)
+    in_sentence = np.isfinite(attention.positions)
     genes = in_sentence.any(axis=0)
-    beyond = attention_beyond_position(attention.mean, attention.places)
-    scores = {
-        "place": attention.places,
-        "attention": attention.mean,
-        "beyond place": beyond,
-        "rollout": attention.rolled,
-    }
+    scores = {"place": attention.positions, "attention": attention.mean}
+    scores["beyond place"] = attention_beyond_position(attention.mean, attention.positions)
+    scores["rollout"] = attention.rollout
     table = pd.DataFrame({"gene": np.array(attention.genes)[genes], "samples": in_sentence.sum(axis=0)[genes]})
     return table.assign(**{name: np.nanmean(score[:, genes], axis=0) for name, score in scores.items()})
 
 
 def top_genes_by_layer(attention: ReadoutAttention, *, n: int = 10, layers: int = 6) -> pd.DataFrame:
     """Genes with the highest read-out attention, in descending order: one column for each of the last layers."""
-    genes = np.isfinite(attention.places).any(axis=0)
+    genes = np.isfinite(attention.positions).any(axis=0)
     names = np.array(attention.genes)[genes]
-    means = np.nanmean(attention.paid[..., genes], axis=(1, 2))  # (layers, genes)
+    means = np.nanmean(attention.weights[..., genes], axis=(1, 2))  # (layers, genes)
     top = {f"layer {layer + 1}": names[np.argsort(-row, kind="stable")[:n]] for layer, row in enumerate(means)}
     top = dict(list(top.items())[-layers:])
     return pd.DataFrame({"place": np.arange(1, min(n, len(names)) + 1), **top})
@@ -175,24 +165,18 @@ def head_statistics(attention: ReadoutAttention, *, front: float = 0.1) -> pd.Da
     - ``front``: attention to the first ``front`` of a sentence, relative to uniform attention
     - ``agreement``: mean Spearman correlation of its gene scores with those of the other heads
     """
-    in_sentence = np.isfinite(attention.places)
+    in_sentence = np.isfinite(attention.positions)
     genes, length = in_sentence.any(axis=0), in_sentence.sum(axis=1)
-    in_front = attention.places < front
-    means = np.nanmean(attention.paid[..., genes], axis=2)  # (layers, heads, genes)
+    in_front = attention.positions < front
+    means = np.nanmean(attention.weights[..., genes], axis=2)  # (layers, heads, genes)
     correlations = pd.DataFrame(means.reshape(-1, genes.sum())).T.corr(method="spearman").to_numpy()
     rows = []
-    for i, (layer, head) in enumerate(np.ndindex(attention.paid.shape[:2])):
-        share = attention.paid[layer, head] / length[:, None]  # (samples, genes)
+    for i, (layer, head) in enumerate(np.ndindex(attention.weights.shape[:2])):
+        share = attention.weights[layer, head] / length[:, None]  # (samples, genes)
         entropy = -np.nansum(share * np.log(np.maximum(share, 1e-12)), axis=1)
         front_share = np.nansum(np.where(in_front, share, 0), axis=1) / (in_front.sum(axis=1) / length)
         others = np.delete(correlations[i], i)
-        rows.append(
-            {
-                "layer": layer + 1,
-                "head": head + 1,
-                "width": float((np.exp(entropy) / length).mean()),
-                "front": float(front_share.mean()),
-                "agreement": float(others.mean()) if len(others) else np.nan,
-            }
-        )
+        row = {"layer": layer + 1, "head": head + 1, "width": float((np.exp(entropy) / length).mean())}
+        row |= {"front": float(front_share.mean()), "agreement": float(others.mean()) if len(others) else np.nan}
+        rows.append(row)
     return pd.DataFrame(rows)

@@ -5,12 +5,12 @@ The input of a position is the sum of the embeddings of its gene, its bin and it
 attends to all others. The language head is tied to the gene embeddings, as in GPT-2.
 """
 
-import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModel, GPT2Config, GPT2Model, GPT2PreTrainedModel
+from transformers import AutoModel, GPT2Config, GPT2Model, GPT2PreTrainedModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
@@ -36,8 +36,8 @@ class GeneSentenceModel(GPT2PreTrainedModel):
     def __init__(self, config: GPT2Config):
         super().__init__(config)
         self.transformer = GPT2Model(config)
-        self.bins = nn.Embedding(config.n_bins, config.n_embd) if config.shown != "rank" else None
-        self.value = nn.Linear(1, config.n_embd) if config.shown == "continuous" else None
+        self.bins = nn.Embedding(config.n_bins, config.n_embd) if config.position_input != "rank" else None
+        self.value = nn.Linear(1, config.n_embd) if config.position_input == "continuous" else None
         self.score = nn.Linear(config.n_embd, config.num_labels, bias=False)
         self.post_init()
 
@@ -64,9 +64,11 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         and the output of the last after the final layer norm; by default only the latter.
         """
         mask = input_ids != PAD_ID if attention_mask is None else attention_mask
-        return self.classified(self.shown(input_ids, bins, values), mask, **options)
+        return self.classified(self.input_embeddings(input_ids, bins, values), mask, **options)
 
-    def shown(self, input_ids: torch.Tensor, bins: torch.Tensor | None, values: torch.Tensor | None) -> torch.Tensor:
+    def input_embeddings(
+        self, input_ids: torch.Tensor, bins: torch.Tensor | None, values: torch.Tensor | None
+    ) -> torch.Tensor:
         """Input embeddings without positions: sentences x length x width."""
         inputs = self.transformer.wte(input_ids)
         if self.bins is not None:
@@ -76,7 +78,7 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         return inputs
 
     def classified(self, inputs: torch.Tensor, mask: torch.Tensor, **options) -> SequenceClassifierOutput:
-        """Output of `forward` from the input embeddings of `shown`, for attributions with respect to them."""
+        """Output of `forward` from `input_embeddings`, for attributions with respect to them."""
         # Padding follows the last gene, so causal attention never reads it; without a mask GPT-2 takes the fast kernel.
         output = self.transformer(inputs_embeds=inputs, **options)
         last = mask.long().sum(dim=1) - 1
@@ -90,37 +92,32 @@ class GeneSentenceModel(GPT2PreTrainedModel):
 
 
 def sentence_config(
-    preset: str, encoder: GeneSentenceEncoder, classes: list[str], *, shown: str = "bins"
+    preset: str, encoder: GeneSentenceEncoder, classes: list[str], *, position_input: str = "bins"
 ) -> GPT2Config:
     """Configuration of a preset for the genes and bins of an encoder.
 
     Parameters
     ----------
-    shown
+    position_input
         One of `POSITION_INPUTS`.
 
     Raises
     ------
     DataError
-        If ``shown`` is not one of `POSITION_INPUTS`, or sentences are longer than the model's positions.
+        If ``position_input`` is not one of `POSITION_INPUTS`, or sentences are longer than the model's positions.
     ValueError
         If there is no such preset.
     """
-    if shown not in POSITION_INPUTS:
-        raise DataError(f"positions show {shown!r}: {suggest(shown, POSITION_INPUTS)}")
+    if position_input not in POSITION_INPUTS:
+        raise DataError(f"position input {position_input!r}: {suggest(position_input, POSITION_INPUTS)}")
     ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": PAD_ID, "use_cache": False}
     config = presets.preset(preset, vocab_size=len(encoder.genes) + 1, **ends)
     if encoder.max_length > config.n_positions:
         raise DataError(f"sentences of {encoder.max_length} genes: {preset} has {config.n_positions} positions")
     config.id2label = dict(enumerate(classes))
     config.label2id = {name: label for label, name in enumerate(classes)}
-    config.n_bins, config.shown, config.genes_sha256 = encoder.n_bins, shown, vocabulary_sha256(encoder)
+    config.n_bins, config.position_input = encoder.n_bins, position_input
     return config
-
-
-def vocabulary_sha256(encoder: GeneSentenceEncoder) -> str:
-    """Hash by which two encoders with the same tokens agree."""
-    return hashlib.sha256("\n".join(encoder.genes).encode()).hexdigest()
 
 
 def build_sentence_model(
@@ -150,13 +147,29 @@ def build_sentence_model(
     return model
 
 
-def _load_body(model: GeneSentenceModel, start: str | Path) -> None:
+def load_gpt2(model_class: type, start: str | Path) -> PreTrainedModel:
+    """Load a published GPT-2 as a model of a class of `transformers`.
+
+    Parameters
+    ----------
+    start
+        Hub id or folder.
+
+    Raises
+    ------
+    DataError
+        If there is no checkpoint.
+    """
     try:
-        body = AutoModel.from_pretrained(start, local_files_only=Path(start).exists())
+        return model_class.from_pretrained(start, local_files_only=Path(start).exists())
     except (OSError, ValueError) as error:
         raise DataError(
             f"{start}: no checkpoint of GPT-2 ({str(error).splitlines()[0]}); give a folder or hub id"
         ) from None
+
+
+def _load_body(model: GeneSentenceModel, start: str | Path) -> None:
+    body = load_gpt2(AutoModel, start)
     expected = model.transformer.state_dict()
     weights = {name: value for name, value in body.state_dict().items() if name != "wte.weight"}
     wrong = [name for name, value in weights.items() if name not in expected or expected[name].shape != value.shape]
@@ -168,33 +181,14 @@ def _load_body(model: GeneSentenceModel, start: str | Path) -> None:
     model.transformer.load_state_dict(weights, strict=False)
 
 
-def load_sentence_model(folder: str | Path, encoder: GeneSentenceEncoder) -> GeneSentenceModel:
-    """Load a saved model for sentences of an encoder.
-
-    Raises
-    ------
-    DataError
-        If there is no model, or it was trained on another vocabulary.
-    """
-    if not (Path(folder) / "config.json").exists():
-        raise DataError(f"{folder}: no model; give a folder with config.json and weights")
-    config = GPT2Config.from_pretrained(folder)
-    if getattr(config, "genes_sha256", "") != vocabulary_sha256(encoder):
-        raise DataError(
-            f"{folder}: trained on another vocabulary ({config.vocab_size - 1:,} genes, here {len(encoder.genes):,}); "
-            "give the encoder that it was trained with"
-        )
-    return GeneSentenceModel.from_pretrained(folder, config=config, local_files_only=True)
-
-
 def last_gene_attention(
-    model: GeneSentenceModel, states: tuple[torch.Tensor, ...], mask: torch.Tensor, *, layers: int = 1
+    model: GeneSentenceModel, states: Sequence[torch.Tensor], mask: torch.Tensor, *, layers: int = 1
 ) -> torch.Tensor:
     """Attention of a sentence's last gene, mean over the heads of the last layers: sentences x length, 0 at padding.
 
     Recomputed from the inputs of these layers for one query a sentence, because fused attention returns no weights and
-    eager attention takes memory quadratic in length (tests/test_sentence_models.py compares the two). Differentiable;
-    attention dropout is left out.
+    eager attention takes memory quadratic in length (tests/gpt2/test_sentence_model.py compares the two).
+    Differentiable; attention dropout is left out.
 
     Parameters
     ----------
@@ -218,37 +212,39 @@ def last_gene_attention(
     by_layer = [
         _last_gene_attention_of_layer(block, states[n - layers + i], last, mask) for i, block in enumerate(blocks)
     ]
-    return torch.stack(by_layer).mean(dim=0)
+    return torch.stack(by_layer).mean(dim=0)  # (sentences, length)
 
 
 def _last_gene_attention_of_layer(
     block: GPT2Block, states: torch.Tensor, last: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    attention = block.attn
-    rows = torch.arange(len(mask), device=mask.device)
-    query, key, _ = attention.c_attn(block.ln_1(states)).split(attention.split_size, dim=2)
-    shape = (len(rows), -1, attention.num_heads, attention.head_dim)
-    query = query[rows, last].view(shape)  # (sentences, 1, heads, width of a head)
-    weights = torch.einsum("bqhd,bkhd->bhk", query, key.view(shape)) * attention.head_dim**-0.5
+    query, key = _queries_and_keys(block, states)
+    query = query[torch.arange(len(mask), device=mask.device), last][:, None]  # (sentences, 1, heads, width of a head)
+    weights = torch.einsum("bqhd,bkhd->bhk", query, key) * block.attn.head_dim**-0.5
     weights = weights.float().masked_fill(~mask.bool()[:, None], -torch.inf)  # (sentences, heads, length)
-    return torch.softmax(weights, dim=-1).mean(dim=1)
+    return torch.softmax(weights, dim=-1).mean(dim=1)  # (sentences, length)
+
+
+def _queries_and_keys(block: GPT2Block, states: torch.Tensor) -> list[torch.Tensor]:
+    """Queries and keys of a layer from its input (... x width), each ... x heads x width of a head."""
+    attention = block.attn
+    query, key, _ = attention.c_attn(block.ln_1(states)).split(attention.split_size, dim=-1)
+    return [part.unflatten(-1, (attention.num_heads, attention.head_dim)) for part in (query, key)]
 
 
 def layer_attention(block: GPT2Block, states: torch.Tensor) -> torch.Tensor:
     """Causal attention of one layer in one sentence without padding: heads x queries x keys.
 
     Layer by layer, so that a large model's attention is never in memory as a whole; equal to the eager kernel's
-    (tests/test_sentence_attention.py).
+    (tests/gpt2/test_readout_attention.py).
 
     Parameters
     ----------
     states
         Input of the layer, length x width.
     """
-    attention = block.attn
-    query, key, _ = attention.c_attn(block.ln_1(states)).split(attention.split_size, dim=1)
-    # (length, heads, width of a head)
-    query, key = (part.view(len(states), attention.num_heads, attention.head_dim) for part in (query, key))
-    weights = torch.einsum("qhd,khd->hqk", query, key).float() * attention.head_dim**-0.5
+    query, key = _queries_and_keys(block, states)
+    weights = torch.einsum("qhd,khd->hqk", query, key).float()  # (heads, queries, keys)
+    weights = weights * block.attn.head_dim**-0.5
     later = torch.ones(weights.shape[1:], dtype=torch.bool, device=weights.device).triu(1)
     return torch.softmax(weights.masked_fill(later, -torch.inf), dim=-1)

@@ -3,38 +3,17 @@
 "After fine-tuning, we extracted hidden-state embeddings from the penultimate transformer layer."
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import clone
 
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.gpt2.classifier import GPT2Classifier
-from epigen_utils.gpt2.objectives import collate_sentences
 
 #: Pooling of a sentence's hidden states: their mean, or the state of the last gene, which the classifier reads.
 STATE_POOLINGS = ("mean", "last")
-
-
-@torch.no_grad()
-def iter_hidden_states(
-    classifier: GPT2Classifier, values: pd.DataFrame
-) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ...]]]:
-    """Iterate over sentences: the genes' columns in the encoder, and the states of all layers, each length x width.
-
-    The first state is the input of the first layer; the last is the output of the last layer after the final layer norm
-    (`GeneSentenceModel.forward`).
-    """
-    classifier.model_.eval()
-    for row in classifier.encoder_.encode(values):
-        batch = {
-            name: x.to(classifier.model_.device) for name, x in collate_sentences([row], classifier.scale_).items()
-        }
-        states = classifier.model_(**batch, output_hidden_states=True).hidden_states
-        yield np.asarray(row["input_ids"]) - 1, tuple(state[0] for state in states)  # (length, width) for each layer
 
 
 def check_layer(classifier: GPT2Classifier, layer: int) -> None:
@@ -73,7 +52,7 @@ def sample_embeddings(
     if pooling not in STATE_POOLINGS:
         raise DataError(f"pooling {pooling!r}: {suggest(pooling, STATE_POOLINGS)}")
     vectors = []
-    for _, states in iter_hidden_states(classifier, values):
+    for _, states in classifier.iter_hidden_states(values):
         state = states[layer - 1].float().cpu().numpy()  # (length, width)
         vectors.append(state.mean(axis=0) if pooling == "mean" else state[-1])
     return pd.DataFrame(np.array(vectors), values.index)
@@ -94,7 +73,7 @@ def gene_state_variances(classifier: GPT2Classifier, values: pd.DataFrame, *, la
     check_layer(classifier, layer)
     n, width = len(classifier.encoder_.genes), classifier.model_.config.n_embd
     counts, positions, sums, squares = np.zeros(n), np.zeros(n), np.zeros((n, width)), np.zeros(n)
-    for genes, states in iter_hidden_states(classifier, values):
+    for genes, states in classifier.iter_hidden_states(values):
         state = states[layer - 1].double().cpu().numpy()
         counts[genes] += 1
         positions[genes] += np.arange(len(genes)) / len(genes)

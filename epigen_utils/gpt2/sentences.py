@@ -2,7 +2,8 @@
 
 A sample's genes are sorted by log2 expression, highest first, and each becomes a pair of a gene token and an
 expression-bin token. The paper does not specify the number of bins, the binning, or the treatment of genes beyond
-GPT-2's 1,024 positions; here these are parameters, and the loss of each choice is measured (`decoding_fidelity`, `sentence_coverage`).
+GPT-2's 1,024 positions; here these are parameters, and the loss of each choice is measured (`decoding_fidelity`,
+`sentence_coverage`).
 """
 
 from dataclasses import dataclass
@@ -39,6 +40,22 @@ class GeneSentenceEncoder:
         Decoded value of each rank, without bins: the mean of the training samples' values at it.
     max_length
         Maximum number of genes in a sentence.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from epigen_utils.gpt2.sentences import GeneSentenceEncoder
+    >>> values = pd.DataFrame({"g1": [8.0, 1.0], "g2": [3.0, 5.0], "g3": [0.0, 6.0]}, index=["s1", "s2"])
+    >>> encoder = GeneSentenceEncoder.fit(values, n_bins=2)
+    >>> sentences = encoder.encode(values)
+    >>> sentences["input_ids"][:]
+    [[1, 2], [3, 2, 1]]
+    >>> sentences["bins"][:]
+    [[1, 0], [1, 1, 0]]
+    >>> encoder.decode(sentences)
+              g1        g2        g3
+    s1  6.333333  2.000000  0.000000
+    s2  2.000000  6.333333  6.333333
     """
 
     genes: tuple[str, ...]
@@ -100,7 +117,7 @@ class GeneSentenceEncoder:
         Parameters
         ----------
         values
-            Log2 expression, samples x genes. Genes outside the vocabulary are left out (`outside`); missing genes are
+            Log2 expression, samples x genes. Genes outside the vocabulary are left out; missing genes are
             not expressed.
 
         Returns
@@ -132,11 +149,6 @@ class GeneSentenceEncoder:
             sentence = {"sample": str(sample), "input_ids": order + 1, "bins": bins, "values": row[order]}
             rows.append(sentence | {"length": len(order), "expressed": expressed})
         return arrow.Dataset.from_list([{key: _as_list(value) for key, value in row.items()} for row in rows])
-
-    def outside(self, values: pd.DataFrame) -> list[str]:
-        """Genes of a table that are not in the vocabulary."""
-        vocabulary = set(self.genes)
-        return [str(gene) for gene in values.columns if str(gene) not in vocabulary]
 
     def decode(self, sentences: arrow.Dataset, *, bins: bool = True) -> pd.DataFrame:
         """Decode sentences to log2 expression, samples x genes; genes that are not in a sentence are 0.
@@ -180,15 +192,13 @@ def _checked_values(values: pd.DataFrame) -> np.ndarray:
     return table
 
 
-def decoding_fidelity(values: pd.DataFrame, decoded: pd.DataFrame, *, in_sentence_only: bool = False) -> pd.DataFrame:
+def decoding_fidelity(values: pd.DataFrame, decoded: pd.DataFrame) -> pd.DataFrame:
     """How well sentences preserve expression, over the expressed genes of each sample.
 
     Parameters
     ----------
     values, decoded
         Log2 expression, samples x genes; only genes in both are compared.
-    in_sentence_only
-        Whether to leave out genes that did not fit into the sentence.
 
     Returns
     -------
@@ -199,8 +209,7 @@ def decoding_fidelity(values: pd.DataFrame, decoded: pd.DataFrame, *, in_sentenc
     rows = []
     for sample in decoded.index:
         true, estimate = values.loc[sample, shared].to_numpy(float), decoded.loc[sample, shared].to_numpy(float)
-        compared = (true > 0) & ((estimate > 0) if in_sentence_only else True)
-        true, estimate = true[compared], estimate[compared]
+        true, estimate = true[true > 0], estimate[true > 0]
         row = {"sample": sample, "genes": len(true)}
         if len(true) > 2 and np.ptp(estimate) > 0 and np.ptp(true) > 0:
             line = stats.linregress(estimate, true)
@@ -232,6 +241,18 @@ def sentence_coverage(values: pd.DataFrame, lengths: np.ndarray) -> pd.DataFrame
         genes = np.minimum(expressed, length) / expressed
         rows.append({"length": int(length), "genes": genes.mean(), "counts": (counts[:, last] / counts[:, -1]).mean()})
     return pd.DataFrame(rows)
+
+
+def position_bins(positions: np.ndarray, bins: int) -> np.ndarray:
+    """Bin of each relative position (0 is first in its sentence, towards 1 is last)."""
+    return np.minimum((positions * bins).astype(int), bins - 1)
+
+
+def mean_by_position(scores: np.ndarray, positions: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean score in each bin of `position_bins` (0 if it is empty), and the number of scores in it."""
+    bin_of = position_bins(positions, bins)
+    n = np.bincount(bin_of, minlength=bins)
+    return np.bincount(bin_of, scores, minlength=bins) / np.maximum(n, 1), n
 
 
 def genes_that_fit(

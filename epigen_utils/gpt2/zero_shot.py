@@ -22,6 +22,7 @@ from transformers import (
 
 from epigen_utils.data import fetching
 from epigen_utils.errors import DataError
+from epigen_utils.gpt2 import sentence_model, sentences
 from epigen_utils.models import attention_kernels, presets
 
 #: Maximum tokens of a text for all-MiniLM-L6-v2.
@@ -57,12 +58,7 @@ def load_language_model(
     tokenizer = GPT2Tokenizer(str(files["encoder"]), str(files["merges"]))
     if not start:
         return presets.build(presets.preset(preset), "causal-lm", seed=seed).eval(), tokenizer
-    try:
-        return GPT2LMHeadModel.from_pretrained(start, local_files_only=Path(start).exists()).eval(), tokenizer
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{start}: no checkpoint of GPT-2 ({str(error).splitlines()[0]}); give a folder or hub id"
-        ) from None
+    return sentence_model.load_gpt2(GPT2LMHeadModel, start).eval(), tokenizer
 
 
 def first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, n: int) -> torch.Tensor:
@@ -115,8 +111,7 @@ def text_attention_by_position(
             ids = first_tokens(tokenizer, text, max_tokens)
             layers = torch.stack(model.base_model(ids, output_attentions=True).attentions)
             weights = layers[:, 0, :, -1].mean(dim=(0, 1))  # (length,)
-            bin_of = np.minimum((np.arange(len(weights)) / len(weights) * bins).astype(int), bins - 1)
-            mean = np.bincount(bin_of, weights.numpy(), bins) / np.maximum(np.bincount(bin_of, minlength=bins), 1)
+            mean, _ = sentences.mean_by_position(weights.numpy(), np.arange(len(weights)) / len(weights), bins)
             rows.append(mean * len(weights))
     return pd.DataFrame({"place": (np.arange(bins) + 0.5) / bins, "attention": np.mean(rows, axis=0)})
 

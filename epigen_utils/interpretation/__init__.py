@@ -1,1 +1,1 @@
-"""What a classifier of gene sentences relies on: representations, attribution, attention's alignment with gene sets, biomarkers."""
+"""What a classifier of gene sentences relies on: representations, attribution, alignment with gene sets, biomarkers."""

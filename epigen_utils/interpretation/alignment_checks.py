@@ -5,12 +5,11 @@ The attention of an untrained model carries no biology, so that a calibrated tes
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
-from sklearn.base import clone
 
 from epigen_utils.gpt2 import readout_attention
-from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.gpt2.classifier import GPT2Classifier, iter_seeds
 from epigen_utils.interpretation import alignment
+from epigen_utils.stats import intervals
 
 #: Level of the tests.
 ALPHA = 0.05
@@ -32,14 +31,12 @@ def untrained_models(
     A row a seed and set: ``seed``, ``set`` and the columns of `alignment.baam`.
     """
     rows = []
-    for seed in seeds:
-        model = clone(classifier).set_params(seed=seed).untrained(values, y)
+    for model in iter_seeds(classifier, values, y, seeds, trained=False):
         readout = readout_attention.compute_attention(model, values)
         for name, members in sets.items():
-            inside = np.isin(readout.genes, members)
-            options = {"name": name, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
-            row = alignment.baam(readout.mean, readout.places, inside, **options)
-            rows.append({"seed": seed, "set": name, **row})
+            options = {"name": name, "n_permutations": n_permutations, "seed": model.seed}
+            row = alignment.baam_of_readout(readout, readout.mean, members, **options)
+            rows.append({"seed": model.seed, "set": name, **row})
     return pd.DataFrame(rows)
 
 
@@ -55,7 +52,7 @@ def false_positive_rates(table: pd.DataFrame, *, by: str = "set") -> pd.DataFram
     for name, tests in table.groupby(by, sort=False):
         for null in ("random", "matched"):
             called = int((tests[f"p {null}"] <= ALPHA).sum())
-            low, high = binomtest(called, len(tests)).proportion_ci()
+            low, high = intervals.binomial_interval(called, len(tests))
             row = {by: name, "null": null, "called": called, "tests": len(tests), "share": called / len(tests)}
             rows.append(row | {"low": low, "high": high})
     return pd.DataFrame(rows)
@@ -69,7 +66,7 @@ def sets_by_position(values: pd.DataFrame, *, size: int) -> dict[str, list[str]]
 
 
 def random_sets_by_size(
-    scores: np.ndarray, places: np.ndarray, *, sizes: list[int], n_sets: int = 200, seed: int = 0
+    scores: np.ndarray, positions: np.ndarray, *, sizes: list[int], n_sets: int = 200, seed: int = 0
 ) -> pd.DataFrame:
     """BAAM of random gene sets of each size below the number of genes: a row a set, ``size``, ``baam``."""
     rng = np.random.default_rng(seed)
@@ -78,7 +75,7 @@ def random_sets_by_size(
     for size in [size for size in sizes if size < len(genes)]:
         for _ in range(n_sets):
             inside = np.isin(np.arange(scores.shape[1]), rng.choice(genes, size, replace=False))
-            value = alignment.baam(scores, places, inside, n_permutations=1, n_bootstrap=0)["baam"]
+            value = alignment.baam(scores, positions, inside, n_permutations=1, n_bootstrap=0)["baam"]
             rows.append({"size": size, "baam": value})
     return pd.DataFrame(rows)
 
@@ -100,9 +97,9 @@ def simulated_families(
             rng = np.random.default_rng([seed, n_copies, draw])
             families = np.arange(n_genes) // n_copies
             scores = rng.normal(size=n_genes // n_copies)[families] + 0.3 * rng.normal(size=(n_samples, n_genes))
-            places = np.argsort(np.argsort(rng.random((n_samples, n_genes)), axis=1), axis=1) / n_genes
+            positions = np.argsort(np.argsort(rng.random((n_samples, n_genes)), axis=1), axis=1) / n_genes
             chosen = rng.choice(n_genes // n_copies, size // n_copies, replace=False)
             options = {"n_permutations": 199, "n_bootstrap": 0, "seed": draw}
-            row = alignment.baam(scores, places, np.isin(families, chosen), **options)
+            row = alignment.baam(scores, positions, np.isin(families, chosen), **options)
             rows.append({"copies": n_copies, **row})
     return pd.DataFrame(rows)

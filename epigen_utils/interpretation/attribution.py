@@ -14,8 +14,7 @@ from captum.attr import InputXGradient, IntegratedGradients
 
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.gpt2.classifier import GPT2Classifier
-from epigen_utils.gpt2.objectives import collate_sentences
-from epigen_utils.models.batching import length_batches
+from epigen_utils.gpt2.objectives import collate_sentences, iter_outputs
 from epigen_utils.stats import two_classes
 
 #: Ways to occlude a gene: set it to its mean expression and rebuild the sentence, or delete it from the sentence.
@@ -41,17 +40,13 @@ def logit_margin(classifier: GPT2Classifier, logits: torch.Tensor, positive: str
     return logits[:, column] - logits[:, 1 - column]  # (samples, 2) -> (samples,)
 
 
-@torch.no_grad()
 def sample_margins(classifier: GPT2Classifier, values: pd.DataFrame, positive: str) -> np.ndarray:
     """`logit_margin` of each sample (log2 expression, samples x genes)."""
-    classifier.model_.eval()
     encoded = classifier.encoder_.encode(values)
-    margin_of = np.empty(len(encoded))
-    for rows in length_batches(np.array(encoded["length"])):
-        batch = collate_sentences([encoded[int(row)] for row in rows], classifier.scale_)
-        logits = classifier.model_(**{name: x.to(classifier.model_.device) for name, x in batch.items()}).logits
-        margin_of[rows] = logit_margin(classifier, logits.float(), positive).cpu().numpy()
-    return margin_of
+    margins = np.empty(len(encoded))
+    for rows, _, output in iter_outputs(classifier.model_, encoded, classifier.scale_):
+        margins[rows] = logit_margin(classifier, output.logits.float(), positive).cpu().numpy()
+    return margins
 
 
 def mean_embeddings(classifier: GPT2Classifier, background: pd.DataFrame) -> torch.Tensor:
@@ -75,20 +70,20 @@ def mean_embeddings(classifier: GPT2Classifier, background: pd.DataFrame) -> tor
             sums.index_add_(0, ids, embedded[0])
             n.index_add_(0, ids, torch.ones(len(ids), 1, device=sums.device))
         overall = sums.sum(dim=0) / n.sum()  # (width,)
-        by_gene = (n > 0) & (config.shown != "rank")  # (vocabulary, 1)
+        by_gene = (n > 0) & (config.position_input != "rank")  # (vocabulary, 1)
         return torch.where(by_gene, sums / n.clamp(min=1), overall)
 
 
 def _embedded(classifier: GPT2Classifier, row: dict) -> tuple[torch.Tensor, torch.Tensor]:
     """Input embeddings (1, length, width) and mask (1, length) of one sentence."""
-    batch = {name: x.to(classifier.model_.device) for name, x in collate_sentences([row], classifier.scale_).items()}
-    return classifier.model_.shown(**batch), batch["input_ids"] > 0
+    batch = collate_sentences([row], classifier.scale_, classifier.model_.device)
+    return classifier.model_.input_embeddings(**batch), batch["input_ids"] > 0
 
 
 def integrated_gradients(
     classifier: GPT2Classifier, values: pd.DataFrame, positive: str, *, background: pd.DataFrame, steps: int = N_STEPS
 ) -> pd.DataFrame:
-    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365), by captum, from the baseline `mean_embeddings`.
+    """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) by captum, from `mean_embeddings`.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from epigen_utils.gpt2 import classifier, readout_attention
-from epigen_utils.gpt2.classifier import GPT2Classifier
+from epigen_utils.gpt2 import readout_attention
+from epigen_utils.gpt2.classifier import FINE_TUNING_SETTINGS, GPT2Classifier
 from epigen_utils.interpretation import alignment, attribution, biomarkers, representations
 from epigen_utils.interpretation.representations import CohortSplit
 from epigen_utils.prediction import sample_cohort
@@ -20,14 +20,13 @@ from epigen_utils.prediction.sample_cohort import SampleCohort
 from epigen_utils.stats import folds, intervals
 
 #: Settings with which a small model classifies the simulated cohorts correctly; only then can attributions be judged.
-SIMULATION_SETTINGS = replace(classifier.FINE_TUNING_SETTINGS, learning_rate=2e-3, batch_size=16, epochs=30.0)
+SIMULATION_SETTINGS = replace(FINE_TUNING_SETTINGS, learning_rate=2e-3, batch_size=16, epochs=30.0)
 
 
 def recovery_in_simulations(
     classifier: GPT2Classifier,
     *,
     seeds: range,
-    n_models: int = 1,
     max_explained: int = 48,
     max_occluded: int = 12,
     cohort: Callable[[int], SampleCohort] = lambda seed: sample_cohort.simulated_cohort_with_nuisance(seed, 16),
@@ -35,7 +34,7 @@ def recovery_in_simulations(
     """How well each way to score genes separates genes of the class from as many that a nuisance factor changes.
 
     Half of the donors are for training; ``max_explained`` samples of the other half are explained, alternating between
-    classes. A gene's score is its mean rank over ``n_models`` seeds of weights and order.
+    classes.
 
     Returns
     -------
@@ -50,41 +49,22 @@ def recovery_in_simulations(
         explained = test.iloc[representations.alternate_classes(parts.labels[1], max_explained)]
         changed = simulated.adata.varm["log2_fold_change"].loc[list(train.columns)] != 0
         either, planted = changed.any(axis=1).to_numpy(), set(changed.index[changed["case"]])
-        for name in ("trained", "random weights"):
-            models = _models(classifier, train, y, name == "trained", range(seed * n_models, (seed + 1) * n_models))
-            scores = [
-                biomarkers.scores_from_model(model, explained, train, simulated.positive, max_occluded=max_occluded)
-                for model in models
-            ]
-            p = np.mean([folds.class_probability(model, test, simulated.positive) for model in models], axis=0)
+        start = clone(classifier).set_params(seed=classifier.seed + seed)
+        models = {"trained": clone(start).fit(train, y), "random weights": start.untrained(train, y)}
+        for name, model in models.items():
+            p = folds.class_probability(model, test, simulated.positive)
             auc = representations.held_out_auc(parts, p)["auc"]
-            rank_sums = sum(table.rank() for table in scores)
-            rows += _recovery_rows(seed, name, rank_sums[either], planted, auc)
+            options = {"max_occluded": max_occluded}
+            scores = biomarkers.scores_from_model(model, explained, train, simulated.positive, **options)
+            rows += _recovery_rows(seed, name, scores[either], planted, auc)
         baseline_scores = biomarkers.scores_without_model(train, y, seed=seed)
         rows += _recovery_rows(seed, "no model", baseline_scores[either], planted, np.nan)
     return pd.DataFrame(rows)
 
 
-def _models(
-    classifier: GPT2Classifier, values: pd.DataFrame, y: np.ndarray, trained: bool, seeds: range
-) -> list[GPT2Classifier]:
-    models = [clone(classifier).set_params(seed=classifier.seed + seed) for seed in seeds]
-    return [model.fit(values, y) if trained else model.untrained(values, y) for model in models]
-
-
 def _recovery_rows(seed: int, model: str, scores: pd.DataFrame, planted: set[str], auc: float) -> list[dict]:
     aurocs = attribution.planted_auroc(scores, planted)
     return [{"seed": seed, "model": model, "way": way, "auroc": auroc, "auc": auc} for way, auroc in aurocs.items()]
-
-
-def mean_over_cohorts(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the cohorts of `recovery_in_simulations`, with a 95% interval.
-
-    Returns
-    -------
-    A row a way and model: ``way``, ``model``, ``auroc``, ``auroc low``, ``auroc high``, ``cohorts``.
-    """
-    return intervals.means_over_cohorts(table, ["way", "model"], "auroc")
 
 
 def compare_with_random_weights(table: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +87,7 @@ def compare_with_random_weights(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def recovery_summary(recovery: pd.DataFrame, comparison: pd.DataFrame, auc: float) -> str:
-    """Summary of `mean_over_cohorts` and `compare_with_random_weights` in sentences.
+    """Summary of `recovery_in_simulations`, its means over cohorts and `compare_with_random_weights`, in sentences.
 
     Parameters
     ----------
@@ -121,8 +101,8 @@ def recovery_summary(recovery: pd.DataFrame, comparison: pd.DataFrame, auc: floa
     return (
         f"There the models tell held-out samples apart with an AUC of {auc:.2f}. The genes that make the class are "
         f"found with an AUROC of {by_way}, and {auroc['no model', 'random forest']:.2f} by a random forest's "
-        f"importances. Of {len(comparison)} ways {better} find surely more in trained weights than in random ones; with "
-        f"random weights the interval of {at_chance} holds 0.5."
+        f"importances. Of {len(comparison)} ways {better} find surely more in trained weights than in random ones; "
+        f"with random weights the interval of {at_chance} holds 0.5."
     )
 
 
@@ -151,10 +131,10 @@ def alignment_of_halves(
         for half, members in halves.items():
             others = [gene for other, genes in halves.items() if other != half for gene in genes]
             # The hybrid loss aligns the mean over the heads of the last layer.
-            scores = readout.paid[-1].mean(axis=0)  # (samples, genes)
+            scores = readout.weights[-1].mean(axis=0)  # (samples, genes)
             scores = np.where(np.isin(readout.genes, others), np.nan, scores)
-            options = {"name": half, "n_permutations": n_permutations, "n_bootstrap": 0, "seed": seed}
-            row = alignment.baam(scores, readout.places, np.isin(readout.genes, members), **options)
+            options = {"name": half, "n_permutations": n_permutations, "seed": seed}
+            row = alignment.baam_of_readout(readout, scores, members, **options)
             rows.append({"model": name, "half": half, "seed": seed, **row})
     return pd.DataFrame(rows)
 
@@ -162,7 +142,7 @@ def alignment_of_halves(
 def fold_scores(
     split: CohortSplit, classifier: GPT2Classifier, *, max_explained: int = 0, max_occluded: int = 0
 ) -> pd.DataFrame:
-    """Gene scores (`biomarkers.scores_from_model`) of a model trained on one fold and explained on its held-out samples."""
+    """Gene scores (`biomarkers.scores_from_model`) of a model trained on one fold, on its held-out samples."""
     model = clone(classifier).fit(split.tables[0], split.labels[0].to_numpy())
     explained = split.tables[1].iloc[representations.alternate_classes(split.labels[1], max_explained)]
     return biomarkers.scores_from_model(

@@ -1,17 +1,11 @@
 """Gene sets from their sources, as genes of a cohort of bulk samples; and halves of a set, one as prior of a loss."""
 
-from pathlib import Path
-
 import numpy as np
 
-from epigen_utils.data import fetching, genes, orthologs
+from epigen_utils.data import fetching, genes, orthologs, registry
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.prediction.sample_cohort import SampleCohort
 
-#: Data sets of the registry that are tables: role of the file, and column of symbols (None: one symbol a line).
-TABLES = {"genes4epilepsy": ("v2026_03", "Gene"), "human-tfs": ("lambert2018", None)}
-#: Name of the gene set in each of these tables.
-SET_NAMES = {"genes4epilepsy": "Genes4Epilepsy", "human-tfs": "Transcription factors"}
 #: The known set of a simulation: genes that differ between the classes.
 PLANTED = "planted"
 #: Stand-in where no set has members; no signal is expected of it.
@@ -50,24 +44,20 @@ def sets_of_cohort(cohort: SampleCohort, sources: list[str]) -> dict[str, list[s
 
 
 def read_gene_sets(source: str) -> dict[str, list[str]]:
-    """Sets of human symbols, or of microRNAs, by name.
+    """Sets of human symbols, or of microRNAs, by name: of a GMT file, or of a table that the registry describes.
 
     Raises
     ------
     DataError
         If a file is not a GMT file.
     """
-    if source in TABLES:
-        role, column = TABLES[source]
-        lines = fetching.fetch(source)[role].read_text().splitlines()
-        position = lines[0].split("\t").index(column) if column else 0
-        rows = lines[1:] if column else lines
-        return {SET_NAMES[source]: [line.split("\t")[position].strip() for line in rows if line.strip()]}
-    path = fetching.resolve_file(source)
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        if line.count("\t") < 2:
-            raise DataError(f"{path}: line {number}: a set is a name, a source and genes, with tabs between them")
-    return genes.read_gmt(Path(path))
+    options = registry.entry(source).options if source in registry.entries() else {}
+    if "set_name" not in options:
+        return genes.read_gmt(fetching.resolve_file(source))
+    lines = fetching.fetch(source)[options["set_file"]].read_text().splitlines()
+    header = lines.pop(0).split("\t") if "column" in options else []
+    position = header.index(options["column"]) if header else 0
+    return {options["set_name"]: [line.split("\t")[position].strip() for line in lines if line.strip()]}
 
 
 def planted_genes(cohort: SampleCohort) -> list[str]:

@@ -59,7 +59,7 @@ class CohortSplit:
 
 @dataclass(frozen=True)
 class Representation:
-    """Samples x features, the classes that colour them, and whether the model was trained with them (``told``).
+    """Samples x features, their classes, and whether the model was trained with these classes.
 
     ``groups``, by which labels are permuted, are the samples' experiments if any, else their donors.
     """
@@ -67,7 +67,7 @@ class Representation:
     table: pd.DataFrame
     labels: pd.Series
     groups: np.ndarray
-    told: bool = False
+    trained_with_labels: bool = False
 
 
 def split_cohort(
@@ -109,7 +109,7 @@ def split_cohort(
     rows = usable[fold]
     train, test = rows
     selection = fold_selection.FoldPipeline(None, cohort.genes, n_genes, by, always=tuple(always))
-    tables = selection.tables(cohort.counts[train], cohort.y[train], cohort.counts[test])
+    tables = selection.tables(cohort.values[train], cohort.y[train], cohort.values[test])
     tables = tuple(table.set_axis(cohort.adata.obs_names[part]) for table, part in zip(tables, rows, strict=True))
     levels = list(cohort.sizes())
     labels = [
@@ -124,7 +124,7 @@ def _enough(y: np.ndarray, train: np.ndarray, test: np.ndarray) -> bool:
 
 
 def alternate_classes(labels: Sequence[str], max_samples: int = 0) -> np.ndarray:
-    """Positions of at most ``max_samples`` samples (0: all), alternating between classes, each class in its original order.
+    """Positions of at most ``max_samples`` samples (0: all), classes in turn, each class in its original order.
 
     Where rows are sorted by class, as in simulated tables, the first rows alone would be of one class.
     """
@@ -156,8 +156,8 @@ def compute_representations(
         LOG2_GENES: Representation(test, y_test, groups_test),
         UNTRAINED: Representation(embedded(untrained, test), y_test, groups_test),
         HELD_OUT: Representation(embedded(tuned, test), y_test, groups_test),
-        TRAINING_SAMPLES: Representation(embedded(tuned, train), y, groups, told=True),
-        SHUFFLED_LABELS: Representation(embedded(mistrained, train), permuted, groups, told=True),
+        TRAINING_SAMPLES: Representation(embedded(tuned, train), y, groups, trained_with_labels=True),
+        SHUFFLED_LABELS: Representation(embedded(mistrained, train), permuted, groups, trained_with_labels=True),
     }
     return representations, tuned
 
@@ -165,7 +165,7 @@ def compute_representations(
 def uninformative_permutation(
     labels: np.ndarray, groups: np.ndarray, *, n_permutations: int = 49, seed: int = 0
 ) -> np.ndarray:
-    """Of ``n_permutations`` permutations of the labels by group, the one whose adjusted Rand index with the labels is nearest to 0.
+    """Of ``n_permutations`` permutations by group, the one whose adjusted Rand index with the labels is nearest to 0.
 
     With few samples, a single random permutation is often the true labels or their mirror image.
     """
@@ -180,7 +180,7 @@ def class_separation(
 
     Returns
     -------
-    The planes of the first two components by name, after a table with a row a representation:
+    The planes of the first two components by name, second; first a table with a row a representation:
         ``representation``, ``samples``, ``features``
         ``PC1``, ``PC1 + PC2``: shares of the variance
         ``noise``: share of two components in noise of the same shape
@@ -195,16 +195,13 @@ def class_separation(
         table, classes = representation.table, representation.labels.astype(str)
         planes[name], shares = projections.pca(table)
         row = {"representation": name, "samples": len(classes), "features": table.shape[1], "PC1": shares[0]}
-        row |= {
-            "PC1 + PC2": shares[:2].sum(),
-            "noise": projections.noise_variance_share(*table.shape, n_draws=20, seed=seed),
-        }
-        if representation.told:
-            row |= {"silhouette": float(silhouette_score(planes[name], classes)), "p": np.nan, "smallest p": np.nan}
-        else:
+        row["PC1 + PC2"] = shares[:2].sum()
+        row["noise"] = projections.noise_variance_share(*table.shape, n_draws=20, seed=seed)
+        row |= {"silhouette": float(silhouette_score(planes[name], classes)), "p": np.nan, "smallest p": np.nan}
+        if not representation.trained_with_labels:
             options = {"donors": representation.groups, "n_permutations": n_permutations, "seed": seed}
-            test = clustering.silhouette_test(planes[name], representation.labels, **options)
-            row |= {"silhouette": test["value"], "p": test["p"], "smallest p": test["smallest_p"]}
+            test = clustering.silhouette_test(planes[name], classes, **options)
+            row |= {"p": test["p"], "smallest p": test["smallest_p"]}
         row["overlap"] = _n_overlapping(planes[name].to_numpy(), classes.to_numpy())
         rows.append(row | {"in all dimensions": float(silhouette_score(table.to_numpy(float), classes))})
     return pd.DataFrame(rows), planes

@@ -5,11 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    PreTrainedModel,
-)
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 
 def disable_attention_dropout(model: PreTrainedModel) -> PreTrainedModel:
@@ -31,7 +27,7 @@ def attention_implementation(model: PreTrainedModel, implementation: str) -> Ite
     ``eager`` returns the attention weights. ``matmul`` consists of two matrix products and a softmax in the precision
     of the products. In bf16 on a CPU it is several times faster than PyTorch's fused kernel, at the cost of memory for
     the attention weights (length squared per head). It supports no attention dropout (`disable_attention_dropout`);
-    gradients equal those of the fused kernel up to rounding (tests/test_models.py).
+    gradients equal those of the fused kernel up to rounding (tests/models/test_attention_kernels.py).
     """
     previous = model.config._attn_implementation
     model.set_attn_implementation(implementation)
@@ -52,7 +48,7 @@ def _matmul_attention(
     **_options,
 ) -> tuple[torch.Tensor, None]:
     if dropout:
-        raise ValueError("attention by matmul has no dropout; leave it out (models.without_attention_dropout)")
+        raise ValueError("attention by matmul has no dropout; leave it out (disable_attention_dropout)")
     query = query * (scaling or query.shape[-1] ** -0.5)  # (cells, heads, length, width), as key and value
     # Automatic mixed precision would compute the softmax in 32 bits, which dominates the time.
     with torch.autocast(query.device.type, enabled=False):
@@ -61,6 +57,7 @@ def _matmul_attention(
         elif attention_mask.shape[-2] == 1:
             # Each cell without its padding needs no mask.
             lengths = attention_mask[:, 0, 0].sum(dim=-1).tolist()
+            # Each (heads, length of the cell, width).
             cells = [_attend(query[i, :, :n], key[i, :, :n], value[i, :, :n]) for i, n in enumerate(lengths)]
             length = query.shape[-2]
             padded = [nn.functional.pad(cell, (0, 0, 0, length - cell.shape[-2])) for cell in cells]
@@ -76,7 +73,7 @@ def _attend(
     scores = torch.matmul(query, key.transpose(-1, -2))  # (..., heads, length, length)
     if masked is not None:
         scores = scores.masked_fill(masked, torch.finfo(scores.dtype).min)
-    return torch.matmul(torch.softmax(scores, dim=-1), value)
+    return torch.matmul(torch.softmax(scores, dim=-1), value)  # (..., heads, length, width)
 
 
 def _key_mask(*_arguments, attention_mask: torch.Tensor | None = None, **_options) -> torch.Tensor | None:

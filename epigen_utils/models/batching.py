@@ -1,4 +1,4 @@
-"""Batches of encoded cells: gene masks, padding to the longest cell of a batch, and the cost of padding."""
+"""Batches of encoded cells: padding to the longest cell of a batch, and the cost of padding."""
 
 from collections.abc import Iterator
 
@@ -12,6 +12,17 @@ def pad(sequences: list, value: int, length: int | None = None) -> torch.Tensor:
     for row, cell in enumerate(sequences):
         padded[row, : len(cell)] = torch.as_tensor(np.asarray(cell, dtype=np.int64))
     return padded
+
+
+def pad_batch(sequences: list, pad_id: int, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
+    """``input_ids`` padded by `pad` and their ``attention_mask``, each cells x length."""
+    ids = pad(sequences, pad_id)
+    return to_device({"input_ids": ids, "attention_mask": (ids != pad_id).long()}, device)
+
+
+def to_device(batch: dict[str, torch.Tensor], device: torch.device | str) -> dict[str, torch.Tensor]:
+    """Move the tensors of a batch to a device."""
+    return {name: values.to(device) for name, values in batch.items()}
 
 
 def padding_cost(lengths: np.ndarray, batches: list[np.ndarray], *, pad_to: int | None = None) -> dict[str, float]:
@@ -49,13 +60,18 @@ def padding_cost(lengths: np.ndarray, batches: list[np.ndarray], *, pad_to: int 
 POSITIONS_PER_BATCH = 16_384
 
 
-def length_batches(lengths: np.ndarray, *, positions: int = POSITIONS_PER_BATCH) -> Iterator[np.ndarray]:
-    """Batch rows by length, longest first, with at most ``positions`` padded positions a batch (or one row)."""
+def length_batches(
+    lengths: np.ndarray, *, size: int | None = None, positions: int = POSITIONS_PER_BATCH
+) -> Iterator[np.ndarray]:
+    """Batch rows by length, longest first, which reduces padding.
+
+    A batch has ``size`` rows or, if no size is given, at most ``positions`` padded positions (or one row).
+    """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     while len(order):
-        size = max(positions // int(lengths[order[0]]), 1)
-        yield order[:size]
-        order = order[size:]
+        n_rows = size or max(positions // int(lengths[order[0]]), 1)
+        yield order[:n_rows]
+        order = order[n_rows:]
 
 
 #: Label of a position that is not predicted.

@@ -66,6 +66,15 @@ def distillation_loss(
     ------
     DataError
         If `check_distillation_options` fails or the shapes of the logits differ.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from epigen_utils.models import losses
+    >>> logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> loss = losses.distillation_loss(logits, 2 * logits, torch.tensor([0, 1]), alpha=0.1, temperature=2.5)
+    >>> {name: round(value.item(), 4) for name, value in loss.items()}
+    {'total': 0.2978, 'ce': 0.3955, 'kl': 0.2869}
     """
     check_distillation_options(alpha, temperature, alpha_on)
     if student.shape != teacher.shape:
@@ -102,6 +111,7 @@ class _DistillationFunction(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         log_probabilities = log_softmax(student, dim=-1)  # (genes, vocabulary)
         ce = -log_probabilities.gather(1, labels[:, None]).sum()
+        # Both (genes, vocabulary).
         log_q, log_p = (log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
         p = log_p.exp()
         # In place from here on: arrays of genes x vocabulary are the largest of a step.
@@ -156,6 +166,17 @@ def attention_aligned_hybrid_loss(
     ------
     DataError
         If a weight is negative, shapes differ, or attention or prior is negative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from epigen_utils.models import losses
+    >>> logits = torch.tensor([[2.0, 0.0]])
+    >>> attention = torch.tensor([[0.5, 0.3, 0.2, 0.0]])
+    >>> prior = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
+    >>> loss = losses.attention_aligned_hybrid_loss(logits, torch.tensor([0]), attention, prior, weight=0.5)
+    >>> {name: round(value.item(), 4) for name, value in loss.items()}
+    {'total': 0.4735, 'ce': 0.1269, 'kl': 0.6931}
     """
     if not (weight >= 0 and language_weight >= 0):
         raise DataError(f"weights {weight} and {language_weight}: must be 0 or more")
@@ -167,9 +188,9 @@ def attention_aligned_hybrid_loss(
     if bool((prior < 0).any()) or bool((attention < 0).any()):
         raise DataError("attention and prior: a value is negative; both are shares")
     ce = cross_entropy(logits, labels)
-    has_prior = prior.sum(dim=1) > 0
+    has_prior = prior.sum(dim=1) > 0  # (sentences,)
     tiny = torch.finfo(attention.dtype).tiny
-    p = prior[has_prior] / prior[has_prior].sum(dim=1, keepdim=True)
+    p = prior[has_prior] / prior[has_prior].sum(dim=1, keepdim=True)  # (sentences with a prior, positions), as a
     a = attention[has_prior] / attention[has_prior].sum(dim=1, keepdim=True).clamp_min(tiny)
     divergence = torch.where(p > 0, p * (p.clamp_min(tiny).log() - a.clamp_min(tiny).log()), 0.0).sum(dim=1)
     kl = divergence.mean() if len(divergence) else ce.new_zeros(())

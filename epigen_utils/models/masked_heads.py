@@ -4,9 +4,7 @@ from types import MethodType
 
 import torch
 from torch import nn
-from transformers import (
-    BertForMaskedLM,
-)
+from transformers import BertForMaskedLM
 from transformers.modeling_outputs import MaskedLMOutput
 
 from epigen_utils.models import batching
@@ -16,8 +14,8 @@ def masked_positions_only(model: BertForMaskedLM) -> BertForMaskedLM:
     """Restrict a masked language model's projection to the vocabulary to labelled positions, in place.
 
     The projection dominates the cost of a small model with a large vocabulary, and 85% of its output would be
-    discarded. Loss and gradients equal those of the unmodified model (tests/test_models.py), and so does the output
-    without labels.
+    discarded. Loss and gradients equal those of the unmodified model (tests/models/test_masked_heads.py), and so
+    does the output without labels.
     """
     model.forward = MethodType(_forward_labelled, model)
     return model

@@ -101,6 +101,13 @@ def preset(name: str, **changes) -> PretrainedConfig:
     ------
     ValueError
         If there is no such model.
+
+    Examples
+    --------
+    >>> from epigen_utils.models import presets
+    >>> config = presets.preset("student-3m", vocab_size=1000)
+    >>> (config.num_hidden_layers, config.hidden_size, config.vocab_size)
+    (4, 96, 1000)
     """
     if name not in BERT_PRESETS | GPT2_PRESETS:
         raise ValueError(f"model {name!r}: {suggest(name, BERT_PRESETS | GPT2_PRESETS)}")
@@ -123,9 +130,9 @@ def build(config: PretrainedConfig, head: str, *, seed: int = 0) -> PreTrainedMo
     Parameters
     ----------
     head
-        ``masked-lm``: logits of labelled positions only (`masked_heads.masked_positions_only`). ``cell-class``: logits of the first
-        position, as official Geneformer classifies cells. ``gene-class``: logits of each position. ``causal-lm``: the
-        next token (GPT-2).
+        ``masked-lm``: logits of labelled positions only (`masked_heads.masked_positions_only`). ``cell-class``:
+        logits of the first position, as official Geneformer classifies cells. ``gene-class``: logits of each
+        position. ``causal-lm``: the next token (GPT-2).
     seed
         Seed of the weights.
 
@@ -133,6 +140,15 @@ def build(config: PretrainedConfig, head: str, *, seed: int = 0) -> PreTrainedMo
     ------
     ValueError
         If there is no such head.
+
+    Examples
+    --------
+    >>> from epigen_utils.models import presets
+    >>> model = presets.build(presets.preset("bert-tiny", vocab_size=50), "masked-lm")
+    >>> type(model).__name__
+    'BertForMaskedLM'
+    >>> presets.n_parameters(model)
+    205810
     """
     model_class = _head_class(head)
     torch.manual_seed(seed)

@@ -24,6 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from epigen_utils.errors import DataError
+from epigen_utils.files import whole_folder
 from epigen_utils.models import attention_kernels, presets
 from epigen_utils.models.precision import why_unavailable
 
@@ -206,11 +207,15 @@ def _load_finished(model: PreTrainedModel, output_dir: Path) -> pd.DataFrame:
 
 def _save_finished(model: PreTrainedModel, history: pd.DataFrame, output_dir: Path) -> None:
     history.to_csv(output_dir / "history.csv", index=False)
-    with _quiet():
-        model.save_pretrained(output_dir / ".model.part")
-    (output_dir / ".model.part").rename(output_dir / "model")
+    with _quiet(), whole_folder(output_dir / "model") as part:
+        model.save_pretrained(part)
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
+
+
+def folder_by_hash(parent: str | Path, identity: bytes) -> Path:
+    """Folder of a run, named by the SHA-256 of its identity, so that an equal run resumes there."""
+    return Path(parent) / hashlib.sha256(identity).hexdigest()[:16]
 
 
 def weights_fingerprint(model: PreTrainedModel) -> str:
@@ -228,9 +233,8 @@ def _discard_other_run(output_dir: Path, identity: dict) -> None:
     note = output_dir / "settings.json"
     text = json.dumps(identity, indent=1, sort_keys=True)
     if note.exists() and note.read_text() != text:
-        for name in ("model", ".model.part", *(path.name for path in output_dir.glob("checkpoint-*"))):
+        for name in ("model", *(path.name for path in output_dir.glob("checkpoint-*"))):
             shutil.rmtree(output_dir / name, ignore_errors=True)
-    shutil.rmtree(output_dir / ".model.part", ignore_errors=True)
     note.write_text(text)
 
 

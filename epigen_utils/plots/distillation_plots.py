@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
-from epigen_utils.plots import style
+from epigen_utils.plots import layout, style
 
 #: Boxes of `distillation_scheme`: text -> centre (x, y) and index of the palette's colour.
 SCHEME_BOXES = {
@@ -52,18 +52,13 @@ def distillation_scheme(ax: Axes, *, ce_weight: str, kl_weight: str) -> Axes:
 
 def parameters_by_part(ax: Axes, table: pd.DataFrame) -> Axes:
     """Parameters of each model by part, one bar per model (`costs.parameter_table`)."""
-    left = np.zeros(len(table))
     names = {"genes": "gene embedding", "positions": "positions", "layers": "layers", "rest": "head and norms"}
-    for (column, name), colour in zip(names.items(), style.PALETTE[1:], strict=False):
-        ax.barh(table["model"], table[column], left=left, color=colour, height=0.65, label=name)
-        left += table[column].to_numpy()
+    layout.stacked_bars(ax, table["model"], {name: table[column] for column, name in names.items()}, height=0.65)
     for y, total in enumerate(table["parameters"]):
         ax.text(total, y, f" {total:,}", va="center", fontsize=8)
-    ax.set_xlim(0, table["parameters"].max() * 1.25)
     ax.xaxis.set_major_formatter(EngFormatter())
-    ax.invert_yaxis()
-    ax.set_xlabel("parameters")
-    ax.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
+    ax.set(xlim=(0, table["parameters"].max() * 1.25), xlabel="parameters")
+    layout.legend_above(ax, ncols=2, fontsize=8)
     return ax
 
 
@@ -71,12 +66,9 @@ def curves_by_step(
     ax: Axes, histories: dict[str, pd.DataFrame], *, value: str, label: str, legend: bool = True
 ) -> Axes:
     """A column of several training histories against steps, one line per run."""
-    for (name, history), colour, marker in zip(histories.items(), style.PALETTE[1:], style.MARKERS, strict=False):
-        points = {"marker": marker, "markersize": 3.5} if len(history) < 40 else {}
-        ax.plot(history["step"], history[value], color=colour, label=name, linewidth=1.3, **points)
+    layout.lines(ax, histories.items(), "step", value, most_markers=39, markersize=3.5, linewidth=1.3)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.set_xlabel("step")
-    ax.set_ylabel(label)
+    ax.set(xlabel="step", ylabel=label)
     if legend:
         ax.legend(fontsize=7)
     return ax
@@ -90,11 +82,8 @@ def model_intervals(ax: Axes, table: pd.DataFrame, *, value: str, label: str, pe
     table
         Columns ``model``, the one named by ``value``, and the latter with the suffixes ``" low"`` and ``" high"``.
     """
-    y = np.arange(len(table))
-    ax.hlines(y, table[f"{value} low"], table[f"{value} high"], color=style.PALETTE[2], linewidth=2)
-    ax.plot(table[value], y, "o", color=style.PALETTE[2])
-    ax.set_yticks(y, table["model"])
-    ax.set_ylim(len(table) - 0.5, -0.5)
+    layout.intervals(ax, table, value, ends=(f"{value} low", f"{value} high"))
+    layout.rows(ax, table["model"], margin=0.5)
     if percent:
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     ax.set_xlabel(label)
@@ -107,8 +96,7 @@ def paired_by_seed(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], l
         ax.plot([0, 1], row, color=style.MUTED, linewidth=1, zorder=1)
     for x, (column, colour) in enumerate(zip(columns, style.PALETTE[1:], strict=False)):
         ax.scatter([x] * len(table), table[column], color=colour, s=30, zorder=2)
-    ax.set_xticks([0, 1], list(columns))
-    ax.set_xlim(-0.4, 1.4)
+    layout.columns(ax, columns, margin=0.4)
     ax.set_ylabel(label)
     return ax
 
@@ -127,14 +115,14 @@ def teacher_retention(ax: Axes, table: pd.DataFrame) -> Axes:
     for name, colour, marker, shift in kinds:
         for source, part in table.groupby("source", sort=False):
             this_run = source == "this run"
-            x = np.array([names.index(model) for model in part["model"]]) + shift + (0 if this_run else 0.06)
+            x = part["model"].map(names.index) + shift + (0 if this_run else 0.06)
             fill = colour if this_run else "white"
             ax.plot(x, part[name], marker, color=colour, markerfacecolor=fill, label=f"{name}, {source}")
             if this_run:
                 ax.vlines(x, part[f"{name} low"], part[f"{name} high"], color=colour, linewidth=1.5)
-    ax.axhline(1, color=style.MUTED, linewidth=0.8)
+    ax.axhline(1, **style.THIN)
     ax.set_xticks(range(len(names)), names)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    layout.percent(ax, "y")
     ax.set_ylabel("left of the teacher")
     ax.legend(fontsize=7)
     return ax
@@ -144,16 +132,14 @@ def cost_ratios(ax: Axes, table: pd.DataFrame) -> Axes:
     """Ratios of the teacher's to each student's data and compute (`costs.published_costs` without its first row)."""
     y = np.arange(len(table))
     for shift, column, colour in ((-0.18, "data", style.PALETTE[1]), (0.18, "compute", style.PALETTE[2])):
-        ax.barh(y + shift, table[column], height=0.34, color=colour, label=column)
-        for height, value in zip(y + shift, table[column], strict=True):
-            note = ax.text(value, height, f" 1/{value:.1f}", va="center", fontsize=8)
-            note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+        bars = ax.barh(y + shift, table[column], height=0.34, color=colour, label=column)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        ax.bar_label(bars, fmt=" 1/{:.1f}", fontsize=8, bbox=box)
     ax.axvline(20, color=style.PALETTE[1], linestyle="--", linewidth=1, label="data, as the paper says")
     ax.axvline(25, color=style.PALETTE[2], linestyle="--", linewidth=1, label="compute, as the paper says")
-    ax.set_yticks(y, table["model"])
-    ax.invert_yaxis()
+    layout.rows(ax, table["model"])
     ax.set_xlabel("times less than the teacher's pretraining")
-    ax.legend(fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    layout.legend_above(ax, ncols=2, fontsize=7)
     return ax
 
 

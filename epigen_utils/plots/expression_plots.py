@@ -1,4 +1,4 @@
-"""Layout helpers, and plots of expression, its statistics and scores; each draws on an axes and returns it."""
+"""Plots of expression and its statistics; each draws on an axes and returns it, but for `upset`, a figure."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,25 +17,18 @@ def upset(sets: dict[str, set], *, n_intersections: int = 15) -> Figure:
     names = list(sets)
     membership = pd.DataFrame({name: pd.Series(True, index=sorted(sets[name])) for name in names}).notna()
     sizes = membership.value_counts().head(n_intersections) if len(membership) else pd.Series(dtype=int)
-    figure, (above, below) = plt.subplots(
-        2,
-        1,
-        sharex=True,
-        figsize=(1.8 + 0.5 * max(len(sizes), 5), 2.6 + 0.34 * len(names)),
-        height_ratios=[2.4, 0.34 * len(names)],
-    )
-    above.bar(range(len(sizes)), sizes, color=style.PALETTE[2])
-    for x, size in enumerate(sizes):
-        above.text(x, size, f"{size:,}", ha="center", va="bottom", fontsize=8)
-    above.set_ylabel("genes called")
+    width, height = 1.8 + 0.5 * max(len(sizes), 5), 0.34 * len(names)
+    ratios = {"height_ratios": [2.4, height]}
+    figure, (above, below) = plt.subplots(2, sharex=True, figsize=(width, 2.6 + height), **ratios)
     above.margins(y=0.12)
+    above.bar_label(above.bar(range(len(sizes)), sizes, color=style.PALETTE[2]), fmt="{:,.0f}", fontsize=8)
+    above.set_ylabel("genes called")
     for x, is_member in enumerate(sizes.index):
         rows = np.flatnonzero(is_member)
         below.scatter([x] * len(names), range(len(names)), color="#dddddd", s=42)
         below.scatter([x] * len(rows), rows, color="black", s=42)
         below.plot([x, x], [rows.min(), rows.max()], color="black")
-    below.set_yticks(range(len(names)), [f"{name} ({len(sets[name]):,})" for name in names])
-    below.set_ylim(len(names) - 0.5, -0.5)
+    layout.rows(below, [f"{name} ({len(sets[name]):,})" for name in names], margin=0.5)
     for ax in (above, below):
         ax.tick_params(axis="x", length=0, labelbottom=False)
     below.spines[["left", "bottom"]].set_visible(False)
@@ -47,18 +40,11 @@ def variance_rank_against_mean_rank(ax: Axes, ranked: pd.DataFrame) -> Axes:
     """Rank by variance against rank by mean; a gene on the diagonal has the same rank in both orders."""
     n = len(ranked)
     ax.plot([1, n], [1, n], color=style.MUTED, linewidth=1, zorder=0)
-    ax.scatter(
-        ranked["rank_by_mean"],
-        ranked["rank_by_variance"],
-        color=style.HIGHLIGHT,
-        s=30 if n < 100 else 4,
-        edgecolor="none",
-    )
-    ax.set_xlabel("rank by mean count")
-    ax.set_ylabel("rank by variance of counts")
+    dots = {"color": style.HIGHLIGHT, "s": 30 if n < 100 else 4, "edgecolor": "none"}
+    ax.scatter(ranked["rank_by_mean"], ranked["rank_by_variance"], **dots)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.set_aspect("equal")
+    ax.set(aspect="equal", xlabel="rank by mean count", ylabel="rank by variance of counts")
     return ax
 
 
@@ -67,11 +53,9 @@ def sample_bars(ax: Axes, values: pd.Series, labels: pd.Series, *, ylabel: str) 
     levels = layout.group_order(labels)
     order = np.argsort([levels.index(label) for label in labels], kind="stable")
     colour = style.colours(levels)
-    ax.bar(np.arange(len(values)), values.to_numpy()[order], color=[colour[labels.iloc[i]] for i in order], width=0.85)
-    few = len(values) <= 24
-    ax.set_xticks(np.arange(len(values)) if few else [], values.index[order] if few else [], rotation=90, fontsize=8)
-    ax.set_xlabel("" if few else f"{len(values)} samples")
-    ax.set_ylabel(ylabel)
+    ax.bar(range(len(values)), values.to_numpy()[order], color=[colour[labels.iloc[i]] for i in order], width=0.85)
+    few = layout.sample_ticks(ax, values.index[order], most=24)
+    ax.set(xlabel="" if few else f"{len(values)} samples", ylabel=ylabel)
     return ax
 
 
@@ -80,25 +64,14 @@ def volcano(ax: Axes, results: pd.DataFrame, names: pd.Series, *, alpha: float, 
     tested = results.dropna(subset=["pvalue"])
     called = tested["padj"] < alpha
     height = -np.log10(tested["pvalue"].clip(lower=1e-300))
-    for subset, colour, word in ((~called, style.MUTED, "not called"), (called, style.HIGHLIGHT, "called")):
-        ax.scatter(
-            tested["log2FoldChange"][subset],
-            height[subset],
-            s=6,
-            color=colour,
-            edgecolor="none",
-            label=f"{word} ({int(subset.sum()):,})",
-            rasterized=True,
-        )
+    layout.called_points(ax, tested["log2FoldChange"], height, called)
     top = height[called].nlargest(3 * n_labels)
     points = np.column_stack([tested.loc[top.index, "log2FoldChange"], top])
-    for i in layout.spaced_labels(points / (8, height.max()), gap=(0.2, 0.04), limit=n_labels):
-        name = str(names[top.index[i]])
-        ax.annotate(name, points[i], fontsize=7, xytext=(3, 2), textcoords="offset points")
-    ax.axvline(0, color=style.MUTED, linewidth=0.8)
-    ax.set_xlabel("log2 fold change")
-    ax.set_ylabel("-log10 p")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, markerscale=2)
+    top_names = [str(name) for name in names[top.index]]
+    layout.name_points(ax, points, top_names, span=(8, height.max()), gap=(0.2, 0.04), limit=n_labels)
+    ax.axvline(0, **style.THIN)
+    ax.set(xlabel="log2 fold change", ylabel="-log10 p")
+    layout.legend_above(ax, ncols=2, markerscale=2)
     return ax
 
 
@@ -106,31 +79,18 @@ def ma_plot(ax: Axes, results: pd.DataFrame, *, alpha: float) -> Axes:
     """The log2 fold change against the mean of the normalised counts (MA plot); called genes coloured."""
     tested = results[results["baseMean"] > 0]
     called = tested["padj"] < alpha
-    for subset, colour in ((~called, style.MUTED), (called, style.HIGHLIGHT)):
-        ax.scatter(
-            tested["baseMean"][subset],
-            tested["log2FoldChange"][subset],
-            s=6,
-            color=colour,
-            edgecolor="none",
-            rasterized=True,
-        )
+    layout.called_points(ax, tested["baseMean"], tested["log2FoldChange"], called)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:,g}")
-    ax.xaxis.set_minor_formatter("")
-    ax.set_xlabel("mean of normalised counts")
-    ax.set_ylabel("log2 fold change")
+    layout.log_scale(ax, "x")
+    ax.set(xlabel="mean of normalised counts", ylabel="log2 fold change")
     return ax
 
 
 def pvalue_histogram(ax: Axes, results: pd.DataFrame) -> Axes:
     """Histogram of the p-values; a calibrated test gives a flat one but for a peak at zero."""
-    ax.hist(
-        results["pvalue"].dropna(), bins=np.linspace(0, 1, 41), color=style.PALETTE[2], edgecolor="white", linewidth=0.4
-    )
-    ax.set_xlabel("p-value")
-    ax.set_ylabel("genes")
+    bars = {"color": style.PALETTE[2], "edgecolor": "white", "linewidth": 0.4}
+    ax.hist(results["pvalue"].dropna(), bins=np.linspace(0, 1, 41), **bars)
+    ax.set(xlabel="p-value", ylabel="genes")
     return ax
 
 
@@ -144,14 +104,10 @@ def sd_against_mean(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
     medians = pd.DataFrame({"rank": rank, "sd": sd}).groupby(bins, observed=True).median()
     ax.plot(medians["rank"], medians["sd"], color=style.HIGHLIGHT, linewidth=2, label="running median")
     if sd.max() > 50:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter("{x:,g}")
-        ax.yaxis.set_minor_formatter("")
+        layout.log_scale(ax, "y")
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.xaxis.set_major_formatter(layout.short_number)
-    ax.set_xlabel("genes by mean, lowest first")
-    ax.set_ylabel("standard deviation")
-    ax.set_title(title)
+    ax.set(xlabel="genes by mean, lowest first", ylabel="standard deviation", title=title)
     return ax
 
 
@@ -163,11 +119,9 @@ def component_heatmap(ax: Axes, associations: pd.DataFrame, *, alpha: float) -> 
     associations
         Columns ``component``, ``column``, ``variance``, ``R2`` and ``padj`` (`sample_quality.components_and_metadata`).
     """
-    components, columns = list(dict.fromkeys(associations["component"])), list(dict.fromkeys(associations["column"]))
-    explained = associations.pivot(index="column", columns="component", values="R2").loc[columns, components]
-    significant = (
-        associations.pivot(index="column", columns="component", values="padj").loc[columns, components] < alpha
-    )
+    components, columns = associations["component"].unique(), associations["column"].unique()
+    wide = associations.pivot(index="column", columns="component", values=["R2", "padj"]).loc[columns]
+    explained, significant = wide["R2"][components], wide["padj"][components] < alpha
     notes = explained.map("{:.2f}".format) + significant.map({True: "*", False: ""}.get)
     variance = associations.drop_duplicates("component").set_index("component")["variance"]
     colours = {"cmap": "rocket_r", "vmin": 0, "vmax": 1, "cbar_kws": {"label": "R²"}}
@@ -175,8 +129,7 @@ def component_heatmap(ax: Axes, associations: pd.DataFrame, *, alpha: float) -> 
     names = [f"{name}\n{variance[name]:.0%}" for name in components]
     ax.set_xticks(np.arange(len(components)) + 0.5, names, rotation=0)
     ax.set_yticklabels(columns, rotation=0)
-    ax.set_xlabel("component, and the share of variance it explains")
-    ax.set_ylabel("")
+    ax.set(xlabel="component, and the share of variance it explains", ylabel="")
     ax.tick_params(length=0)
     return ax
 
@@ -189,19 +142,13 @@ def sample_outliers(ax: Axes, table: pd.DataFrame, *, limit: float) -> Axes:
     table
         Columns ``sample``, ``group`` and ``deviation`` (`sample_quality.outlying_samples`).
     """
-    levels = list(dict.fromkeys(table["group"]))
-    colour, marker = style.colours(levels), style.markers(levels)
-    x = pd.Series(range(len(table)), table.index)
-    for level in levels:
-        members = table["group"] == level
-        ax.scatter(
-            x[members], table["deviation"][members], color=colour[level], marker=marker[level], s=36, label=level
-        )
+    labels = pd.Series(pd.Categorical(table["group"], table["group"].unique()))
+    for level, members, look in layout.groups(labels):
+        ax.scatter(np.flatnonzero(members), table["deviation"][members], s=36, label=level, **look)
     ax.axhline(limit, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
-    few = len(table) <= 40
-    ax.set_xticks(x if few else [], table["sample"] if few else [], rotation=90, fontsize=8)
+    layout.sample_ticks(ax, table["sample"], most=40)
     ax.set_ylabel("deviation (scaled MAD)")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(levels), 4))
+    layout.legend_above(ax, ncols=min(table["group"].nunique(), 4))
     return ax
 
 
@@ -213,7 +160,7 @@ def dispersion_estimates(ax: Axes, table: pd.DataFrame) -> Axes:
     Parameters
     ----------
     table
-        Columns ``baseMean``, ``genewise``, ``trend`` and ``final`` (`differential.Fit.dispersions`).
+        Columns ``baseMean``, ``genewise``, ``trend`` and ``final`` (`differential.FittedDesign.dispersions`).
     """
     estimates = table.dropna(subset=["genewise", "final"]).sort_values("baseMean")
     dots = {"s": 5, "edgecolor": "none", "rasterized": True}
@@ -221,14 +168,9 @@ def dispersion_estimates(ax: Axes, table: pd.DataFrame) -> Axes:
     ax.scatter(mean, estimates["genewise"].clip(lower=edge), color=style.MUTED, label="gene's own", **dots)
     ax.scatter(mean, estimates["final"], color=style.PALETTE[2], label="tested with", **dots)
     ax.plot(mean, estimates["trend"], color=style.HIGHLIGHT, linewidth=2, label="trend")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:,g}")
-        axis.set_minor_formatter("")
-    ax.set_xlabel("mean of normalised counts")
-    ax.set_ylabel("dispersion")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, markerscale=2)
+    layout.log_scale(ax, "xy")
+    ax.set(xlabel="mean of normalised counts", ylabel="dispersion")
+    layout.legend_above(ax, ncols=3, markerscale=2)
     return ax
 
 
@@ -236,13 +178,13 @@ def enrichment_scores(ax: Axes, table: pd.DataFrame, *, alpha: float) -> Axes:
     """Normalised enrichment scores, one bar per gene set; those with FDR < ``alpha`` in colour."""
     table = table.sort_values("NES")
     colours = np.where(table["FDR"] < alpha, style.HIGHLIGHT, style.MUTED)
-    ax.barh(np.arange(len(table)), table["NES"], color=colours, height=0.72)
-    ax.set_yticks(np.arange(len(table)), table["set"], fontsize=8)
+    ax.barh(range(len(table)), table["NES"], color=colours, height=0.72)
+    ax.set_yticks(range(len(table)), table["set"], fontsize=8)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel("normalised enrichment score")
     ax.margins(y=0.01)
     handles = [Patch(color=style.HIGHLIGHT, label=f"FDR < {alpha:g}"), Patch(color=style.MUTED, label="not")]
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    layout.legend_above(ax, handles=handles, ncols=2)
     return ax
 
 
@@ -254,13 +196,11 @@ def fold_change_intervals(ax: Axes, table: pd.DataFrame) -> Axes:
     table
         `effects.reported_gene_effects` without the genes that are not in the data.
     """
-    y = np.arange(len(table))
-    ax.hlines(y, table["low"], table["high"], color=style.PALETTE[2])
-    ax.plot(table["log2FoldChange"], y, "o", color=style.PALETTE[2], label="this run, 95% interval")
-    ax.plot(table["reported"], y, "D", color=style.HIGHLIGHT, markersize=5, label="paper A, Table I")
-    ax.axvline(0, color=style.MUTED, linewidth=0.8)
-    ax.set_yticks(y, [f"{row.human}: {row.gene}, {row.contrast}" for row in table.itertuples()], fontsize=8)
-    ax.invert_yaxis()
+    layout.intervals(ax, table, "log2FoldChange", linewidth=1.6, label="this run, 95% interval")
+    diamonds = {"color": style.HIGHLIGHT, "markersize": 5, "label": "paper A, Table I"}
+    ax.plot(table["reported"], range(len(table)), "D", **diamonds)
+    ax.axvline(0, **style.THIN)
+    layout.rows(ax, [f"{row.human}: {row.gene}, {row.contrast}" for row in table.itertuples()], fontsize=8)
     # The interval of a gene with one or two counts would set the scale.
     reach = 1.3 * max(table[["log2FoldChange", "reported"]].abs().max().max(), 1) if len(table) else 1
     ax.set_xlim(-reach, reach)
@@ -285,19 +225,10 @@ def sample_sizes(ax: Axes, table: pd.DataFrame, *, cohort_effect: float) -> Axes
     ):
         finite = table[np.isfinite(table[column])]
         ax.plot(finite["effect"], finite[column], marker=mark, color=colour, label=label)
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:,g}")
-    ax.yaxis.set_minor_formatter("")
-    ax.axvline(
-        cohort_effect,
-        color=style.MUTED,
-        linestyle="--",
-        linewidth=1,
-        label=f"this cohort's difference ({cohort_effect:.2f})",
-    )
-    ax.set_xlabel("difference, in standard deviations within groups")
-    ax.set_ylabel("samples a group, power 80%")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    layout.log_scale(ax, "y")
+    ax.axvline(cohort_effect, label=f"this cohort's difference ({cohort_effect:.2f})", **style.DASHED)
+    ax.set(xlabel="difference, in standard deviations within groups", ylabel="samples a group, power 80%")
+    layout.legend_above(ax)
     return ax
 
 
@@ -309,13 +240,10 @@ def difference_intervals(ax: Axes, table: pd.DataFrame) -> Axes:
     table
         Columns ``contrast``, ``feature``, ``difference``, ``low`` and ``high`` (`differential.linear_contrasts`).
     """
-    y = np.arange(len(table))
-    ax.hlines(y, table["low"], table["high"], color=style.PALETTE[2])
-    ax.plot(table["difference"], y, "o", color=style.PALETTE[2])
-    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    layout.intervals(ax, table, "difference", linewidth=1.6)
+    ax.axvline(0, **style.THIN)
     several = table["contrast"].nunique() > 1
     names = [f"{row.feature}, {row.contrast}" if several else row.feature for row in table.itertuples()]
-    ax.set_yticks(y, [name.replace("_", " ") for name in names], fontsize=8)
-    ax.invert_yaxis()
+    layout.rows(ax, [name.replace("_", " ") for name in names], fontsize=8)
     ax.set_xlabel("difference (z), 95% interval")
     return ax

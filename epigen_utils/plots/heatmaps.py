@@ -1,6 +1,5 @@
-"""Figures that lay out their own axes: clustered heat maps, sample distances and UpSet plots."""
+"""Figures that lay out their own axes: clustered heat maps and sample distances."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -57,29 +56,26 @@ def clustered_heatmap(
         row_colours[ids] = [set_colours[name]] * len(ids)
     row_colours.index = scaled.index = [str(gene if names is None else names.get(gene, gene)) for gene in scaled.index]
     few = len(tracks) <= 40
-    # clustermap lays its axes out itself.
-    with plt.rc_context({"figure.constrained_layout.use": False}):
-        grid = sns.clustermap(
-            scaled,
-            row_linkage=clustering.ward_on_pearson(table.T),
-            col_linkage=clustering.ward_on_pearson(table),
-            col_colors=column_colours.to_numpy().T.tolist(),
-            row_colors=list(row_colours) if sets else None,
-            cmap=style.DIVERGING,
-            center=0,
-            figsize=(7.5, 2.6 + 0.2 * len(scaled)),
-            dendrogram_ratio=(0.14, 0.12 if len(scaled) > 30 else 0.2),
-            colors_ratio=(0.025, 0.2 / (2.6 + 0.2 * len(scaled))),
-            cbar_pos=(0.01, 0.88, 0.02, 0.1),
-            cbar_kws={"label": f"{value}\n(z by gene)"},
-            xticklabels=few,
-            yticklabels=True,
-        )
-    grid.ax_cbar.tick_params(labelsize=7)
+    height = 2.6 + 0.2 * len(scaled)
+    grid = layout.clustermap(
+        scaled,
+        label=f"{value}\n(z by gene)",
+        label_size=8,
+        row_linkage=clustering.ward_on_pearson(table.T),
+        col_linkage=clustering.ward_on_pearson(table),
+        col_colors=column_colours.to_numpy().T.tolist(),
+        row_colors=list(row_colours) if sets else None,
+        cmap=style.DIVERGING,
+        center=0,
+        figsize=(7.5, height),
+        dendrogram_ratio=(0.14, 0.12 if len(scaled) > 30 else 0.2),
+        colors_ratio=(0.025, 0.2 / height),
+        cbar_pos=(0.01, 0.88, 0.02, 0.1),
+        xticklabels=few,
+        yticklabels=True,
+    )
     grid.ax_cbar.yaxis.label.set_size(7)
-    grid.ax_heatmap.set_xlabel("" if few else f"{len(tracks)} samples")
-    grid.ax_heatmap.set_ylabel("")
-    grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)
+    grid.ax_heatmap.set(xlabel="" if few else f"{len(tracks)} samples", ylabel="")
     _legend_beside(grid, shades | ({"panel": set_colours} if sets else {}))
     return grid.figure
 
@@ -98,24 +94,11 @@ def distance_heatmap(table: pd.DataFrame, labels: pd.Series) -> Figure:
     tree = linkage(squareform(table.to_numpy(), checks=False), method="average")
     size = min(3.5 + 0.26 * len(table), 9)
     few = len(table) <= 40
-    # clustermap lays its axes out itself.
-    with plt.rc_context({"figure.constrained_layout.use": False}):
-        grid = sns.clustermap(
-            table,
-            row_linkage=tree,
-            col_linkage=tree,
-            row_colors=[colour[label] for label in labels],
-            cmap="mako",
-            figsize=(size + 1, size),
-            dendrogram_ratio=0.12,
-            colors_ratio=0.025,
-            cbar_pos=(0.01, 0.86, 0.02, 0.12),
-            cbar_kws={"label": "distance"},
-            xticklabels=few,
-            yticklabels=few,
-        )
-    grid.ax_cbar.tick_params(labelsize=7)
-    grid.ax_heatmap.tick_params(axis="both", labelsize=8, length=0)
+    trees = {"row_linkage": tree, "col_linkage": tree, "row_colors": [colour[label] for label in labels]}
+    sizes = {"figsize": (size + 1, size), "dendrogram_ratio": 0.12, "colors_ratio": 0.025}
+    names = {"label_size": 8, "xticklabels": few, "yticklabels": few}
+    cbar_pos = (0.01, 0.86, 0.02, 0.12)
+    grid = layout.clustermap(table, label="distance", cmap="mako", cbar_pos=cbar_pos, **trees, **sizes, **names)
     _legend_beside(grid, {str(labels.name or ""): colour})
     return grid.figure
 

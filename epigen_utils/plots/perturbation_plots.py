@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator
 
 from epigen_utils.plots import layout, style
 
@@ -25,9 +25,7 @@ def shift_volcano(
     tested = table.dropna(subset=[p])
     shift, height = tested["Shift_to_goal_end"], -np.log10(tested[p].clip(lower=1e-300))
     called = (tested[fdr] < alpha).to_numpy()
-    dots = {"s": 8, "edgecolor": "none", "rasterized": True}
-    for subset, colour, word in ((~called, style.MUTED, "not called"), (called, style.PALETTE[2], "called")):
-        ax.scatter(shift[subset], height[subset], color=colour, label=f"{word} ({subset.sum():,})", **dots)
+    layout.called_points(ax, shift, height, called, colour=style.PALETTE[2], size=8)
     if planted:
         subset = tested["Ensembl_ID"].isin(planted).to_numpy()
         label = f"planted regulators ({subset.sum()})"
@@ -35,29 +33,25 @@ def shift_volcano(
     top = tested.assign(height=height).nlargest(4 * n_labels, "height")
     points = top[["Shift_to_goal_end", "height"]].to_numpy()
     span = (shift.abs().max() or 1, height.max() or 1)
-    for i in layout.spaced_labels(points / span, gap=(0.25, 0.05), limit=n_labels):
-        ax.annotate(top["Gene_name"].iat[i], points[i], xytext=(3, 2), textcoords="offset points", fontsize=7)
-    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    layout.name_points(ax, points, list(top["Gene_name"]), span=span, gap=(0.25, 0.05), limit=n_labels)
+    ax.axvline(0, **style.THIN)
     ax.margins(x=0.15)
     ax.set_xlabel(f"shift towards {target} (difference of cosines)")
     ax.set_ylabel(f"-log10 p over {'donors' if by_donor else 'cells'}")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, markerscale=1.5)
+    layout.legend_above(ax, ncols=2, fontsize=8, markerscale=1.5)
     return ax
 
 
 def top_shifts(ax: Axes, table: pd.DataFrame, *, target: str) -> Axes:
     """Shifts of the given genes with their intervals over donors, in the order given."""
-    y = np.arange(len(table))
     if "Donor_low" in table:
-        ax.hlines(y, table["Donor_low"], table["Donor_high"], color=style.PALETTE[2])
-        ax.plot(table["Donor_shift"], y, "o", color=style.PALETTE[2])
+        layout.intervals(ax, table, "Donor_shift", ends=("Donor_low", "Donor_high"), linewidth=1.6)
         ax.set_xlabel(f"shift towards {target} over the mean of all genes, 95% interval over donors")
     else:
-        ax.plot(table["Shift_to_goal_end"], y, "o", color=style.PALETTE[2])
+        ax.plot(table["Shift_to_goal_end"], range(len(table)), "o", color=style.PALETTE[2])
         ax.set_xlabel(f"shift towards {target} (difference of cosines)")
-    ax.set_yticks(y, table["Gene_name"])
-    ax.invert_yaxis()
-    ax.axvline(0, color=style.MUTED, linewidth=0.8)
+    layout.rows(ax, table["Gene_name"])
+    ax.axvline(0, **style.THIN)
     return ax
 
 
@@ -69,15 +63,13 @@ def planted_recall_curves(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
     curves
         Kind -> whether each gene is planted, in the order of the ranking.
     """
-    for (name, hits), colour in zip(curves.items(), style.PALETTE[1:], strict=False):
+    for name, hits, colour, _ in style.series(curves.items()):
         share = np.arange(len(hits) + 1) / len(hits)
         recall = np.concatenate([[0], np.cumsum(hits)]) / max(hits.sum(), 1)
         ax.step(share, recall, color=colour, label=f"{name} ({hits.sum()})")
-    ax.plot([0, 1], [0, 1], color=style.MUTED, linestyle="--", linewidth=1)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("genes looked at, by shift towards the goal")
-    ax.set_ylabel("planted regulators found")
+    ax.plot([0, 1], [0, 1], **style.DASHED)
+    layout.percent(ax, "xy")
+    ax.set(xlabel="genes looked at, by shift towards the goal", ylabel="planted regulators found")
     ax.legend(loc="lower right", fontsize=8)
     return ax
 
@@ -98,13 +90,10 @@ def recall_against_speedup(ax: Axes, table: pd.DataFrame, *, column: str, top: i
         ax.plot(*point, "o", color=style.PALETTE[2], label=f"{number}  {row['variant']}")
         ax.annotate(str(number), point, xytext=(0, 6 if number % 2 else -13), textcoords="offset points", ha="center")
     ax.axhline(required, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
-    ax.set_xscale("log")
+    layout.log_scale(ax, "x", form="{x:g}")
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_ylim(0, top * 1.12)
-    ax.set_xlabel("times faster than the exact run")
-    ax.set_ylabel(f"of the exact top {top}, found in the first quarter")
+    ylabel = f"of the exact top {top}, found in the first quarter"
+    ax.set(ylim=(0, top * 1.12), xlabel="times faster than the exact run", ylabel=ylabel)
     ax.margins(x=0.15)
     ax.legend(handlelength=0, markerscale=0, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return ax

@@ -5,13 +5,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from epigen_utils.plots import style
+from epigen_utils.plots import layout, style
 
 
 def roc_curves(ax: Axes, bands: dict[str, pd.DataFrame], aucs: dict[str, float]) -> Axes:
     """ROC curves with the range over partitions into folds (`two_classes.roc_band`)."""
-    ax.plot([0, 1], [0, 1], color=style.MUTED, linestyle="--", linewidth=1)
-    for (name, band), colour in zip(bands.items(), style.PALETTE[1:], strict=False):
+    ax.plot([0, 1], [0, 1], **style.DASHED)
+    for name, band, colour, _ in style.series(bands.items()):
         ax.fill_between(band["fpr"], band["low"], band["high"], color=colour, alpha=0.12, linewidth=0)
         ax.plot(band["fpr"], band["tpr"], color=colour, label=f"{name} ({aucs[name]:.2f})")
     ax.set(xlim=(-0.01, 1), ylim=(0, 1.02), xlabel="false positive rate", ylabel="true positive rate")
@@ -27,18 +27,15 @@ def model_aucs(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Ax
     table
         Columns ``model``, ``auc``, ``auc low``, ``auc high`` and optionally ``shuffled``.
     """
-    y = np.arange(len(table))
-    ax.hlines(y, table["auc low"], table["auc high"], color=style.PALETTE[2], linewidth=2)
-    ax.plot(table["auc"], y, "o", color=style.PALETTE[2], label="held out, 95% interval")
+    layout.intervals(ax, table, "auc", ends=("auc low", "auc high"), label="held out, 95% interval")
     if "shuffled" in table and table["shuffled"].notna().any():
-        ax.plot(table["shuffled"], y, "x", color=style.HIGHLIGHT, label="labels shuffled")
-    ax.axvline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+        ax.plot(table["shuffled"], range(len(table)), "x", color=style.HIGHLIGHT, label="labels shuffled")
+    ax.axvline(0.5, **style.DASHED)
     if np.isfinite(reported):
         ax.axvline(reported, color=style.PALETTE[3], linestyle=":", linewidth=1.5, label=f"paper A, {reported:.2f}")
-    ax.set_yticks(y, table["model"])
-    ax.invert_yaxis()
+    layout.rows(ax, table["model"])
     ax.set(xlim=(0, 1.02), xlabel="AUC")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=7, columnspacing=1.0, handletextpad=0.4)
+    layout.legend_above(ax, ncols=3, fontsize=7, columnspacing=1.0, handletextpad=0.4)
     return ax
 
 
@@ -51,25 +48,24 @@ def selection_leakage(ax: Axes, table: pd.DataFrame) -> Axes:
         Columns ``planted``, ``genes chosen`` and ``auc``, one row per cohort.
     """
     rng = np.random.default_rng(0)
-    kinds = list(dict.fromkeys(zip(table["planted"], table["genes chosen"], strict=True)))
+    kinds = list(table.groupby(["planted", "genes chosen"], sort=False)["auc"])
     colours = style.colours(["", *dict.fromkeys(table["genes chosen"])])
-    for x, (planted, selection) in enumerate(kinds):
-        values = table[(table["planted"] == planted) & (table["genes chosen"] == selection)]["auc"]
+    for x, ((_, selection), values) in enumerate(kinds):
         ax.plot(x + rng.uniform(-0.12, 0.12, len(values)), values, "o", color=colours[selection], alpha=0.7)
         ax.hlines(values.mean(), x - 0.25, x + 0.25, color="black", linewidth=1.5)
-    ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
-    ax.set_xticks(range(len(kinds)), [f"{planted}\n{selection}" for planted, selection in kinds], fontsize=8)
-    ax.set(ylim=(0, 1.05), xlim=(-0.5, len(kinds) - 0.5), ylabel="AUC")
+    ax.axhline(0.5, **style.DASHED)
+    layout.columns(ax, [f"{planted}\n{selection}" for (planted, selection), _ in kinds], fontsize=8)
+    ax.set(ylim=(0, 1.05), ylabel="AUC")
     return ax
 
 
 def learning_curves(ax: Axes, table: pd.DataFrame) -> Axes:
-    """AUC against training samples per class: folds as dots, their mean as a line (`model_comparison.learning_curve`)."""
-    for (name, folds), colour in zip(table.groupby("model", sort=False), style.PALETTE[1:], strict=False):
+    """AUC against training samples per class: folds as dots, mean as a line (`model_comparison.learning_curve`)."""
+    for name, folds, colour, _ in style.series(table.groupby("model", sort=False)):
         means = folds.groupby("per class")["auc"].mean()
         ax.plot(folds["per class"], folds["auc"], ".", color=colour, alpha=0.35)
         ax.plot(means.index, means, "o-", color=colour, label=name)
-    ax.axhline(0.5, color=style.MUTED, linestyle="--", linewidth=1)
+    ax.axhline(0.5, **style.DASHED)
     ax.axvspan(12, 16, color=style.MUTED, alpha=0.2, linewidth=0)
     ax.set_xscale("log")
     sizes = sorted(set(table["per class"]))
@@ -84,26 +80,19 @@ def learning_curves(ax: Axes, table: pd.DataFrame) -> Axes:
 def grid_search_heatmap(ax: Axes, table: pd.DataFrame, *, rows: str, columns: str, value: str) -> Axes:
     """Grid search as a heat map: the best value over the other hyperparameters; the best cell is framed."""
     grid = table.pivot_table(index=rows, columns=columns, values=value, aggfunc="max").sort_index(ascending=False)
-    image = ax.imshow(grid, aspect="auto", cmap="viridis", vmin=min(0.5, float(np.nanmin(grid))), vmax=1)
-    for y, x in np.ndindex(grid.shape):
-        shade = "black" if grid.iat[y, x] > 0.75 else "white"
-        ax.text(x, y, f"{grid.iat[y, x]:.2f}", ha="center", va="center", fontsize=8, color=shade)
-    best = np.unravel_index(np.nanargmax(grid), grid.shape)
-    frame = (best[1] - 0.5, best[0] - 0.5)
-    ax.add_patch(Rectangle(frame, 1, 1, fill=False, edgecolor=style.HIGHLIGHT, linewidth=2.5))
-    ax.set_xticks(range(grid.shape[1]), [f"{name:g}" for name in grid.columns])
-    ax.set_yticks(range(grid.shape[0]), [f"{name:g}" for name in grid.index])
+    y, x = np.unravel_index(np.nanargmax(grid), grid.shape)
+    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=style.HIGHLIGHT, linewidth=2.5))
+    options = {"white": ~(grid > 0.75), "label": f"{value.upper()} on the inner fold"}
+    named = grid.rename("{:g}".format, axis=0).rename("{:g}".format, axis=1)
+    lowest = min(0.5, float(np.nanmin(grid)))
+    layout.annotated_matrix(ax, named, grid.map("{:.2f}".format), cmap="viridis", vmin=lowest, vmax=1, **options)
     ax.set(xlabel=columns.replace("_", " "), ylabel=rows.replace("_", " "))
-    ax.grid(visible=False)
-    ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, label=f"{value.upper()} on the inner fold", pad=0.02)
     return ax
 
 
 def curves_by_epoch(ax: Axes, runs: dict[str, pd.DataFrame], *, column: str, ylabel: str) -> Axes:
     """A column of the training histories of several runs against the epoch (`training.fit`)."""
-    for (name, run), colour, marker in zip(runs.items(), style.PALETTE[1:], style.MARKERS, strict=False):
-        ax.plot(run["epoch"], run[column], marker + "-", color=colour, markersize=4, label=name)
+    layout.lines(ax, runs.items(), "epoch", column)
     ax.set(xlabel="epoch", ylabel=ylabel, ylim=(0, None))
     ax.legend(fontsize=8)
     return ax
@@ -119,16 +108,11 @@ def training_memory(ax: Axes, table: pd.DataFrame, *, devices: dict[str, float])
     devices
         Device -> memory, GiB.
     """
-    parts = [column for column in table.columns if column != "way"]
-    left = np.zeros(len(table))
-    for part, colour in zip(parts, style.PALETTE[1:], strict=False):
-        ax.barh(table["way"], table[part], left=left, color=colour, label=part)
-        left = left + table[part].to_numpy()
+    parts = dict(table.drop(columns="way").items())
+    layout.stacked_bars(ax, table["way"], parts)
     for name, size in devices.items():
         ax.axvline(size, color="black", linestyle="--", linewidth=1)
         ax.text(size * 0.99, -0.4, name, ha="right", fontsize=7)
-    ax.invert_yaxis()
     ax.set_xlabel("GiB")
-    ax.grid(visible=False, axis="y")
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(parts))
     return ax

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from epigen_utils.plots import style
+from epigen_utils.plots import layout, style
 from epigen_utils.reads import rule_graph, tool_reports
 
 #: FastQC verdict -> colour and symbol.
@@ -15,7 +15,7 @@ FATE_COLOURS = (style.PALETTE[2], style.PALETTE[5], style.PALETTE[4], style.PALE
 
 
 def pipeline_graph(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, columns: int = 2) -> Axes:
-    """Graph of the rules (`rule_graph.rule_edges`) and, below, the chapters that use the counts (`notebooks.chapters_on_counts`)."""
+    """Graph of the rules (`rule_graph.rule_edges`) above the chapters on counts (`notebooks.chapters_on_counts`)."""
     positions = rule_graph.rule_positions(edges)
     box = {"boxstyle": "round,pad=0.4", "linewidth": 1.2}
     for first, then in edges.itertuples(index=False):
@@ -38,7 +38,7 @@ def pipeline_graph(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, col
 
 
 def quality_by_position(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Mean base quality by position for each file, before (dashed) and after trimming (`tool_reports.quality_by_position`)."""
+    """Mean base quality by position, before (dashed) and after trimming (`tool_reports.quality_by_position`)."""
     colours = {1: style.PALETTE[2], 2: style.PALETTE[1]}
     for (_sample, mate, when), file in table.groupby(["sample", "mate", "when"]):
         line = "--" if when == "before" else "-"
@@ -68,29 +68,27 @@ def fastqc_verdicts(ax: Axes, table: pd.DataFrame) -> Axes:
 
 def stacked_shares(ax: Axes, table: pd.DataFrame, parts: list[str], *, xlabel: str) -> Axes:
     """Fates of each sample's reads: stacked shares that sum to one (`tool_reports.sample_summary`)."""
-    left = np.zeros(len(table))
-    for part, colour in zip(parts, FATE_COLOURS, strict=False):
-        width = table[part].to_numpy()
-        ax.barh(table["sample"], width, left=left, color=colour, height=0.7, label=part)
-        for y, (start, size) in enumerate(zip(left, width, strict=True)):
-            if size >= 0.1:
-                ax.text(start + size / 2, y, f"{size:.1%}", ha="center", va="center", fontsize=8, color="white")
-        left = left + width
-    ax.invert_yaxis()
-    ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    layout.stacked_bars(ax, table["sample"], dict(table[parts].items()), FATE_COLOURS, height=0.7)
+    text = {"ha": "center", "va": "center", "fontsize": 8, "color": "white"}
+    for part, bars in zip(parts, ax.containers, strict=False):
+        for bar, share in zip(bars, table[part], strict=True):
+            if share >= 0.1:
+                ax.text(*bar.get_center(), f"{share:.1%}", **text)
+    ax.xaxis.set_major_formatter("{x:.0%}")
     ax.set(xlim=(0, 1), xlabel=xlabel)
-    ax.legend(fontsize=7, ncols=len(parts), loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    layout.legend_above(ax, x=0.45, ncols=len(parts), fontsize=7)
     return ax
 
 
 def separate_shares(ax: Axes, table: pd.DataFrame, parts: list[str]) -> Axes:
     """Shares that need not sum to one, one marker each, one row per sample (`tool_reports.sample_summary`)."""
-    for name, colour, marker in zip(parts, style.PALETTE[1:], style.MARKERS, strict=False):
-        ax.plot(table[name], table["sample"], marker, color=colour, markersize=7, label=name, clip_on=False, zorder=3)
+    dots = {"markersize": 7, "clip_on": False, "zorder": 3}
+    for name, shares, colour, marker in style.series(table[parts].items()):
+        ax.plot(shares, table["sample"], marker, color=colour, label=name, **dots)
     ax.invert_yaxis()
-    ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    ax.xaxis.set_major_formatter("{x:.0%}")
     ax.set(xlim=(0, max(0.05, 1.1 * table[parts].max().max())), xlabel="share of the reads, or of their alignments")
-    ax.legend(fontsize=8, ncols=len(parts), loc="lower center", bbox_to_anchor=(0.45, 1.0))
+    layout.legend_above(ax, x=0.45, ncols=len(parts), fontsize=8)
     return ax
 
 
@@ -109,7 +107,7 @@ def strand_shares(ax: Axes, table: pd.DataFrame) -> Axes:
         ax.text(np.mean(span), -0.85, name, ha="center", va="center", fontsize=8, color=style.PALETTE[2])
     ax.plot(table["on the strand"], range(len(table)), "o", color=style.PALETTE[1], markersize=8)
     ax.set_yticks(range(len(table)), table["sample"])
-    ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    ax.xaxis.set_major_formatter("{x:.0%}")
     ax.set(xlim=(-0.02, 1.02), ylim=(len(table) - 0.4, -1.2), xlabel="fragments in genes on the strand of the RNA")
     return ax
 
@@ -118,13 +116,11 @@ def counts_against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
     """Counted against planted fragments, one dot per gene and sample (`read_counts.counts_with_truth`)."""
     top = table[["planted", "counted"]].max().max() * 1.3
     ax.plot([0.7, top], [0.7, top], color=style.MUTED, linewidth=1)
-    for (sample, genes), colour, marker in zip(
-        table.groupby("sample", sort=False), style.PALETTE, style.MARKERS, strict=False
-    ):
+    for sample, genes, colour, marker in style.series(table.groupby("sample", sort=False), style.PALETTE):
         # A logarithmic axis has no zero.
         fragments = genes[["planted", "counted"]].clip(lower=0.8)
         ax.plot(fragments["planted"], fragments["counted"], marker, color=colour, markersize=4, alpha=0.6, label=sample)
-    _log_axes(ax)
+    layout.log_scale(ax, "xy", form="{x:g}")
     ax.set(xlabel="planted fragments", ylabel="counted fragments")
     ax.legend(fontsize=7)
     return ax
@@ -132,11 +128,8 @@ def counts_against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
 
 def step_seconds(ax: Axes, table: pd.DataFrame) -> Axes:
     """Seconds of every step, summed over samples, with the share of the total (`tool_reports.time_by_step`)."""
-    ax.barh(table["step"], table["seconds"], color=style.PALETTE[2], height=0.65)
-    for y, (value, share) in enumerate(zip(table["seconds"], table["share"], strict=True)):
-        ax.text(value, y, f" {share:.0%}", va="center", fontsize=8)
-    ax.invert_yaxis()
-    ax.set(xlabel="seconds of all its jobs", xlim=(0, table["seconds"].max() * 1.15))
+    layout.noted_bars(ax, table["step"], table["seconds"], table["share"].map(" {:.0%}".format))
+    ax.set_xlabel("seconds of all its jobs")
     return ax
 
 
@@ -146,23 +139,10 @@ def amdahl_curve(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) ->
     ax.plot(times, [tool_reports.overall_speedup(table, step=step, speedup=x) for x in times], color=style.PALETTE[2])
     overall = tool_reports.overall_speedup(table, step=step, speedup=claimed)
     ax.plot(claimed, overall, "o", color=style.HIGHLIGHT, markersize=8)
-    ax.annotate(
-        f"{claimed:g} times: {overall:.1f}",
-        (claimed, overall),
-        xytext=(-4, 8),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-    )
-    ax.plot(times, times, color=style.MUTED, linestyle="--", linewidth=1, label="if this step were everything")
-    _log_axes(ax)
+    text = {"xytext": (-4, 8), "textcoords": "offset points", "ha": "right", "fontsize": 8}
+    ax.annotate(f"{claimed:g} times: {overall:.1f}", (claimed, overall), **text)
+    ax.plot(times, times, label="if this step were everything", **style.DASHED)
+    layout.log_scale(ax, "xy", form="{x:g}")
     ax.set(ylim=(0.9, 100), xlabel=f"times that {step} is faster", ylabel="times that all of it is faster")
     ax.legend(fontsize=8, loc="upper left")
     return ax
-
-
-def _log_axes(ax: Axes) -> None:
-    """Make both axes logarithmic with plain numbers, as the house style does not parse mathematics in labels."""
-    ax.set(xscale="log", yscale="log")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:g}")

@@ -10,12 +10,10 @@ from epigen_utils.plots import layout, style
 def cumulative_shares(ax: Axes, values: pd.Series, *, label: str) -> Axes:
     """Horizontal bars of shares that sum to one, largest on top, with the cumulative share at each bar's end."""
     values = values.sort_values(ascending=False)
-    cumulative = values.cumsum()
-    ax.barh(np.arange(len(values)), values, color=style.PALETTE[2], height=0.72)
-    for i, (share, total) in enumerate(zip(values, cumulative, strict=True)):
+    ax.barh(range(len(values)), values, color=style.PALETTE[2], height=0.72)
+    for i, (share, total) in enumerate(zip(values, values.cumsum(), strict=True)):
         ax.text(share + 0.004, i, f"{total:.0%}", va="center", fontsize=8, color="#444444")
-    ax.set_yticks(np.arange(len(values)), values.index, fontsize=8)
-    ax.invert_yaxis()
+    layout.rows(ax, values.index, fontsize=8)
     ax.xaxis.set_major_formatter("{x:.0%}")
     ax.set_xlabel(label)
     return ax
@@ -37,17 +35,14 @@ def attainable_values(
 
 def group_scores(ax: Axes, values: pd.Series, labels: pd.Series, *, title: str) -> Axes:
     """Score of each sample by group, with the group mean."""
+    for x, (_level, members, look) in enumerate(layout.groups(labels)):
+        offsets = np.linspace(-0.15, 0.15, members.sum()) if members.sum() > 1 else 0
+        dots = {"s": 30, "edgecolor": "white"} | look
+        layout.points_with_mean(ax, x, offsets, values[members], reach=0.28, linewidth=1.2, **dots)
+    ax.axhline(0, zorder=0, **style.THIN)
     levels = layout.group_order(labels)
-    colour, marker = style.colours(levels), style.markers(levels)
-    for x, level in enumerate(levels):
-        members = values[(labels == level).to_numpy()]
-        spread = x + np.linspace(-0.15, 0.15, len(members)) if len(members) > 1 else [x]
-        ax.scatter(spread, members, color=colour[level], marker=marker[level], s=30, edgecolor="white")
-        ax.hlines(members.mean(), x - 0.28, x + 0.28, color="black", linewidth=1.2)
-    ax.axhline(0, color=style.MUTED, linewidth=0.8, zorder=0)
     ax.set_xticks(range(len(levels)), levels)
-    ax.set_ylabel("mean z over genes")
-    ax.set_title(title)
+    ax.set(ylabel="mean z over genes", title=title)
     return ax
 
 
@@ -55,14 +50,12 @@ def values_by_seed(ax: Axes, table: pd.DataFrame, *, level: float | None = None,
     """Values of each column (seeds are rows), with the column mean; ``level`` is the nominal or expected value."""
     for x, name in enumerate(table):
         values = table[name].dropna()
-        ax.scatter(x + np.linspace(-0.2, 0.2, len(values)), values, color=style.MUTED, s=14, edgecolor="none")
-        ax.hlines(values.mean(), x - 0.3, x + 0.3, color="black", linewidth=1.5)
+        dots = {"color": style.MUTED, "s": 14, "edgecolor": "none"}
+        layout.points_with_mean(ax, x, np.linspace(-0.2, 0.2, len(values)), values, reach=0.3, **dots)
     if level is not None:
         ax.axhline(level, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
-    ax.set_xticks(range(table.shape[1]), [name.replace(" to ", "\nto ") for name in table], fontsize=8)
-    ax.set_xlim(-0.6, table.shape[1] - 0.4)
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel(ylabel)
+    layout.columns(ax, [name.replace(" to ", "\nto ") for name in table], margin=0.6, fontsize=8)
+    ax.set(ylim=(0, None), ylabel=ylabel)
     return ax
 
 
@@ -73,9 +66,6 @@ def permutation_null(ax: Axes, values: pd.Series, *, level: float | None = None,
     ax.axvline(values.iloc[0], color=style.HIGHLIGHT, label="observed")
     if level is not None:
         ax.axvline(level, color="black", linestyle="--", linewidth=1, label="level")
-    ax.set_yticks([])
-    ax.set_ylabel("labelings")
-    ax.set_xlim(left=0)
-    ax.set_xlabel(xlabel)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
+    ax.set(yticks=[], ylabel="labelings", xlim=(0, None), xlabel=xlabel)
+    layout.legend_above(ax, ncols=3, fontsize=8)
     return ax

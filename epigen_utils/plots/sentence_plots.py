@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
 
-from epigen_utils.plots import style
+from epigen_utils.plots import layout, style
 
 
 def sentence_words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int = 8) -> Axes:
@@ -28,7 +27,7 @@ def sentence_words(ax: Axes, table: pd.DataFrame, *, n_bins: int, columns: int =
 
 
 def coverage_by_length(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]) -> Axes:
-    """Shares of expressed genes and of counts that a sentence covers, against its length (`sentences.sentence_coverage`).
+    """Shares of expressed genes and of counts in a sentence, against its length (`sentences.sentence_coverage`).
 
     Parameters
     ----------
@@ -39,12 +38,9 @@ def coverage_by_length(ax: Axes, table: pd.DataFrame, *, marks: dict[str, float]
         ax.plot(table["length"], table[column], color=style.PALETTE[colour], label=label)
     for (name, length), dash in zip(marks.items(), ("--", ":", "-."), strict=False):
         ax.axvline(length, color=style.MUTED, linestyle=dash, linewidth=1.2, label=f"{name} ({length:,.0f})")
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_ylim(0, 1.03)
-    ax.set_xlabel("genes in the sentence")
-    ax.set_ylabel("share kept")
+    layout.log_scale(ax, "x", form="{x:,.0f}", base=2)
+    layout.percent(ax, "y")
+    ax.set(ylim=(0, 1.03), xlabel="genes in the sentence", ylabel="share kept")
     ax.legend(fontsize=7, loc="upper left")
     return ax
 
@@ -59,15 +55,11 @@ def r2_by_bins(ax: Axes, table: pd.DataFrame, *, rank_r2: float) -> Axes:
     rank_r2
         R² of ranks alone.
     """
-    for (kind, part), colour, marker in zip(
-        table.groupby("kind", sort=False), style.PALETTE[1:], style.MARKERS, strict=False
-    ):
-        ax.plot(part["bins"], part["r2"], color=colour, marker=marker, markersize=4, label=f"bins by {kind}")
+    kinds = {f"bins by {kind}": part for kind, part in table.groupby("kind", sort=False)}
+    layout.lines(ax, kinds.items(), "bins", "r2")
     ax.axhline(rank_r2, color="black", linestyle="--", linewidth=1, label="ranks alone")
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.set_xlabel("bins")
-    ax.set_ylabel("R², held-out samples")
+    layout.log_scale(ax, "x", form="{x:,.0f}", base=2)
+    ax.set(xlabel="bins", ylabel="R², held-out samples")
     ax.legend(fontsize=7)
     return ax
 
@@ -77,18 +69,15 @@ def decoded_against_true(ax: Axes, true: np.ndarray, decoded: np.ndarray, *, lab
     ax.scatter(true, decoded, s=3, color=style.PALETTE[2], alpha=0.15, edgecolor="none", rasterized=True)
     top = max(float(np.max(true)), float(np.max(decoded))) * 1.03
     ax.plot([0, top], [0, top], color="black", linewidth=0.8)
-    ax.set(xlim=(0, top), ylim=(0, top))
-    ax.set_xlabel("log2 expression")
-    ax.set_ylabel(f"read back from {label}")
+    ax.set(xlim=(0, top), ylim=(0, top), xlabel="log2 expression", ylabel=f"read back from {label}")
     return ax
 
 
 def zero_shot_attention(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
     """Attention by relative position in the sentence, one line per model (`zero_shot.text_attention_by_position`)."""
-    for (name, table), colour, marker in zip(tables.items(), style.PALETTE[1:], style.MARKERS, strict=False):
-        ax.plot(table["place"], table["attention"], marker + "-", color=colour, markersize=4, label=name)
-    ax.axhline(1, color=style.MUTED, linestyle="--", linewidth=1)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    layout.lines(ax, tables.items(), "place", "attention")
+    ax.axhline(1, **style.DASHED)
+    layout.percent(ax, "x")
     ax.set(xlabel="place in the sentence", ylabel="attention, evenly spread 1", ylim=(0, None))
     ax.legend(fontsize=8)
     return ax

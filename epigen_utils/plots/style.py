@@ -1,7 +1,8 @@
 """Colours, markers and fonts of all figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -12,6 +13,9 @@ MARKERS = "osD^vP*X"
 DIVERGING = "vlag"
 HIGHLIGHT = "#d55e00"
 MUTED = "#9aa0a6"
+#: Lines of reference: at chance or a nominal level, and at zero.
+DASHED = {"color": MUTED, "linestyle": "--", "linewidth": 1}
+THIN = {"color": MUTED, "linewidth": 0.8}
 
 
 def set_house_style() -> None:
@@ -27,3 +31,9 @@ def colours(levels: Iterable[str]) -> dict[str, str]:
 def markers(levels: Iterable[str]) -> dict[str, str]:
     """Level -> marker, so that groups differ without colour too."""
     return {level: MARKERS[i % len(MARKERS)] for i, level in enumerate(levels)}
+
+
+def series(pairs: Iterable[tuple[str, Any]], palette: tuple = PALETTE[1:]) -> Iterator[tuple[str, Any, str, str]]:
+    """Name, data, colour and marker of each series, as many as the palette has colours."""
+    for (name, data), colour, marker in zip(pairs, palette, MARKERS, strict=False):
+        yield name, data, colour, marker

@@ -1,1 +1,1 @@
-"""Two-class prediction on bulk samples: cohorts, comparison of models with baselines and controls, transfer between cohorts."""
+"""Two-class prediction on bulk samples: cohorts, comparison of models with baselines and controls, transfer."""

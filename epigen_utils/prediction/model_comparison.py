@@ -1,4 +1,4 @@
-"""Models compared on held-out bulk samples: scores, permutations, ablations, learning curves, positive and negative controls."""
+"""Models compared on held-out bulk samples: scores, permutations, ablations, learning curves, controls."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,18 +8,18 @@ from sklearn.base import clone
 
 from epigen_utils.expression import fold_selection
 from epigen_utils.prediction import sample_cohort
-from epigen_utils.stats import attainable, folds, intervals, permutation, two_classes
+from epigen_utils.stats import attainable, folds, permutation, two_classes
 
 
 def predict_out_of_fold(
     cohort: sample_cohort.SampleCohort, estimator: object, *, n_splits: int = 5, n_repeats: int = 1, seed: int = 0
 ) -> pd.DataFrame:
-    """Out-of-fold predictions of every sample, with folds of whole donors or experiments (`folds.repeat_cross_validation`)."""
+    """`folds.repeat_cross_validation` of every sample, with folds of whole donors or experiments."""
     n_splits = folds.feasible_n_splits(cohort.y, cohort.groups, n_splits)
     # There is only one division that holds out each experiment.
     n_repeats = n_repeats if cohort.batch is None else 1
     options = {"n_splits": n_splits, "n_repeats": n_repeats, "seed": seed, "per_donor": False}
-    predictions = folds.repeat_cross_validation(estimator, cohort.counts, cohort.y, cohort.groups, **options)
+    predictions = folds.repeat_cross_validation(estimator, cohort.values, cohort.y, cohort.groups, **options)
     return predictions.assign(donor=cohort.units[predictions["row"]])
 
 
@@ -28,10 +28,13 @@ def permuted_label_aucs(
 ) -> np.ndarray:
     """AUC of the same pipeline for permutations of the labels among donors, within experiments if there are any."""
     n_splits = folds.feasible_n_splits(cohort.y, cohort.groups, n_splits)
-    options = {"n_splits": n_splits, "n_permutations": n_permutations, "seed": seed, "per_donor": False}
-    return two_classes.permuted_aucs(
-        estimator, cohort.counts, cohort.y, cohort.groups, cohort.positive, within=cohort.batch, **options
-    )
+    y, groups, aucs = cohort.y, cohort.groups, []
+    for permuted in permutation.permuted_labels(y, donors=groups, n_permutations=n_permutations, seed=seed):
+        predictions, _ = folds.cross_validate(
+            estimator, cohort.values, permuted, groups, n_splits=n_splits, per_donor=False, seed=seed
+        )
+        aucs.append(two_classes.pooled_scores(predictions, cohort.positive)["auc"])
+    return np.array(aucs)
 
 
 #: Fewest permutations with which p can be 0.05.
@@ -108,16 +111,6 @@ def auc_on_simulations(
     return pd.DataFrame(rows)
 
 
-def mean_auc_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean AUC of `auc_on_simulations` over cohorts (`intervals.means_over_cohorts`).
-
-    Returns
-    -------
-    A row a condition and model: ``planted``, ``model``, ``auc``, ``auc low``, ``auc high``, ``cohorts``.
-    """
-    return intervals.means_over_cohorts(table, ["planted", "model"], "auc")
-
-
 def attainable_scores(
     cohort: sample_cohort.SampleCohort, predictions: pd.DataFrame, *, target: float
 ) -> dict[str, object]:
@@ -142,9 +135,9 @@ def attainable_scores(
 
 
 def overfitting(cohort: sample_cohort.SampleCohort, estimator: object, held_out: pd.DataFrame) -> float:
-    """AUC of a model on its training samples minus its out-of-fold AUC (``held_out``: predictions of `predict_out_of_fold`)."""
-    model = clone(estimator).fit(cohort.counts, cohort.y)
-    p = folds.class_probability(model, cohort.counts, cohort.positive)
+    """AUC of a model on its training samples minus that of ``held_out``, its predictions out of fold."""
+    model = clone(estimator).fit(cohort.values, cohort.y)
+    p = folds.class_probability(model, cohort.values, cohort.positive)
     training_auc = two_classes.roc_auc(p, cohort.y == cohort.positive)
     return training_auc - two_classes.scores_over_repeats(held_out, cohort.positive, n_bootstrap=1)["auc"]
 
@@ -155,7 +148,7 @@ def selection_inside_and_outside(cohort: sample_cohort.SampleCohort, *, n_genes:
     return {
         "inside the folds": fold_selection.FoldPipeline(baseline, cohort.genes, n_genes, by),
         "outside": fold_selection.leaking_pipeline(
-            baseline, cohort.genes, cohort.counts, cohort.y, n_genes=n_genes, by=by
+            baseline, cohort.genes, cohort.values, cohort.y, n_genes=n_genes, by=by
         ),
     }
 

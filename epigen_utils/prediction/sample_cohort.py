@@ -1,5 +1,6 @@
-"""Prediction of two classes of bulk samples: cohorts, comparison of models out of fold, transfer between data sets."""
+"""Two-class cohorts of bulk samples: loading, parts, simulation, genes of a prior."""
 
+import functools
 from dataclasses import dataclass, replace
 
 import anndata
@@ -19,24 +20,42 @@ class SampleCohort:
     Attributes
     ----------
     adata
-        Samples x all genes.
-    counts
-        Values for the models: samples x ``genes``.
-    y, positive
-        Class of each sample; the class that is not the reference.
-    units
-        Donor of each sample, or the sample itself.
-    batch
-        Experiment of each sample, if the registry or the caller names one; else None.
+        Samples x all genes, or other features (`with_values`).
+    genes
+        Features that models are fitted to.
+    reference, positive
+        The two classes: a level of the group, and all other levels.
     """
 
     adata: anndata.AnnData
-    counts: np.ndarray
     genes: list[str]
-    y: np.ndarray
+    reference: str
     positive: str
-    units: np.ndarray
-    batch: np.ndarray | None
+
+    @functools.cached_property
+    def values(self) -> np.ndarray:
+        """Values for the models, samples x ``genes``: counts, or those of `with_values`."""
+        counts = "counts" in self.adata.layers
+        table = normalisation.count_table(self.adata) if counts else self.adata.to_df()
+        return table[self.genes].to_numpy()
+
+    @property
+    def y(self) -> np.ndarray:
+        """Class of each sample."""
+        return np.where(self.adata.obs[self.group].astype(str) == self.reference, self.reference, self.positive)
+
+    @property
+    def units(self) -> np.ndarray:
+        """Donor of each sample, or the sample itself."""
+        donor = self.adata.uns["epigen"].get("donor")
+        names = self.adata.obs[donor] if donor else self.adata.obs_names
+        return names.astype(str).to_numpy().astype(str)
+
+    @property
+    def batch(self) -> np.ndarray | None:
+        """Experiment of each sample, if the registry or the caller names one; else None."""
+        batch = self.adata.uns["epigen"].get("batch")
+        return self.adata.obs[batch].astype(str).to_numpy() if batch else None
 
     @property
     def name(self) -> str:
@@ -59,15 +78,15 @@ class SampleCohort:
         return {name: int(sizes[name]) for name in [*sizes.index.drop(self.positive), self.positive]}
 
 
-def load_cohort(dataset: str, *, min_samples: int = 2, human_orthologs: bool = False, **columns) -> SampleCohort:
+def load_cohort(dataset: str, *, human_orthologs: bool = False, **columns) -> SampleCohort:
     """Load a data set in two classes: the reference, and all other levels of its group column.
+
+    Models are fitted to genes with counts in at least two samples, whatever their labels.
 
     Parameters
     ----------
     columns
         Options of `datasets.load`.
-    min_samples
-        Genes with counts in fewer samples are left out; this ignores labels.
     human_orthologs
         Whether to map genes to human orthologs (`orthologs.humanise`), if the species is known.
 
@@ -83,27 +102,16 @@ def load_cohort(dataset: str, *, min_samples: int = 2, human_orthologs: bool = F
         raise DataError(f"{dataset}: no group column is named; give one (group)")
     has_species = about["species"] not in ("not applicable", "not stated")
     adata = orthologs.humanise(adata) if human_orthologs and has_species else genes.add_symbols(adata)
-    labels = adata.obs[group].astype(str).to_numpy()
-    levels = list(dict.fromkeys(labels))
+    levels = list(adata.obs[group].astype(str).unique())
     if len(levels) < 2:
-        raise DataError(f"{dataset}: all {len(labels)} samples are {levels[0]!r}; two classes are needed")
+        raise DataError(f"{dataset}: all {adata.n_obs} samples are {levels[0]!r}; two classes are needed")
     reference = about.get("reference") or levels[0]
     if reference not in levels:
         raise DataError(f"{dataset}: reference {reference!r} is no level of {group}; there are {', '.join(levels)}")
     others = [level for level in levels if level != reference]
     positive = others[0] if len(others) == 1 else f"not {reference}"
-    table = normalisation.count_table(adata)
-    table = table.loc[:, (table > 0).sum(axis=0) >= min_samples]
-    donor, batch = about.get("donor"), about.get("batch")
-    return SampleCohort(
-        adata=adata,
-        counts=table.to_numpy(),
-        genes=[str(gene) for gene in table.columns],
-        y=np.where(labels == reference, reference, positive),
-        positive=positive,
-        units=(adata.obs[donor].astype(str) if donor else adata.obs_names).to_numpy().astype(str),
-        batch=adata.obs[batch].astype(str).to_numpy() if batch else None,
-    )
+    detected = (normalisation.count_table(adata) > 0).sum() >= 2
+    return SampleCohort(adata, list(adata.var_names[detected]), reference, positive)
 
 
 #: Sources of a prior over genes: half of the planted genes, half of the panels' genes, or a test in the training fold.
@@ -111,9 +119,9 @@ PRIORS = ("planted", "panels", fold_selection.SELECTIONS[1])
 
 
 def prior_genes(cohort: SampleCohort, kind: str) -> tuple[str, ...] | str:
-    """Genes that the Attention-Aligned Hybrid Loss rewards attention to.
+    """Genes to which the Attention-Aligned Hybrid Loss rewards attention.
 
-    Every other gene of a set is taken; those left out can test whether attention finds genes outside the prior.
+    Every second gene of a set is taken; those left out can test whether attention finds genes outside the prior.
 
     Parameters
     ----------
@@ -143,24 +151,18 @@ def prior_genes(cohort: SampleCohort, kind: str) -> tuple[str, ...] | str:
 
 
 def with_values(cohort: SampleCohort, values: np.ndarray) -> SampleCohort:
-    """The same samples with other values, samples x features, in place of the counts."""
-    return replace(cohort, counts=np.asarray(values))
+    """The same samples with other features, such as embeddings, samples x features, in place of the genes' counts."""
+    adata = anndata.AnnData(np.asarray(values), cohort.adata.obs, uns=cohort.adata.uns)
+    return replace(cohort, adata=adata, genes=list(adata.var_names))
 
 
 def subsample_cohort(cohort: SampleCohort, max_samples: int, seed: int) -> SampleCohort:
-    """A random subset of whole donors, stratified by class, of about ``max_samples`` samples; the cohort itself if smaller."""
+    """A random subset of whole donors, stratified by class, of about ``max_samples`` samples; smaller cohorts whole."""
     if not max_samples or len(cohort.y) <= max_samples:
         return cohort
     n_splits = max(round(len(cohort.y) / max_samples), 2)
     _, rows = next(folds.donor_folds(cohort.y, cohort.units, n_splits=n_splits, seed=seed))
-    return replace(
-        cohort,
-        adata=cohort.adata[rows].copy(),
-        counts=cohort.counts[rows],
-        y=cohort.y[rows],
-        units=cohort.units[rows],
-        batch=None if cohort.batch is None else cohort.batch[rows],
-    )
+    return replace(cohort, adata=cohort.adata[rows].copy())
 
 
 def simulated_cohort(seed: int, n_changed: int, *, n: int = 16, n_genes: int = 1000) -> SampleCohort:
@@ -181,5 +183,4 @@ def _simulation_sizes(n: int, n_genes: int, n_changed: int) -> dict[str, object]
 
 def _cohort_from_simulation(adata: anndata.AnnData, name: str) -> SampleCohort:
     adata.uns["epigen"] = {"name": name, "species": "not applicable"}
-    table, y = normalisation.count_table(adata), adata.obs["group"].astype(str).to_numpy()
-    return SampleCohort(adata, table.to_numpy(), list(table.columns), y, "case", adata.obs_names.to_numpy(), None)
+    return SampleCohort(adata, list(adata.var_names), "control", "case")

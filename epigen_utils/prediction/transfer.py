@@ -31,8 +31,8 @@ def evaluate_transfer(
 
     Returns
     -------
-    A row a model: ``from``, ``to``, ``model``, ``genes`` (shared) and the scores of `two_classes.scores_over_repeats`; and the
-    predictions by model.
+    A row a model: ``from``, ``to``, ``model``, ``genes`` (shared) and the scores of `two_classes.scores_over_repeats`;
+    and the predictions by model.
 
     Raises
     ------
@@ -67,9 +67,8 @@ def permuted_transfer_aucs(
     Labels are permuted within experiments if there are any.
     """
     train, test = (table.to_numpy() for table in _scaled_to_source(source, target))
-    blocks = source.units if source.batch is None else source.batch
-    aucs = []
-    for labels in permutation.permuted_labels(source.y, donors=blocks, n_permutations=n_permutations, seed=seed):
+    y, aucs = source.y, []
+    for labels in permutation.permuted_labels(y, donors=source.groups, n_permutations=n_permutations, seed=seed):
         chosen = fold_selection.select_genes(train, labels, fold_selection.SELECTIONS[1], n_genes)
         model = fold_selection.baseline_models(seed)["logistic regression"].fit(train[:, chosen], labels)
         p = folds.class_probability(model, test[:, chosen], source.positive)
@@ -84,9 +83,8 @@ def _scaled_to_source(
     in_target = set(target.genes)
     shared = [gene for gene in source.genes if gene in in_target]
     if len(shared) < 10:
-        raise DataError(
-            f"{source.name} and {target.name}: {len(shared)} genes in common; give data sets with orthologs"
-        )
+        names = f"{source.name} and {target.name}"
+        raise DataError(f"{names}: {len(shared)} genes in common; give data sets with orthologs")
     train, test = (normalisation.log2_normalised(cohort.adata)[shared] for cohort in (source, target))
     scale = train.std(ddof=0) / test.std(ddof=0).replace(0, np.inf)
     return train, ((test - test.mean()) * scale + train.mean()).clip(lower=0)

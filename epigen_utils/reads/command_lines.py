@@ -78,14 +78,8 @@ def star_index(bases: int, sequences: int, threads: int, memory: int) -> list[st
     nbases = min(14, int(math.log2(bases) / 2 - 1))
     bits = min(18, int(math.log2(max(bases / sequences, SPLICE_OVERHANG))))
     command = ["STAR", "--runMode", "genomeGenerate", "--runThreadN", str(threads), "--genomeDir", "index"]
-    command += [
-        "--genomeFastaFiles",
-        "genome.fa",
-        "--sjdbGTFfile",
-        "annotation.gtf",
-        "--sjdbOverhang",
-        str(SPLICE_OVERHANG),
-    ]
+    command += ["--genomeFastaFiles", "genome.fa", "--sjdbGTFfile", "annotation.gtf"]
+    command += ["--sjdbOverhang", str(SPLICE_OVERHANG)]
     command += ["--genomeSAindexNbases", str(nbases), "--genomeChrBinNbits", str(bits)]
     return [*command, "--limitGenomeGenerateRAM", str(memory)]
 
@@ -133,17 +127,8 @@ def index_and_stats() -> list[list[str]]:
 
 def feature_counts(bam: str, strandedness: str, paired: bool, threads: int) -> list[str]:
     """Uniquely mapped fragments in the exons of exactly one gene, counted by gene to ``<strandedness>.txt``."""
-    command = [
-        "featureCounts",
-        "-T",
-        str(threads),
-        "-s",
-        str(STRAND_CODES[strandedness]),
-        "-t",
-        "exon",
-        "-g",
-        "gene_id",
-    ]
+    command = ["featureCounts", "-T", str(threads), "-s", str(STRAND_CODES[strandedness])]
+    command += ["-t", "exon", "-g", "gene_id"]
     command += ["-p", "--countReadPairs", "-C"] if paired else []
     return [*command, "-a", "annotation.gtf", "-o", f"{strandedness}.txt", bam]
 

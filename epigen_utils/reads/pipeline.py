@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 from epigen_utils import paths, processes
 from epigen_utils.data import fetching, registry
 from epigen_utils.errors import DataError, suggest
-from epigen_utils.files import folder_lock, sha256, write_atomically
+from epigen_utils.files import folder_lock, sha256, whole_folder, write_atomically
 from epigen_utils.reads import command_lines, references, sample_sheets
 from epigen_utils.reads.sample_sheets import Sample
 
@@ -76,15 +75,15 @@ class Pipeline:
     def file(self, step: str, name: str) -> Path:
         return self.root / step / name
 
+    def read_json(self, step: str, name: str) -> dict:
+        """Content of ``<step>/<name>.json``."""
+        return json.loads(self.file(step, f"{name}.json").read_text())
+
     def trimmed(self, sample: str) -> list[Path]:
-        return [
-            self.file("trimmed", f"{sample}_{mate}.fastq.gz") for mate, _ in enumerate(self.by_name[sample].fastq, 1)
-        ]
+        return [self.file("trimmed", f"{sample}_{mate}.fastq.gz") for mate in self.by_name[sample].mates]
 
     def fastqc(self, sample: str) -> list[Path]:
-        return [
-            self.file("fastqc", f"{sample}_{mate}_fastqc.zip") for mate, _ in enumerate(self.by_name[sample].fastq, 1)
-        ]
+        return [self.file("fastqc", f"{sample}_{mate}_fastqc.zip") for mate in self.by_name[sample].mates]
 
     @property
     def star_index(self) -> Path:
@@ -127,8 +126,8 @@ def plan_pipeline(
     Parameters
     ----------
     sheet
-        Path of a sample sheet (`sample_sheets.read_sheet`), or a registry data set of kind ``reads``, which includes its
-        reference.
+        Path of a sample sheet (`sample_sheets.read_sheet`), or a registry data set of kind ``reads``, which includes
+        its reference.
     genome, gtf
         A reference of the registry, or the paths of FASTA and GTF files (`references.reference_files`).
     aligner
@@ -153,7 +152,8 @@ def plan_pipeline(
         path = Path(sheet)
         if not genome:
             raise DataError(
-                f"{sheet}: which genome? give one of {', '.join(references.reference_names())}, or a FASTA file with its GTF"
+                f"{sheet}: which genome? give one of {', '.join(references.reference_names())}, "
+                "or a FASTA file with its GTF"
             )
         fasta, annotation = references.reference_files(genome, gtf)
     samples = sample_sheets.read_sheet(path)
@@ -246,13 +246,9 @@ def simulated_folder(name: str) -> Path:
     made_by = sha256(Path(simulated_reads.__file__))[:16] + json.dumps(spec.args, sort_keys=True)
     with folder_lock(folder.parent):
         if not (folder / "made_by").exists() or (folder / "made_by").read_text() != made_by:
-            shutil.rmtree(folder, ignore_errors=True)
-            part = folder.with_name(f"{name}.part")
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            getattr(simulated_reads, spec.simulated)(part, **spec.args)
-            (part / "made_by").write_text(made_by)
-            part.rename(folder)
+            with whole_folder(folder) as part:
+                getattr(simulated_reads, spec.simulated)(part, **spec.args)
+                (part / "made_by").write_text(made_by)
     return folder
 
 
@@ -266,9 +262,8 @@ def run_pipeline(pipeline: Pipeline, *, cores: int = os.cpu_count() or 1) -> Non
     """
     pipeline.root.mkdir(parents=True, exist_ok=True)
     with folder_lock(pipeline.root):
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(paths.READS_RULES)]
-        command += ["--directory", str(pipeline.root)]
-        command += [*processes.snakemake_limits(cores), "--config", f"pipeline={pipeline.save()}"]
+        limits = processes.snakemake_limits(cores)
+        command = processes.snakemake_command(paths.READS_RULES, pipeline.root, *limits, pipeline=pipeline.save())
         options = {"capture_output": True, "text": True, "check": False, "preexec_fn": processes.kill_with_parent}
         options["env"] = os.environ | {"PYTHONPATH": str(paths.ROOT)} | processes.build_environment(os.getpid())
         subprocess.run([*command, "--unlock"], **options)
@@ -315,12 +310,12 @@ def true_counts(sheet: str) -> pd.DataFrame | None:
 
 #: Modules that the rules of each kind depend on; a change in them makes the rules' results stale.
 CODE_MODULES = {
-    "checked": ("sample_sheets",),
-    "tools": ("pipeline_steps", "command_lines"),
-    "counts": ("read_counts", "tool_reports", "pipeline_steps"),
+    "checked": ("reads/sample_sheets", "data/sequence_files"),
+    "tools": ("reads/pipeline_steps", "reads/command_lines"),
+    "counts": ("reads/read_counts", "reads/tool_reports", "reads/pipeline_steps"),
 }
 
 
 def code_hash(kind: str) -> str:
     """Hash of the modules of `CODE_MODULES`."""
-    return "-".join(sha256(paths.PACKAGE / "reads" / f"{name}.py")[:12] for name in CODE_MODULES[kind])
+    return "-".join(sha256(paths.PACKAGE / f"{name}.py")[:12] for name in CODE_MODULES[kind])

@@ -1,8 +1,8 @@
 """The steps from reads to counts, one job each.
 
-A job is ``python -m epigen_utils.read_steps <pipeline.json> <step> <sample> <threads>``. Each step works in a folder of
-its own, where its inputs have simple names, and moves its output to the final location once it is complete; a record
-lists its commands, the tools' versions and the seconds they took.
+A job is ``python -m epigen_utils.reads.pipeline_steps <pipeline.json> <step> <sample> <threads>``. Each step works
+in a folder of its own, where its inputs have simple names, and moves its output to the final location once it is
+complete; a record lists its commands, the tools' versions and the seconds they took.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from epigen_utils import processes
 from epigen_utils.errors import DataError
-from epigen_utils.files import write_atomically
+from epigen_utils.files import is_gzipped, write_atomically
 from epigen_utils.reads import command_lines, references, sample_sheets, tool_reports
 from epigen_utils.reads.pipeline import Pipeline
 
@@ -126,8 +126,7 @@ def _linked_reads(workspace: Workspace, pipeline: Pipeline, sample: str) -> list
     """Link a sample's raw reads into a workspace under names that state their compression."""
     names = []
     for mate, file in enumerate(pipeline.by_name[sample].fastq, 1):
-        with open(file, "rb") as stream:
-            suffix = ".gz" if stream.read(2) == b"\x1f\x8b" else ""
+        suffix = ".gz" if is_gzipped(file) else ""
         names.append(workspace.link(file, f"{sample}_{mate}.fastq{suffix}"))
     return names
 
@@ -143,11 +142,12 @@ def build_index(pipeline: Pipeline, sample: str, threads: int) -> None:
     with _workspace(pipeline, "index", sample) as workspace:
         for source, name in ((pipeline.fasta, "genome.fa"), (pipeline.gtf, "annotation.gtf")):
             _unpack(Path(source), workspace.folder / name)
-        references.check_annotation(workspace.folder / "genome.fa", workspace.folder / "annotation.gtf")
+        lengths = references.check_annotation(workspace.folder / "genome.fa", workspace.folder / "annotation.gtf")
         if not pipeline.index:
-            sizes = [length for _, length in references.sequence_lengths(workspace.folder / "genome.fa")]
             (workspace.folder / "index").mkdir()
-            workspace.call(command_lines.star_index(sum(sizes), len(sizes), threads, pipeline.needs.memory))
+            workspace.call(
+                command_lines.star_index(sum(lengths.values()), len(lengths), threads, pipeline.needs.memory)
+            )
             shutil.rmtree(pipeline.star_index, ignore_errors=True)
             workspace.move("index", pipeline.star_index)
         for name in ("genome.fa", "annotation.gtf"):
@@ -155,7 +155,7 @@ def build_index(pipeline: Pipeline, sample: str, threads: int) -> None:
 
 
 def _unpack(source: Path, target: Path) -> None:
-    if source.suffix != ".gz":
+    if not is_gzipped(source):
         shutil.copyfile(source, target)
         return
     try:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from epigen_utils.data import datasets, readers, registry
 from epigen_utils.expression import normalisation
-from epigen_utils.files import write_atomically
+from epigen_utils.files import whole_file, write_atomically
 from epigen_utils.reads import references, tool_reports
 from epigen_utils.reads.pipeline import Pipeline
 
@@ -38,9 +38,8 @@ def write_counts(pipeline: Pipeline) -> None:
         matrix = pd.DataFrame(values.T, gene_columns.index, list(counted))
         write_atomically(pipeline.root / f"{name}.tsv", gene_columns.join(matrix).to_csv(sep="\t"))
     write_atomically(pipeline.root / "samples.csv", table.to_csv(index=False))
-    part = pipeline.counts.with_name("counts.part.h5ad")
-    adata.write_h5ad(part)
-    part.replace(pipeline.counts)
+    with whole_file(pipeline.counts) as part:
+        adata.write_h5ad(part)
 
 
 def load_counts(pipeline: Pipeline, sheet: str) -> anndata.AnnData:
@@ -48,8 +47,7 @@ def load_counts(pipeline: Pipeline, sheet: str) -> anndata.AnnData:
     adata = datasets.load(pipeline.counts, task="counts")
     about = adata.uns["epigen"] | {"title": f"counts of {Path(sheet).name}"}
     if sheet in registry.entries():
-        entry = registry.entry(sheet)
-        about |= {name: getattr(entry, name) for name in ("name", "title", "nature", "species", "licence", "citation")}
+        about |= registry.entry(sheet).facts
     del about["genes_in"]
     adata.uns["epigen"] = about
     return adata

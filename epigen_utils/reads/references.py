@@ -3,16 +3,17 @@
 Names are data sets of kind ``reference`` in the registry, with the files ``fasta`` and ``gtf``.
 """
 
-import gzip
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from epigen_utils.data import fetching, registry
+from epigen_utils.data import fetching, registry, sequence_files
 from epigen_utils.errors import DataError, suggest
+from epigen_utils.files import is_gzipped, open_text
 
 #: Bytes of memory that STAR needs per base of the genome, and its minimum; its manual recommends 10 per base.
 MEMORY_PER_BASE, MIN_MEMORY = 10.5, 1_500_000_000
@@ -45,7 +46,7 @@ def bases_in_fasta(fasta: str | Path) -> int:
     """Approximate number of bases of a FASTA file: its size; if gzipped, the size stated in its last four bytes."""
     path = Path(fasta)
     size = path.stat().st_size
-    if path.suffix == ".gz":
+    if is_gzipped(path):
         with open(path, "rb") as stream:
             stream.seek(-4, 2)
             stated = int.from_bytes(stream.read(4), "little")
@@ -86,39 +87,9 @@ def reference_files(genome: str, gtf: str = "") -> tuple[Path, Path]:
     return path, Path(gtf)
 
 
-def _lines(path: str | Path) -> Iterator[str]:
-    opener = gzip.open if str(path).endswith(".gz") else open
-    try:
-        with opener(path, "rt") as stream:
-            yield from stream
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); fetch it again") from None
-
-
-def sequence_lengths(fasta: str | Path) -> list[tuple[str, int]]:
-    """Name and length of each sequence of a FASTA file.
-
-    Raises
-    ------
-    DataError
-        If the file is not FASTA, or a name is there twice.
-    """
-    lengths: dict[str, int] = {}
-    name = ""
-    for number, line in enumerate(_lines(fasta), 1):
-        if line.startswith(">"):
-            name = line[1:].split()[0] if line[1:].split() else ""
-            if not name or name in lengths:
-                defect = f"sequence {name!r} is there twice" if name else "a sequence without a name"
-                raise DataError(f"{fasta}: line {number}: {defect}; mend the file")
-            lengths[name] = 0
-        elif not name and line.strip():
-            raise DataError(f"{fasta}: line {number}: no '>' before the first sequence; give a FASTA file")
-        else:
-            lengths[name] = lengths.get(name, 0) + len(line.strip())
-    if not any(lengths.values()):
-        raise DataError(f"{fasta}: holds no sequence; give the genome's FASTA file")
-    return list(lengths.items())
+def sequence_lengths(fasta: str | Path) -> dict[str, int]:
+    """Name -> length of each sequence of a FASTA file (`sequence_files.read_fasta`)."""
+    return {name: len(sequence) for name, sequence in sequence_files.read_fasta(fasta)}
 
 
 def gene_names(gtf: str | Path) -> dict[str, str]:
@@ -143,25 +114,32 @@ def gene_names(gtf: str | Path) -> dict[str, str]:
 
 
 def _exons(gtf: str | Path) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(_lines(gtf), 1):
-        fields = line.rstrip("\n").split("\t")
-        if line.startswith("#") or not line.strip():
-            continue
-        if len(fields) != 9:
-            raise DataError(f"{gtf}: line {number}: {len(fields)} columns; a GTF file has nine, with tabs between them")
-        if fields[2] == "exon":
-            yield number, fields
+    """Line numbers and fields of the exons of a GTF file."""
+    try:
+        with open_text(gtf) as stream:
+            for number, line in enumerate(stream, 1):
+                if line.startswith("#") or not line.strip():
+                    continue
+                fields = line.rstrip("\n").split("\t")
+                if len(fields) != 9:
+                    raise DataError(
+                        f"{gtf}: line {number}: {len(fields)} columns; a GTF file has nine, with tabs between them"
+                    )
+                if fields[2] == "exon":
+                    yield number, fields
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"{gtf}: cannot be read ({error}); fetch it again") from None
 
 
-def check_annotation(fasta: str | Path, gtf: str | Path) -> None:
-    """Refuse an annotation of another genome.
+def check_annotation(fasta: str | Path, gtf: str | Path) -> dict[str, int]:
+    """Refuse an annotation of another genome; returns the `sequence_lengths` of the genome.
 
     Raises
     ------
     DataError
         If no exon of the annotation lies on a sequence of the genome, or an exon extends beyond its sequence.
     """
-    lengths = dict(sequence_lengths(fasta))
+    lengths = sequence_lengths(fasta)
     annotated = {}
     for number, fields in _exons(gtf):
         name, end = fields[0], int(fields[4])
@@ -177,6 +155,7 @@ def check_annotation(fasta: str | Path, gtf: str | Path) -> None:
             f"{gtf}: its sequences ({in_gtf}, ...) are none of {Path(fasta).name} ({in_fasta}, ...); "
             "give the annotation of this genome, with the same names"
         )
+    return lengths
 
 
 def required_resources(n_bases: int, fastq: list[str], *, indexed: bool = False) -> Requirements:

@@ -2,12 +2,11 @@
 
 import re
 import subprocess
-import sys
 
 import networkx as nx
 import pandas as pd
 
-from epigen_utils import paths
+from epigen_utils import paths, processes
 from epigen_utils.errors import DataError
 from epigen_utils.reads.pipeline import Pipeline
 
@@ -20,16 +19,8 @@ def rule_edges(pipeline: Pipeline) -> pd.DataFrame:
     DataError
         If Snakemake cannot read the rules.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        str(paths.READS_RULES),
-        "--directory",
-        str(pipeline.root),
-    ]
-    command += ["--config", f"pipeline={pipeline.save()}", "--rulegraph", "dot", "--nolock"]
+    options = ("--rulegraph", "dot", "--nolock")
+    command = processes.snakemake_command(paths.READS_RULES, pipeline.root, *options, pipeline=pipeline.save())
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         raise DataError(f"{paths.READS_RULES}: {process.stderr.strip().splitlines()[-1]}")

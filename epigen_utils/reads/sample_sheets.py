@@ -4,16 +4,16 @@ A CSV file with a row a sample, modelled on nf-core's: ``sample``, ``fastq_1``; 
 ``strandedness``; ``group`` and ``donor`` for later analyses. Paths are absolute, or relative to the sheet.
 """
 
-import gzip
 import itertools
 import re
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import dnaio
 import pandas as pd
 
+from epigen_utils.data import sequence_files
 from epigen_utils.errors import DataError, suggest
 
 SHEET_COLUMNS = ("sample", "fastq_1", "fastq_2", "strandedness", "group", "donor")
@@ -37,6 +37,11 @@ class Sample:
     @property
     def paired(self) -> bool:
         return len(self.fastq) == 2
+
+    @property
+    def mates(self) -> range:
+        """Numbers of the mates, from 1."""
+        return range(1, len(self.fastq) + 1)
 
 
 @dataclass(frozen=True)
@@ -116,81 +121,38 @@ def _parse_row(where: str, folder: Path, row: dict[str, str]) -> Sample:
         if file.stat().st_size == 0:
             raise DataError(f"{where}: fastq_{mate}: {file}: is empty; give the reads again, or drop the sample")
     sample = Sample(name, tuple(str(file.resolve()) for file in files), strandedness, row["group"], row["donor"])
-    first_records = [next(fastq_records(file), None) for file in files]
+    first_records = [next(sequence_files.read_fastq(file), None) for file in files]
     for mate, (file, record) in enumerate(zip(files, first_records, strict=True), 1):
         if record is None:
             raise DataError(f"{where}: fastq_{mate}: {file}: holds no read; give the reads again, or drop the sample")
-        if (stated := _mate_number(record[0])) not in ("", str(mate)):
+        if (stated := _mate_number(record.name)) not in ("", str(mate)):
             raise DataError(
-                f"{where}: fastq_{mate}: {file}: holds mates {stated} (read {record[0].decode()!r}); "
+                f"{where}: fastq_{mate}: {file}: holds mates {stated} (read {record.name!r}); "
                 f"put it in column fastq_{stated}"
             )
-    _check_mates(sample, [record[0] for record in first_records], 1)
+    _check_mates(sample, first_records, 1)
     return sample
 
 
-def _mate_number(name: bytes) -> str:
+def _mate_number(name: str) -> str:
     """Mate number in a read's name: old (``name/1``), Illumina's (``name 1:N:0:...``) or the archive's; or empty."""
-    match = re.search(rb"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:|^[SED]RR\d+\.\d+\.([12])(?:\s|$)", name)
-    return next(filter(None, match.groups())).decode() if match else ""
+    match = re.search(r"^\S+/([12])(?:\s|$)|^\S+ ([12]):[YN]:|^[SED]RR\d+\.\d+\.([12])(?:\s|$)", name)
+    return next(filter(None, match.groups())) if match else ""
 
 
-def _fragment_name(name: bytes) -> bytes:
-    """The part of a read's name that mates share; in archive names a third number may be the mate (``SRR1.1.2``)."""
-    first = name.split(None, 1)[0]
-    return first[:-2] if re.search(rb"/[12]$|^[SED]RR\d+\.\d+\.[12]$", first) else first
+def _fragment(read: str) -> str:
+    """Part of a read's id that mates share; the archive's ids may end in a third number (``SRR1.1.2``)."""
+    return read[:-2] if re.search(r"/[12]$|^[SED]RR\d+\.\d+\.[12]$", read) else read
 
 
-def _check_mates(sample: Sample, names: Iterable[bytes], number: int) -> None:
-    first, *others = map(_fragment_name, names)
-    for other in others:
-        if other != first:
-            raise DataError(
-                f"{sample.fastq[1]}: read {number:,} is {other.decode()!r}, and {first.decode()!r} in "
-                f"{Path(sample.fastq[0]).name}; mates stand in the same order in both files: "
-                "give the two files of one sample"
-            )
-
-
-def fastq_records(path: str | Path) -> Iterator[tuple[bytes, int]]:
-    """Names (without ``@``) and lengths of the reads of a FASTQ file, gzipped or not.
-
-    Raises
-    ------
-    DataError
-        Naming the file and the read: not a gzip file, or a truncated one; a record without four lines, or with unequal
-        numbers of bases and qualities.
-    """
-    number = 0
-    with open(path, "rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    if str(path).endswith(".gz") and not packed:
-        raise DataError(f"{path}: is named .gz and is no gzip; give the file as it was delivered, or rename it")
-    try:
-        with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
-            while lines := list(itertools.islice(stream, 4)):
-                number += 1
-                # A cheap test that all records but the last of a valid file pass.
-                valid = (
-                    len(lines) == 4 and lines[0][:1] == b"@" and lines[2][:1] == b"+" and len(lines[1]) == len(lines[3])
-                )
-                if not valid and (defect := _defect(lines)):
-                    raise DataError(
-                        f"{path}: read {number:,}: {defect}; the file is cut off or no FASTQ: fetch it again"
-                    )
-                yield lines[0][1:].rstrip(), len(lines[1].rstrip())
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise DataError(f"{path}: gzip breaks off after read {number:,}; fetch the file again") from None
-
-
-def _defect(lines: list[bytes]) -> str:
-    """Description of the first defect of a FASTQ record; empty if it has none."""
-    if len(lines) < 4:
-        return f"{len(lines)} of its four lines"
-    if not lines[0].startswith(b"@") or not lines[2].startswith(b"+"):
-        return "no @ before its name, or no + after its bases"
-    bases, qualities = len(lines[1].rstrip()), len(lines[3].rstrip())
-    return "" if bases == qualities else f"{bases} bases and {qualities} qualities"
+def _check_mates(sample: Sample, mates: Sequence[dnaio.SequenceRecord], number: int) -> None:
+    # dnaio's own test ignores a last digit 1 to 3, so that SRR1.1 and SRR1.2, two fragments, would pass.
+    if sample.paired and _fragment(mates[0].id) != _fragment(mates[1].id):
+        first, second = mates
+        raise DataError(
+            f"{sample.fastq[1]}: read {number:,} is {second.id!r}, and {first.id!r} in {Path(sample.fastq[0]).name}; "
+            "mates stand in the same order in both files: give the two files of one sample"
+        )
 
 
 def check_fastq(sample: Sample) -> ReadSummary:
@@ -202,15 +164,15 @@ def check_fastq(sample: Sample) -> ReadSummary:
         If a file is not valid FASTQ, or the two files do not hold the mates of the same fragments in the same order.
     """
     n, bases, shortest, longest = 0, 0, 1 << 30, 0
-    for mates in itertools.zip_longest(*(fastq_records(file) for file in sample.fastq)):
-        if None in mates:
+    for mates in itertools.zip_longest(*map(sequence_files.read_fastq, sample.fastq)):
+        if any(read is None for read in mates):
             shorter, longer = sample.fastq if mates[0] is None else reversed(sample.fastq)
             raise DataError(
                 f"{shorter}: {n:,} reads, and more in {Path(longer).name}; each read needs its mate: "
                 "fetch both files again"
             )
         n += 1
-        names, lengths = zip(*mates, strict=True)
-        _check_mates(sample, names, n)
+        _check_mates(sample, mates, n)
+        lengths = [len(read) for read in mates]
         bases, shortest, longest = bases + sum(lengths), min(shortest, *lengths), max(longest, *lengths)
     return ReadSummary(n, bases, shortest, longest)

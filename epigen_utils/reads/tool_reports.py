@@ -120,9 +120,9 @@ def quality_by_position(pipeline: Pipeline, sample: str) -> pd.DataFrame:
     -------
     A row a mate, time and position: ``sample``, ``mate``, ``when``, ``position``, ``quality`` (Phred).
     """
-    report = json.loads(pipeline.file("fastp", f"{sample}.fastp.json").read_text())
+    report = pipeline.read_json("fastp", f"{sample}.fastp")
     rows = []
-    for mate in range(1, len(pipeline.by_name[sample].fastq) + 1):
+    for mate in pipeline.by_name[sample].mates:
         for when in ("before", "after"):
             curve = report[f"read{mate}_{when}_filtering"]["quality_curves"]["mean"]
             table = pd.DataFrame({"position": np.arange(1, len(curve) + 1), "quality": curve})
@@ -134,7 +134,7 @@ def share_complete_in_fastqc(pipeline: Pipeline) -> float:
     """Share of samples for which FastQC has processed all reads that the check of the files counted."""
     complete = []
     for sample in pipeline.by_name:
-        reads = json.loads(pipeline.file("checked", f"{sample}.json").read_text())["reads"]
+        reads = pipeline.read_json("checked", sample)["reads"]
         basics = [
             parse_fastqc(path)["Basic Statistics"][1].set_index("Measure")["Value"] for path in pipeline.fastqc(sample)
         ]
@@ -168,19 +168,17 @@ def sample_summary(pipeline: Pipeline) -> pd.DataFrame:
     """
     rows = []
     for name, sample in pipeline.by_name.items():
-        trimming = json.loads(pipeline.file("fastp", f"{name}.fastp.json").read_text())
+        trimming = pipeline.read_json("fastp", f"{name}.fastp")
         before, after = (trimming["summary"][f"{when}_filtering"]["total_reads"] for when in ("before", "after"))
-        counting = json.loads(pipeline.file("counted", f"{name}.json").read_text())
+        counting = pipeline.read_json("counted", name)
         row = {"sample": name, "group": sample.group, "donor": sample.donor}
         row["library"] = "paired" if sample.paired else "single"
         row |= {"strandedness": counting["strandedness"], "stated": counting["stated"]}
         row["on the strand"] = sense_share(counting["assigned"])
-        row["reads"] = json.loads(pipeline.file("checked", f"{name}.json").read_text())["reads"]
+        row["reads"] = pipeline.read_json("checked", name)["reads"]
         row["with adapter"] = trimming.get("adapter_cutting", {}).get("adapter_trimmed_reads", 0) / max(before, 1)
-        row |= {
-            "kept": after / max(before, 1),
-            "duplicates": duplicate_share(pipeline.file("aligned", f"{name}.stats.txt")),
-        }
+        row["kept"] = after / max(before, 1)
+        row["duplicates"] = duplicate_share(pipeline.file("aligned", f"{name}.stats.txt"))
         mapped = parse_star_log(pipeline.file("aligned", f"{name}.Log.final.out"))
         row |= {key: mapped[key] for key in ("unique", "multiple", "unmapped")}
         rows.append(row | assignment_shares(parse_assignment(pipeline.file("counted", f"{name}.txt.summary"))))
@@ -254,6 +252,6 @@ def parabricks_note(pipeline: Pipeline) -> str:
 
 
 def overall_speedup(table: pd.DataFrame, *, step: str, speedup: float) -> float:
-    """Speed-up of the pipeline if one step is ``speedup`` times faster (Amdahl's law), by the shares of `time_by_step`."""
+    """Speed-up of the pipeline if one step is ``speedup`` times faster (Amdahl's law), by `time_by_step`."""
     share = float(table.loc[table["step"] == step, "share"].sum())
     return 1 / (1 - share + share / speedup)

@@ -1,4 +1,4 @@
-"""Values that AUC and F1 can take at all with given numbers of samples."""
+"""Values that AUC and F1 can take for given numbers of samples."""
 
 import numpy as np
 import pandas as pd

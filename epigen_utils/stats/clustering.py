@@ -6,7 +6,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from epigen_utils.stats import permutation
+from epigen_utils.stats import permutation, projections
 
 
 def silhouette_test(
@@ -65,3 +65,29 @@ def cluster_agreement(
 def ward_on_pearson(table: pd.DataFrame) -> np.ndarray:
     """Ward linkage of the rows on Pearson distance 1 - r (paper A, section III.C); a SciPy linkage matrix."""
     return linkage(np.clip(pdist(table.to_numpy(dtype=float), "correlation"), 0, None), method="ward")
+
+
+def principal_planes(
+    tables: dict[str, pd.DataFrame], labels: pd.Series, **test
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """PCA of the same samples in several matrices, and the separation of their groups in each plane.
+
+    Parameters
+    ----------
+    tables
+        Name -> samples x features.
+    test
+        Options of `silhouette_test`.
+
+    Returns
+    -------
+    A row a matrix: ``matrix``, ``PC1`` and ``PC1 + PC2`` (shares of the variance), ``silhouette``, ``p``, ``m``,
+    ``smallest_p``; and the scores by name, samples x 2.
+    """
+    rows, planes = [], {}
+    for name, table in tables.items():
+        planes[name], shares = projections.pca(table)
+        separation = silhouette_test(planes[name], labels, **test)
+        row = {"matrix": name, "PC1": shares[0], "PC1 + PC2": shares[:2].sum(), "silhouette": separation["value"]}
+        rows.append(row | {key: separation[key] for key in ("p", "m", "smallest_p")})
+    return pd.DataFrame(rows), planes

@@ -1,4 +1,4 @@
-"""Donor-wise cross-validation, permutation tests, intervals, and the values that a score can attain."""
+"""Donor-wise cross-validation: held-out donors, folds, and repeated divisions into folds."""
 
 from collections.abc import Iterator
 
@@ -89,21 +89,40 @@ def cross_validate(
     -------
     Predictions, a row a cell: ``row``, ``fold``, ``donor``, ``true``, ``predicted`` and ``p_<class>``.
 
-    Scores, a row a labeling: ``labeling`` (0 is the observed one), ``accuracy`` and ``macro_f1`` of the pooled
+    Scores, a row a permutation: ``labeling`` (0: the observed labels), ``accuracy`` and ``macro_f1`` of the pooled
     predictions, and ``p`` of macro-F1 (`permutation.pvalue`; NaN without permutations).
 
     Raises
     ------
     DataError
         If `check_donors` or `donor_folds` refuses the labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from epigen_utils.stats import folds
+    >>> y = np.repeat(["KO", "WT"], 6)
+    >>> donors = np.repeat(np.arange(6), 2)
+    >>> X = np.random.default_rng(0).normal(size=(12, 3)) + 2.0 * (y == "KO")[:, None]
+    >>> predictions, scores = folds.cross_validate(LogisticRegression(), X, y, donors, n_splits=3, n_permutations=9)
+    >>> predictions.head(2)
+       row  fold donor true predicted      p_KO      p_WT
+    0    0     0     0   KO        KO  0.949736  0.050264
+    1    1     0     0   KO        KO  0.906755  0.093245
+    >>> scores.head(1)
+       labeling  accuracy  macro_f1    p
+    0         0  0.916667  0.916084  0.2
     """
     y, groups = (np.asarray(values).astype(str) for values in (y, groups))
     check_donors(y, groups, per_donor=per_donor)
     predictions = _out_of_fold_predictions(estimator, X, y, groups, n_splits, seed)
-    rows = [_pooled_scores(predictions)]
+    rows = [_accuracy_and_macro_f1(predictions)]
     if n_permutations:
         for permuted in permutation.permuted_labels(y, donors=groups, n_permutations=n_permutations, seed=seed):
-            rows.append(_pooled_scores(_out_of_fold_predictions(estimator, X, permuted, groups, n_splits, seed)))
+            rows.append(
+                _accuracy_and_macro_f1(_out_of_fold_predictions(estimator, X, permuted, groups, n_splits, seed))
+            )
     table = pd.DataFrame(rows).rename_axis("labeling").reset_index()
     table["p"] = permutation.pvalue(table["macro_f1"][0], table["macro_f1"][1:]) if n_permutations else np.nan
     return predictions, table
@@ -132,6 +151,17 @@ def donor_folds(
     ------
     DataError
         If no division was found in which every training fold contains all classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.stats import folds
+    >>> y = np.array(["WT", "WT", "WT", "KO", "KO", "KO"])
+    >>> donors = np.array(["a", "a", "b", "c", "d", "d"])
+    >>> for train, test in folds.donor_folds(y, donors, n_splits=2, seed=0):
+    ...     print(donors[train].tolist(), donors[test].tolist())
+    ['a', 'a', 'c'] ['b', 'd', 'd']
+    ['b', 'd', 'd'] ['a', 'a', 'c']
     """
     donors = pd.DataFrame({"y": y, "group": groups}).drop_duplicates().groupby("y").size()
     n_splits, n_classes = min(n_splits, int(donors.min()), len(set(groups))), len(donors)
@@ -152,7 +182,7 @@ def class_probability(model: object, X: object, name: str) -> np.ndarray:
     return model.predict_proba(X)[:, list(model.classes_).index(name)]
 
 
-def _pooled_scores(predictions: pd.DataFrame) -> dict[str, float]:
+def _accuracy_and_macro_f1(predictions: pd.DataFrame) -> dict[str, float]:
     true, predicted = predictions["true"], predictions["predicted"]
     return {
         "accuracy": float((true == predicted).mean()),

@@ -2,17 +2,32 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
 
-def mean_over_seeds(values: pd.Series) -> tuple[float, float, float]:
-    """Mean over seeds with its 95% t interval (NaN for one seed)."""
-    mean, n = float(np.mean(values)), len(values)
-    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return mean, mean - half, mean + half
+def student_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds, or independent cohorts, with Student's 95% interval (NaN for one value): mean, low, high.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.stats import intervals
+    >>> mean, low, high = intervals.student_interval(np.array([0.7, 0.8, 0.9]))
+    >>> print(round(mean, 3), round(low, 3), round(high, 3))
+    0.8 0.552 1.048
+    """
+    values = np.asarray(values, float)
+    mean, n = float(values.mean()), len(values)
+    half = student.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return mean, float(mean - half), float(mean + half)
+
+
+def binomial_interval(hits: int, n: int) -> tuple[float, float]:
+    """Exact 95% interval of a share (Clopper and Pearson 1934): low, high."""
+    interval = binomtest(hits, n).proportion_ci()
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap_mean(
@@ -28,6 +43,15 @@ def bootstrap_mean(
     Returns
     -------
     Mean, low, high, and the number of units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.stats import intervals
+    >>> values, donors = np.array([0.9, 0.8, 0.4, 0.5, 0.7]), np.array(["a", "a", "b", "b", "c"])
+    >>> mean, low, high, n = intervals.bootstrap_mean(values, donors, n_bootstrap=1000, rng=np.random.default_rng(0))
+    >>> print(round(mean, 2), round(low, 2), round(high, 2), n)
+    0.66 0.45 0.85 3
     """
     codes, names = pd.factorize(np.asarray(units))
     sums, n = np.bincount(codes, values), np.bincount(codes)
@@ -63,6 +87,13 @@ def auc_interval(auc: float, n_positive: int, n_negative: int, *, n_folds: int =
     n_folds
         Number of cross-validation folds. The models of several folds share training samples, so the variance is
         multiplied by 1 + folds x test size / training size (after Nadeau and Bengio 2003).
+
+    Examples
+    --------
+    >>> from epigen_utils.stats import intervals
+    >>> low, high = intervals.auc_interval(0.9, n_positive=9, n_negative=3)
+    >>> print(round(low, 3), round(high, 3))
+    0.507 0.985
     """
     correction = 1 + n_folds / (n_folds - 1) if n_folds > 1 else 1.0
     extra = (n_positive + n_negative) / 2 - 1
@@ -97,6 +128,14 @@ def nadeau_bengio_interval(differences: np.ndarray, *, test_share: float) -> tup
     Returns
     -------
     Mean, low, high. The interval is a point if all values are equal, and NaN with one fold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.stats import intervals
+    >>> mean, low, high = intervals.nadeau_bengio_interval(np.array([0.1, 0.2, 0.0, 0.1, 0.15]), test_share=0.2)
+    >>> print(round(mean, 3), round(low, 3), round(high, 3))
+    0.11 -0.028 0.248
     """
     values = np.asarray(differences, float)
     values = values[np.isfinite(values)]
@@ -120,12 +159,3 @@ def means_over_cohorts(table: pd.DataFrame, by: list[str], value: str) -> pd.Dat
         row = {value: mean, f"{value} low": max(low, 0.0), f"{value} high": min(high, 1.0)}
         rows.append(dict(zip(by, key, strict=True)) | row | {"cohorts": len(part)})
     return pd.DataFrame(rows)
-
-
-def student_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over independent cohorts with Student's 95% interval: mean, low, high."""
-    values = np.asarray(values, float)
-    half = (
-        student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    )
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)

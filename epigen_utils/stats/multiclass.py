@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from epigen_utils.errors import DataError
 from epigen_utils.stats import intervals
@@ -57,14 +56,19 @@ def scores_from_counts(counts: pd.DataFrame) -> tuple[dict[str, float], pd.DataF
         )
     if (table < 0).any() or (table != np.floor(table)).any():
         raise DataError("confusion counts: a count is negative or no whole number; give counts, not shares")
-    hits, n_true, n_predicted = np.diag(table), table.sum(axis=1), table.sum(axis=0)
+    accuracy, precision, recall, f1 = _scores(table)
+    n, n_true = int(table.sum()), table.sum(axis=1).astype(int)
+    overall = {"accuracy": accuracy, "macro_f1": f1.mean(), "majority": n_true.max() / n, "n": n}
+    by_class = {"class": counts.index, "precision": precision, "recall": recall, "f1": f1, "n": n_true}
+    return overall, pd.DataFrame(by_class)
+
+
+def _scores(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Accuracy (...), and precision, recall and F1 by class (..., classes); counts: (..., true, predicted)."""
+    hits, n_true, n_predicted = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
     precision, recall = (np.divide(hits, n, out=np.zeros_like(hits), where=n > 0) for n in (n_predicted, n_true))
     f1 = np.divide(2 * hits, n_true + n_predicted, out=np.zeros_like(hits), where=n_true + n_predicted > 0)
-    overall = {"accuracy": hits.sum() / table.sum(), "macro_f1": f1.mean(), "majority": n_true.max() / table.sum()}
-    by_class = pd.DataFrame(
-        {"class": counts.index, "precision": precision, "recall": recall, "f1": f1, "n": n_true.astype(int)}
-    )
-    return overall | {"n": int(table.sum())}, by_class
+    return hits.sum(axis=-1) / counts.sum(axis=(-2, -1)), precision, recall, f1
 
 
 def sensitivity_specificity(counts: pd.DataFrame, healthy: str) -> dict[str, float]:
@@ -107,25 +111,18 @@ def scores_with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000,
     np.add.at(counts, (code, true, predicted), 1)
     n = counts.sum(axis=2)  # (donors, true)
     drawn = intervals.resample_donors(_donor_strata(n), n_bootstrap, np.random.default_rng(seed))
-    values = _scores_of_draws(counts.sum(axis=0)[None])[0]
-    draws = np.stack([counts[rows].sum(axis=0) for rows in drawn])  # (draws, true, predicted)
-    low, high = np.quantile(_scores_of_draws(draws), [0.025, 0.975], axis=0)
+    # The observed counts, then those of the draws: (1 + draws, true, predicted).
+    samples = np.stack([counts.sum(axis=0), *(counts[rows].sum(axis=0) for rows in drawn)])
+    accuracy, precision, recall, f1 = _scores(samples)
+    by_class = np.stack([precision, recall, f1], axis=2).reshape(len(samples), -1)  # (1 + draws, 3 * classes)
+    values = np.column_stack([accuracy, f1.mean(axis=1), by_class])
+    low, high = np.quantile(values[1:], [0.025, 0.975], axis=0)
     labels = ["accuracy", "macro-F1", *(f"{kind}, {name}" for name in names for kind in ("precision", "recall", "F1"))]
-    table = pd.DataFrame({"score": labels, "value": values, "low": low, "high": high})
+    table = pd.DataFrame({"score": labels, "value": values[0], "low": low, "high": high})
     of_class = [slice(None), slice(None), *(column for column in range(len(names)) for _ in range(3))]
     table["cells"] = [int(n[:, column].sum()) for column in of_class]
     table["donors"] = [int((n[:, column].reshape(len(donors), -1).sum(axis=1) > 0).sum()) for column in of_class]
     return table
-
-
-def _scores_of_draws(counts: np.ndarray) -> np.ndarray:
-    """Accuracy, macro-F1, and precision, recall and F1 by class, (draws, scores); counts: (draws, true, predicted)."""
-    hits, n_true, n_predicted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
-    precision, recall = (np.divide(hits, n, out=np.zeros_like(hits), where=n > 0) for n in (n_predicted, n_true))
-    f1 = np.divide(2 * hits, n_true + n_predicted, out=np.zeros_like(hits), where=n_true + n_predicted > 0)
-    accuracy = hits.sum(axis=1) / counts.sum(axis=(1, 2))
-    by_class = np.stack([precision, recall, f1], axis=2).reshape(len(counts), -1)  # (draws, 3 * classes)
-    return np.column_stack([accuracy, f1.mean(axis=1), by_class])
 
 
 def donor_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -214,8 +211,8 @@ def _donor_strata(n: np.ndarray) -> np.ndarray:
 def share_of_donors_correct(table: pd.DataFrame) -> dict[str, float]:
     """Share of donors predicted correctly, with Clopper-Pearson's 95% interval: ``value``, ``low``, ``high``, ``n``."""
     correct = int((table["true"] == table["predicted"]).sum())
-    interval = binomtest(correct, len(table)).proportion_ci()
-    return {"value": correct / len(table), "low": interval.low, "high": interval.high, "n": len(table)}
+    low, high = intervals.binomial_interval(correct, len(table))
+    return {"value": correct / len(table), "low": low, "high": high, "n": len(table)}
 
 
 def probability_calibration(

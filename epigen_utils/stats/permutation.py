@@ -14,15 +14,14 @@ def permuted_labels(
 ) -> Iterator[np.ndarray]:
     """Permuted labels in the order of `permutation_test`, which documents the parameters and errors."""
     units, blocks, codes = _exchangeable_blocks(np.asarray(labels), donors)
-    n_others = _count_others(units, blocks)
+    n_others = count_permutations(labels, donors)
     if not n_others:
         raise DataError(
             "permutation test: donors and groups leave one permutation only; give more donors, or leave donor out"
         )
     if n_others <= n_permutations:
-        permutations = (
-            permuted for permuted in _all_permutations(units, blocks) if not np.array_equal(permuted, units)
-        )
+        every = _all_permutations(units, blocks)
+        permutations = (permuted for permuted in every if not np.array_equal(permuted, units))
     else:
         permutations = _random_permutations(units, blocks, n_permutations, np.random.default_rng(seed))
     yield from (permuted if codes is None else permuted[codes] for permuted in permutations)
@@ -59,6 +58,17 @@ def permutation_test(
     ------
     DataError
         If the design allows no permutation other than the observed labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.stats import permutation
+    >>> values = np.array([1.0, 2.0, 3.0, 7.0, 8.0, 9.0])
+    >>> def difference(labels):
+    ...     return values[labels == "b"].mean() - values[labels == "a"].mean()
+    >>> observed, p, null = permutation.permutation_test(difference, np.array(list("aaabbb")))
+    >>> print(observed, p, len(null))
+    6.0 0.05 19
     """
     observed = score(np.asarray(labels))
     permutations = permuted_labels(labels, donors=donors, n_permutations=n_permutations, seed=seed)
@@ -74,10 +84,6 @@ def pvalue(observed: float, null: np.ndarray) -> float:
 def count_permutations(labels: np.ndarray, donors: np.ndarray | None = None) -> int:
     """Number of permutations, by the rules of `permutation_test`, that differ from the observed labels."""
     units, blocks, _ = _exchangeable_blocks(np.asarray(labels), donors)
-    return _count_others(units, blocks)
-
-
-def _count_others(units: np.ndarray, blocks: list[np.ndarray]) -> int:
     return math.prod(_count_arrangements(units[index]) for index in blocks) - 1
 
 

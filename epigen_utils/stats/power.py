@@ -1,5 +1,6 @@
 """Sample sizes for two claims about a treatment: that it restores a mutant, and that it leaves no difference."""
 
+import bisect
 import functools
 from collections.abc import Callable
 
@@ -44,13 +45,9 @@ def equivalence_power(margin: float, sd: float, n: int, *, alpha: float = 0.05) 
 
 def smallest_sample_size(power: Callable[[int], float], *, target_power: float = 0.8, max_n: int = 10_000) -> float:
     """Fewest samples a group that reach the wanted power; infinite if ``max_n`` do not."""
-    if power(max_n) < target_power:
-        return np.inf
-    low, high = 1, max_n  # one sample a group leaves no spread to estimate
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(middle) >= target_power else (middle, high)
-    return float(high)
+    sizes = range(2, max_n + 1)  # one sample a group leaves no spread to estimate
+    position = bisect.bisect_left(sizes, target_power, key=power)
+    return float(sizes[position]) if position < len(sizes) else np.inf
 
 
 def restoration_sample_sizes(effects: tuple[float, ...], *, target_power: float = 0.8) -> pd.DataFrame:
@@ -67,12 +64,8 @@ def restoration_sample_sizes(effects: tuple[float, ...], *, target_power: float 
     A row an effect: ``effect``, ``interaction`` (samples in each of four groups) and ``equivalence`` (in each of two).
     """
     tests = {"interaction": interaction_power, "equivalence": equivalence_power}
-    rows = [
-        {"effect": effect}
-        | {
-            name: smallest_sample_size(functools.partial(test, effect, 1.0), target_power=target_power)
-            for name, test in tests.items()
-        }
-        for effect in effects
-    ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"effect": effects})
+    for name, test in tests.items():
+        powers = [functools.partial(test, effect, 1.0) for effect in effects]
+        table[name] = [smallest_sample_size(power, target_power=target_power) for power in powers]
+    return table

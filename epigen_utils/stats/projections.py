@@ -8,7 +8,6 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from epigen_utils.errors import DataError
-from epigen_utils.stats import clustering
 
 
 def pca(table: pd.DataFrame, n_components: int = 2) -> tuple[pd.DataFrame, np.ndarray]:
@@ -112,29 +111,3 @@ def umap(table: np.ndarray, *, seed: int, n_neighbors: int = 15) -> np.ndarray:
     scanpy.pp.neighbors(adata, n_neighbors=min(n_neighbors, len(table) - 1), use_rep="X", random_state=seed)
     scanpy.tl.umap(adata, random_state=seed)
     return adata.obsm["X_umap"]
-
-
-def principal_planes(
-    tables: dict[str, pd.DataFrame], labels: pd.Series, **test
-) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """PCA of the same samples in several matrices, and the separation of their groups in each plane.
-
-    Parameters
-    ----------
-    tables
-        Name -> samples x features.
-    test
-        Options of `clustering.silhouette_test`.
-
-    Returns
-    -------
-    A row a matrix: ``matrix``, ``PC1`` and ``PC1 + PC2`` (shares of the variance), ``silhouette``, ``p``, ``m``,
-    ``smallest_p``; and the scores by name, samples x 2.
-    """
-    rows, planes = [], {}
-    for name, table in tables.items():
-        planes[name], shares = pca(table)
-        separation = clustering.silhouette_test(planes[name], labels, **test)
-        row = {"matrix": name, "PC1": shares[0], "PC1 + PC2": shares[:2].sum(), "silhouette": separation["value"]}
-        rows.append(row | {key: separation[key] for key in ("p", "m", "smallest_p")})
-    return pd.DataFrame(rows), planes

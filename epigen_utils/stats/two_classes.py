@@ -5,15 +5,22 @@ Paper A, section III.D reports AUC and F1 without folds, intervals or n.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, rankdata
-from sklearn.base import clone
+from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
 
-from epigen_utils.stats import folds, intervals, permutation
+from epigen_utils.stats import intervals
 
 
 def roc_auc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve (Mann-Whitney), ties counting half; NaN if there is one class only."""
+    """Area under the ROC curve (Mann-Whitney), ties counting half; NaN if there is one class only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.stats import two_classes
+    >>> two_classes.roc_auc(np.array([0.9, 0.6, 0.6, 0.1]), np.array([True, True, False, False]))
+    0.875
+    """
     n = int(positive.sum())
     if n in (0, len(positive)):
         return np.nan
@@ -82,10 +89,10 @@ def scores_over_repeats(
     f1_low, f1_high = _f1_interval(predictions, positive, n_bootstrap, seed)
     # Not n_positive + n_negative: a donor may have samples of both classes.
     n = first["donor"].nunique()
-    interval = binomtest(round(values["accuracy"] * n), n).proportion_ci()
+    accuracy_low, accuracy_high = intervals.binomial_interval(round(values["accuracy"] * n), n)
     scores = {"auc": values["auc"], "auc low": auc_low, "auc high": auc_high}
     scores |= {"f1": values["f1"], "f1 low": f1_low, "f1 high": f1_high}
-    scores |= {"accuracy": values["accuracy"], "accuracy low": interval.low, "accuracy high": interval.high}
+    scores |= {"accuracy": values["accuracy"], "accuracy low": accuracy_low, "accuracy high": accuracy_high}
     return scores | {"brier": values["brier"], "n": len(first), "donors": n}
 
 
@@ -104,9 +111,9 @@ def _f1_interval(predictions: pd.DataFrame, positive: str, n_bootstrap: int, see
 
 
 def auc_difference(predictions: pd.DataFrame, baseline: pd.DataFrame, positive: str) -> dict[str, float]:
-    """Difference in AUC of two models in the same folds: ``difference``, ``low``, ``high`` (`intervals.nadeau_bengio_interval`).
+    """Difference in AUC of two models in the same folds: ``difference``, ``low``, ``high``.
 
-    Folds with one class only are left out.
+    The interval is `intervals.nadeau_bengio_interval`; folds with one class only are left out.
     """
     keys = ["repeat", "fold"]
     by_fold = [
@@ -138,33 +145,3 @@ def roc_band(predictions: pd.DataFrame, positive: str, *, n_points: int = 101) -
     )
     table.loc[0, ["tpr", "low"]] = 0.0
     return table
-
-
-def permuted_aucs(
-    estimator: object,
-    X: object,
-    y: np.ndarray,
-    groups: np.ndarray,
-    positive: str,
-    *,
-    n_splits: int,
-    n_permutations: int,
-    seed: int,
-    within: np.ndarray | None = None,
-    **options,
-) -> np.ndarray:
-    """AUC of the same pipeline for each permutation of the labels, shape (permutations,).
-
-    Parameters
-    ----------
-    within
-        Batches within which labels are permuted; by default donors exchange theirs (`permutation.permuted_labels`).
-    """
-    blocks = groups if within is None else within
-    aucs = []
-    for permuted in permutation.permuted_labels(np.asarray(y), donors=blocks, n_permutations=n_permutations, seed=seed):
-        predictions, _ = folds.cross_validate(
-            clone(estimator), X, permuted, groups, n_splits=n_splits, seed=seed, **options
-        )
-        aucs.append(pooled_scores(predictions, positive)["auc"])
-    return np.array(aucs)

@@ -1,16 +1,16 @@
 import hashlib
 import json
-import zipfile
+import types
 
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks, provenance, report
+from epigen_utils.book import notebooks, report
 from epigen_utils.data import datasets, orthologs
+from epigen_utils.errors import DataError
 from epigen_utils.plots import expression_plots
 
 
@@ -28,6 +28,13 @@ def page(tmp_path, shown):
     report.begin("epilepsy/02_table_two", results_dir=str(tmp_path / "out"), seed=1)
     yield tmp_path / "out"
     report._page = None
+
+
+def test_papermill_alone_is_refused_a_former_name(tmp_path, monkeypatch):
+    shell = types.SimpleNamespace(user_ns={"In": ["", '# Parameters\nshown = "rank"\n']})
+    monkeypatch.setattr(report, "get_ipython", lambda: shell)
+    with pytest.raises(DataError, match="epilepsy/06_fine_tuning: parameter 'shown' is now 'position_input'"):
+        report.begin("epilepsy/06_fine_tuning", results_dir=str(tmp_path), seed=0)
 
 
 def test_nothing_before_begin(shown):
@@ -121,37 +128,6 @@ def test_the_banner_says_what_was_summed_and_what_was_lost(page, shown):
     lost = adata.uns["humanised"]
     assert f"{lost['genes']:,} of {lost['of']:,} have a place, with {lost['share of counts']:.1%}" in myst
     assert "the counts of 99 samples, summed" in myst
-
-
-def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(tmp_path):
-    about = datasets.load("table-two").uns["epigen"]
-    for name in ("a.zip", "b.zip"):
-        provenance.write_bundle(
-            tmp_path / name,
-            notebook="epilepsy/02_table_two",
-            parameters={"dataset": "table-two", "results_dir": "x"},
-            datasets={"table-two": about},
-        )
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        names = archive.namelist()
-        assert json.loads(archive.read("inputs.json")) == {"table-two": about["sha256"]}
-        assert archive.read("parameters.yml") == b"dataset: table-two\n"
-    for wanted in (
-        "notebooks/epilepsy/02_table_two.ipynb",
-        "epigen_utils/book/report.py",
-        "requirements.lock",
-        "data/table_two.csv",
-    ):
-        assert wanted in names
-
-
-def test_provenance():
-    versions = provenance.package_versions()
-    assert versions["pandas"] == pd.__version__
-    assert versions["nbformat"] == nbformat.__version__
-    assert "threads" in provenance.machine_description()
-    assert provenance.current_commit()
 
 
 def test_declared_parameters_of_a_notebook():

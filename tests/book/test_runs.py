@@ -2,10 +2,9 @@ import dataclasses
 import json
 
 import pytest
-import yaml
 
 from epigen_utils import paths
-from epigen_utils.book import runs, site
+from epigen_utils.book import runs
 from epigen_utils.errors import DataError
 
 
@@ -34,6 +33,8 @@ def test_the_demo_plan():
     ("text", "said"),
     [
         ("epilepsy/02_table_two: {main: {datset: airway}}", "unknown parameter 'datset'; did you mean 'dataset'?"),
+        ("epilepsy/06_fine_tuning: {main: {shown: rank}}", "main: parameter 'shown' is now 'position_input'"),
+        ("epilepsy/11_attention: {main: {shown: rank}}", "main: parameter 'shown' is now 'position_input'"),
         ("epilepsy/02_table_too: {main: {}}", "no notebook notebooks/epilepsy/02_table_too.ipynb"),
         ("epilepsy/02_table_two: {my run: {}}", "run 'my run'; use letters"),
         (
@@ -130,22 +131,6 @@ def test_order_and_tools(profile, monkeypatch):
         runs.plan_runs("mine")
 
 
-def test_contents_follow_from_the_plan(own_file):
-    planned = runs.plan_runs("demo", {"dataset": own_file, "group": "condition"})
-    toc = yaml.safe_load(site.table_of_contents(planned, "My-set"))
-    mine, *others = toc["parts"]
-    assert mine["caption"] == "Your data: My-set"
-    assert [chapter["file"] for chapter in mine["chapters"]][:2] == [
-        "epilepsy/01_datasets--My-set",
-        "epilepsy/02_table_two--My-set",
-    ]
-    chapters = {chapter["file"]: chapter for part in others for chapter in part["chapters"]}
-    assert chapters["epilepsy/02_table_two"]["sections"] == [{"file": "epilepsy/02_table_two--airway"}]
-    only = yaml.safe_load(site.table_of_contents([run for run in planned if run.notebook == "epilepsy/01_datasets"]))
-    assert "epilepsy/02_table_two" not in str(only)
-    assert "reproduce" in str(only)
-
-
 def test_chapters_that_need_more_than_there_is_are_left_out(own_file):
     main = [run for run in runs.plan_runs("demo") if run.name == "main"]
 
@@ -163,3 +148,10 @@ def test_chapters_that_need_more_than_there_is_are_left_out(own_file):
     kept = {run.notebook for run in runs.plan_runs("demo", own) if run.name == runs.user_run_name(own_file)}
     assert "epilepsy/07_classification" in kept
     assert "epilepsy/11_attention" not in kept
+
+
+def test_data_sets_are_those_of_the_declared_parameters(profile):
+    text = "{cohorts: [airway, seizures-sim], sequences: {airway: mirbase-hairpins}, seed: 1}"
+    (run,) = profile(f"epilepsy/07_classification: {{main: {text}}}")
+    assert run.datasets == ["airway", "seizures-sim", "mirbase-hairpins"]
+    assert run.simulated

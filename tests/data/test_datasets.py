@@ -35,73 +35,6 @@ def test_own_text_and_h5ad_give_the_same(table_files, tmp_path):
     assert list(again.obs["condition"].cat.categories) == ["b", "a"]
 
 
-def test_gzipped_tsv(table_files, tmp_path):
-    import gzip
-
-    path = tmp_path / "counts.tsv.gz"
-    with gzip.open(path, "wt") as stream:
-        stream.write(table_files.counts.replace(",", "\t"))
-    assert datasets.load(path).shape == (4, 3)
-    path.write_bytes(path.read_bytes()[:30])
-    assert "cannot be read" in refused(path)
-
-
-def test_counts_in_x_or_raw(small, tmp_path):
-    counts = small.layers.pop("counts")
-    small.X = counts.astype(np.float32)
-    small.write_h5ad(tmp_path / "x.h5ad")
-    assert datasets.load(tmp_path / "x.h5ad").layers["counts"].tolist() == counts.tolist()
-    small.raw = small.copy()
-    small.X = np.log1p(small.X)
-    small.write_h5ad(tmp_path / "raw.h5ad")
-    assert datasets.load(tmp_path / "raw.h5ad").layers["counts"].tolist() == counts.tolist()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("10,20", "10.5,20", "gene 'g3', sample 'a1': 10.5 is not an integer"),
-        ("g2,1", "g2,-1", "gene 'g2', sample 'a1': negative value -1"),
-        ("1,0,3", "1,,3", "gene 'g2', sample 'a2': missing or infinite value"),
-        ("1,0,3", "1,inf,3", "gene 'g2', sample 'a2': missing or infinite value"),
-        ("1,0,3", "1,many,3", "gene 'g2', sample 'a2': 'many' is not a number"),
-        ("g3", "g1", "gene 'g1': given more than once"),
-        ("a2", "a1", "sample 'a1': given 2 times"),
-        ("g3,", ",", "row 4: no gene id"),
-        ("g1,5,6,7,8\ng2,1,0,3,4\ng3,10,20,30,40\n", "", "empty, 4 samples x 0 genes"),
-        ("5,6,7,8\ng2,1,0,3,4\ng3,10,20,30,40", "5.1,6.2,7.3,8.4\ng2,1.5,0,3.1,4.4", "these look normalised"),
-    ],
-)
-def test_bad_counts_are_refused_in_one_line(table_files, old, new, said):
-    counts, samples = table_files(counts=table_files.counts.replace(old, new, 1))
-    message = refused(counts, metadata=samples, group="condition")
-    assert said in message
-    assert message.startswith(str(counts))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("b2,b\n", "b2,b\nc9,b\n", "sample 'c9' of samples.csv has no column"),
-        ("b2,b\n", "", "sample 'b2' of counts.csv has no row"),
-        ("b2,b\n", "b1,b\n", "sample 'b1': given twice"),
-        ("b2,b", "b2,a", "group 'b' has one sample"),
-    ],
-)
-def test_bad_sample_tables_are_refused_in_one_line(table_files, old, new, said):
-    counts, samples = table_files(samples=table_files.samples.replace(old, new, 1))
-    assert said in refused(counts, metadata=samples, group="condition")
-
-
-def test_a_table_as_r_writes_it(table_files):
-    """write.table leaves the first column without a name: the ids must not be lost for a sample's counts."""
-    counts, samples = table_files(counts=table_files.counts.replace("gene,", "", 1))
-    adata = datasets.load(counts, metadata=samples, group="condition")
-    assert list(adata.var_names) == ["g1", "g2", "g3"]
-    assert list(adata.obs_names) == ["a1", "a2", "b1", "b2"]
-    assert adata.layers["counts"][0].tolist() == [5, 1, 10]
-
-
 def test_a_named_donor_must_be_there(table_files):
     counts, samples = table_files()
     assert "no donor column 'animal'" in refused(counts, metadata=samples, group="condition", donor="animal")
@@ -137,12 +70,6 @@ def test_other_mistakes(table_files, tmp_path):
     assert "cannot be read" in refused(tmp_path / "corrupt.csv.gz")
     (tmp_path / "void.csv").write_text("")
     assert "empty, 0 samples x 0 genes" in refused(tmp_path / "void.csv")
-
-
-def test_duplicate_genes_in_h5ad(small, tmp_path):
-    small.var_names = ["g1", "g1", "g3", "g4"]
-    small.write_h5ad(tmp_path / "twice.h5ad")
-    assert "gene 'g1': given 2 times" in refused(tmp_path / "twice.h5ad")
 
 
 def test_simulated_sets_keep_their_truth():
@@ -188,49 +115,3 @@ def test_load_does_not_change_the_file(small, tmp_path):
     datasets.load(path, group="condition")
     assert path.read_bytes() == before
     assert anndata.read_h5ad(path).uns["epigen"]["name"] == "small"
-
-
-GENES = ["ENSMUSG00000000001", "ENSMUSG00000000002", "ENSMUSG00000000003"]
-
-
-def written(path, index, columns):
-    sep = "," if path.suffix == ".csv" else "\t"
-    rows = [sep.join(["id", *columns])]
-    rows += [sep.join([name, *(str(10 * i + j) for j in range(len(columns)))]) for i, name in enumerate(index, start=1)]
-    path.write_text("\n".join(rows) + "\n")
-    return path
-
-
-def test_genes_in_rows_or_columns_are_found_out_and_said(tmp_path):
-    samples = tmp_path / "samples.csv"
-    samples.write_text("sample,condition\n" + "".join(f"s{i},{'ab'[i % 2]}\n" for i in range(4)))
-    names = [f"s{i}" for i in range(4)]
-    by_rows = datasets.load(written(tmp_path / "rows.csv", ["g1", "g2"], names), metadata=samples)
-    by_columns = datasets.load(written(tmp_path / "columns.tsv", names, ["g1", "g2"]), metadata=samples)
-    assert by_rows.shape == by_columns.shape == (4, 2)
-    assert by_rows.uns["epigen"]["genes_in"] == "rows: the others are the sample table's ids"
-    assert by_columns.uns["epigen"]["genes_in"] == "columns: the others are the sample table's ids"
-    by_ids = datasets.load(written(tmp_path / "ids.csv", names, GENES))
-    assert list(by_ids.var_names) == GENES
-    assert by_ids.uns["epigen"]["genes_in"] == "columns: they have Ensembl's ids"
-    by_shape = datasets.load(written(tmp_path / "shape.csv", ["x", "y"], [f"gene{i}" for i in range(9)]))
-    assert by_shape.shape == (2, 9)
-    asked = datasets.load(tmp_path / "shape.csv", genes_in="rows")
-    assert asked.shape == (9, 2)
-    assert asked.uns["epigen"]["genes_in"] == "rows, as asked"
-    assert "genes_in 'sideways': write rows or columns" in refused(tmp_path / "shape.csv", genes_in="sideways")
-
-
-def test_an_h5ad_with_genes_in_rows_is_turned_round(tmp_path):
-    adata = anndata.AnnData(
-        X=np.arange(1, 13).reshape(3, 4).astype(float), obs={"obs_names": GENES}, var={"var_names": list("wxyz")}
-    )
-    adata.write_h5ad(tmp_path / "turned.h5ad")
-    assert list(datasets.load(tmp_path / "turned.h5ad").var_names) == GENES
-    assert datasets.load(tmp_path / "turned.h5ad", genes_in="columns").shape == (3, 4)
-
-
-def test_a_bad_cell_is_named_the_right_way_round(tmp_path):
-    path = tmp_path / "columns.csv"
-    path.write_text("id," + ",".join(GENES) + "\ns1,1,2,3\ns2,4,many,6\n")
-    assert f"sample 's2', gene '{GENES[1]}': 'many' is not a number" in refused(path)

@@ -1,5 +1,7 @@
 import hashlib
+import http.server
 import io
+import json
 import tarfile
 import zipfile
 
@@ -112,8 +114,8 @@ def test_a_conversion_that_is_only_in_a_mirror_says_so(cache, with_registry):
         fetching.fetch("one")
 
 
-def index(folder, url, monkeypatch):
-    """A package index with one project that has a wheel and a source archive."""
+def index(folder, url, monkeypatch, form="html"):
+    """A package index with one project that has a wheel and a source archive; its page is HTML, or JSON (PEP 691)."""
     monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
     fetching._index_url.cache_clear()
     page = folder / "simple" / "some-set"
@@ -127,16 +129,22 @@ def index(folder, url, monkeypatch):
         build = tarfile.TarInfo("some_set-0.9/setup.py")
         build.size = len(code := b"raise SystemExit('built')")
         archive.addfile(build, io.BytesIO(code))
-    links = []
+    links, listed = [], []
     for name in ("some_set-1.0-py3-none-any.whl", "some_set-0.9.tar.gz"):
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         links.append(f'<a href="../../{name}#sha256={digest}">{name}</a>')
-    (page / "index.html").write_text("<html><body>" + "".join(links))
+        listed.append({"filename": name, "url": f"../../{name}", "hashes": {"sha256": digest}})
+    content = {"meta": {"api-version": "1.0"}, "name": "some-set", "files": listed}
+    text = "<html><body>" + "".join(links) if form == "html" else json.dumps(content)
+    (page / "index.html").write_text(text)
 
 
-@pytest.fixture
-def packages(serve, monkeypatch):
-    index(serve[1], serve[0], monkeypatch)
+@pytest.fixture(params=["html", "json"])
+def packages(serve, monkeypatch, request):
+    if request.param == "json":
+        types = {".html": "application/vnd.pypi.simple.v1+json"}
+        monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "extensions_map", types)
+    index(serve[1], serve[0], monkeypatch, request.param)
     yield
     fetching._index_url.cache_clear()
 
@@ -181,7 +189,7 @@ def test_the_index_is_found_where_a_kernel_asks_for_colours(monkeypatch):
 def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "DATA", tmp_path)
     (tmp_path / "table_two.csv").write_text("gene,WT1\n")
-    with pytest.raises(DataError, match=r"table_two\.csv: SHA-256 is"):
+    with pytest.raises(DataError, match=r"table_two\.csv: wrong hash, SHA-256 is \w{64}, expected \w{64}; replace"):
         fetching.fetch("table-two")
 
 

@@ -46,6 +46,13 @@ def test_gmt_of_the_registry():
     assert "HALLMARK_HYPOXIA" in hallmark
 
 
+def test_a_line_that_is_no_gene_set_is_named(tmp_path):
+    path = tmp_path / "sets.gmt"
+    path.write_text("one\tsource\tA\tB\nanother one\n")
+    with pytest.raises(DataError, match=r"sets.gmt: line 2: a set is a name, a source and genes"):
+        genes.read_gmt(path)
+
+
 def test_panels_in_a_data_set_bring_paralogs():
     fish = datasets.load("slc13a5-sim")
     panels = orthologs.find_gene_sets(fish, genes.gene_panels())

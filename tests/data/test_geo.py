@@ -37,15 +37,6 @@ def series(tmp_path):
     return write
 
 
-def test_samples(series):
-    table = geo.read_series_samples(series(SERIES))
-    assert list(table.index) == ["GSM1", "GSM2"]
-    assert table.loc["GSM2", "genotype"] == "Kcna1-/-"
-    assert table.loc["GSM1", "age"] == "P40"
-    assert table["age"].isna().tolist() == [False, True]
-    assert table["organism"].tolist() == ["Mus musculus"] * 2
-
-
 def test_counts_url_prefers_the_table_of_counts(series):
     path = series(SERIES.format(ftp="ftp://host/GSE1"))
     assert geo.counts_url(path) == "https://host/GSE1/suppl/GSE1_raw_counts.csv.gz"
@@ -54,8 +45,6 @@ def test_counts_url_prefers_the_table_of_counts(series):
 def test_mistakes_are_one_line(series):
     with pytest.raises(DataError, match=r"files: GSE1_RAW\.tar"):
         geo.counts_url(series(SERIES.replace("_raw_counts.csv.gz", "_RAW.tar")))
-    with pytest.raises(DataError, match="is it a series matrix"):
-        geo.read_series_samples(series("gene\tsample\n"))
 
 
 def test_a_series_from_a_server_to_counts(cache, serve, with_registry, series, monkeypatch):

@@ -186,18 +186,6 @@ def test_the_plan_has_each_run_once_and_its_controls():
     assert {run.cycles for run in runs} == {0.5, 1.5}
 
 
-def test_the_restarted_schedule_is_the_one_of_the_logs():
-    """Logged rates of the 4.3M student: 0 at 100,000 steps, 3e-4 at 198,000, 0 at 296,000, 2.92e-4 at 600,000."""
-    from transformers import get_cosine_schedule_with_warmup
-
-    settings = students.PUBLISHED_SETTINGS
-    optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
-    options = (optimiser, settings.warmup_steps, settings.steps, students.PUBLISHED_CYCLES)
-    rate = get_cosine_schedule_with_warmup(*options).lr_lambdas[0]
-    found = [rate(step) * settings.learning_rate for step in (100_000, 198_000, 296_000, 600_000)]
-    assert found == pytest.approx([0, 3e-4, 0, 2.92e-4], abs=1e-6)
-
-
 def test_tokens_of_the_second_vocabulary_are_never_asked_for(tmp_path):
     vocabulary = vocabularies.vocabulary_from_medians(MEDIANS, name="v2", special=True)
     some = cells(40, vocabulary=vocabulary)

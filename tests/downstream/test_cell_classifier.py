@@ -123,11 +123,12 @@ def test_settings_are_chosen_inside_the_training_cells(estimator, told_by_the_fi
     estimator.encoded = type(
         "Watched", (), {"select": lambda self, some: touched.extend(some) or encoded_select(some)}
     )()
-    settings, layers, study = cell_classifier.tune_settings(
+    settings, layers, trials = cell_classifier.tune_settings(
         estimator, rows, y[rows], donors[rows], n_trials=2, epochs=(0.5, 1.0), n_splits=2
     )
     assert set(touched) <= set(rows)
-    assert len(study.trials) == 2
+    assert len(trials) == 2
+    assert trials["macro_f1"].is_monotonic_decreasing
     assert 0.5 <= settings.epochs <= 1
     assert layers in (0, 1)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils.downstream import perturbation
+from epigen_utils.downstream import perturbation, screening
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import embeddings, vocabularies
 from epigen_utils.models import batching, presets
@@ -140,20 +140,6 @@ def test_states_and_shifts_as_official(official, v1, chosen):
     compared(found, of_one, official, file, SHIFTS, ("cell_id", "rank_index"), some)
 
 
-def test_other_genes_feel_it_as_official(official, v1, chosen):
-    _, names = cells(official, "tokens_v1")
-    some, _ = cells(official, "tokens_v1", names[days(names) == "day5"])
-    found = perturbation.affected_genes(v1[0], some, v1[1], chosen["delete3"]).set_index("gene")
-    theirs = pd.read_csv(official / "delete_group3_affected_genes_day5.csv", index_col="affected_ensembl_id")
-    theirs = theirs.loc[found.index]
-    assert len(found) == 4985
-    assert (found["cells"] == theirs["n"]).all()
-    np.testing.assert_allclose(found["cosine"], theirs["cosine_similarity_mean"], atol=LOOSE)
-    whole = pd.read_csv(official / "stats_aggregate_gene_shifts_group3.csv.gz").set_index("Affected_Ensembl_ID")
-    whole = whole.loc[found.index]
-    np.testing.assert_allclose(found["sd"], whole["Cosine_sim_stdev"], atol=LOOSE)
-
-
 def test_v2_as_official(official, v2, chosen):
     names = np.load(official / "v2_embeddings.npz")["cell_id"]
     some, _ = cells(official, "tokens_v2", names)
@@ -246,6 +232,18 @@ def test_bf16_is_near(model, vocabulary):
     )
     assert not (exact == near).all()
     assert np.abs(exact - near).max() < 0.02
+
+
+@pytest.mark.requires_gpu
+def test_a_gpu_perturbs_as_the_cpu_does(model, vocabulary):
+    cells, states = some_cells(), {"goal": np.random.default_rng(1).normal(size=64).astype(np.float32)}
+    exact = perturbation.delete(model, cells, vocabulary, states=states)
+    estimated = screening.screen(model, cells, vocabulary, states)
+    model.to("cuda")
+    pd.testing.assert_frame_equal(perturbation.delete(model, cells, vocabulary, states=states), exact, atol=1e-3)
+    pd.testing.assert_frame_equal(screening.screen(model, cells, vocabulary, states), estimated, atol=1e-3)
+    near = perturbation.delete(model, cells, vocabulary, states=states, precision="bf16")
+    assert np.abs(near["shift_goal"] - exact["shift_goal"]).max() < 0.05
 
 
 def test_mistakes_are_one_line(model, vocabulary):

@@ -117,6 +117,15 @@ def test_secant_is_exact_for_one_layer_of_attention_and_the_gradient_is_not():
     assert np.abs(by["gradient"] - exact).max() > 5 * np.abs(by["secant"] - exact).max()
 
 
+def cosines_with_presence(model, ids, vocabulary, goals, presence, layer):
+    """Cosines of the "gradient" rule, as a function of how far each token is present."""
+    tokens = perturbation.CellTokens.of(ids, vocabulary)
+    targets = torch.tensor(np.stack(list(goals.values())))
+    part = embeddings.truncate_model(model, layer)
+    screened = screening._ScreenedCell(part, ids, len(tokens.before), len(tokens.genes), targets)
+    return screened.with_presence(screened.embedded([len(ids)]), presence)
+
+
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize("layer", [-2, -1, 0])
 def test_all_present_is_the_model_itself(special, layer):
@@ -124,7 +133,7 @@ def test_all_present_is_the_model_itself(special, layer):
     ids = cell(vocabulary)
     own = embeddings.embed_cells(model, {"input_ids": [ids]}, vocabulary, layer=layer)[0]
     wanted = [own @ goal / np.linalg.norm(own) / np.linalg.norm(goal) for goal in states().values()]
-    found = screening.cosines_with_presence(model, ids, vocabulary, states(), torch.ones(len(ids)), layer=layer)
+    found = cosines_with_presence(model, ids, vocabulary, states(), torch.ones(len(ids)), layer=layer)
     np.testing.assert_allclose(found.detach(), wanted, atol=1e-6)
 
 
@@ -132,8 +141,8 @@ def test_absent_is_deleted_where_places_say_nothing():
     model, vocabulary = made()
     ids, presence = cell(vocabulary, 30), torch.ones(30)
     presence[4] = 0
-    found = screening.cosines_with_presence(without_places(model), ids, vocabulary, states(), presence, layer=0)
-    other = screening.cosines_with_presence(model, np.delete(ids, 4), vocabulary, states(), torch.ones(29), layer=0)
+    found = cosines_with_presence(without_places(model), ids, vocabulary, states(), presence, layer=0)
+    other = cosines_with_presence(model, np.delete(ids, 4), vocabulary, states(), torch.ones(29), layer=0)
     np.testing.assert_allclose(found.detach(), other.detach(), atol=1e-6)
 
 
@@ -142,17 +151,13 @@ def test_gradient_is_that_of_finite_differences():
     ids, model = cell(vocabulary, 20), model.double()
     presence = torch.ones(20, dtype=torch.double, requires_grad=True)
     goal = states("a")
-    slope = torch.autograd.grad(
-        screening.cosines_with_presence(model, ids, vocabulary, goal, presence, layer=0)[0], presence
-    )[0]
+    slope = torch.autograd.grad(cosines_with_presence(model, ids, vocabulary, goal, presence, layer=0)[0], presence)[0]
     for place in (0, 7, 19):
         sides = []
         for sign in (1, -1):
             other = presence.detach().clone()
             other[place] += sign * 1e-5
-            sides.append(
-                float(screening.cosines_with_presence(model, ids, vocabulary, goal, other, layer=0)[0].detach())
-            )
+            sides.append(float(cosines_with_presence(model, ids, vocabulary, goal, other, layer=0)[0].detach()))
         assert float(slope[place]) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-5)
 
 

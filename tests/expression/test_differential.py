@@ -8,7 +8,7 @@ from epigen_utils.data import datasets, simulated_bulk
 from epigen_utils.errors import DataError
 from epigen_utils.expression import designs, differential, effects, normalisation
 
-REFERENCE = paths.ROOT / "tests" / "reference"
+REFERENCE = paths.DATA / "reference"
 
 
 DESIGN, CONTRAST = "~type + condition", ("condition", "treated", "untreated")
@@ -20,7 +20,7 @@ def reference(name):
 
 @pytest.fixture(scope="module")
 def pasilla():
-    """Every eighth gene, as tests/reference/deseq2.R takes them."""
+    """Every eighth gene, as data/reference/deseq2.R takes them."""
     adata = datasets.load("pasilla")[:, ::8].copy()
     adata.obs["type"] = adata.obs["type"].str.replace("-", "_")
     return adata

@@ -24,7 +24,7 @@ def test_frozen_factors_are_pydeseq2s_and_know_nothing_of_a_new_sample(counts):
 
 
 def test_samples_that_cannot_be_normalised_are_named(counts):
-    with pytest.raises(DataError, match="no gene is detected in every training sample"):
+    with pytest.raises(DataError, match="no gene is detected in every training sample; drop"):
         fold_selection.FrozenSizeFactors().fit(np.eye(3))
     made = fold_selection.FrozenSizeFactors().fit(counts)
     with pytest.raises(DataError, match="sample 1 of 2: has too few of the genes"):
@@ -74,7 +74,7 @@ def test_every_rival_finds_what_is_planted_and_nothing_where_nothing_is():
         seeds=range(4),
         changed=truths,
     )
-    found = model_comparison.mean_auc_over_seeds(table).set_index(["planted", "model"])
+    found = intervals.means_over_cohorts(table, ["planted", "model"], "auc").set_index(["planted", "model"])
     for name in ("logistic regression", "random forest"):
         assert found.loc[("strong", f"{name}, by expression difference"), "auc"] > 0.95
         row = found.loc[("nothing", f"{name}, by expression difference")]

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -70,14 +68,6 @@ def test_mistakes_are_one_line(own, vocabulary, tmp_path):
     short = vocabularies.vocabulary_from_medians(dict.fromkeys(vocabulary.genes[:50], 1.0), name="short")
     with pytest.raises(DataError, match="is not in the vocabulary 'short', which has 52"):
         cell_cohorts.load_cell_cohort(str(tmp_path / "tokens"), short, label="disease", donor="donor")
-
-
-def test_facts_are_kept_beside_a_model(tmp_path):
-    cell_cohorts.write_cohort_facts(tmp_path, test_donors=["a"], classes=["x", "y"])
-    assert cell_cohorts.read_cohort_facts(tmp_path)["test_donors"] == ["a"]
-    assert json.loads((tmp_path / "cohort.json").read_text())["classes"] == ["x", "y"]
-    with pytest.raises(DataError, match="no cohort.json"):
-        cell_cohorts.read_cohort_facts(tmp_path / "none")
 
 
 @pytest.fixture(scope="module")

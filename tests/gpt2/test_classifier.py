@@ -27,11 +27,11 @@ def weights(model):
     return torch.cat([parameter.detach().ravel() for parameter in model.parameters()])
 
 
-@pytest.mark.parametrize("shown", ["rank", "bins", "continuous"])
-def test_a_strong_difference_is_learned_for_samples_not_seen(tmp_path, shown):
+@pytest.mark.parametrize("position_input", ["rank", "bins", "continuous"])
+def test_a_strong_difference_is_learned_for_samples_not_seen(tmp_path, position_input):
     values, y = samples(16)
     asked, truth = samples(16, seed=1)
-    made = GPT2Classifier(shown=shown, folder=tmp_path).fit(values, y)
+    made = GPT2Classifier(position_input=position_input, folder=tmp_path).fit(values, y)
     p = made.predict_proba(asked)
     assert p.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert two_classes.roc_auc(p[:, 1], truth == "b") >= 0.9
@@ -117,4 +117,4 @@ def test_variants_change_one_thing_each(tmp_path):
         if name != "6-mer start"
     }
     assert changed["hybrid loss"] == {"aligned", "prior"}
-    assert changed["continuous expression"] == changed["genes and ranks alone"] == {"shown"}
+    assert changed["continuous expression"] == changed["genes and ranks alone"] == {"position_input"}

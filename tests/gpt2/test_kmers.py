@@ -21,14 +21,14 @@ def test_fasta_is_read_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("ACGT\n", "line 1: no header"),
-        (">a\nAC\n>a\nAC\n", "line 3: 'a' is there twice"),
-        (">a\nAC!T\n", "line 2: '!' is no nucleotide"),
-        (">\nAC\n", "line 1: no name"),
+        ("ACGT\n", "sequence 1: Error in FASTA file at line 1: Expected '>'"),
+        (">a\nAC\n>a\nAC\n", "sequence 2: 'a' is there twice"),
+        (">a\nAC!T\n", "sequence 'a': '!' is no nucleotide"),
+        (">\nAC\n", "sequence 1: no name"),
         ("", "no sequence"),
     ],
 )
-def test_what_is_no_fasta_is_named_by_its_line(tmp_path, text, said):
+def test_what_is_no_fasta_is_named_by_its_sequence(tmp_path, text, said):
     (tmp_path / "a.fa").write_text(text)
     with pytest.raises(DataError, match=said):
         kmers.read_fasta(tmp_path / "a.fa")

@@ -28,8 +28,8 @@ def untrained():
 def eager(made, row):
     with attention_kernels.attention_implementation(made.model_, "eager"), torch.no_grad():
         batch = collate_sentences([row], made.scale_)
-        shown = made.model_.shown(**batch)
-        return [x[0] for x in made.model_.transformer(inputs_embeds=shown, output_attentions=True).attentions]
+        inputs = made.model_.input_embeddings(**batch)
+        return [x[0] for x in made.model_.transformer(inputs_embeds=inputs, output_attentions=True).attentions]
 
 
 def test_attention_is_the_eager_kernels(untrained):
@@ -39,9 +39,9 @@ def test_attention_is_the_eager_kernels(untrained):
         columns, layers = np.array(row["input_ids"]) - 1, eager(made, row)
         for layer, weights in enumerate(layers):
             expected = weights[:, -1].numpy() * len(columns)
-            np.testing.assert_allclose(found.paid[layer, :, place, columns].T, expected, rtol=1e-4, atol=1e-5)
-    assert np.isnan(found.paid[:, :, 0, 3]).all()
-    assert np.isfinite(found.paid[:, :, 1, 3]).all()
+            np.testing.assert_allclose(found.weights[layer, :, place, columns].T, expected, rtol=1e-4, atol=1e-5)
+    assert np.isnan(found.weights[:, :, 0, 3]).all()
+    assert np.isfinite(found.weights[:, :, 1, 3]).all()
 
 
 def test_rollout_against_the_whole_product(untrained):
@@ -52,8 +52,8 @@ def test_rollout_against_the_whole_product(untrained):
     for weights in eager(made, row):
         whole = (0.5 * weights.mean(dim=0) + 0.5 * torch.eye(len(whole))) @ whole
     columns = np.array(row["input_ids"]) - 1
-    np.testing.assert_allclose(found.rolled[0, columns], whole[-1] * len(whole), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(np.nansum(found.rolled, axis=1), np.isfinite(found.places).sum(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found.rollout[0, columns], whole[-1] * len(whole), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.nansum(found.rollout, axis=1), np.isfinite(found.positions).sum(axis=1), rtol=1e-4)
 
 
 def test_pairs_are_what_the_eager_kernel_pays_over_even_attention():
@@ -95,7 +95,7 @@ def test_tables_of_genes_layers_and_heads(untrained):
     assert len(heads) == 8
     assert heads["width"].between(0, 1).all()
     even = readout_attention.ReadoutAttention(
-        found.genes, found.places, np.where(np.isnan(found.paid), np.nan, 1.0), found.rolled, found.pairs
+        found.genes, found.positions, np.where(np.isnan(found.weights), np.nan, 1.0), found.rollout, found.pairs
     )
     np.testing.assert_allclose(readout_attention.head_statistics(even)[["width", "front"]], 1.0, rtol=1e-6)
 
@@ -103,5 +103,7 @@ def test_tables_of_genes_layers_and_heads(untrained):
 def test_the_mean_of_models(untrained):
     made, values = untrained
     found = readout_attention.compute_attention(made, values)
-    other = readout_attention.ReadoutAttention(found.genes, found.places, 3 * found.paid, found.rolled, found.pairs)
-    np.testing.assert_allclose(readout_attention.mean_attention([found, other]).paid, 2 * found.paid)
+    other = readout_attention.ReadoutAttention(
+        found.genes, found.positions, 3 * found.weights, found.rollout, found.pairs
+    )
+    np.testing.assert_allclose(readout_attention.mean_attention([found, other]).weights, 2 * found.weights)

@@ -17,8 +17,8 @@ def encoder():
     return GeneSentenceEncoder.fit(VALUES, max_length=20)
 
 
-def made(encoder, shown="bins", **changes):
-    config = sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"], shown=shown)
+def made(encoder, position_input="bins", **changes):
+    config = sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"], position_input=position_input)
     for name, value in changes.items():
         setattr(config, name, value)
     return sentence_model.build_sentence_model(config, seed=1).eval()
@@ -42,16 +42,16 @@ def test_published_sizes(name, n):
 def test_unknown_presets_and_positions_are_named(encoder):
     with pytest.raises(ValueError, match="did you mean 'gpt2-xl'"):
         presets.preset("gpt2xl")
-    with pytest.raises(DataError, match="positions show 'binz'.*'bins'"):
-        sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"], shown="binz")
+    with pytest.raises(DataError, match="position input 'binz'.*'bins'"):
+        sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"], position_input="binz")
     long = GeneSentenceEncoder.fit(VALUES, max_length=2000)
     with pytest.raises(DataError, match="2000 genes: gpt2-tiny has 1024 positions"):
         sentence_model.sentence_config("gpt2-tiny", long, ["a", "b"])
 
 
-@pytest.mark.parametrize("shown", sentence_model.POSITION_INPUTS)
-def test_padding_changes_nothing(encoder, shown):
-    model, many = made(encoder, shown), batch()
+@pytest.mark.parametrize("position_input", sentence_model.POSITION_INPUTS)
+def test_padding_changes_nothing(encoder, position_input):
+    model, many = made(encoder, position_input), batch()
     together = model(**many).logits
     for row, n in enumerate((20, 13, 7)):
         alone = model(**{name: values[row : row + 1, :n] for name, values in many.items()}).logits
@@ -61,10 +61,10 @@ def test_padding_changes_nothing(encoder, shown):
 def test_the_class_is_read_off_gpt2_at_the_last_gene(encoder):
     """The library's own GPT-2 on the same vectors."""
     model, one = made(encoder), batch((9,))
-    shown = model.transformer.wte(one["input_ids"]) + model.bins(one["bins"])
+    inputs = model.transformer.wte(one["input_ids"]) + model.bins(one["bins"])
     plain = GPT2Model(model.config).eval()
     plain.load_state_dict(model.transformer.state_dict())
-    wanted = plain(inputs_embeds=shown).last_hidden_state[:, -1] @ model.score.weight.T
+    wanted = plain(inputs_embeds=inputs).last_hidden_state[:, -1] @ model.score.weight.T
     torch.testing.assert_close(model(**one).logits, wanted)
 
 
@@ -75,26 +75,13 @@ def test_attention_of_the_last_gene_is_the_eager_kernels(encoder, layers):
     states = model(**many, output_hidden_states=True).hidden_states
     ours = sentence_model.last_gene_attention(model, states, mask, layers=layers)
     model.set_attn_implementation("eager")
-    shown = model.transformer.wte(many["input_ids"]) + model.bins(many["bins"])
-    weights = torch.stack(model.transformer(inputs_embeds=shown, output_attentions=True).attentions[-layers:])
+    inputs = model.transformer.wte(many["input_ids"]) + model.bins(many["bins"])
+    weights = torch.stack(model.transformer(inputs_embeds=inputs, output_attentions=True).attentions[-layers:])
     for row, n in enumerate((20, 13, 7)):
         torch.testing.assert_close(ours[row, :n], weights[:, row, :, n - 1, :n].mean(dim=(0, 1)), atol=1e-5, rtol=1e-4)
         assert ours[row, n:].sum() == 0
     with pytest.raises(DataError, match="3 layers: the model has 2"):
         sentence_model.last_gene_attention(model, states, mask, layers=3)
-
-
-def test_a_saved_model_is_read_with_its_own_vocabulary_only(encoder, tmp_path):
-    model, one = made(encoder, "continuous"), batch((9,))
-    model.save_pretrained(tmp_path / "m")
-    torch.testing.assert_close(
-        sentence_model.load_sentence_model(tmp_path / "m", encoder).eval()(**one).logits, model(**one).logits
-    )
-    other = GeneSentenceEncoder.fit(VALUES.iloc[:, :25])
-    with pytest.raises(DataError, match="another vocabulary .30 genes, here 25."):
-        sentence_model.load_sentence_model(tmp_path / "m", other)
-    with pytest.raises(DataError, match="no model"):
-        sentence_model.load_sentence_model(tmp_path / "nowhere", encoder)
 
 
 def test_a_published_body_is_taken_but_its_words(encoder, tmp_path):

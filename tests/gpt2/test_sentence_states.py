@@ -43,10 +43,7 @@ def test_variance_of_a_genes_states_is_that_of_the_states(untrained):
     assert table["variance of states"].is_monotonic_decreasing
     gene = table["gene"][4]
     column = list(made.encoder_.genes).index(gene)
-    states = [
-        state[-2][list(columns).index(column)].numpy()
-        for columns, state in sentence_states.iter_hidden_states(made, values)
-    ]
+    states = [state[-2][list(columns).index(column)].numpy() for columns, state in made.iter_hidden_states(values)]
     assert table["variance of states"][4] == pytest.approx(np.var(states, axis=0, ddof=1).sum(), rel=1e-4)
     assert table["expression"][4] == pytest.approx(values[gene].mean())
 

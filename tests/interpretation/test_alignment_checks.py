@@ -48,12 +48,14 @@ def test_small_sets_give_any_value(part):
     fresh = GPT2Classifier().untrained(part.tables[0], part.labels[0].to_numpy())
     found = readout_attention.compute_attention(fresh, part.tables[0])
     spread = (
-        alignment_checks.random_sets_by_size(found.mean, found.places, sizes=[1, 40], n_sets=60)
+        alignment_checks.random_sets_by_size(found.mean, found.positions, sizes=[1, 40], n_sets=60)
         .groupby("size")["baam"]
         .std()
     )
     assert spread[1] > 3 * spread[40]
-    assert set(alignment_checks.random_sets_by_size(found.mean, found.places, sizes=[2, 96], n_sets=3)["size"]) == {2}
+    assert set(alignment_checks.random_sets_by_size(found.mean, found.positions, sizes=[2, 96], n_sets=3)["size"]) == {
+        2
+    }
 
 
 def test_a_set_without_members_and_one_of_all_genes():

@@ -42,7 +42,7 @@ def test_attributions_start_from_each_genes_own_average(made):
     encoded = classifier.encoder_.encode(values)
     for row in encoded:
         with torch.no_grad():
-            sums += classifier.model_.shown(**collate_sentences([row], classifier.scale_))[
+            sums += classifier.model_.input_embeddings(**collate_sentences([row], classifier.scale_))[
                 0, row["input_ids"].index(3)
             ].numpy()
     np.testing.assert_allclose(start[3], sums / len(encoded), rtol=1e-4, atol=1e-5)
@@ -51,7 +51,7 @@ def test_attributions_start_from_each_genes_own_average(made):
 def test_where_a_position_shows_a_gene_alone_they_start_from_the_average_of_all(tmp_path):
     rng = np.random.default_rng(0)
     values = pd.DataFrame(rng.uniform(1, 9, (6, 8)), columns=[f"g{i}" for i in range(8)])
-    classifier = GPT2Classifier(shown="rank", folder=tmp_path).untrained(values, np.repeat(["a", "b"], 3))
+    classifier = GPT2Classifier(position_input="rank", folder=tmp_path).untrained(values, np.repeat(["a", "b"], 3))
     start = attribution.mean_embeddings(classifier, values)
     np.testing.assert_allclose(start[1], start[2])
 

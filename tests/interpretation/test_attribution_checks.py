@@ -7,13 +7,14 @@ from epigen_utils.gpt2 import classifier
 from epigen_utils.gpt2.classifier import GPT2Classifier
 from epigen_utils.interpretation import attribution_checks, representations
 from epigen_utils.prediction import sample_cohort
+from epigen_utils.stats import intervals
 
 QUICK = replace(classifier.FINE_TUNING_SETTINGS, epochs=2)
 
 
 def test_tests_find_what_is_planted_and_random_weights_do_not(tmp_path):
     """Plain tests must find it, or nothing is planted; random weights must not, or the decoys are none (Adebayo et al. 2018)."""
-    classifier = GPT2Classifier(settings=QUICK, shown="continuous", folder=tmp_path)
+    classifier = GPT2Classifier(settings=QUICK, position_input="continuous", folder=tmp_path)
     options = {
         "max_explained": 8,
         "max_occluded": 4,
@@ -27,15 +28,19 @@ def test_tests_find_what_is_planted_and_random_weights_do_not(tmp_path):
     assert set(beyond["way"]) == set(found.loc[found["model"] == "trained", "way"])
     np.testing.assert_allclose(beyond["difference"], beyond["trained"] - beyond["random weights"], atol=1e-12)
     assert beyond["random is chance"].sum() >= 5
-    words = attribution_checks.recovery_summary(attribution_checks.mean_over_cohorts(found), beyond, 0.9)
+    words = attribution_checks.recovery_summary(
+        intervals.means_over_cohorts(found, ["way", "model"], "auroc"), beyond, 0.9
+    )
     assert "by occlusion" in words
-    table = attribution_checks.mean_over_cohorts(found)
+    table = intervals.means_over_cohorts(found, ["way", "model"], "auroc")
     assert (table["cohorts"] == 4).all()
     assert ((table["auroc low"] <= table["auroc"]) & (table["auroc"] <= table["auroc high"])).all()
 
 
 def test_what_a_model_decides_by_is_found_in_trained_weights_only(tmp_path):
-    classifier = GPT2Classifier(settings=attribution_checks.SIMULATION_SETTINGS, shown="continuous", folder=tmp_path)
+    classifier = GPT2Classifier(
+        settings=attribution_checks.SIMULATION_SETTINGS, position_input="continuous", folder=tmp_path
+    )
     found = attribution_checks.recovery_in_simulations(classifier, seeds=range(2), max_explained=24, max_occluded=8)
     means = found.groupby(["model", "way"])["auroc"].mean()
     assert found.loc[found["model"] == "trained", "auc"].min() > 0.85

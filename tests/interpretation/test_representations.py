@@ -38,7 +38,7 @@ def test_each_representation_is_of_the_samples_that_it_says(found):
     ]
     for name, one in tables.items():
         told = name in (representations.TRAINING_SAMPLES, representations.SHUFFLED_LABELS)
-        assert one.told == told
+        assert one.trained_with_labels == told
         assert list(one.table.index) == (train if told else held)
         assert list(one.labels.index) == list(one.table.index)
         assert len(one.groups) == len(one.table)
@@ -105,13 +105,9 @@ def test_classes_by_turns():
     assert representations.alternate_classes(labels, 3).tolist() == [0, 3, 1]
 
 
-def few(cohort, rows):
-    kept = {name: getattr(cohort, name)[rows] for name in ("adata", "counts", "y", "units")}
-    return replace(cohort, **kept)
-
-
 def test_a_cohort_too_small_for_halves():
-    cohort = few(sample_cohort.load_cohort("seizures-sim"), [0, 1, 16, 17])
+    cohort = sample_cohort.load_cohort("seizures-sim")
+    cohort = replace(cohort, adata=cohort.adata[[0, 1, 16, 17]])
     with pytest.raises(DataError, match="2 'control', 2 'case': too few to learn from two of each class"):
         representations.split_cohort(cohort, n_genes=5)
 
@@ -165,9 +161,10 @@ def test_auc_of_the_held_out_counts_donors_once():
     assert best["low"] == pytest.approx(intervals.auc_interval(1.0, 8, 8)[0])
     # The same samples, two of each donor.
     order = np.argsort(cohort.y, kind="stable")
-    units = cohort.units.copy()
-    units[order] = np.repeat([f"donor {i}" for i in range(len(order) // 2)], 2)
-    paired = replace(parts, cohort=replace(cohort, units=units))
+    adata = cohort.adata.copy()
+    adata.obs["pair"] = np.argsort(order) // 2
+    adata.uns["epigen"]["donor"] = "pair"
+    paired = replace(parts, cohort=replace(cohort, adata=adata))
     assert representations.held_out_auc(paired, truth.astype(float))["low"] < best["low"]
 
 

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-import torch
-from transformers import BertForMaskedLM
 
 from epigen_utils.geneformer import masked_genes, vocabularies
-from epigen_utils.models import batching, masked_heads, presets
+from epigen_utils.models import batching
 from epigen_utils.models.batching import IGNORED
 
 VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(500)}, name="v", special=True)
@@ -49,29 +47,10 @@ def test_padding_by_hand():
     assert batching.padding_cost(lengths, [np.arange(4)], pad_to=20)["share"] == pytest.approx(1 - 24 / 80)
 
 
-@pytest.fixture
-def batch():
-    torch.manual_seed(0)
-    ids = torch.randint(2, 50, (3, 12))
-    ids[1, 9:] = 0
-    labels = torch.where(torch.rand(3, 12) < 0.3, ids, batching.IGNORED)
-    labels[1, 9:] = batching.IGNORED
-    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
-
-
-def test_masked_positions_only_gives_the_plain_loss_and_gradients(batch):
-    config = presets.preset("bert-tiny", vocab_size=50, hidden_dropout_prob=0.0)
-    plain = BertForMaskedLM(config)
-    ours = masked_heads.masked_positions_only(BertForMaskedLM(config))
-    ours.load_state_dict(plain.state_dict())
-    a, b = plain(**batch), ours(**batch)
-    torch.testing.assert_close(a.loss, b.loss)
-    torch.testing.assert_close(a.logits[batch["labels"] != batching.IGNORED], b.logits)
-    a.loss.backward()
-    b.loss.backward()
-    for (name, one), (_, two) in zip(plain.named_parameters(), ours.named_parameters(), strict=True):
-        torch.testing.assert_close(one.grad, two.grad, msg=name)
-    n = int((batch["labels"] != batching.IGNORED).sum())
-    torch.testing.assert_close(ours(**batch, num_items_in_batch=2 * n).loss, a.loss / 2)
-    unlabelled = {name: values for name, values in batch.items() if name != "labels"}
-    torch.testing.assert_close(plain(**unlabelled).logits, ours(**unlabelled).logits)
+def test_batches_are_longest_first_and_of_a_size_or_of_positions():
+    lengths = [3, 9, 5, 9, 1]
+    assert [list(rows) for rows in batching.length_batches(lengths, size=2)] == [[1, 3], [2, 0], [4]]
+    assert [list(rows) for rows in batching.length_batches(lengths, positions=10)] == [[1], [3], [2, 0], [4]]
+    batch = batching.pad_batch([[5, 6], [7]], 0)
+    assert batch["input_ids"].tolist() == [[5, 6], [7, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]

@@ -1,11 +1,10 @@
-import contextlib
 import json
 
 import pytest
 import torch
 
 from epigen_utils.data import fetching
-from epigen_utils.models import attention_kernels, batching, presets
+from epigen_utils.models import batching, presets
 
 
 @pytest.mark.parametrize(
@@ -79,43 +78,6 @@ def test_compared_shows_both_sides():
         {"key": "hidden_size", "ours": "256", "published": "256"},
         {"key": "hidden_act", "ours": "relu", "published": "gelu"},
     ]
-
-
-def test_without_attention_dropout_the_rest_of_it_stays():
-    model = attention_kernels.disable_attention_dropout(
-        presets.build(presets.preset("student-2m", vocab_size=50), "masked-lm")
-    )
-    left = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
-    assert left.count(0.0) == 4, "one a layer"
-    assert left.count(0.1) == 9, "embeddings, and two a layer"
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-def test_attention_by_matmul_is_the_fused_one_but_for_rounding(batch, mixed):
-    model = presets.build(presets.preset("bert-tiny", vocab_size=50, hidden_dropout_prob=0.0), "masked-lm").train()
-    found = {}
-    for by_matmul in (False, True):
-        model.zero_grad()
-        used = model.config._attn_implementation
-        with attention_kernels.attention_implementation(model, "matmul") if by_matmul else contextlib.nullcontext():
-            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                loss = model(**batch).loss
-            loss.backward()
-        assert model.config._attn_implementation == used
-        found[by_matmul] = loss.detach(), [parameter.grad.clone() for parameter in model.parameters()]
-    close = {"rtol": 5e-2, "atol": 1e-1} if mixed else {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(found[True][0], found[False][0], rtol=5e-3, atol=5e-3)
-    for ours, fused in zip(found[True][1], found[False][1], strict=True):
-        torch.testing.assert_close(ours, fused, **close)
-    unmasked = {name: values[:1] for name, values in batch.items()}
-    with attention_kernels.attention_implementation(model, "matmul"):
-        assert torch.isfinite(model(**unmasked).loss)
-
-
-def test_attention_by_matmul_refuses_dropout(batch):
-    model = presets.build(presets.preset("student-2m", vocab_size=50), "masked-lm").train()
-    with attention_kernels.attention_implementation(model, "matmul"), pytest.raises(ValueError, match="no dropout"):
-        model(**batch)
 
 
 def test_another_number_of_heads_loads_the_same_weights_and_is_another_model():

@@ -71,6 +71,18 @@ def test_it_learns_and_leaves_a_model_and_a_history(tmp_path):
     torch.testing.assert_close(weights(again), weights(model))
 
 
+@pytest.mark.requires_gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_it_learns_on_a_gpu_and_is_loaded_there(tmp_path, precision):
+    model, settings = setup(epochs=6)
+    history = fit(tmp_path, model, settings, precision=precision)
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.3
+    assert (model.device.type, model.dtype) == ("cuda", torch.float32)
+    again, _ = setup(epochs=6)
+    pd.testing.assert_frame_equal(fit(tmp_path, again, settings, precision=precision), history)
+    torch.testing.assert_close(weights(again), weights(model))
+
+
 class Stopped(Exception):
     """What a broken off run raises."""
 

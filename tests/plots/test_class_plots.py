@@ -21,6 +21,7 @@ def test_confusion_shows_shares_and_counts(ax, predictions):
     share = counts.iat[0, 0] / counts.iloc[0].sum()
     assert ax.texts[0].get_text() == f"{share:.0%}\n{counts.iat[0, 0]}"
     assert ax.get_yticklabels()[0].get_text() == "ill\n(n = 30)"
+    np.testing.assert_array_equal(ax.images[0].get_array(), counts / 30)
 
 
 def test_heatmap_has_every_cell_under_its_true_class(ax, predictions):
@@ -34,13 +35,23 @@ def test_scores_by_class_and_model_and_their_calibration(ax, predictions):
     table = multiclass.scores_with_intervals(predictions, n_bootstrap=50)
     class_plots.scores_by_class(ax, table, ["ill", "well"])
     assert ax.get_xticklabels()[0].get_text() == "ill\n(3 donors)"
+    values = table.set_index("score").loc[["precision, ill", "precision, well"]]
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), np.column_stack([[-0.22, 0.78], values["value"]]))
+    ends = [segment[:, 1] for segment in ax.collections[0].get_segments()]
+    np.testing.assert_allclose(ends, values[["low", "high"]])
     ax.clear()
-    class_plots.calibration_curve(ax, multiclass.probability_calibration(predictions)[0])
+    bins = multiclass.probability_calibration(predictions)[0]
+    class_plots.calibration_curve(ax, bins)
     assert sum(int(text.get_text()) for text in ax.texts) == 60
+    np.testing.assert_array_equal(ax.collections[0].get_offsets(), bins[["said", "right"]])
     ax.clear()
     rows = pd.DataFrame({"model": ["m", "n"], "value": [0.8, 0.5], "low": 0.4, "high": 0.9, "shuffled": [0.3, np.nan]})
     class_plots.macro_f1_by_model(ax, rows, chance=0.3)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["m", "n"]
+    value, shuffled, chance = (line.get_xdata() for line in ax.lines)
+    np.testing.assert_array_equal(value, [0.8, 0.5])
+    np.testing.assert_array_equal(shuffled, [0.3, np.nan])
+    assert chance == [0.3, 0.3]
 
 
 def test_donors_that_are_named_wrongly_are_black(ax, predictions):
@@ -52,7 +63,9 @@ def test_donors_that_are_named_wrongly_are_black(ax, predictions):
         for colour in dots.get_facecolor()
         if len(dots.get_offsets()) > 0
     )
-    assert black >= (people["true"] != people["predicted"]).sum()
+    assert black == (people["true"] != people["predicted"]).sum()
+    heights = [y for dots in ax.collections[1::2] for y in dots.get_offsets()[:, 1]]
+    assert sorted(heights) == sorted(people["right"])
     assert ax.get_xticklabels()[0].get_text() == "ill\n(3 donors)"
 
 
@@ -60,6 +73,7 @@ def test_points_have_a_legend_only_where_labels_are_few(ax):
     plane = np.random.default_rng(0).normal(size=(40, 2))
     class_plots.cell_projection(ax, plane, np.resize(["a", "b"], 40), title="t")
     assert len(ax.get_legend().get_texts()) == 2
+    np.testing.assert_array_equal(ax.collections[0].get_offsets(), plane[::2])
     ax.clear()
     class_plots.cell_projection(ax, plane, np.arange(40).astype(str), title="t")
     assert ax.get_legend() is None

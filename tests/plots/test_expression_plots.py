@@ -32,12 +32,6 @@ def test_bars_are_in_the_order_of_the_groups():
     assert [patch.get_height() for patch in ax.patches] == [3, 4, 5, 0, 1, 2]
 
 
-def test_groups_differ_by_colour_and_marker():
-    levels = [f"g{i}" for i in range(8)]
-    assert len(set(style.colours(levels).values())) == 8
-    assert len(set(style.markers(levels).values())) == 8
-
-
 RESULTS = pd.DataFrame(
     {
         "baseMean": [10.0, 100, 0.5],
@@ -80,7 +74,8 @@ def test_intervals_and_scores():
     )
     ax = expression_plots.fold_change_intervals(plt.figure().subplots(), rows)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["SST: Sst, KO"]
-    assert ax.lines[1].get_xdata().tolist() == [-0.8]
+    assert [line.get_xydata().tolist() for line in ax.lines[:2]] == [[[0.2, 0]], [[-0.8, 0]]]
+    assert ax.collections[0].get_segments()[0].tolist() == [[-1, 0], [1.4, 0]]
     ax = score_plots.group_scores(plt.figure().subplots(), pd.Series(range(6), LABELS.index), LABELS, title="t")
     assert [text.get_text() for text in ax.get_xticklabels()] == ["b", "a"]
 

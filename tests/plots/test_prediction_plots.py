@@ -10,24 +10,37 @@ def test_scores_show_intervals_shuffles_and_the_paper(ax):
     assert [text.get_text() for text in ax.get_yticklabels()] == ["LR", "GPT-2"]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["held out, 95% interval", "labels shuffled", "paper A, 0.90"]
+    auc, shuffled = (line.get_xydata() for line in ax.lines[:2])
+    np.testing.assert_array_equal(auc, [[0.8, 0], [0.7, 1]])
+    np.testing.assert_array_equal(shuffled, [[0.5, 0], [np.nan, 1]])
+    ends = [segment.tolist() for segment in ax.collections[0].get_segments()]
+    assert ends == [[[0.6, 0], [0.9, 0]], [[0.5, 1], [0.9, 1]]]
 
 
 def test_roc_names_its_aucs(ax):
-    band = pd.DataFrame({"fpr": [0, 1], "tpr": [0, 1], "low": [0, 1], "high": [0, 1]})
+    band = pd.DataFrame({"fpr": [0, 1], "tpr": [0.2, 1], "low": [0, 1], "high": [0.5, 1]})
     prediction_plots.roc_curves(ax, {"LR": band}, {"LR": 0.876})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["LR (0.88)"]
+    assert ax.lines[1].get_xydata().tolist() == [[0, 0.2], [1, 1]]
+    assert {(0, 0), (0, 0.5), (1, 1)} <= {tuple(point) for point in ax.collections[0].get_paths()[0].vertices}
 
 
 def test_leak_has_a_column_for_each_way(ax):
     table = pd.DataFrame({"planted": ["no", "no"], "genes chosen": ["inside", "outside"], "auc": [0.5, 1]})
     prediction_plots.selection_leakage(ax, table)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["no\ninside", "no\noutside"]
+    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [[0.5], [1]]
+    means = [bar.get_segments()[0].tolist() for bar in ax.collections]
+    assert means == [[[-0.25, 0.5], [0.25, 0.5]], [[0.75, 1], [1.25, 1]]]
 
 
 def test_learning_curve_is_on_the_sizes_there_are(ax):
     table = pd.DataFrame({"model": "LR", "per class": [12, 12, 64], "auc": [0.6, 0.7, 0.8]})
     prediction_plots.learning_curves(ax, table)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["12", "64"]
+    folds, means = ax.lines[:2]
+    assert folds.get_xydata().tolist() == [[12, 0.6], [12, 0.7], [64, 0.8]]
+    np.testing.assert_allclose(means.get_xydata(), [[12, 0.65], [64, 0.8]])
 
 
 def test_the_best_point_is_framed(ax):
@@ -35,17 +48,20 @@ def test_the_best_point_is_framed(ax):
     prediction_plots.grid_search_heatmap(ax, table, rows="a", columns="b", value="auc")
     frame = ax.patches[0]
     assert frame.get_xy() == (0.5, 0.5), "columns 3, 4; rows 2, 1 from the top"
-    assert len(ax.texts) == 4
+    assert [text.get_text() for text in ax.texts] == ["0.60", "0.70", "0.50", "0.90"]
+    assert ax.images[0].get_array().tolist() == [[0.6, 0.7], [0.5, 0.9]]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["2", "1"]
 
 
 def test_history_draws_a_run_each(ax):
     run = pd.DataFrame({"epoch": [1, 2], "loss": [0.7, 0.5]})
     prediction_plots.curves_by_epoch(ax, {"a": run, "b": run}, column="loss", ylabel="loss")
-    assert len(ax.lines) == 2
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1, 0.7], [2, 0.5]]] * 2
 
 
 def test_memory_is_stacked_and_devices_are_named(ax):
     table = pd.DataFrame({"way": ["x"], "weights": [2.0], "activations": [3.0]})
     prediction_plots.training_memory(ax, table, devices={"H100": 74.5})
-    assert ax.patches[1].get_x() == 2
+    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 2), (2, 3)]
+    assert ax.lines[0].get_xdata() == [74.5, 74.5]
     assert ax.texts[0].get_text() == "H100"

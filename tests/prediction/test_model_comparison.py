@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +5,7 @@ from sklearn.linear_model import LogisticRegression
 
 from epigen_utils.expression import fold_selection
 from epigen_utils.prediction import model_comparison, sample_cohort
+from epigen_utils.stats import intervals
 
 PLAIN = fold_selection.baseline_models()["logistic regression"]
 
@@ -37,6 +36,17 @@ def test_shuffles_stay_within_an_experiment(mirror, monkeypatch):
     assert (seen[0] == "seizures").sum() in (3, 5), "one experiment, with as many seizures as it has"
 
 
+def test_shuffled_labels_score_at_chance():
+    cohort = sample_cohort.simulated_cohort(0, 0, n=15)
+    X = np.random.default_rng(0).normal(size=(30, 2)) + 3 * (cohort.y == "case")[:, None]
+    features = sample_cohort.with_values(cohort, X)
+    null = model_comparison.permuted_label_aucs(features, LogisticRegression(), n_splits=3, n_permutations=19)
+    assert len(null) == 19
+    assert abs(null.mean() - 0.5) < 0.1
+    mean, low, high = intervals.student_interval(null)
+    assert low < mean < high
+
+
 def test_an_ablation_sets_variants_beside_the_base_in_the_same_folds():
     cohort = sample_cohort.simulated_cohort(1, 100)
     base = fold_selection.FoldPipeline(PLAIN, cohort.genes, 64, "expression difference")
@@ -59,8 +69,9 @@ def test_what_an_auc_can_be_is_a_share_of_the_pairs_within_folds():
     assert row["nearest to 0.90"] == 1.0
     assert row["smallest p"] == pytest.approx(1 / 20)
     # Each donor has one sample of either class: labels are exchanged within donors.
-    paired = replace(cohort, units=np.array(["x", "y", "z"] * 2))
-    assert model_comparison.attainable_scores(paired, predictions, target=0.90)["smallest p"] == pytest.approx(1 / 8)
+    cohort.adata.obs["donor"] = ["x", "y", "z"] * 2
+    cohort.adata.uns["epigen"]["donor"] = "donor"
+    assert model_comparison.attainable_scores(cohort, predictions, target=0.90)["smallest p"] == pytest.approx(1 / 8)
 
 
 def test_too_few_labelings_give_no_p():

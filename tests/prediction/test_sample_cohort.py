@@ -29,6 +29,16 @@ def test_the_reference_is_one_class_and_everything_else_the_other(own):
     assert sample_cohort.load_cohort(own("aabb"), group="group", reference="b").positive == "a"
 
 
+def test_embeddings_take_the_place_of_counts_and_samples_stay(own):
+    cohort = sample_cohort.load_cohort(own("aabb"), group="group")
+    assert (cohort.values == cohort.adata.to_df("counts")[cohort.genes]).all(axis=None)
+    embedded = sample_cohort.with_values(cohort, np.eye(4, 3))
+    np.testing.assert_array_equal(embedded.values, np.eye(4, 3))
+    assert "counts" not in embedded.adata.layers
+    assert (embedded.y == cohort.y).all()
+    assert (embedded.units == cohort.units).all()
+
+
 def test_mistakes_are_one_line(own):
     with pytest.raises(DataError, match="no group column is named"):
         sample_cohort.load_cohort(own("aabb"))

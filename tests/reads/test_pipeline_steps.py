@@ -84,5 +84,6 @@ def test_the_entry_of_a_job_says_what_went_wrong(made, capsys):
     assert pipeline_steps.main(path, "checked", "a") == 1
     said = capsys.readouterr().err
     assert said.startswith("epigen: ")
-    assert "read 2: 2 of its four lines" in said
+    assert "r.fastq: read 2: " in said
+    assert "Premature end of file" in said
     assert said.count("\n") == 1

@@ -25,7 +25,7 @@ def files(tmp_path):
 
 def test_sequences_and_genes(files):
     fasta, gtf = files(gtf=exon() + exon(attributes='gene_id "g2"') + exon(start=5, end=8))
-    assert references.sequence_lengths(fasta) == [("one", 8), ("two", 4)]
+    assert references.sequence_lengths(fasta) == {"one": 8, "two": 4}
     assert references.gene_names(gtf) == {"g1": "Gria1", "g2": "g2"}
     references.check_annotation(fasta, gtf)
 
@@ -34,7 +34,7 @@ def test_a_packed_genome(tmp_path):
     plain, packed = tmp_path / "g.fa", tmp_path / "g.fa.gz"
     plain.write_text(">one\n" + "ACGT\n" * 5000)
     packed.write_bytes(gzip.compress(plain.read_bytes()))
-    assert references.sequence_lengths(packed) == references.sequence_lengths(plain) == [("one", 20_000)]
+    assert references.sequence_lengths(packed) == references.sequence_lengths(plain) == {"one": 20_000}
     assert references.bases_in_fasta(plain) == references.bases_in_fasta(packed) == 25_005
     packed.write_bytes(packed.read_bytes() + gzip.compress(b""))
     assert references.bases_in_fasta(packed) == 4 * packed.stat().st_size
@@ -43,9 +43,9 @@ def test_a_packed_genome(tmp_path):
 @pytest.mark.parametrize(
     ("fasta", "gtf", "said"),
     [
-        ("ACGT\n", None, "g.fa: line 1: no '>' before the first sequence"),
+        ("ACGT\n", None, "g.fa: sequence 1: Error in FASTA file at line 1: Expected '>'"),
         ("", None, "g.fa: holds no sequence"),
-        (">one\nAC\n>one\nAC\n", None, "g.fa: line 3: sequence 'one' is there twice"),
+        (">one\nAC\n>one\nAC\n", None, "g.fa: sequence 2: 'one' is there twice"),
         (FASTA, exon("chr1"), "g.gtf: its sequences (chr1, ...) are none of g.fa (one, ...)"),
         (FASTA, exon(end=9), "g.gtf: line 2: an exon ends at 9, and one of g.fa at 8"),
         (FASTA, "one\tx\texon\t1\n", "g.gtf: line 2: 4 columns; a GTF file has nine"),
@@ -113,9 +113,10 @@ def test_what_a_folder_holds_already_is_not_asked_for_again(tmp_path, monkeypatc
 
 
 def test_a_packed_genome_that_is_larger_than_its_last_four_bytes_can_say(tmp_path):
-    """Wheat: 14.5 GB, packed to 4.2; a sparse file stands in."""
+    """Wheat: 14.5 GB, packed to 4.2; a sparse file stands in, with a gzip's first bytes."""
     path = tmp_path / "wheat.fa.gz"
     with open(path, "wb") as stream:
+        stream.write(b"\x1f\x8b")
         stream.truncate(4_200_000_000)
         stream.seek(-4, 2)
         stream.write((14_500_000_000 % 2**32).to_bytes(4, "little"))

@@ -56,7 +56,7 @@ def test_two_columns_are_enough(files):
         (["a,b.fastq,,,,", "c,b.fastq,,,,"], "b.fastq: is a file of sample 'a' already"),
         (["a,a_1.fq.gz,a_1.fq.gz,,,"], "holds mates 1 (read 'r0/1'); put it in column fastq_1"),
         (["a,a_2.fq.gz,a_1.fq.gz,,,"], "holds mates 2 (read 'r0/2'); put it in column fastq_2"),
-        (["a,b.fastq,a_2.fq.gz,,,"], "read 1 is 'r0', and 's0' in b.fastq; mates stand in the same order"),
+        (["a,b.fastq,a_2.fq.gz,,,"], "read 1 is 'r0/2', and 's0' in b.fastq; mates stand in the same order"),
         (["a,c.fq.gz,,,,"], "row 2: fastq_1: "),
         (["a,,,,,"], "row 2: sample 'a': no fastq_1"),
         (["a,b.fastq,,stranded,,"], "row 2: strandedness 'stranded'; did you mean 'unstranded'?"),
@@ -100,21 +100,23 @@ def test_a_file_that_breaks_off_is_named_with_the_read(tmp_path):
     whole = path.read_bytes()
     assert sample_sheets.check_fastq(sample(path)).reads == 5000
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"long\.fq\.gz: gzip breaks off after read [\d,]+; fetch the file again"):
+    with pytest.raises(
+        DataError, match=r"long\.fq\.gz: cannot be read after read [\d,]+ \(.* ended before .*\); fetch it again"
+    ):
         sample_sheets.check_fastq(sample(path))
     plain = tmp_path / "short.fastq"
     plain.write_text("@r0\nACGT\n+\nIIII\n@r1\nAC")
-    with pytest.raises(DataError, match="read 2: 2 of its four lines; the file is cut off"):
+    with pytest.raises(DataError, match="read 2: .* Premature end of file encountered"):
         sample_sheets.check_fastq(sample(plain))
     plain.write_text("@r0\nACGT\n+\nIII\n")
-    with pytest.raises(DataError, match="read 1: 4 bases and 3 qualities"):
+    with pytest.raises(DataError, match="read 1: .* Length of sequence and qualities differ"):
         sample_sheets.check_fastq(sample(plain))
     plain.write_text(">r0\nACGT\n>r1\nACGT\n")
-    with pytest.raises(DataError, match="read 1: no @ before its name"):
+    with pytest.raises(DataError, match="read 1: .* Line expected to start with '@', but found '>'"):
         sample_sheets.check_fastq(sample(plain))
     named = tmp_path / "plain.fq.gz"
     named.write_text("@r0\nACGT\n+\nIIII\n")
-    with pytest.raises(DataError, match=r"is named \.gz and is no gzip"):
+    with pytest.raises(DataError, match=r"plain\.fq\.gz: is named \.gz and is no gzip"):
         sample_sheets.check_fastq(sample(named))
 
 
@@ -155,3 +157,6 @@ def test_names_of_mates_in_the_archive(tmp_path):
     fastq(tmp_path / "2.fq.gz", ["SRR100.1", "SRR100.2"])
     sheet.write_text("sample,fastq_1,fastq_2\na,1.fq.gz,2.fq.gz\n")
     assert sample_sheets.check_fastq(sample_sheets.read_sheet(sheet)[0]).reads == 2
+    fastq(tmp_path / "2.fq.gz", ["SRR100.2", "SRR100.1"])
+    with pytest.raises(DataError, match="read 1 is 'SRR100.2', and 'SRR100.1'"):
+        sample_sheets.read_sheet(sheet)

@@ -5,6 +5,7 @@ from scipy.cluster.hierarchy import linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import silhouette_score
 
+from epigen_utils.data import datasets
 from epigen_utils.expression import normalisation
 from epigen_utils.stats import clustering
 
@@ -31,3 +32,17 @@ def test_ward_on_pearson_against_numpy():
     distance = 1 - np.corrcoef(table)
     np.fill_diagonal(distance, 0)
     np.testing.assert_allclose(clustering.ward_on_pearson(table), linkage(squareform(distance, checks=False), "ward"))
+
+
+def test_silhouette_of_table_two_is_the_audited_one():
+    adata = datasets.load("table-two")
+    planes = clustering.principal_planes(normalisation.raw_and_log_matrices(adata), adata.obs["condition"])[
+        0
+    ].set_index("matrix")
+    assert planes.loc["raw counts", "PC1"] == pytest.approx(0.650, abs=5e-4)
+    assert planes.loc["raw counts", "PC1 + PC2"] == pytest.approx(0.861, abs=5e-4)
+    assert planes.loc["log2 counts", "PC1"] == pytest.approx(0.637, abs=5e-4)
+    assert planes.loc["log2, size factors", "PC1"] == pytest.approx(0.430, abs=5e-4)
+    assert planes.loc["log2, size factors", "PC1 + PC2"] == pytest.approx(0.778, abs=5e-4)
+    assert planes["silhouette"].round(2).tolist() == [0.15, 0.17, -0.07]
+    assert planes["smallest_p"].tolist() == pytest.approx([1 / 220] * 3)

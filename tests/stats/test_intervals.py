@@ -8,11 +8,11 @@ from epigen_utils.stats import intervals
 
 def test_intervals_over_seeds_are_those_of_t():
     values = pd.Series([0.1, 0.3, 0.2, 0.4])
-    mean, low, high = intervals.mean_over_seeds(values)
+    mean, low, high = intervals.student_interval(values)
     wanted = stats.t.interval(0.95, 3, loc=values.mean(), scale=stats.sem(values))
     assert (low, high) == pytest.approx(wanted)
     assert mean == pytest.approx(0.25)
-    assert np.isnan(intervals.mean_over_seeds(pd.Series([0.1]))[1])
+    assert np.isnan(intervals.student_interval(pd.Series([0.1]))[1])
 
 
 def test_an_interval_over_donors_is_as_wide_as_donors_differ():
@@ -48,3 +48,7 @@ def test_overlapping_training_sets_widen_the_interval():
     assert mean == pytest.approx(values.mean())
     assert (high - low) / (plain[1] - plain[0]) == pytest.approx(np.sqrt((0.1 + 0.25) / 0.1))
     assert np.isnan(intervals.nadeau_bengio_interval(values[:1], test_share=0.2)[1])
+    values = np.array([0.8, 0.9, 0.7, 0.85, 0.75])
+    half = 2.7764451 * np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
+    by_hand = (pytest.approx(0.8), pytest.approx(0.8 - half), pytest.approx(0.8 + half))
+    assert intervals.nadeau_bengio_interval(values, test_share=1 / 5) == by_hand

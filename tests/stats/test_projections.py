@@ -2,9 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from epigen_utils.data import datasets
 from epigen_utils.errors import DataError
-from epigen_utils.expression import normalisation
 from epigen_utils.stats import projections
 
 
@@ -73,17 +71,3 @@ def test_two_components_of_noise_have_much_of_the_variance_of_few_samples():
     """The audit of paper A: 0.41 for 12 samples and 20 features, 0.20 for 1,600."""
     assert projections.noise_variance_share(12, 20) == pytest.approx(0.41, abs=0.02)
     assert projections.noise_variance_share(12, 1600, n_draws=5) == pytest.approx(0.20, abs=0.01)
-
-
-def test_silhouette_of_table_two_is_the_audited_one():
-    adata = datasets.load("table-two")
-    planes = projections.principal_planes(normalisation.raw_and_log_matrices(adata), adata.obs["condition"])[
-        0
-    ].set_index("matrix")
-    assert planes.loc["raw counts", "PC1"] == pytest.approx(0.650, abs=5e-4)
-    assert planes.loc["raw counts", "PC1 + PC2"] == pytest.approx(0.861, abs=5e-4)
-    assert planes.loc["log2 counts", "PC1"] == pytest.approx(0.637, abs=5e-4)
-    assert planes.loc["log2, size factors", "PC1"] == pytest.approx(0.430, abs=5e-4)
-    assert planes.loc["log2, size factors", "PC1 + PC2"] == pytest.approx(0.778, abs=5e-4)
-    assert planes["silhouette"].round(2).tolist() == [0.15, 0.17, -0.07]
-    assert planes["smallest_p"].tolist() == pytest.approx([1 / 220] * 3)

@@ -1,11 +1,11 @@
-# Reference values of R DESeq2, for tests/test_expression.py and tests/test_differential.py.
-#   Rscript tests/reference/deseq2.R PASILLA_COUNTS.tsv PASILLA_SAMPLES.csv
+# Reference values of R DESeq2, for tests/expression.
+#   Rscript data/reference/deseq2.R PASILLA_COUNTS.tsv PASILLA_SAMPLES.csv
 # The two files are those of the registry's data set pasilla (epigen data fetch pasilla). Written with R 4.2.2,
 # DESeq2 1.38.3 (Debian 12: r-bioc-deseq2). Every eighth gene is taken, to keep the files small.
 suppressMessages(library(DESeq2))
 args <- commandArgs(trailingOnly = TRUE)
 out <- function(x, name) {
-  con <- gzfile(file.path("tests/reference", paste0(name, ".csv.gz")), "w")
+  con <- gzfile(file.path("data/reference", paste0(name, ".csv.gz")), "w")
   write.csv(format(as.data.frame(x), digits = 15), con, quote = FALSE)
   close(con)
 }
@@ -13,7 +13,7 @@ out <- function(x, name) {
 counts <- as.matrix(read.csv("data/table_two.csv", row.names = 1, check.names = FALSE))
 factors <- estimateSizeFactorsForMatrix(counts)
 write.csv(data.frame(sample = names(factors), size_factor = format(factors, digits = 15)),
-          "tests/reference/table_two_size_factors.csv", row.names = FALSE, quote = FALSE)
+          "data/reference/table_two_size_factors.csv", row.names = FALSE, quote = FALSE)
 
 counts <- as.matrix(read.delim(args[1], row.names = 1))
 counts <- counts[seq(1, nrow(counts), by = 8), ]

@@ -1,0 +1,40 @@
+import json
+import zipfile
+
+import nbformat
+import pandas as pd
+
+from epigen_utils.book import provenance
+from epigen_utils.data import datasets
+
+
+def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(tmp_path):
+    about = datasets.load("table-two").uns["epigen"]
+    for name in ("a.zip", "b.zip"):
+        provenance.write_bundle(
+            tmp_path / name,
+            notebook="epilepsy/02_table_two",
+            parameters={"dataset": "table-two", "results_dir": "x"},
+            datasets={"table-two": about},
+        )
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        names = archive.namelist()
+        assert json.loads(archive.read("inputs.json")) == {"table-two": about["sha256"]}
+        assert archive.read("parameters.yml") == b"dataset: table-two\n"
+    for wanted in (
+        "notebooks/epilepsy/02_table_two.ipynb",
+        "epigen_utils/book/report.py",
+        "requirements.lock",
+        "data/species.yml",
+        "data/table_two.csv",
+    ):
+        assert wanted in names
+
+
+def test_provenance():
+    versions = provenance.package_versions()
+    assert versions["pandas"] == pd.__version__
+    assert versions["nbformat"] == nbformat.__version__
+    assert "threads" in provenance.machine_description()
+    assert provenance.current_commit()

@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from epigen_utils.gpt2 import fine_tuning_variants
+
+
+def test_memory_of_the_papers_model_on_meta_tensors():
+    taken = fine_tuning_variants.memory_dry_run("gpt2-xl", n_genes=20_000)
+    assert taken["parameters"] == 1_557_611_200
+    assert taken["optimiser"] == pytest.approx(8 * taken["ours"] / fine_tuning_variants.GIB)
+    assert 40 < sum(taken[part] for part in ("weights", "gradients", "optimiser", "activations")) < 74, "fits in 80 GB"
+    less = fine_tuning_variants.memory_dry_run("gpt2-xl", n_genes=20_000, checkpointing=True)
+    assert less["activations"] < taken["activations"] / 20
+    assert fine_tuning_variants.recurrent_layers("gpt2-xl") == 0
+
+
+def test_meta_tensors_count_what_real_ones_keep():
+    config = fine_tuning_variants._config_without_data("gpt2-tiny", 200, 256)
+    model = fine_tuning_variants.GeneSentenceModel(config).train()
+    ids = torch.ones((4, 256), dtype=torch.long)
+    real = fine_tuning_variants.activation_bytes(model, {"input_ids": ids, "bins": ids}) / fine_tuning_variants.GIB
+    assert fine_tuning_variants.memory_dry_run("gpt2-tiny", n_genes=200, length=256, batch_size=4)[
+        "activations"
+    ] == pytest.approx(real, rel=0.2)
+
+
+def test_a_real_step_of_a_narrow_copy_lowers_the_loss():
+    step = fine_tuning_variants.narrow_training_step("gpt2-xl")
+    assert step["layers"] == 48
+    assert step["after"] < step["before"]

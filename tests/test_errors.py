@@ -1,0 +1,19 @@
+from epigen_utils.errors import DataError, UnreachableError, first_error, suggest
+
+
+def test_data_error_is_a_value_error():
+    assert issubclass(DataError, ValueError)
+    assert issubclass(UnreachableError, DataError)
+
+
+def test_the_nearest_name_is_suggested_and_else_names_are_listed():
+    assert suggest("airwya", ["airway", "pasilla"]) == "did you mean 'airway'?"
+    assert suggest("x", ["b", "a"]) == "known: a, b"
+    assert suggest("x", [f"name{i:02d}" for i in range(15)]).endswith("name11 and 3 more")
+
+
+def test_the_cause_in_a_log_is_its_first_error_without_colours():
+    log = "start\n\x1b[31mKeyError: a\x1b[0m\nValueError: b\nend\n\n"
+    assert first_error(log) == "KeyError: a"
+    assert first_error(log, "WARNING") == "end"
+    assert first_error("") == "no output"

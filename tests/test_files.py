@@ -1,0 +1,92 @@
+import gzip
+import multiprocessing
+import os
+
+import pytest
+
+from epigen_utils import files
+from epigen_utils.errors import DataError
+
+
+def test_the_hash_of_the_standard(tmp_path):
+    """FIPS 180-4's example."""
+    (tmp_path / "abc").write_text("abc")
+    assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    files.write_atomically(path, "first")
+    inode = path.stat().st_ino
+    files.write_atomically(path, "second")
+    assert path.read_text() == "second"
+    assert path.stat().st_ino != inode, "a reader of the first keeps the first"
+    with pytest.raises(UnicodeEncodeError):
+        files.write_atomically(path, "\ud800")
+    assert path.read_text() == "second"
+
+
+def test_json_is_read_as_written_or_its_absence_explained(tmp_path):
+    files.write_json(tmp_path / "facts.json", {"donors": ["a"]})
+    assert files.read_json(tmp_path / "facts.json", "") == {"donors": ["a"]}
+    with pytest.raises(DataError, match=r"none: no facts\.json; give another folder"):
+        files.read_json(tmp_path / "none" / "facts.json", "give another folder")
+
+
+def hold(folder, pipe):
+    with files.folder_lock(folder):
+        pipe.send("held")
+        pipe.recv()
+
+
+def test_a_folder_is_locked_for_other_processes_until_the_holder_ends(tmp_path):
+    folder = tmp_path / "new"
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    holder = context.Process(target=hold, args=(folder, theirs))
+    holder.start()
+    assert ours.recv() == "held"
+    descriptor = os.open(folder, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        files.fcntl.flock(descriptor, files.fcntl.LOCK_EX | files.fcntl.LOCK_NB)
+    holder.kill()
+    holder.join()
+    with files.folder_lock(folder):
+        pass
+    os.close(descriptor)
+
+
+def fail_halfway(folder):
+    with files.whole_folder(folder) as part:
+        (part / "b").write_text("2")
+        raise KeyError
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "deep" / "new"
+    with files.whole_folder(folder) as part:
+        (part / "a").write_text("1")
+        assert not folder.exists()
+    with pytest.raises(KeyError):
+        fail_halfway(folder)
+    assert [path.name for path in folder.iterdir()] == ["a"], "the older one stays"
+    with files.whole_folder(folder) as part:
+        (part / "c").write_text("3")
+    assert [path.name for path in folder.iterdir()] == ["c"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_folder_left_by_a_killed_process_is_no_part_of_the_next(tmp_path):
+    (tmp_path / ".new.part").mkdir()
+    (tmp_path / ".new.part" / "torn").touch()
+    with files.whole_folder(tmp_path / "new") as part:
+        assert list(part.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_text_is_read_packed_or_not(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"two\n"))
+    for name, text in (("a.txt", "one\n"), ("a.txt.gz", "two\n")):
+        with files.open_text(tmp_path / name, encoding="utf-8") as stream:
+            assert stream.read() == text
