@@ -1,11 +1,11 @@
 import gzip
 import json
 
-import datasets as arrow
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_teachers import MEDIANS, VOCABULARY, cells, tiny
 
 from epigen_utils import paths
 from epigen_utils.distillation import students, teachers
@@ -13,25 +13,6 @@ from epigen_utils.errors import DataError
 from epigen_utils.geneformer import masked_genes, vocabularies
 from epigen_utils.geneformer.masked_genes import MaskedGenes
 from epigen_utils.models import presets, training
-
-MEDIANS = {f"ENSG{i}": 1.0 for i in range(40)}
-
-
-VOCABULARY = vocabularies.vocabulary_from_medians(MEDIANS, name="v")
-
-
-def cells(n, seed=0, vocabulary=VOCABULARY):
-    """Genes come in pairs, so that there is something to learn."""
-    rng = np.random.default_rng(seed)
-    first = min(vocabulary.gene_tokens)
-    pairs = [rng.permutation(20)[: rng.integers(3, 12)] for _ in range(n)]
-    ids = [(np.stack([2 * pair, 2 * pair + 1], axis=1).ravel() + first).tolist() for pair in pairs]
-    return arrow.Dataset.from_dict({"input_ids": ids, "length": [len(cell) for cell in ids]}).with_format("numpy")
-
-
-def tiny(seed=0, vocabulary=VOCABULARY, **changes):
-    shape = {"hidden_size": 16, "intermediate_size": 32, "initializer_range": 0.1} | changes
-    return presets.build(presets.preset("bert-tiny", vocab_size=vocabulary.size, **shape), "masked-lm", seed=seed)
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,11 @@
-from dataclasses import replace
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from test_classifier import QUICK, samples
 
 from epigen_utils.errors import DataError
-from epigen_utils.gpt2 import classifier
 from epigen_utils.gpt2.classifier import GPT2Classifier
 from epigen_utils.gpt2.objectives import ClassObjective
-
-QUICK = replace(classifier.FINE_TUNING_SETTINGS, epochs=10, warmup_steps=2)
-
-
-def samples(n=12, n_genes=24, shift=4.0, seed=0):
-    """Half of the samples have the first genes raised."""
-    rng = np.random.default_rng(seed)
-    mean = np.random.default_rng(9).uniform(2, 10, n_genes)
-    values = pd.DataFrame(mean + rng.uniform(0, 1, (n, n_genes)), columns=[f"g{i}" for i in range(n_genes)])
-    y = np.repeat(["a", "b"], n // 2)
-    values.iloc[n // 2 :, :6] += shift
-    return values, y
-
-
-def weights(model):
-    return torch.cat([parameter.detach().ravel() for parameter in model.parameters()])
 
 
 def test_gradients_of_the_hybrid_loss_through_the_model(tmp_path):
