@@ -6,33 +6,11 @@ import tarfile
 import zipfile
 
 import pytest
+from test_registry import BYTES, ENTRY, SHA, entry
 
 from epigen_utils import paths
 from epigen_utils.data import fetching, registry
 from epigen_utils.errors import DataError
-
-ENTRY = """
-{name}:
-  title: A set
-  species: mus_musculus
-  kind: annotation
-  real: true
-  licence: MIT
-  citation: nobody
-  card: nothing
-  files:
-    genes: {{{source}}}
-"""
-
-
-BYTES = b"gene\tsymbol\n"
-
-
-SHA = hashlib.sha256(BYTES).hexdigest()
-
-
-def entry(source, name="one"):
-    return ENTRY.format(name=name, source=source.replace("{SHA}", SHA))
 
 
 def test_the_registry_itself():
