@@ -5,15 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 # pip's own bars are the progress of a long wait; a CI log is better without them.
 QUIET := $(if $(CI),--quiet)
+# Modules are compiled when they are first imported, which few of the installed ones are.
+PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check --no-compile
 TOOLS := fastqc fastp rna-star samtools subread multiqc
 
-.PHONY: book test lint lock cards sweeps tools venv clean
+.PHONY: book test test-slow lint lock cards sweeps tools venv clean
 
 book: $(VENV)/.ready
 	@$(BIN)/epigen build --profile $(PROFILE)
 
 test: $(VENV)/.ready
 	@$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.ready
+	@$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -26,8 +31,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed; set PYTHON=" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
 	@echo "make: installing the locked packages into $(VENV) (about 2.5 GB; once)"
-	@$(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check -r requirements.lock
-	@$(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PIP_INSTALL) -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 # PYTHON=<the oldest Python 3.11 at hand>: packages leave early releases behind.

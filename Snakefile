@@ -8,7 +8,7 @@ import json
 import sys
 
 from epigen_utils import paths
-from epigen_utils.book import runs
+from epigen_utils.book import progress, runs, schedule
 from epigen_utils.reads.pipeline import pipeline_of_run
 
 PROFILE = config.get("profile", "demo")
@@ -18,8 +18,14 @@ PLAN = runs.without_missing_tools(runs.plan_runs(PROFILE, OWN))
 PIPELINES = {
     run.rule + "_": pipeline_of_run(run.parameters, run.reads) for run in PLAN if run.reads
 }
-CLAIMS = paths.RESULTS / PROFILE / "claims.csv"
-CLAIMS_TABLE = paths.GENERATED / "claims.md"
+# A first build makes a site after each early stage; what these need goes first, then the longest chains of runs.
+USER_RUN = runs.user_run_name(OWN.get("sheet") or OWN["dataset"]) if OWN else ""
+STAGES = schedule.early_stages(PLAN, USER_RUN) if int(config.get("early", 0)) else []
+PRIORITY = {key: int(seconds) for key, seconds in schedule.chain_seconds(PLAN, progress.recorded_seconds(PROFILE)).items()}
+for stage, stage_runs in enumerate(reversed(STAGES), 1):
+    PRIORITY |= {run.key: stage * 1_000_000 for run in stage_runs}
+STAGE_SITES = schedule.stage_sites(PROFILE, STAGES)
+SITE = f"{{params.python:q}} -m epigen_utils.cli site --profile {PROFILE} --own {{params.own:q}}"
 HAND_WRITTEN = sorted(
     path
     for path in paths.BOOK.rglob("*.*")
@@ -58,38 +64,36 @@ for run in PLAN:
             [run.searched(job) for job in range(run.search_jobs)],
         output: run.executed, run.metrics
         params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable
+        priority: PRIORITY[run.key]
         threads: run.needs.threads
         shell: "{params.python:q} -m epigen_utils.book.runs {params.run:q} {threads}"
 
 
-rule claims:
-    input:
-        [run.metrics for run in PLAN],
-        sorted(paths.CLAIMS.glob("*.csv")),
-        [paths.PACKAGE / "book" / f"{name}.py" for name in ("claims", "markup", "notebooks", "site")],
-    output:
-        CLAIMS_TABLE,
-        CLAIMS,
-    params:
-        python=sys.executable,
-    shell:
-        "{params.python:q} -m epigen_utils.cli claims --profile {PROFILE} --page {output[0]} --csv {output[1]} --quiet"
+for stage, stage_runs in enumerate(STAGES):
+
+    rule:
+        name: f"site_{stage}"
+        input: [file for run in stage_runs for file in (run.executed, run.metrics)], STAGE_SITES[:stage]
+        output: touch(STAGE_SITES[stage])
+        params: python=sys.executable, own=json.dumps(OWN or {})
+        priority: 10_000_000
+        shell: SITE + " --partial"
 
 
 rule site:
     input:
-        [run.executed for run in PLAN],
-        CLAIMS_TABLE,
+        [file for run in PLAN for file in (run.executed, run.metrics)],
         paths.TOC,
         paths.ROOT / "_config.yml",
         paths.ROOT / "CONTRIBUTING.md",
-        [paths.PACKAGE / "book" / f"{name}.py" for name in ("markup", "notebooks", "site")],
+        sorted(paths.CLAIMS.glob("*.csv")),
+        [paths.PACKAGE / "book" / f"{name}.py" for name in ("claims", "markup", "notebooks", "site")],
         HAND_WRITTEN,
     output:
-        paths.SITE / "index.html",
+        update(paths.SITE / "index.html"),
     params:
         python=sys.executable,
         plan=[run.key for run in PLAN],
         own=json.dumps(OWN or {}),
     shell:
-        "{params.python:q} -m epigen_utils.cli site --profile {PROFILE} --own {params.own:q}"
+        SITE

@@ -1,21 +1,24 @@
 """epigen: check a data set, build the book, list and fetch data, show the claims. It passes on; it computes nothing."""
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from epigen_utils import paths, processes
-from epigen_utils.book import claims, progress, recorded, runs, site
-from epigen_utils.data import fetching, registry
+from epigen_utils.book import progress, runs, schedule
+from epigen_utils.data import registry
 from epigen_utils.errors import DataError, first_error, suggest
 from epigen_utils.reads import pipeline, references, sample_sheets
 
@@ -63,7 +66,7 @@ def _load_and_describe(dataset: str, **options: str) -> dict[str, int] | None:
     -------
     Group -> number of donors, or of samples if no donors are given; None without groups.
     """
-    from epigen_utils.data import datasets
+    from epigen_utils.data import datasets  # here, as below: a build that has nothing to do waits for no import
 
     adata = datasets.load(dataset, **options)
     about = adata.uns["epigen"]
@@ -142,12 +145,31 @@ def build_book(
     chosen = [planned[key] for key in only or planned]
     _install_tools(chosen)
     _check_reads(chosen, by_name=bool(only), elsewhere=bool(executor))
-    index_page = paths.SITE / "index.html"
-    _run_snakemake(
-        profile, user_data, [str(run.metrics) for run in chosen] if only else [str(index_page)], cores, executor
-    )
-    for output in [run.results for run in chosen] if only else [index_page]:
+    if only:
+        with _build_lock() as jobs:
+            _run_snakemake(profile, user_data, [str(run.metrics) for run in chosen], cores, executor, jobs)
+    else:
+        _build_site(profile, user_data, list(planned.values()), cores, executor)
+    for output in [run.results for run in chosen] if only else [paths.SITE / "index.html"]:
         console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _build_site(profile: str, user_data: dict, planned: list[runs.Run], cores: int, executor: str) -> None:
+    """Build the book; a build that fails or is stopped leaves a site of the runs that are finished."""
+    index_page, stages = paths.SITE / "index.html", []
+    if not index_page.exists():
+        stages = schedule.stage_sites(profile, schedule.early_stages(planned, _user_run(user_data)))
+    targets = [*map(str, stages), str(index_page)]
+    with _build_lock() as jobs:
+        try:
+            _run_snakemake(profile, user_data, targets, cores, executor, jobs, early=bool(stages))
+        except (DataError, KeyboardInterrupt) as error:
+            if any(run.finished for run in planned):
+                print("epigen: writing the site of what is finished", file=sys.stderr)
+                publish_site(profile, json.dumps(user_data), partial=True)
+            if isinstance(error, DataError):
+                raise
+            raise DataError("the build was stopped; what was finished is kept: build again to go on") from None
 
 
 @app.command("sweep")
@@ -157,8 +179,11 @@ def run_sweep(
     cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
 ) -> None:
     """Run a profile that is too large for the book, and keep its numbers under data/recorded/."""
+    from epigen_utils.book import recorded
+
     planned = runs.plan_runs(profile)
-    _run_snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "")
+    with _build_lock() as jobs:
+        _run_snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "", jobs)
     output = recorded.record_runs(profile, device)
     console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
 
@@ -208,11 +233,15 @@ def _check_reads(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> N
                 print(f"epigen: {message}", file=sys.stderr)
 
 
-def _run_snakemake(profile: str, user_data: dict, targets: list[str], cores: int, executor: str) -> None:
-    """Run Snakemake under the lock of the build, so that Snakemake's locks can be cleared after a killed build."""
+def _user_run(user_data: dict) -> str:
+    """Name of the runs on the user's data; empty without any."""
+    return runs.user_run_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
+
+
+@contextlib.contextmanager
+def _build_lock() -> Iterator[TextIO]:
+    """Hold the lock of the build; yields the lock of its jobs, which a killed build's jobs hold until they end."""
     paths.BUILD.mkdir(exist_ok=True)
-    if "MAKELEVEL" in os.environ:
-        processes.exit_with_process(os.getppid())
     with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a+") as jobs:
         try:
             fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,64 +253,99 @@ def _run_snakemake(profile: str, user_data: dict, targets: list[str], cores: int
         building.truncate(0)
         building.write(str(os.getpid()))
         building.flush()
-        # Jobs of a killed build hold this lock until they end, within a second.
+        # Jobs of a killed build end within a second.
         fcntl.flock(jobs, fcntl.LOCK_EX)
         fcntl.flock(jobs, fcntl.LOCK_SH)
-        limits = ["--workflow-profile", executor] if executor else processes.snakemake_limits(cores)
-        configuration = {"profile": profile} | ({"own": json.dumps(user_data)} if user_data else {})
-        command = processes.snakemake_command(paths.ROOT / "Snakefile", paths.ROOT, *limits, **configuration)
-        options = {
-            "env": os.environ | processes.build_environment(os.getpid()),
-            "cwd": paths.ROOT,
-            "pass_fds": [jobs.fileno()],
-            "preexec_fn": processes.kill_with_parent,
-        }
-        if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
-            subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
-        command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *targets]
-        with (
-            subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process,
-            open(paths.BUILD_LOG, "w") as log,
-        ):
-            error_printed = progress.follow_build(process.stderr, log)
-        if process.returncode != 0:
-            cause = "" if error_printed else f" ({first_error(paths.BUILD_LOG.read_text())})"
-            raise DataError(
-                f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
-            )
+        yield jobs
+
+
+def _run_snakemake(
+    profile: str,
+    user_data: dict,
+    targets: list[str],
+    cores: int,
+    executor: str,
+    jobs: TextIO,
+    *,
+    early: bool = False,
+) -> None:
+    """Run Snakemake under `_build_lock`, so that Snakemake's own locks can be cleared after a killed build.
+
+    Parameters
+    ----------
+    early
+        Whether the sites of the early stages are among the targets.
+    """
+    if "MAKELEVEL" in os.environ:
+        processes.exit_with_process(os.getppid())
+    limits = ["--workflow-profile", executor] if executor else processes.snakemake_limits(cores)
+    configuration = {"profile": profile, "early": int(early)}
+    configuration |= {"own": json.dumps(user_data)} if user_data else {}
+    command = processes.snakemake_command(paths.ROOT / "Snakefile", paths.ROOT, *limits, **configuration)
+    options = {
+        "env": os.environ | processes.build_environment(os.getpid()),
+        "cwd": paths.ROOT,
+        "pass_fds": [jobs.fileno()],
+        "preexec_fn": processes.kill_with_parent,
+    }
+    if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
+        subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
+    command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *targets]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process,
+        open(paths.BUILD_LOG, "w") as log,
+    ):
+        try:
+            error_printed = progress.follow_build(process.stderr, log, _remaining_runs(profile, user_data, cores))
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+    if process.returncode != 0:
+        cause = "" if error_printed else f" ({first_error(paths.BUILD_LOG.read_text())})"
+        raise DataError(
+            f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
+        )
+
+
+def _remaining_runs(profile: str, user_data: dict, cores: int) -> progress.Remaining:
+    planned, seconds = runs.plan_runs(profile, user_data or None), progress.recorded_seconds(profile)
+    rules = {run.rule: run.key for run in planned}
+    return progress.Remaining(rules, schedule.chain_seconds(planned, seconds), seconds, cores)
 
 
 @app.command("claims")
 def show_claims(
     profile: Profile = "demo",
-    page: Annotated[Path | None, typer.Option(help="Write the claims page's table here.", hidden=True)] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all claims to this CSV.")] = None,
-    quiet: Annotated[bool, typer.Option(help="Print nothing.")] = False,
 ) -> None:
     """Show every claim with what was reproduced and its verdict."""
-    if page and csv:
-        site.write_claims_page(profile, page, csv)
+    from epigen_utils.book import claims
+
     judged = claims.table(profile)
-    if csv and not page:
+    if csv:
         judged.to_csv(csv, index=False)
-    if not quiet:
-        columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
-        cells = claims.display_columns(judged).reindex(columns=columns, fill_value="")
-        _print_table("Claims", cells.to_numpy().tolist(), columns)
-        console.print(
-            f"{claims.count_verdicts(judged)} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True
-        )
+    columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
+    cells = claims.display_columns(judged).reindex(columns=columns, fill_value="")
+    _print_table("Claims", cells.to_numpy().tolist(), columns)
+    console.print(
+        f"{claims.count_verdicts(judged)} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True
+    )
 
 
 @app.command("site", hidden=True)
-def publish_site(profile: Profile = "demo", own: str = "{}") -> None:
+def publish_site(
+    profile: Profile = "demo",
+    own: str = "{}",
+    partial: Annotated[bool, typer.Option(help="Runs may be unfinished.")] = False,
+) -> None:
     """Publish the pages of finished runs and build the site (called by the Snakefile)."""
+    from epigen_utils.book import site
+
     user_data = json.loads(own)
     processes.exit_with_build()
     planned = runs.plan_runs(profile, user_data or None)
-    missing = runs.missing_tools(planned)
-    user_run = runs.user_run_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
-    site.build_site(runs.without_missing_tools(planned), user_run, missing)
+    site.build_site(profile, planned, user_run=_user_run(user_data), partial=partial)
 
 
 @data_app.command("list")
@@ -300,6 +364,8 @@ def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(re
 @data_app.command("fetch")
 def fetch_data(names: list[str]) -> None:
     """Fetch the files of data sets, and check their hashes."""
+    from epigen_utils.data import fetching
+
     for name in names:
         for role, path in fetching.fetch(name).items():
             console.print(f"{name}: {role}: {path}", markup=False, highlight=False, soft_wrap=True)

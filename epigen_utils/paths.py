@@ -17,6 +17,8 @@ CLAIMS = DATA / "claims"
 CONTRASTS = DATA / "contrasts.csv"
 #: Benchmark scripts and their results: <name>.json.
 BENCHMARKS = ROOT / "benchmarks"
+#: Seconds of each page and file of tests, and of a calibration loop on the same machine.
+TIMES = BENCHMARKS / "times.json"
 #: Results of runs too large for the profile that shows them: <profile>-<device>.json.
 RECORDED = DATA / "recorded"
 
@@ -35,9 +37,10 @@ READS_RULES = ROOT / "workflow" / "reads.smk"
 #: Outputs of runs: <profile>/<paper>/<NN_slug>/<run>/.
 RESULTS = ROOT / "results"
 
-#: The site, its table of contents, and the logs and locks of a build.
+#: The site, the folder in which Sphinx builds it, its table of contents, and the logs and locks of a build.
 BUILD = ROOT / "_build"
 SITE = BUILD / "html"
+SPHINX = BUILD / "sphinx"
 BUILT_TOC = BUILD / "toc.yml"
 BUILD_LOG = BUILD / "build.log"
 SITE_LOG = BUILD / "site.log"

@@ -1,6 +1,7 @@
 """Small data, a cache of its own for every test, and the mirror where it stands beside the checkout."""
 
 import http.server
+import json
 import os
 import threading
 from functools import partial
@@ -101,6 +102,41 @@ def table_files(tmp_path):
 
     write.counts, write.samples = counts, samples
     return write
+
+
+@pytest.fixture
+def run_here(tmp_path, monkeypatch):
+    """Run the cells of a notebook in this process, which has the imports of earlier ones; gives its ``metrics.json``, and keeps what it showed.
+
+    As in a kernel, what a cell leaves open or ends in would be shown: neither may be, so that a page shows what is reported.
+    """
+    from IPython.core.displaypub import CapturingDisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+    from traitlets.config import Config
+
+    def run(source, **values):
+        values = {"results_dir": "results"} | values
+        notebook = parameterize_notebook(load_notebook_node(str(source)), values)
+        shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+        shell.display_pub = CapturingDisplayPublisher()
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                done = shell.run_cell(cell.source, store_history=True)
+                done.raise_error()
+                assert done.result is None, f"shown beside what is reported: {cell.source[-200:]}"
+                assert plt.get_fignums() == [], f"shown beside what is reported: {cell.source[-200:]}"
+        shown = [output for output in shell.display_pub.outputs if "scrapbook" not in output["metadata"]]
+        assert shown
+        assert all("text/markdown" in output["data"] for output in shown)
+        run.shown = "\n".join(output["data"]["text/markdown"] for output in shown)
+        return json.loads((tmp_path / "results" / "metrics.json").read_text())
+
+    monkeypatch.chdir(tmp_path)
+    yield run
+    plt.close("all")
+    InteractiveShell.clear_instance()
 
 
 def pytest_configure(config):

@@ -1,4 +1,4 @@
-"""The contract of a source notebook, and a run of each on its defaults."""
+"""The contract of a source notebook, and a run of each on its defaults: of one quickly, of all of them slowly."""
 
 import ast
 import json
@@ -117,7 +117,114 @@ def test_is_in_the_table_of_contents_and_in_every_profile(source):
         assert any(run.notebook == key and run.name == "main" for run in runs.plan_runs(profile)), profile
 
 
+def names_in(module: Path) -> dict[str, ast.AST]:
+    """What a module defines at its top, by name."""
+    found = {}
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).partition(".")[0]: node for alias in node.names}
+        else:
+            targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+            inside = [name for target in targets if target for name in ast.walk(target)]  # of A, B = 1, 2 as well
+            found |= {name.id: node for name in inside if isinstance(name, ast.Name)}
+    return found
+
+
+def misfit(call: ast.Call, function: ast.FunctionDef) -> str:
+    """Why a function does not take a call's arguments; empty if it does."""
+    taken = function.args
+    names = [argument.arg for argument in taken.posonlyargs + taken.args]
+    given = [keyword.arg for keyword in call.keywords]
+    starred = None in given or any(isinstance(argument, ast.Starred) for argument in call.args)
+    if not taken.kwarg and (unknown := set(given) - {None, *names, *(argument.arg for argument in taken.kwonlyargs)}):
+        return f"no parameter {min(unknown)}"
+    if not taken.vararg and not starred and len(call.args) > len(names):
+        return "too many arguments"
+    needed = names[len(call.args) : len(names) - len(taken.defaults)]
+    needed += [
+        argument.arg for argument, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True) if not default
+    ]
+    missing = [] if starred else [name for name in needed if name not in given]
+    return f"{missing[0]} is not given" if missing else ""
+
+
+def misfits(code: str) -> list[str]:
+    """Names of the package's modules that code uses and that are not there, and calls that they do not take."""
+    tree = ast.parse(code)
+    modules, functions, found = {}, {}, []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("epigen_utils"):
+            folder = paths.ROOT.joinpath(*node.module.split("."))
+            for alias in node.names:
+                name = alias.asname or alias.name
+                if (folder / f"{alias.name}.py").exists():
+                    modules[name] = names_in(folder / f"{alias.name}.py")
+                elif folder.with_suffix(".py").exists() and alias.name in (
+                    inside := names_in(folder.with_suffix(".py"))
+                ):
+                    functions[name] = inside[alias.name]
+                else:
+                    found.append(f"{node.module}.{alias.name}")
+    called = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            name, target = f"{node.value.id}.{node.attr}", modules[node.value.id].get(node.attr)
+        elif isinstance(node, ast.Name) and node.id in functions:
+            name, target = node.id, functions[node.id]
+        else:
+            continue
+        if target is None:
+            found.append(name)
+        elif id(node) in called and isinstance(target, ast.FunctionDef) and (why := misfit(called[id(node)], target)):
+            found.append(f"{name}: {why}")
+    return found
+
+
 @EACH
+def test_uses_what_the_package_has_as_it_takes_it(source):
+    """Without a run: a function that was renamed, or a parameter that went, in any of its cells."""
+    assert misfits("\n".join(cell.source for cell in code_of(source))) == []
+
+
+def test_a_use_that_does_not_fit_is_named():
+    code = """
+from epigen_utils.book import report
+from epigen_utils.stats import folds, lost
+from epigen_utils.data.datasets import load
+report.begin("a/b", results_dir="x", seed=0)
+report.begin("a/b", results="x", seed=0)
+report.begin("a/b", seed=0)
+report.value("a", 1, 2)
+report.lost
+load()
+load("airway", "samples.csv")
+load(*names, **options)
+"""
+    assert sorted(misfits(code)) == [
+        "epigen_utils.stats.lost",
+        "load: name_or_path is not given",
+        "load: too many arguments",
+        "report.begin: no parameter results",
+        "report.begin: results_dir is not given",
+        "report.lost",
+        "report.value: too many arguments",
+    ]
+
+
+#: As a reader would run them. That of one is quick; test_own_matrix has the cells of others, and each runs in the book.
+ALONE = [
+    pytest.param(
+        source,
+        id=f"{source.parent.name}/{source.stem}",
+        marks=[] if source.stem == "02_table_two" else pytest.mark.slow,
+    )
+    for source in SOURCES
+]
+
+
+@pytest.mark.parametrize("source", ALONE)
 def test_runs_alone_by_papermill_on_its_defaults(source, tmp_path):
     """As a reader would run it: warnings are errors in the kernel, and only its results_dir is written to."""
     command = [

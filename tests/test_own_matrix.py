@@ -1,6 +1,5 @@
 """Matrices that the project has never seen: differential expression as the README says, in all four species, and every other chapter."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,12 +7,12 @@ import sys
 import anndata
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 
 from epigen_utils import paths
 from epigen_utils.book import notebooks
 from epigen_utils.data import genes
+from epigen_utils.errors import DataError
 
 NOTEBOOK = paths.NOTEBOOKS / "epilepsy" / "03_differential_expression.ipynb"
 NAMES = {
@@ -40,7 +39,40 @@ def matrix(species, ids):
     return pd.DataFrame(counts, SAMPLES.index, chosen[ids].to_numpy()), chosen["symbol"].iloc[0]
 
 
-@pytest.mark.parametrize(
+def write_matrix(folder, species, ids, file, genes_in):
+    """Write a matrix, and its sample table where the file has none; parameters of the notebook, and the raised gene."""
+    table, raised = matrix(species, ids)
+    path = folder / file
+    values = {"dataset": file, "design": "~batch + condition", "contrast": "condition,ko,wt"}
+    if file.endswith(".h5ad"):
+        var = pd.DataFrame(index=table.columns)
+        anndata.AnnData(obs=SAMPLES, var=var, X=table.to_numpy().astype(float)).write_h5ad(path)
+    else:
+        table = table.T if genes_in == "rows" else table
+        table.to_csv(path, sep="," if ".csv" in file else "\t")
+        SAMPLES.to_csv(folder / "samples.csv", index_label="sample")
+        values |= {"metadata": "samples.csv"}
+    return values | ({"species": species} if ids == "symbol" else {}), raised
+
+
+def assert_raised_gene_is_found(results, raised):
+    found = pd.read_csv(results / "tables" / "all_genes.csv").set_index("symbol")
+    assert found.loc[raised, "padj"] < 0.01
+    assert found.loc[raised, "log2FoldChange"] > 2
+    assert (found["contrast"] == "ko against wt").all()
+    one = pd.read_csv(results / "tables" / "table_one.csv").set_index("human")
+    assert raised in set(one["gene"])
+
+
+def by_papermill(folder, values, **environment):
+    """As the README says."""
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb"]
+    command += [word for name, value in (values | {"results_dir": "out"}).items() for word in ("-p", name, value)]
+    options = {"cwd": folder, "env": os.environ | environment, "capture_output": True, "text": True}
+    return subprocess.run(command, check=False, **options)
+
+
+IN_EVERY_FORM = pytest.mark.parametrize(
     ("species", "ids", "file", "genes_in"),
     [
         ("mus_musculus", "symbol", "mine.csv", "rows"),
@@ -49,36 +81,23 @@ def matrix(species, ids):
         ("danio_rerio", "symbol", "mine.tsv.gz", "columns"),
     ],
 )
-def test_an_unseen_matrix(tmp_path, species, ids, file, genes_in):
-    table, raised = matrix(species, ids)
-    path = tmp_path / file
-    command = ["-p", "dataset", file, "-p", "design", "~batch + condition", "-p", "contrast", "condition,ko,wt"]
-    if file.endswith(".h5ad"):
-        var = pd.DataFrame(index=table.columns)
-        anndata.AnnData(obs=SAMPLES, var=var, X=table.to_numpy().astype(float)).write_h5ad(path)
-    else:
-        table = table.T if genes_in == "rows" else table
-        table.to_csv(path, sep="," if ".csv" in file else "\t")
-        SAMPLES.to_csv(tmp_path / "samples.csv", index_label="sample")
-        command += ["-p", "metadata", "samples.csv"]
-    if ids == "symbol":
-        command += ["-p", "species", species]
-    command += ["-p", "results_dir", "out"]
-    done = subprocess.run(
-        [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb", *command],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONWARNINGS": "error,ignore:The set_bad function:PendingDeprecationWarning"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+
+@IN_EVERY_FORM
+def test_an_unseen_matrix(tmp_path, run_here, species, ids, file, genes_in):
+    values, raised = write_matrix(tmp_path, species, ids, file, genes_in)
+    run_here(NOTEBOOK, **values)
+    assert_raised_gene_is_found(tmp_path / "results", raised)
+    assert f"Genes were taken from {genes_in}" in run_here.shown
+
+
+@pytest.mark.slow("notebooks/epilepsy/03_differential_expression.ipynb")
+@IN_EVERY_FORM
+def test_an_unseen_matrix_by_papermill(tmp_path, species, ids, file, genes_in):
+    values, raised = write_matrix(tmp_path, species, ids, file, genes_in)
+    done = by_papermill(tmp_path, values, PYTHONWARNINGS="error,ignore:The set_bad function:PendingDeprecationWarning")
     assert done.returncode == 0, done.stderr[-3000:]
-    found = pd.read_csv(tmp_path / "out" / "tables" / "all_genes.csv").set_index("symbol")
-    assert found.loc[raised, "padj"] < 0.01
-    assert found.loc[raised, "log2FoldChange"] > 2
-    assert (found["contrast"] == "ko against wt").all()
-    one = pd.read_csv(tmp_path / "out" / "tables" / "table_one.csv").set_index("human")
-    assert raised in set(one["gene"])
+    assert_raised_gene_is_found(tmp_path / "out", raised)
     assert f"Genes were taken from {genes_in}" in (tmp_path / "out.ipynb").read_text()
 
 
@@ -87,10 +106,26 @@ CHAPTERS = [
     for source in sorted(paths.NOTEBOOKS.glob("*/*.ipynb"))
     if "metadata" in notebooks.declared_parameters(source) and source != NOTEBOOK
 ]
+#: Those that train many models, or fit many cohorts.
+LONG = (
+    "03a_calibration",
+    "06_fine_tuning",
+    "07_classification",
+    "09_zero_shot",
+    "10_embeddings",
+    "11_attention",
+    "11a_alignment",
+)
 
 
-@pytest.mark.parametrize("source", CHAPTERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_chapter_that_takes_a_sample_table_takes_this_one(tmp_path, source):
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(source, id=source.stem, marks=pytest.mark.slow if source.stem in LONG else [])
+        for source in CHAPTERS
+    ],
+)
+def test_every_chapter_that_takes_a_sample_table_takes_this_one(tmp_path, run_here, source):
     """Eight samples of a species that nobody states, by file and group alone; figures and claims are of their own."""
     rng = np.random.default_rng(0)
     samples = pd.DataFrame({"condition": list("aaaabbbb")}, index=[f"s{i}" for i in range(8)])
@@ -109,36 +144,35 @@ def test_every_chapter_that_takes_a_sample_table_takes_this_one(tmp_path, source
         "epochs": 1.0,
         "n_permutations": 99,
     }
-    values = {"results_dir": "out"} | {name: value for name, value in small.items() if name in known}
+    values = {name: value for name, value in small.items() if name in known}
     values |= {"n_cohorts": 0 if "0: none" in known["n_cohorts"] else 1} if "n_cohorts" in known else {}
     values |= {"cohorts": ["mine.h5ad"]} if "cohorts" in known else {"dataset": "mine.h5ad"}
     values |= {"group": "condition"} if "group" in known else {}
-    papermill.execute_notebook(
-        source, tmp_path / "out.ipynb", parameters=values, kernel_name="python3", cwd=tmp_path, progress_bar=False
-    )
-    record = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    record = run_here(source, **values)
+    assert record["notebook"] == f"{source.parent.name}/{source.stem}"
     assert "mine.h5ad" in record["datasets"]
     assert record["metrics"]
 
 
-def test_a_mistake_is_the_last_line(tmp_path):
-    table, _ = matrix("mus_musculus", "symbol")
-    table.T.to_csv(tmp_path / "mine.csv")
-    SAMPLES.assign(batch=list("xxxyyy")).to_csv(tmp_path / "samples.csv", index_label="sample")
-    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), "out.ipynb", "-p", "dataset", "mine.csv"]
-    command += [
-        "-p",
-        "metadata",
-        "samples.csv",
-        "-p",
-        "design",
-        "~batch + condition",
-        "-p",
-        "contrast",
-        "condition,ko,wt",
-    ]
-    command += ["-p", "results_dir", "out"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+def without_a_rank(folder):
+    """Parameters of a run whose batches are its groups."""
+    values, _ = write_matrix(folder, "mus_musculus", "symbol", "mine.csv", "rows")
+    SAMPLES.assign(batch=list("xxxyyy")).to_csv(folder / "samples.csv", index_label="sample")
+    return values
+
+
+def test_a_mistake_is_said_in_one_line(tmp_path, run_here):
+    with pytest.raises(
+        DataError, match=r"^design '~batch \+ condition': .* told apart in these samples; drop a term"
+    ) as caught:
+        run_here(NOTEBOOK, **without_a_rank(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "results" / "metrics.json").exists()
+
+
+@pytest.mark.slow("notebooks/epilepsy/03_differential_expression.ipynb")
+def test_a_mistake_is_the_last_line_of_papermill(tmp_path):
+    done = by_papermill(tmp_path, without_a_rank(tmp_path))
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("DataError: design '~batch + condition': ")

@@ -83,5 +83,5 @@ def test_the_readme_names_what_is_there():
 def test_ci_runs_what_the_readme_says():
     script = (paths.ROOT / ".ci" / "run").read_text()
     workflow = (paths.ROOT / ".github" / "workflows" / "ci.yml").read_text()
-    for text in (script, workflow):
-        assert text.index("make test") < text.index("make book")
+    assert script.index("make test") < script.index("make book")
+    assert re.search(r"^ +- run: \.ci/run$", workflow, re.M)

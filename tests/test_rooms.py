@@ -46,6 +46,7 @@ WITHOUT_IMPORT = {
     "pre-commit": "a command",
     "pyperf": "benchmarks",
     "pytest": "tests",
+    "pytest-cov": "tests",
     "pytest-xdist": "tests",
     "ruff": "a command",
 }

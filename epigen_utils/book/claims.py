@@ -7,6 +7,7 @@ run writes its numbers to ``metrics.json``; a claim refers to one of them as ``<
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,8 @@ INCONSISTENT = "inconsistent in the paper"
 NOT_ATTAINABLE = "not attainable"
 NEEDS_DATA = "needs data"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONSISTENT, NOT_ATTAINABLE, NEEDS_DATA)
+#: In place of a verdict while a build has not yet done the run that judges the claim.
+PENDING = "still to come"
 
 
 def read_claims(folder: Path = paths.CLAIMS) -> pd.DataFrame:
@@ -158,8 +161,13 @@ def read_metrics(profile: str) -> dict[str, dict]:
     return metrics
 
 
-def table(profile: str = "demo") -> pd.DataFrame:
+def table(profile: str = "demo", pending: Collection[str] = ()) -> pd.DataFrame:
     """Every claim with its verdict, judged by the results of a profile.
+
+    Parameters
+    ----------
+    pending
+        Keys of runs that a build has still to do; claims that they judge have the verdict `PENDING`.
 
     Examples
     --------
@@ -168,7 +176,9 @@ def table(profile: str = "demo") -> pd.DataFrame:
     >>> judged.set_index("id").loc["A1", ["locus", "quantity", "reported"]].tolist()
     ['Section IV.D', 'log2 fold change of PVALB in Table I', '<0']
     """
-    return judge_claims(read_claims(), read_metrics(profile))
+    judged = judge_claims(read_claims(), read_metrics(profile))
+    waiting = judged["metric"].str.partition(":")[0].isin(list(pending))
+    return judged.assign(verdict=judged["verdict"].mask(waiting, PENDING))
 
 
 def claims_of_chapter(claims: pd.DataFrame, chapter: str) -> pd.DataFrame:
@@ -178,9 +188,10 @@ def claims_of_chapter(claims: pd.DataFrame, chapter: str) -> pd.DataFrame:
 
 
 def count_verdicts(judged: pd.DataFrame) -> str:
-    """Number of claims of each of `VERDICTS`, as text."""
+    """Number of claims of each of `VERDICTS`, and of `PENDING` if there are any, as text."""
     kinds = [verdict.partition(":")[0] for verdict in judged["verdict"]]
-    return ", ".join(f"{kind} {kinds.count(kind)}" for kind in VERDICTS)
+    counted = [*VERDICTS, *([PENDING] if PENDING in kinds else [])]
+    return ", ".join(f"{kind} {kinds.count(kind)}" for kind in counted)
 
 
 def display_columns(judged: pd.DataFrame) -> pd.DataFrame:

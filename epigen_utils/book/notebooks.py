@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
-import pandas as pd
 import yaml
 
 from epigen_utils import paths
 from epigen_utils.errors import DataError, suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Modules that `datasets` imports inside a function: runs on simulated data depend on them, others do not.
 SIMULATION_MODULES = ("data.simulated_bulk", "data.simulated_cells")
@@ -66,6 +69,7 @@ def _read_notebook(source: Path) -> nbformat.NotebookNode:
     return nbformat.read(source, as_version=4)
 
 
+@cache
 def declared_needs(source: Path) -> Needs:
     """Needs of a notebook, from its metadata; raises `DataError` on an unknown key."""
     values = dict(_read_notebook(source).metadata.get("epigen", {}))
@@ -114,8 +118,15 @@ def check_parameters(where: str, source: Path, names: Iterable[str]) -> None:
 
 def default_values(source: Path) -> dict[str, object]:
     """Default value of each parameter of a notebook."""
+    return ast.literal_eval(_default_literals(source))
+
+
+@cache
+def _default_literals(source: Path) -> str:
+    """Default values as the text of a dictionary, which each caller evaluates for values of its own."""
     tree = ast.parse(_parameters_cell(source))
-    return {node.target.id: ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.AnnAssign)}
+    pairs = [f"{node.target.id!r}: {ast.unparse(node.value)}" for node in tree.body if isinstance(node, ast.AnnAssign)]
+    return "{" + ", ".join(pairs) + "}"
 
 
 def notebook_title(source: Path) -> str:
@@ -135,22 +146,35 @@ def imported_modules(source: Path, *, simulated: bool = False) -> list[Path]:
         Whether the run is on simulated data, which adds `SIMULATION_MODULES`.
     """
     code = "\n".join(cell.source for cell in _read_notebook(source).cells if cell.cell_type == "code")
-    todo = _imported_files(code)
-    if simulated:
-        todo |= _module_files({f"{paths.PACKAGE.name}.{name}" for name in SIMULATION_MODULES})
-    files: set[Path] = set()
+    added = _module_files({f"{paths.PACKAGE.name}.{name}" for name in SIMULATION_MODULES}) if simulated else set()
+    return _closure(_imported_files(ast.parse(code).body) | added)
+
+
+def modules_of_code(file: Path) -> list[Path]:
+    """Files of the helper package that a Python file outside it depends on; its imports inside functions count too."""
+    return _closure(_imported_files(ast.walk(ast.parse(file.read_text()))))
+
+
+def _closure(files: set[Path]) -> list[Path]:
+    """Modules and what they import at their top, directly or through others, with the style file of the plots."""
+    todo, closed = set(files), set()
     while todo:
         file = todo.pop()
-        if file not in files:
-            files.add(file)
-            todo |= _imported_files(file.read_text())
-    return sorted(files) + [file.with_name("epigen.mplstyle") for file in files if file.stem == "style"]
+        if file not in closed:
+            closed.add(file)
+            todo |= _imports_of_module(file)
+    return sorted(closed) + [file.with_name("epigen.mplstyle") for file in closed if file.stem == "style"]
 
 
-def _imported_files(code: str) -> set[Path]:
-    """Files of the package's modules that top-level statements import."""
+@cache
+def _imports_of_module(file: Path) -> set[Path]:
+    return _imported_files(ast.parse(file.read_text()).body)
+
+
+def _imported_files(nodes: Iterable[ast.AST]) -> set[Path]:
+    """Files of the package's modules that the import statements among the nodes name."""
     names = set()
-    for node in ast.parse(code).body:
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
             # What follows `import` is a module, or a name in the module before it.
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
@@ -166,8 +190,23 @@ def _module_files(names: set[str]) -> set[Path]:
     return {file for file in files if file.is_file()}
 
 
-def chapters_on_counts(paper: str = "epilepsy") -> pd.DataFrame:
+@cache
+def tables_named(module: Path) -> frozenset[Path]:
+    """Small tables of ``data/`` whose file names a module contains.
+
+    ``paths`` and ``registry`` name every table and read none by itself: they count as naming none.
+    """
+    if module.stem in ("paths", "registry"):
+        return frozenset()
+    code = module.read_text()
+    tables = {path for path in paths.DATA.glob("*.*") if path.suffix != ".md" and path.name in code}
+    return frozenset(tables - {paths.REGISTRY})
+
+
+def chapters_on_counts(paper: str = "epilepsy") -> "pd.DataFrame":
     """Chapters that take a data set and its sample table, hence also counts from reads: ``chapter``, ``title``."""
+    import pandas as pd  # here, since the plan of a build does without it
+
     in_order = [
         chapter["file"] for part in yaml.safe_load(paths.TOC.read_text())["parts"] for chapter in part["chapters"]
     ]

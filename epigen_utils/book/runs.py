@@ -19,7 +19,7 @@ import yaml
 
 from epigen_utils import paths, processes
 from epigen_utils.book import notebooks
-from epigen_utils.data import fetching, registry
+from epigen_utils.data import registry
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.reads import sample_sheets
 
@@ -106,14 +106,11 @@ class Run:
         claims_file = paths.CLAIMS / f"{self.notebook.replace('/', '_')}.csv"
         names = [*self.datasets, self.parameters.get("metadata", "")]
         modules = notebooks.imported_modules(self.source, simulated=self.simulated)
-        # These two name every table, and read none by itself.
-        code = "".join(path.read_text() for path in modules if path.stem not in ("paths", "registry"))
-        tables = [path for path in paths.DATA.glob("*.*") if path.suffix != ".md" and path.name in code]
         return [
             self.source,
             *modules,
             *([claims_file] if claims_file.exists() else []),
-            *sorted(set(tables) - {paths.REGISTRY}),
+            *sorted(set().union(*map(notebooks.tables_named, modules))),
             *[Path(name) for name in names if name and name not in registry.entries()],
         ]
 
@@ -123,6 +120,11 @@ class Run:
         registered = registry.entries()
         entries = [repr(registered[name]) for name in registry.with_bases(self.datasets)]
         return hashlib.sha256(json.dumps([self.parameters, entries], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def finished(self) -> bool:
+        """Whether its results and its executed notebook are there."""
+        return self.executed.exists() and self.metrics.exists()
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -305,7 +307,10 @@ def execute_run(run: Run, threads: int) -> None:
     DataError
         If the notebook raises; one line, with the error and the file that has the traceback.
     """
+    # Imported here, since planning runs nothing.
     import papermill
+
+    from epigen_utils.data import fetching
 
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)

@@ -1,51 +1,66 @@
 """From runs to a site: copy pages into the book, derive its table of contents from the plan, run Sphinx."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import yaml
 from tqdm import tqdm
 
 from epigen_utils import paths
 from epigen_utils.book import claims, markup, notebooks
-from epigen_utils.book.runs import Run
+from epigen_utils.book.runs import Run, missing_tools, without_missing_tools
 from epigen_utils.errors import DataError, first_error
-from epigen_utils.files import write_atomically
+from epigen_utils.files import folder_lock, whole_folder, write_atomically
+
+#: Where jupyter-book puts the site that is then copied to `paths.SITE`.
+SPHINX_HTML = paths.SPHINX / "_build" / "html"
 
 
 def publish_pages(planned: list[Run], missing_programs: dict[str, list[str]] | None = None) -> None:
     """Copy executed notebooks into the book, and remove pages of runs that are no longer planned.
 
     In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` refer to the figure of the same run, and the title of a
-    run other than ``main`` contains its name.
+    run other than ``main`` contains its name. A run that is not finished gets a page that says so.
 
     Parameters
     ----------
     missing_programs
-        Notebook -> programs that it calls and that are not installed; a page that says so replaces the chapter.
+        Notebook -> programs that it calls and that are not installed; the page of its main run says so.
     """
     pages = {run.page for run in planned}
     for page in paths.BOOK.glob("*/*.ipynb"):
         if page not in pages:
             page.unlink()
     for run in planned:
-        content = _page_content(run)
+        if tools := (missing_programs or {}).get(run.notebook):
+            content = _notice_page(
+                run,
+                f"This chapter is not in this build: {', '.join(tools)} not installed; `make tools` brings them, as "
+                "root or by conda.",
+            )
+        elif run.finished:
+            content = _page_content(run)
+        else:
+            content = _notice_page(
+                run, "This chapter is still to come: its run has not ended. `make book` runs it and puts it here."
+            )
         if not run.page.exists() or run.page.read_text() != content:
             write_atomically(run.page, content)
-    for source in paths.NOTEBOOKS.glob("*/*.ipynb"):
-        notebook = f"{source.parent.name}/{source.stem}"
-        page = paths.BOOK / f"{notebook}.md"
-        page.unlink(missing_ok=True)
-        if tools := (missing_programs or {}).get(notebook):
-            notice = (
-                f"This chapter is not in this build: {', '.join(tools)} not installed; "
-                "`make tools` brings them, as root or by conda."
-            )
-            write_atomically(page, f"# {notebooks.notebook_title(source)}\n\n{notice}\n")
+
+
+def _notice_page(run: Run, notice: str) -> str:
+    """A page with the title of a run's page and one sentence."""
+    title = notebooks.notebook_title(run.source)
+    if run.name != "main":
+        title += f": {markup.escape_text(run.name)}"
+    cell = nbformat.v4.new_markdown_cell(f"# {title}\n\n{notice}", id="notice")
+    return nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))
 
 
 def _page_content(run: Run) -> str:
@@ -83,7 +98,7 @@ def table_of_contents(planned: list[Run], user_run: str = "") -> str:
     for part in toc["parts"]:
         chapters = []
         for chapter in part["chapters"]:
-            if (paths.BOOK / f"{chapter['file']}.md").exists():
+            if (paths.BOOK / f"{chapter['file']}.md").exists():  # a page written by hand
                 chapters.append(chapter)
             elif chapter["file"] in by_chapter:
                 others = [
@@ -97,9 +112,16 @@ def table_of_contents(planned: list[Run], user_run: str = "") -> str:
     return yaml.safe_dump(toc, sort_keys=False)
 
 
-def write_claims_page(profile: str, markdown: Path, csv: Path) -> None:
-    """Write the claims page, with the number of claims by verdict and a table for each paper, and all claims as CSV."""
-    judged = claims.table(profile)
+def write_claims_page(profile: str, pending: set[str]) -> None:
+    """Write the claims page, with the number of claims by verdict and a table for each paper, and all claims as CSV.
+
+    Parameters
+    ----------
+    pending
+        Keys of runs that are not finished; their claims have the verdict `claims.PENDING`.
+    """
+    judged = claims.table(profile, pending)
+    csv = paths.RESULTS / profile / "claims.csv"
     write_atomically(csv, judged.to_csv(index=False))
     parts = [f"{len(judged)} claims; {claims.count_verdicts(judged)}.", ""]
     for paper, rows in judged.groupby("paper"):
@@ -107,33 +129,66 @@ def write_claims_page(profile: str, markdown: Path, csv: Path) -> None:
         parts.append(f"## Paper {paper}\n")
         parts.append(markup.myst_table(claims.display_columns(rows), caption=caption, label=label))
     parts.append(f"{{download}}`All claims as CSV </../{csv.relative_to(paths.ROOT)}>`")
-    write_atomically(markdown, "\n".join(parts) + "\n")
+    write_atomically(paths.GENERATED / "claims.md", "\n".join(parts) + "\n")
 
 
-def build_site(planned: list[Run], user_run: str = "", missing_programs: dict[str, list[str]] | None = None) -> None:
-    """Publish the pages (`publish_pages`) and build the site.
+def build_site(profile: str, planned: list[Run], *, user_run: str = "", partial: bool = False) -> None:
+    """Write the claims page, publish the pages (`publish_pages`), and build the site beside the present one.
+
+    Parameters
+    ----------
+    partial
+        Whether runs may be unfinished; references to their figures do not resolve, so Sphinx's warnings are only
+        logged.
 
     Raises
     ------
     DataError
-        If Sphinx warns or fails; the message gives the first warning and the log.
+        If Sphinx fails, or warns about a whole site; the message gives the first warning and the log.
     """
-    publish_pages(planned, missing_programs)
+    with folder_lock(paths.SPHINX):
+        _write_pages(profile, planned, user_run)
+        _run_sphinx(partial)
+        with whole_folder(paths.SITE) as part:
+            # New time stamps: Snakemake compares the site's with those of the pages.
+            shutil.copytree(SPHINX_HTML, part, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    if partial:
+        print(f"site: {os.path.relpath(paths.SITE / 'index.html', paths.ROOT)} can be read", file=sys.stderr)
+
+
+def _write_pages(profile: str, planned: list[Run], user_run: str) -> None:
+    built = without_missing_tools(planned)
+    pending = {run.key for run in built if not run.finished}
+    notice = f"This book is still being built: {len(built) - len(pending)} of its {len(built)} runs are finished."
+    write_atomically(paths.GENERATED / "progress.md", f":::{{note}}\n{notice}\n:::\n" if pending else "")
+    write_claims_page(profile, pending)
+    publish_pages(planned, missing_tools(planned))
     toc = table_of_contents(planned, user_run)
     if not paths.BUILT_TOC.exists() or paths.BUILT_TOC.read_text() != toc:
-        shutil.rmtree(paths.SITE, ignore_errors=True)
+        shutil.rmtree(SPHINX_HTML, ignore_errors=True)  # the navigation of every page changes
         write_atomically(paths.BUILT_TOC, toc)
-    log = paths.SITE_LOG
+
+
+def _run_sphinx(partial: bool) -> None:
+    state = paths.SPHINX / "partial"
+    if state.exists():
+        shutil.rmtree(SPHINX_HTML, ignore_errors=True)  # pages refer to others that were still to come
+    write_atomically(state, "")
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", paths.BOOK, "--toc", paths.BUILT_TOC, "-W", "-n", "--keep-going"]
-    with open(log, "w") as stream, tqdm(total=100, desc="site", unit="%", leave=False) as bar:
+    command = [jupyter_book, "build", paths.BOOK, "--path-output", paths.SPHINX, "--toc", paths.BUILT_TOC]
+    command += ["--keep-going"] if partial else ["-W", "-n", "--keep-going"]
+    with open(paths.SITE_LOG, "w") as stream, tqdm(total=100, desc="site", unit="%", leave=False) as bar:
         process = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for line in process.stdout:
             stream.write(line)
             _advance_bar(bar, line)
         code = process.wait()
     if code != 0:
-        raise DataError(f"site: {first_error(log.read_text(), 'WARNING|ERROR|Error')} (log: {log})")
+        raise DataError(
+            f"site: {first_error(paths.SITE_LOG.read_text(), 'WARNING|ERROR|Error')} (log: {paths.SITE_LOG})"
+        )
+    if not partial:
+        state.unlink()
 
 
 #: Phases of Sphinx, each with its start on the bar in percent.

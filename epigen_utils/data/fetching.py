@@ -10,14 +10,17 @@ import tarfile
 import zipfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import requests
-from pypi_simple import DistributionPackage, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 
 from epigen_utils import paths
-from epigen_utils.data import downloads, geo, registry
+from epigen_utils.data import downloads, registry
 from epigen_utils.errors import DataError, UnreachableError
 from epigen_utils.files import folder_lock, sha256, whole_file, write_atomically
+
+if TYPE_CHECKING:
+    from pypi_simple import DistributionPackage
 
 
 def fetch(name: str) -> dict[str, Path]:
@@ -59,6 +62,8 @@ def _fetch(data_set: registry.Entry, role: str) -> Path:
             "set EPIGEN_DATA_MIRROR to a folder that has it"
         )
     if spec.source == "geo":
+        from epigen_utils.data import geo  # here, since only a download needs pandas
+
         spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(data_set, "series")))
     # Two files of a data set may share a name, in different folders of their package.
     target = paths.CACHE / data_set.name / role / spec.filename
@@ -173,12 +178,14 @@ def _index_url() -> str:
     raise DataError("package index: pip does not tell its address; set PIP_INDEX_URL")
 
 
-def _archives(project: str, version: str) -> list[DistributionPackage]:
+def _archives(project: str, version: str) -> "list[DistributionPackage]":
     """Archives of a release, wheels first.
 
     The simple API of the index is read directly: ``pip download`` would build a source archive, and would reject a
     wheel for another platform, although it holds the same data.
     """
+    from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
+
     try:
         with PyPISimple(_index_url()) as index:
             packages = index.get_project_page(project, timeout=60).packages

@@ -165,22 +165,81 @@ def perturb(
         If there is no such kind, ``keep_places`` is set for another kind than a deletion, a gene is not in the
         vocabulary, or no cell expresses the genes to be perturbed.
     """
+    options = {"together": together, "quartiles": quartiles, "keep_places": keep_places, "max_length": max_length}
+    jobs = _checked_jobs(model, cells, vocabulary, kind, genes, **options)
+    run = _Run(model, vocabulary, layer, precision, keep_places)
+    if states:
+        return _shift_tables(run, jobs, {pooling: states})[pooling]
+    rows, effects = [], []
+    for batch in _batched(jobs):
+        rows += [(job.cell, job.gene, job.rank) for job in batch]
+        effects.append(run.cosines(batch, pooling))
+    return _effect_table(rows, torch.cat(effects)[:, None], ["cosine"])
+
+
+def shifts_by_pooling(
+    model: PreTrainedModel,
+    cells: EncodedCells,
+    vocabulary: Vocabulary,
+    kind: str,
+    genes: list[str] | str = "all",
+    *,
+    states: dict[str, dict[str, np.ndarray]],
+    together: bool = True,
+    layer: int = -1,
+    precision: str = "fp32",
+) -> dict[str, pd.DataFrame]:
+    """Shifts of cells read in several ways from one pass of the model: the table of `perturb` by pooling.
+
+    Parameters
+    ----------
+    states
+        Pooling -> states as for `perturb`, centred with the same pooling.
+    """
+    jobs = _checked_jobs(model, cells, vocabulary, kind, genes, together=together)
+    return _shift_tables(_Run(model, vocabulary, layer, precision, keep_places=False), jobs, states)
+
+
+def _checked_jobs(
+    model: PreTrainedModel,
+    cells: EncodedCells,
+    vocabulary: Vocabulary,
+    kind: str,
+    genes: list[str] | str,
+    *,
+    together: bool,
+    quartiles: int = 1,
+    keep_places: bool = False,
+    max_length: int | None = None,
+) -> Iterator["_Job"]:
     if kind not in PERTURBATIONS:
         raise DataError(f"perturbation {kind!r}: there are {', '.join(PERTURBATIONS)}")
     if keep_places and kind != "delete":
         raise DataError(f"keep_places: only deletions can keep places, not {kind!r}; leave it out")
     max_length = max_length or model.config.max_position_embeddings
     split_cells = [CellTokens.of(ids.astype(np.int64), vocabulary) for ids in token_ids(cells)]
-    jobs = _jobs(split_cells, vocabulary, kind, genes, together, quartiles, max_length)
-    targets = torch.tensor(np.stack(list(states.values()))).float() if states else None
-    run = _Run(model, vocabulary, layer, pooling, precision, keep_places)
-    rows, effects = [], []
+    return _jobs(split_cells, vocabulary, kind, genes, together, quartiles, max_length)
+
+
+def _shift_tables(
+    run: "_Run", jobs: Iterator["_Job"], states: dict[str, dict[str, np.ndarray]]
+) -> dict[str, pd.DataFrame]:
+    targets = {pooling: torch.tensor(np.stack(list(some.values()))).float() for pooling, some in states.items()}
+    rows, effects = [], {pooling: [] for pooling in states}
     for batch in _batched(jobs):
         rows += [(job.cell, job.gene, job.rank) for job in batch]
-        effects.append(run.shifts(batch, targets) if states else run.cosines(batch)[:, None])
+        for pooling, shifts in run.shifts(batch, targets).items():
+            effects[pooling].append(shifts)
+    return {
+        pooling: _effect_table(rows, torch.cat(parts), [f"shift_{name}" for name in states[pooling]])
+        for pooling, parts in effects.items()
+    }
+
+
+def _effect_table(rows: list[tuple], effects: torch.Tensor, columns: list[str]) -> pd.DataFrame:
+    """Table of `perturb` from its rows and their effects, rows x columns."""
     table = pd.DataFrame(rows, columns=["cell", "gene", "rank"])
-    columns = [f"shift_{name}" for name in states] if states else ["cosine"]
-    table[columns] = torch.cat(effects).numpy()  # (jobs, states or 1)
+    table[columns] = effects.numpy()
     return table.sort_values(["cell", "rank"], kind="stable", ignore_index=True)
 
 
@@ -276,7 +335,6 @@ class _Run:
     model: PreTrainedModel
     vocabulary: Vocabulary
     layer: int
-    pooling: str
     precision: str
     keep_places: bool
     unperturbed: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
@@ -305,27 +363,29 @@ class _Run:
         for job, after in zip(batch, self.states([job.ids for job in batch], positions), strict=True):
             yield job, self.unperturbed[job.cell, len(job.base)], after
 
-    def cosines(self, batch: list[_Job]) -> torch.Tensor:
+    def cosines(self, batch: list[_Job], pooling: str) -> torch.Tensor:
         """Cosine of each job's cell before and after: of its vector, or the mean over its unperturbed genes."""
         cosines = []
         for job, before, after in self.both(batch):
-            if self.pooling == "mean":
+            if pooling == "mean":
                 sides = before[0][job.base_positions], after[0][job.positions]  # (genes, width) each
             else:
-                sides = self.pooled(*before), self.pooled(*after)  # (width,) each
+                sides = _pooled(*before, pooling), _pooled(*after, pooling)  # (width,) each
             cosines.append(cosine_similarity(*sides, dim=-1).mean())
         return torch.stack(cosines)
 
-    def shifts(self, batch: list[_Job], targets: torch.Tensor) -> torch.Tensor:
-        """Jobs x states."""
-        shifts = []
+    def shifts(self, batch: list[_Job], targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Jobs x states of each pooling, from the centres of its states, states x width."""
+        shifts = {pooling: [] for pooling in targets}
         for _, *sides in self.both(batch):
-            before, after = (self.pooled(*side) for side in sides)
-            shifts.append(cosine_similarity(after[None], targets) - cosine_similarity(before[None], targets))
-        return torch.stack(shifts)
+            for pooling, centres in targets.items():
+                before, after = (cosine_similarity(_pooled(*side, pooling)[None], centres) for side in sides)
+                shifts[pooling].append(after - before)
+        return {pooling: torch.stack(parts) for pooling, parts in shifts.items()}
 
-    def pooled(self, states: torch.Tensor, genes: torch.Tensor) -> torch.Tensor:
-        return embeddings.pool_states(states[None], genes[None], self.pooling)[0]
+
+def _pooled(states: torch.Tensor, genes: torch.Tensor, pooling: str) -> torch.Tensor:
+    return embeddings.pool_states(states[None], genes[None], pooling)[0]
 
 
 def _autocast(model: PreTrainedModel, precision: str) -> contextlib.AbstractContextManager:

@@ -11,13 +11,13 @@ import anndata
 import numpy as np
 import pandas as pd
 from pydeseq2.dds import DeseqDataSet
-from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
 from epigen_utils.errors import DataError
 from epigen_utils.expression import designs, normalisation
+from epigen_utils.expression.gene_batches import GeneBatchInference
 from epigen_utils.stats import permutation
 
 DESEQ_COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
@@ -31,7 +31,7 @@ class FittedDesign:
     adata: anndata.AnnData
     design: str
     dds: DeseqDataSet
-    inference: DefaultInference
+    inference: GeneBatchInference
 
     def results(
         self,
@@ -85,13 +85,13 @@ class FittedDesign:
         return name
 
 
-def fit_design(adata: anndata.AnnData, *, design: str, engine: str = "pydeseq2", threads: int = 1) -> FittedDesign:
+def fit_design(adata: anndata.AnnData, *, design: str, engine: str = "pydeseq2") -> FittedDesign:
     """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors."""
     if engine not in ENGINES:
         raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
     designs.check_design(adata, design)
     normalisation.size_factors(adata)  # raises a readable error if they are undefined
-    inference = DefaultInference(n_cpus=threads)
+    inference = GeneBatchInference()
     with normalisation.quiet_pydeseq2():
         dds = DeseqDataSet(
             counts=normalisation.count_table(adata),
@@ -110,7 +110,6 @@ def deseq(
     design: str,
     contrast: tuple[str, str, str],
     engine: str = "pydeseq2",
-    threads: int = 1,
     **options,
 ) -> pd.DataFrame:
     """Differential expression of one contrast (Love, Huber and Anders 2014).
@@ -154,7 +153,7 @@ def deseq(
     LL0000012381           0.016  0.065  0.912
     """
     designs.check_contrast(adata, contrast)
-    return fit_design(adata, design=design, engine=engine, threads=threads).results(contrast, **options)
+    return fit_design(adata, design=design, engine=engine).results(contrast, **options)
 
 
 def linear_contrasts(

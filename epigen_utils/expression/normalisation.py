@@ -11,6 +11,7 @@ from pydeseq2.preprocessing import deseq2_norm_fit, deseq2_norm_transform
 
 from epigen_utils.errors import DataError
 from epigen_utils.expression import designs
+from epigen_utils.expression.gene_batches import GeneBatchInference
 
 
 def count_table(adata: anndata.AnnData) -> pd.DataFrame:
@@ -126,7 +127,13 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     if design:
         designs.check_design(adata, design)
     metadata = designs.covariates(adata.obs)
-    dds = DeseqDataSet(counts=count_table(adata), metadata=metadata, design=design or "~1", quiet=True)
+    dds = DeseqDataSet(
+        counts=count_table(adata),
+        metadata=metadata,
+        design=design or "~1",
+        inference=GeneBatchInference(),
+        quiet=True,
+    )
     with quiet_pydeseq2():
         dds.fit_size_factors()
         if design:

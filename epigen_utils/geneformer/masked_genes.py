@@ -206,13 +206,12 @@ def summarise_predictions(
     """
     per_cell, rng = _per_cell(predictions), np.random.default_rng(seed)
     batches = rng.permutation(len(per_cell)) // batch_size
-    means = {"token": _over_tokens, "cell": _over_cells, "batch": lambda cells: _over_batches(cells, batches)}
+    means = {"token": _over_tokens, "cell": _over_cells, "batch": lambda *table: _over_batches(*table, batches)}
     bootstrap_weights, _ = _bootstrap_weights(per_cell.index, donors, n_bootstrap, rng)
     rows = []
     for over, mean in means.items():
-        value = mean(per_cell.assign(w=1.0))
-        resampled = np.array([mean(per_cell.assign(w=weights)) for weights in bootstrap_weights])  # (draws, 2)
-        low, high = np.nanquantile(resampled, [0.025, 0.975], axis=0)
+        (value,) = mean(per_cell, np.ones((1, len(per_cell))))
+        low, high = np.nanquantile(mean(per_cell, bootstrap_weights), [0.025, 0.975], axis=0)
         row = {"over": over, "n": {"token": len(predictions), "cell": len(per_cell), "batch": batches.max() + 1}[over]}
         for i, name in enumerate(("accuracy", "perplexity")):
             row |= {name: value[i], f"{name} low": low[i], f"{name} high": high[i]}
@@ -253,11 +252,11 @@ def metric_differences(
     bootstrap_weights, n_units = _bootstrap_weights(tables[0].index, donors, n_bootstrap, np.random.default_rng(seed))
 
     def differences(weights: np.ndarray) -> np.ndarray:
-        metrics = [np.array(_over_tokens(table.assign(w=weights))) for table in tables]
-        return metrics[0] - metrics[1]
+        first_metrics, second_metrics = (_over_tokens(table, weights) for table in tables)
+        return first_metrics - second_metrics
 
-    value = differences(np.ones(len(tables[0])))
-    low, high = np.quantile([differences(weights) for weights in bootstrap_weights], [0.025, 0.975], axis=0)
+    (value,) = differences(np.ones((1, len(tables[0]))))
+    low, high = np.quantile(differences(bootstrap_weights), [0.025, 0.975], axis=0)
     result = {"units": n_units}
     for i, name in enumerate(("accuracy", "perplexity")):
         result |= {name: value[i], f"{name} low": low[i], f"{name} high": high[i]}
@@ -271,27 +270,37 @@ def _per_cell(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _bootstrap_weights(
     cells: pd.Index, donors: object, n_bootstrap: int, rng: np.random.Generator
-) -> tuple[list[np.ndarray], int]:
-    """Weights of the cells in each bootstrap draw of donors (or of cells, without donors), and the number of units."""
+) -> tuple[np.ndarray, int]:
+    """Weights of the cells in each bootstrap draw of donors (or of cells, without donors), and the number of units.
+
+    Weights are draws x cells.
+    """
     units = cells.to_numpy() if donors is None else np.asarray(donors)[cells]
     codes, names = pd.factorize(units)
     n = len(names)
     drawn = intervals.resample_donors(np.zeros(n), n_bootstrap, rng)
-    return [np.bincount(rows, minlength=n)[codes].astype(float) for rows in drawn], n
+    return np.array([np.bincount(rows, minlength=n)[codes] for rows in drawn], float), n
 
 
-def _over_tokens(cells: pd.DataFrame) -> tuple[float, float]:
-    n = (cells["n"] * cells["w"]).sum()
-    return (cells["correct"] * cells["w"]).sum() / n, np.exp((cells["nll"] * cells["w"]).sum() / n)
+def _over_tokens(cells: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
+    """Accuracy and perplexity of each draw, draws x 2, by weights of the cells, draws x cells."""
+    n, nll, correct = (weights @ cells[name].to_numpy(float) for name in ("n", "nll", "correct"))
+    return np.stack([correct / n, np.exp(nll / n)], axis=1)
 
 
-def _over_cells(cells: pd.DataFrame) -> tuple[float, float]:
-    weights = cells["w"] / cells["w"].sum()
-    return (weights * cells["correct"] / cells["n"]).sum(), (weights * np.exp(cells["nll"] / cells["n"])).sum()
+def _over_cells(cells: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
+    metrics = np.stack([cells["correct"] / cells["n"], np.exp(cells["nll"] / cells["n"])], axis=1)  # (cells, 2)
+    return weights @ metrics / weights.sum(axis=1, keepdims=True)
 
 
-def _over_batches(cells: pd.DataFrame, batches: np.ndarray) -> tuple[float, float]:
-    w = cells["w"].to_numpy()
-    n, nll, correct = (np.bincount(batches, cells[name].to_numpy() * w) for name in ("n", "nll", "correct"))
-    in_draw = n > 0
-    return (correct[in_draw] / n[in_draw]).mean(), np.exp(nll[in_draw] / n[in_draw]).mean()
+def _over_batches(cells: pd.DataFrame, weights: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    order = np.argsort(batches, kind="stable")
+    starts = np.flatnonzero(np.diff(batches[order], prepend=-1))
+    weights = weights[:, order]
+    sums = {}  # (draws, batches)
+    for name in ("n", "nll", "correct"):
+        sums[name] = np.add.reduceat(weights * cells[name].to_numpy(float)[order], starts, axis=1)
+    in_draw = sums["n"] > 0
+    n = np.where(in_draw, sums["n"], 1)
+    metrics = np.stack([sums["correct"] / n, np.exp(sums["nll"] / n)], axis=1)  # (draws, 2, batches)
+    return metrics.mean(axis=2, where=in_draw[:, None])

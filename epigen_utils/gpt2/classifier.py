@@ -1,21 +1,21 @@
 """Classification of samples by GPT-2 from their gene sentences: paper A, sections III.B and III.F.
 
-`training.fit` trains with the Hugging Face Trainer; `losses.attention_aligned_hybrid_loss` is the Attention-Aligned
-Hybrid Loss.
+`training.fit` trains with the Hugging Face Trainer, `short_training.train` without it where a run is too short for a
+checkpoint; `losses.attention_aligned_hybrid_loss` is the Attention-Aligned Hybrid Loss.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import datasets as arrow
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
+from epigen_utils import files
 from epigen_utils.expression import fold_selection
-from epigen_utils.gpt2 import objectives, sentence_model
+from epigen_utils.gpt2 import objectives, sentence_model, short_training
 from epigen_utils.gpt2.sentence_model import GeneSentenceModel
 from epigen_utils.gpt2.sentences import GPT2_POSITIONS, PAD_ID, GeneSentenceEncoder
 from epigen_utils.models import training
@@ -23,6 +23,8 @@ from epigen_utils.models.training import Settings
 
 #: Number of genes in a prior selected from the training samples.
 PRIOR_GENES = 16
+#: Positions of a batch of which the states of all layers are in memory; of GPT-2 XL they take 0.6 GB.
+POSITIONS_WITH_STATES = 2048
 #: Settings for fine-tuning a small GPT-2 on few samples; the paper does not report its hyper-parameters.
 FINE_TUNING_SETTINGS = Settings(
     learning_rate=1e-3,
@@ -60,7 +62,8 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         Epochs of a first stage, causal language modelling on the training sentences and on ``unlabelled`` (log2
         expression, samples x genes).
     folder
-        Folder of the runs; each fit resumes the run that is named by its data and settings.
+        Folder of the runs, which several pages may share: each fit is named by its data and settings, a short one
+        also by its code. A finished fit is loaded, one with checkpoints is resumed.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         """
         self.classes_, labels = np.unique(np.asarray(y).astype(str), return_inverse=True)
         model, self.encoder_, self.scale_ = self.started(values, [str(name) for name in self.classes_])
-        encoded = self.encoder_.encode(values)
+        encoded = self.encoder_.padded(values)
         self.prior_ = self._prior(values, y)
         prior = np.array([0.0, *(float(gene in self.prior_) for gene in self.encoder_.genes)])
         weights = {"weight": self.aligned, "layers": self.layers, "language_weight": self.language}
@@ -117,9 +120,9 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         if held_out is not None:
             label_of = {name: label for label, name in enumerate(self.classes_)}
             valid = objectives.HeldOutSentences(
-                self.encoder_.encode(held_out[0]), [label_of[str(name)] for name in held_out[1]]
+                self.encoder_.padded(held_out[0]), [label_of[str(name)] for name in held_out[1]]
             )
-        self.history_ = self._train(model, encoded, objective, self.settings, valid)
+        self.history_ = self._train(model, objective, self.settings, valid)
         self.model_ = model
         return self
 
@@ -137,17 +140,17 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         encoder = GeneSentenceEncoder.fit(
             values, n_bins=self.n_bins, kind=self.bins_by, max_length=min(self.max_length, values.shape[1])
         )
-        encoded = encoder.encode(values)
-        log2_values = np.concatenate(encoded["values"])
+        encoded = encoder.padded(values)
+        log2_values = encoded.values[encoded.ids != PAD_ID]
         scale = (float(log2_values.mean()), float(log2_values.std()) or 1.0)
         config = sentence_model.sentence_config(self.preset, encoder, list(classes), position_input=self.position_input)
         table = None if self.vectors is None else _initial_embeddings(self.vectors, encoder, config, self.seed)
         model = sentence_model.build_sentence_model(config, seed=self.seed, start=self.start, vectors=table)
         if self.language_epochs:
             if self.unlabelled is not None:
-                encoded = encoder.encode(pd.concat([values, self.unlabelled[values.columns]]))
+                encoded = encoder.padded(pd.concat([values, self.unlabelled[values.columns]]))
             settings = replace(self.settings, epochs=self.language_epochs)
-            self._train(model, encoded, objectives.NextGeneObjective(encoded, scale), settings)
+            self._train(model, objectives.NextGeneObjective(encoded, scale), settings)
         return model, encoder, scale
 
     def _prior(self, values: pd.DataFrame, y: np.ndarray) -> set[str]:
@@ -159,19 +162,28 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
     def _train(
         self,
         model: GeneSentenceModel,
-        encoded: arrow.Dataset,
         objective: objectives.SentenceObjective,
         settings: Settings,
         valid: objectives.HeldOutSentences | None = None,
     ) -> pd.DataFrame:
         if valid is None:
-            valid = objectives.HeldOutSentences(encoded.select([]), [])
+            valid = ()
             settings = replace(settings, evaluate_every=0)
         start = training.weights_fingerprint(model)
         identity = repr((objective.about, settings, self.position_input, self.precision, self.seed, start, len(valid)))
+        if short_training.is_short(len(objective), settings, self.precision):
+
+            def trained() -> dict[str, torch.Tensor]:
+                short_training.train(model, objective, settings, seed=self.seed)
+                return {name: weight.cpu() for name, weight in model.state_dict().items()}
+
+            identity += short_training.code_fingerprint()
+            model.load_state_dict(files.computed_once(self.folder, identity.encode(), trained))
+            model.to("cuda" if torch.cuda.is_available() else "cpu")
+            return pd.DataFrame()
         return training.fit(
             model,
-            encoded,
+            objective.cells(),
             valid,
             objective=objective,
             precision=self.precision,
@@ -183,7 +195,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, values: pd.DataFrame) -> np.ndarray:
         """Probabilities, samples x classes."""
-        return objectives.sentence_class_probabilities(self.model_, self.encoder_.encode(values), self.scale_)
+        return objectives.sentence_class_probabilities(self.model_, self.encoder_.padded(values), self.scale_)
 
     @torch.no_grad()
     def iter_hidden_states(self, values: pd.DataFrame) -> Iterator[tuple[np.ndarray, tuple[torch.Tensor, ...]]]:
@@ -193,10 +205,13 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         after the final layer norm (`GeneSentenceModel.forward`).
         """
         self.model_.eval()
-        for row in self.encoder_.encode(values):
-            batch = objectives.collate_sentences([row], self.scale_, self.model_.device)
+        encoded = self.encoder_.padded(values)
+        size = max(POSITIONS_WITH_STATES // max(encoded.ids.shape[1], 1), 1)
+        for rows in np.split(np.arange(len(encoded)), range(size, len(encoded), size)):
+            batch = objectives.collate_sentences(encoded, rows, self.scale_, self.model_.device)
             states = self.model_(**batch, output_hidden_states=True).hidden_states
-            yield np.asarray(row["input_ids"]) - 1, tuple(state[0] for state in states)
+            for i, row in enumerate(rows):
+                yield encoded.columns(row), tuple(state[i, : encoded.lengths[row]] for state in states)
 
     @torch.no_grad()
     def attention(self, values: pd.DataFrame, *, prior: set[str]) -> pd.DataFrame:
@@ -238,8 +253,8 @@ def next_gene_losses(classifier: GPT2Classifier, train: pd.DataFrame, held_out: 
     without = clone(classifier).set_params(language_epochs=0.0)
     for name, variant in (("before", without), ("after", classifier)):
         model, encoder, scale = variant.started(train)
-        objective = objectives.NextGeneObjective(encoder.encode(train), scale)
-        cross_entropies[name] = objective.measure(model, objectives.HeldOutSentences(encoder.encode(held_out), []))[
+        objective = objectives.NextGeneObjective(encoder.padded(train), scale)
+        cross_entropies[name] = objective.measure(model, objectives.HeldOutSentences(encoder.padded(held_out), []))[
             "loss"
         ]
     return cross_entropies | {"even": float(np.log(len(encoder.genes)))}

@@ -43,7 +43,7 @@ def memory_dry_run(
     batch_size: int = 1,
     checkpointing: bool = False,
 ) -> dict[str, float]:
-    """Memory of one training step, measured on fake tensors (shapes without data).
+    """Memory of one training step of GPT-2 as `transformers` computes it, on fake tensors (shapes without data).
 
     Parameters
     ----------
@@ -88,7 +88,8 @@ def activation_bytes(model: GeneSentenceModel, batch: dict[str, torch.Tensor]) -
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        loss = model(**batch).logits.float().square().sum()
+        # All positions of the last layer too, as a stage of language modelling needs them.
+        loss = model(**batch, all_positions=True).logits.float().square().sum()
         size = sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
     loss.backward()
     return size
@@ -96,7 +97,9 @@ def activation_bytes(model: GeneSentenceModel, batch: dict[str, torch.Tensor]) -
 
 def _config_without_data(preset: str, n_genes: int, length: int) -> object:
     encoder = GeneSentenceEncoder(tuple(map(str, range(n_genes))), np.arange(9.0), np.arange(10.0), np.zeros(1), length)
-    return sentence_model.sentence_config(preset, encoder, ["control", "case"])
+    config = sentence_model.sentence_config(preset, encoder, ["control", "case"])
+    config.activation_function = "gelu_new"
+    return config
 
 
 def narrow_training_step(preset: str, *, n_genes: int = 200, length: int = 64, seed: int = 0) -> dict[str, float]:

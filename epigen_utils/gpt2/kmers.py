@@ -67,11 +67,14 @@ def learned_kmer_vectors(sequences: dict[str, str], *, dimensions: int = 64, see
     """
     words = _all_kmers()
     index = {word: row for row, word in enumerate(words)}
-    counts = sp.csr_matrix((len(words), len(words)))
+    firsts, seconds = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for sequence in sequences.values():
         rows = np.array([index[word] for word in overlapping_kmers(sequence)], dtype=np.int64)
         for step in range(1, min(WINDOW, len(rows) - 1) + 1):
-            counts += sp.csr_matrix((np.ones(len(rows) - step), (rows[:-step], rows[step:])), counts.shape)
+            firsts.append(rows[:-step])
+            seconds.append(rows[step:])
+    pairs = (np.concatenate(firsts), np.concatenate(seconds))
+    counts = sp.csr_matrix((np.ones(len(pairs[0])), pairs), (len(words), len(words)))
     counts = (counts + counts.T).tocoo()
     n = np.asarray(counts.sum(axis=1)).ravel()
     occurring = np.flatnonzero(n)

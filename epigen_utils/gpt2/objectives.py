@@ -1,7 +1,7 @@
 """Training objectives of GPT-2 on gene sentences: class labels and next genes."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import datasets as arrow
 import numpy as np
@@ -11,35 +11,48 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from epigen_utils.gpt2 import sentence_model
 from epigen_utils.gpt2.sentence_model import GeneSentenceModel
-from epigen_utils.gpt2.sentences import PAD_ID
+from epigen_utils.gpt2.sentences import PAD_ID, PaddedSentences
 from epigen_utils.models import losses
-from epigen_utils.models.batching import IGNORED, length_batches, pad
+from epigen_utils.models.batching import IGNORED, length_batches
 
 
 def collate_sentences(
-    rows: list[dict], scale: tuple[float, float], device: torch.device | str = "cpu"
+    encoded: PaddedSentences,
+    rows: Sequence[int],
+    scale: tuple[float, float],
+    device: torch.device | str = "cpu",
 ) -> dict[str, torch.Tensor]:
     """Sentences as a batch: ``input_ids``, ``bins`` and ``values`` (standardised by ``scale``), sentences x length."""
-    ids = pad([row["input_ids"] for row in rows], PAD_ID)
-    values = torch.zeros(ids.shape)
-    for i, row in enumerate(rows):
-        standardised = (np.asarray(row["values"]) - scale[0]) / scale[1]
-        values[i, : len(standardised)] = torch.as_tensor(standardised, dtype=torch.float32)
-    batch = {"input_ids": ids, "bins": pad([row["bins"] for row in rows], 0), "values": values}
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    length = encoded.lengths[rows].max(initial=0)
+    ids, bins, values = (array[rows, :length] for array in (encoded.ids, encoded.bins, encoded.values))
+    standardised = np.where(ids == PAD_ID, 0.0, (values - scale[0]) / scale[1]).astype(np.float32)
+    batch = {"input_ids": ids, "bins": bins, "values": standardised}
+    return {name: torch.as_tensor(array).to(device) for name, array in batch.items()}
 
 
 class SentenceObjective:
     """Encoded training sentences in memory, addressed by their row."""
 
-    def __init__(self, encoded: arrow.Dataset, scale: tuple[float, float]):
-        self.rows = [encoded[row] for row in range(len(encoded))]
-        self.scale = scale
-        digest = hashlib.sha256(repr([(row["input_ids"], row["bins"]) for row in self.rows]).encode())
+    def __init__(self, encoded: PaddedSentences, scale: tuple[float, float]):
+        self.scale, self.lengths = scale, torch.as_tensor(encoded.lengths)
+        self.sentences = collate_sentences(encoded, np.arange(len(encoded)), scale)
+        digest = hashlib.sha256(repr(encoded.ids.shape).encode())
+        for array in (encoded.ids, encoded.bins, encoded.values):
+            digest.update(np.ascontiguousarray(array).tobytes())
         self.about = {"sentences": digest.hexdigest(), "scale": list(scale)}
 
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def cells(self) -> arrow.Dataset:
+        """Tokens and lengths of the sentences, as `training.fit` takes them."""
+        ids = [row[:length].tolist() for row, length in zip(self.sentences["input_ids"], self.lengths, strict=True)]
+        return arrow.Dataset.from_dict({"input_ids": ids, "length": self.lengths.tolist()})
+
     def batch(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        return collate_sentences([self.rows[row["row"]] for row in rows], self.scale)
+        index = torch.tensor([row["row"] for row in rows])
+        length = int(self.lengths[index].max())
+        return {name: tensor[index, :length] for name, tensor in self.sentences.items()}
 
 
 class ClassObjective(SentenceObjective):
@@ -48,7 +61,7 @@ class ClassObjective(SentenceObjective):
     Parameters
     ----------
     encoded
-        Training sentences (`GeneSentenceEncoder.encode`).
+        Training sentences (`GeneSentenceEncoder.padded`).
     labels
         Index of each sentence's class.
     scale
@@ -63,7 +76,7 @@ class ClassObjective(SentenceObjective):
 
     def __init__(
         self,
-        encoded: arrow.Dataset,
+        encoded: PaddedSentences,
         labels: np.ndarray,
         *,
         scale: tuple[float, float],
@@ -85,7 +98,11 @@ class ClassObjective(SentenceObjective):
 
     def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_labels: int | None) -> torch.Tensor:
         """Hybrid loss of a batch, or its share of a step over ``n_labels`` sentences."""
-        total = self.parts(model, batch)["total"]
+        if self.language_weight or (self.weight > 0 and self.prior is not None):
+            total = self.parts(model, batch)["total"]
+        else:
+            inputs = {name: batch[name] for name in ("input_ids", "bins", "values")}
+            total = nn.functional.cross_entropy(model(**inputs).logits.float(), batch["labels"])
         return total if n_labels is None else total * len(batch["labels"]) / int(n_labels)
 
     def parts(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -93,13 +110,15 @@ class ClassObjective(SentenceObjective):
         inputs = {name: batch[name] for name in ("input_ids", "bins", "values")}
         ids, mask = inputs["input_ids"], inputs["input_ids"] != PAD_ID
         aligned = self.weight > 0 and self.prior is not None
-        output = model(**inputs, output_hidden_states=aligned)
+        # Language modelling reads the last layer at all positions, alignment the inputs of the layers.
+        language = self.language_weight > 0
+        output = model(**inputs, output_hidden_states=language, layer_inputs=aligned)
         unwrapped = getattr(model, "module", model)
         prior = attention = mask.float()
         if aligned:
             prior = self.prior.to(ids.device)[ids] * mask
             attention = sentence_model.last_gene_attention(unwrapped, output.hidden_states, mask, layers=self.layers)
-        language = _next_gene_loss(unwrapped, output.hidden_states[-1], ids) if self.language_weight else None
+        language = _next_gene_loss(unwrapped, output.hidden_states[-1], ids) if language else None
         options = {"weight": self.weight if aligned else 0.0, "language_weight": self.language_weight}
         return losses.attention_aligned_hybrid_loss(
             output.logits.float(), batch["labels"], attention, prior, language=language, **options
@@ -127,7 +146,8 @@ class NextGeneObjective(SentenceObjective):
 
     def loss(self, model: nn.Module, batch: dict[str, torch.Tensor], n_labels: int | None) -> torch.Tensor:
         """Mean cross entropy over the predicted genes, or its share of a step over ``n_labels`` genes."""
-        output = model(**{name: batch[name] for name in ("input_ids", "bins", "values")})
+        inputs = {name: batch[name] for name in ("input_ids", "bins", "values")}
+        output = model(**inputs, all_positions=True)
         mean = _next_gene_loss(getattr(model, "module", model), output.hidden_states[-1], batch["input_ids"])
         return mean if n_labels is None else mean * int((batch["labels"] != IGNORED).sum()) / int(n_labels)
 
@@ -135,7 +155,7 @@ class NextGeneObjective(SentenceObjective):
     def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:
         """Mean cross entropy (nats) over the predicted genes of held-out sentences."""
         total = n = 0
-        for rows, ids, output in iter_outputs(model, valid.encoded, self.scale):
+        for rows, ids, output in iter_outputs(model, valid.encoded, self.scale, all_positions=True):
             n_predicted = int((ids != PAD_ID).sum()) - len(rows)
             total += float(_next_gene_loss(model, output.hidden_states[-1], ids)) * n_predicted
             n += n_predicted
@@ -150,7 +170,7 @@ def _next_gene_loss(model: GeneSentenceModel, states: torch.Tensor, ids: torch.T
 class HeldOutSentences:
     """Held-out sentences with their classes, for the ``measure`` of the objectives."""
 
-    def __init__(self, encoded: arrow.Dataset, labels: np.ndarray):
+    def __init__(self, encoded: PaddedSentences, labels: np.ndarray):
         self.encoded, self.labels = encoded, np.asarray(labels)
 
     def __len__(self) -> int:
@@ -159,17 +179,20 @@ class HeldOutSentences:
 
 @torch.no_grad()
 def iter_outputs(
-    model: GeneSentenceModel, encoded: arrow.Dataset, scale: tuple[float, float]
+    model: GeneSentenceModel, encoded: PaddedSentences, scale: tuple[float, float], **options
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, SequenceClassifierOutput]]:
-    """Iterate over batches of sentences of similar length: their rows, tokens (sentences x length) and model output."""
+    """Iterate over batches of sentences of similar length: their rows, tokens (sentences x length) and model output.
+
+    Options are those of `GeneSentenceModel.classified`.
+    """
     model.eval()
-    for rows in length_batches(np.array(encoded["length"])):
-        batch = collate_sentences([encoded[int(row)] for row in rows], scale, model.device)
-        yield rows, batch["input_ids"], model(**batch)
+    for rows in length_batches(encoded.lengths):
+        batch = collate_sentences(encoded, rows, scale, model.device)
+        yield rows, batch["input_ids"], model(**batch, **options)
 
 
 def sentence_class_probabilities(
-    model: GeneSentenceModel, encoded: arrow.Dataset, scale: tuple[float, float]
+    model: GeneSentenceModel, encoded: PaddedSentences, scale: tuple[float, float]
 ) -> np.ndarray:
     """Probability of each class, samples x classes."""
     p = np.empty((len(encoded), model.config.num_labels), np.float32)

@@ -49,7 +49,7 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         **options,
     ) -> SequenceClassifierOutput:
-        """Logits of the classes, and hidden states with ``output_hidden_states``.
+        """Logits of the classes, and hidden states if options of `classified` ask for them.
 
         Parameters
         ----------
@@ -60,8 +60,7 @@ class GeneSentenceModel(GPT2PreTrainedModel):
 
         Returns
         -------
-        ``logits`` (sentences x classes) and ``hidden_states``, each sentences x length x width: the input of each layer
-        and the output of the last after the final layer norm; by default only the latter.
+        ``logits`` (sentences x classes) and ``hidden_states`` (`classified`).
         """
         mask = input_ids != PAD_ID if attention_mask is None else attention_mask
         return self.classified(self.input_embeddings(input_ids, bins, values), mask, **options)
@@ -77,14 +76,43 @@ class GeneSentenceModel(GPT2PreTrainedModel):
             inputs = inputs + self.value(values[..., None].to(inputs.dtype))
         return inputs
 
-    def classified(self, inputs: torch.Tensor, mask: torch.Tensor, **options) -> SequenceClassifierOutput:
-        """Output of `forward` from `input_embeddings`, for attributions with respect to them."""
-        # Padding follows the last gene, so causal attention never reads it; without a mask GPT-2 takes the fast kernel.
-        output = self.transformer(inputs_embeds=inputs, **options)
+    def classified(
+        self,
+        inputs: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        all_positions: bool = False,
+        output_hidden_states: bool = False,
+        layer_inputs: bool = False,
+    ) -> SequenceClassifierOutput:
+        """Output of `forward` from `input_embeddings`, for attributions with respect to them.
+
+        Parameters
+        ----------
+        all_positions, output_hidden_states, layer_inputs
+            What ``hidden_states`` hold, each sentences x length x width: the output of the last layer after the final
+            layer norm; the input of each layer too, before it; or the inputs of the layers alone. Without the first
+            two the last layer is computed for the last gene alone, which saves almost all of that layer.
+        """
         last = mask.long().sum(dim=1) - 1
-        pooled = output.last_hidden_state[torch.arange(len(last), device=last.device), last]  # (sentences, width)
-        states = output.hidden_states or (output.last_hidden_state,)
-        return SequenceClassifierOutput(logits=self.score(pooled), hidden_states=states)
+        # The eager kernel needs a causal mask, which GPT-2 itself makes.
+        if all_positions or output_hidden_states or self.config._attn_implementation != "sdpa":
+            # Padding follows the last gene, so causal attention never reads it; without a mask GPT-2 takes the fast
+            # kernel.
+            output = self.transformer(inputs_embeds=inputs, output_hidden_states=output_hidden_states)
+            pooled = output.last_hidden_state[torch.arange(len(last), device=last.device), last]  # (sentences, width)
+            states = output.hidden_states or (output.last_hidden_state,)
+            return SequenceClassifierOutput(logits=self.score(pooled), hidden_states=states)
+        body, layers = self.transformer, []
+        states = body.drop(inputs + body.wpe.weight[: inputs.shape[1]])
+        for block in body.h[:-1]:
+            layers.append(states if layer_inputs else None)
+            states = block(states)
+        layers.append(states)
+        pooled = body.ln_f(_last_gene_output(body.h[-1], states, last, mask))
+        return SequenceClassifierOutput(
+            logits=self.score(pooled), hidden_states=tuple(layers) if layer_inputs else None
+        )
 
     def next_gene(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the next gene from the last hidden states, by the tied gene embeddings."""
@@ -111,6 +139,8 @@ def sentence_config(
     if position_input not in POSITION_INPUTS:
         raise DataError(f"position input {position_input!r}: {suggest(position_input, POSITION_INPUTS)}")
     ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": PAD_ID, "use_cache": False}
+    # GPT-2's activation as one kernel instead of eight operations.
+    ends["activation_function"] = "gelu_pytorch_tanh"
     config = presets.preset(preset, vocab_size=len(encoder.genes) + 1, **ends)
     if encoder.max_length > config.n_positions:
         raise DataError(f"sentences of {encoder.max_length} genes: {preset} has {config.n_positions} positions")
@@ -223,6 +253,28 @@ def _last_gene_attention_of_layer(
     weights = torch.einsum("bqhd,bkhd->bhk", query, key) * block.attn.head_dim**-0.5
     weights = weights.float().masked_fill(~mask.bool()[:, None], -torch.inf)  # (sentences, heads, length)
     return torch.softmax(weights, dim=-1).mean(dim=1)  # (sentences, length)
+
+
+def _last_gene_output(block: GPT2Block, states: torch.Tensor, last: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Output of a layer at the last gene of each sentence, sentences x width, from its input at all genes.
+
+    Only keys and values of the other genes are needed; equal to the block's own output there
+    (tests/gpt2/test_sentence_model.py).
+    """
+    attention, rows = block.attn, torch.arange(len(last), device=last.device)
+    width, heads = attention.split_size, (attention.num_heads, attention.head_dim)
+    normed, weight, bias = block.ln_1(states), attention.c_attn.weight, attention.c_attn.bias
+    query = torch.addmm(bias[:width], normed[rows, last], weight[:, :width]).unflatten(-1, heads)
+    keys_and_values = torch.nn.functional.linear(normed, weight[:, width:].T, bias[width:])
+    keys_and_values = keys_and_values.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
+    attended = torch.nn.functional.scaled_dot_product_attention(
+        query[:, :, None],  # (sentences, heads, 1, width of a head)
+        *keys_and_values,  # (sentences, heads, length, width of a head) each
+        attn_mask=mask.bool()[:, None, None],
+        dropout_p=attention.attn_dropout.p if attention.training else 0.0,
+    )
+    output = states[rows, last] + attention.resid_dropout(attention.c_proj(attended.flatten(1)))
+    return output + block.mlp(block.ln_2(output))
 
 
 def _queries_and_keys(block: GPT2Block, states: torch.Tensor) -> list[torch.Tensor]:

@@ -133,22 +133,31 @@ class GeneSentenceEncoder:
         DataError
             If no gene is in the vocabulary, a value is missing or negative, or a sample has no expressed gene.
         """
+        padded = self.padded(values)
+        columns = {"sample": [str(sample) for sample in values.index]}
+        for name, array in (("input_ids", padded.ids), ("bins", padded.bins), ("values", padded.values)):
+            columns[name] = [row[:length].tolist() for row, length in zip(array, padded.lengths, strict=True)]
+        return arrow.Dataset.from_dict(columns | {"length": padded.lengths, "expressed": padded.expressed})
+
+    def padded(self, values: pd.DataFrame) -> "PaddedSentences":
+        """The sentences of `encode` as arrays, padded on the right; parameters and errors are those of `encode`."""
         if not any(gene in values.columns for gene in self.genes):
             raise DataError(
                 f"gene sentences: none of {values.shape[1]} genes is in the vocabulary ({self.genes[0]!r}, ...); "
                 "give the same kind of gene ids"
             )
         table = _checked_values(values.reindex(columns=list(self.genes), fill_value=0.0))
-        rows = []
-        for sample, row in zip(values.index, table, strict=True):
-            expressed = int((row > 0).sum())
-            if not expressed:
-                raise DataError(f"sample {sample!r}: no gene of the vocabulary is expressed; leave it out")
-            order = np.argsort(-row, kind="stable")[: min(expressed, self.max_length)]
-            bins = np.searchsorted(self.edges, row[order], side="right")
-            sentence = {"sample": str(sample), "input_ids": order + 1, "bins": bins, "values": row[order]}
-            rows.append(sentence | {"length": len(order), "expressed": expressed})
-        return arrow.Dataset.from_list([{key: _as_list(value) for key, value in row.items()} for row in rows])
+        expressed = (table > 0).sum(axis=1)
+        if not expressed.all():
+            sample = values.index[np.flatnonzero(expressed == 0)[0]]
+            raise DataError(f"sample {sample!r}: no gene of the vocabulary is expressed; leave it out")
+        lengths = np.minimum(expressed, self.max_length)
+        order = np.argsort(-table, axis=1, kind="stable")[:, : lengths.max(initial=0)]
+        sorted_values = np.take_along_axis(table, order, axis=1)
+        bins = np.searchsorted(self.edges, sorted_values, side="right")
+        absent = np.arange(order.shape[1]) >= lengths[:, None]
+        ids, bins, sorted_values = (np.where(absent, 0, array) for array in (order + 1, bins, sorted_values))
+        return PaddedSentences(ids, bins, sorted_values, lengths, expressed)
 
     def decode(self, sentences: arrow.Dataset, *, bins: bool = True) -> pd.DataFrame:
         """Decode sentences to log2 expression, samples x genes; genes that are not in a sentence are 0.
@@ -176,8 +185,30 @@ class GeneSentenceEncoder:
         return [" ".join(words[token - 1] for token in row["input_ids"]) for row in sentences]
 
 
-def _as_list(value: object) -> object:
-    return value.tolist() if isinstance(value, np.ndarray) else value
+@dataclass(frozen=True)
+class PaddedSentences:
+    """Sentences as arrays, sentences x length, padded on the right (`PAD_ID`, bin 0, value 0).
+
+    Attributes
+    ----------
+    ids, bins, values
+        Tokens of genes, their bins, and their log2 values.
+    lengths, expressed
+        Number of genes in each sentence, and of expressed genes.
+    """
+
+    ids: np.ndarray
+    bins: np.ndarray
+    values: np.ndarray
+    lengths: np.ndarray
+    expressed: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def columns(self, row: int) -> np.ndarray:
+        """Columns of a sentence's genes in the encoder's vocabulary, in their order."""
+        return self.ids[row, : self.lengths[row]] - 1
 
 
 def _checked_values(values: pd.DataFrame) -> np.ndarray:

@@ -147,7 +147,7 @@ def continuations(
         ids = first_tokens(tokenizer, " ".join(words[:n_prompt_words]), model.config.n_positions - n_tokens)
         torch.manual_seed(seed)
         for _ in range(n_tokens):
-            p = torch.softmax(model(ids).logits[0, -1].float(), dim=-1)
+            p = torch.softmax(model(ids, logits_to_keep=1).logits[0, -1].float(), dim=-1)
             ids = torch.cat([ids, torch.multinomial(p, 1)[None]], dim=1)
         written = tokenizer.decode(ids[0, -n_tokens:].tolist())
         # The first and the last word may be incomplete.

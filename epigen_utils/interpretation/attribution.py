@@ -5,7 +5,7 @@ analysis, are needed". The explained quantity is the margin: the logit of the po
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ from captum.attr import InputXGradient, IntegratedGradients
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.gpt2.classifier import GPT2Classifier
 from epigen_utils.gpt2.objectives import collate_sentences, iter_outputs
+from epigen_utils.gpt2.sentences import PAD_ID, PaddedSentences
+from epigen_utils.models.batching import length_batches
 from epigen_utils.stats import two_classes
 
 #: Ways to occlude a gene: set it to its mean expression and rebuild the sentence, or delete it from the sentence.
@@ -42,7 +44,7 @@ def logit_margin(classifier: GPT2Classifier, logits: torch.Tensor, positive: str
 
 def sample_margins(classifier: GPT2Classifier, values: pd.DataFrame, positive: str) -> np.ndarray:
     """`logit_margin` of each sample (log2 expression, samples x genes)."""
-    encoded = classifier.encoder_.encode(values)
+    encoded = classifier.encoder_.padded(values)
     margins = np.empty(len(encoded))
     for rows, _, output in iter_outputs(classifier.model_, encoded, classifier.scale_):
         margins[rows] = logit_margin(classifier, output.logits.float(), positive).cpu().numpy()
@@ -64,20 +66,23 @@ def mean_embeddings(classifier: GPT2Classifier, background: pd.DataFrame) -> tor
     with torch.no_grad():
         sums = torch.zeros(config.vocab_size, config.n_embd, device=classifier.model_.device)
         n = torch.zeros(config.vocab_size, 1, device=sums.device)
-        for row in classifier.encoder_.encode(background):
-            embedded, _ = _embedded(classifier, row)
-            ids = torch.as_tensor(row["input_ids"], device=sums.device)
-            sums.index_add_(0, ids, embedded[0])
+        encoded = classifier.encoder_.padded(background)
+        for rows in length_batches(encoded.lengths):
+            embedded, in_sentence, ids = _embedded(classifier, encoded, rows)
+            ids = ids[in_sentence]
+            sums.index_add_(0, ids, embedded[in_sentence])
             n.index_add_(0, ids, torch.ones(len(ids), 1, device=sums.device))
         overall = sums.sum(dim=0) / n.sum()  # (width,)
         by_gene = (n > 0) & (config.position_input != "rank")  # (vocabulary, 1)
         return torch.where(by_gene, sums / n.clamp(min=1), overall)
 
 
-def _embedded(classifier: GPT2Classifier, row: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """Input embeddings (1, length, width) and mask (1, length) of one sentence."""
-    batch = collate_sentences([row], classifier.scale_, classifier.model_.device)
-    return classifier.model_.input_embeddings(**batch), batch["input_ids"] > 0
+def _embedded(
+    classifier: GPT2Classifier, encoded: PaddedSentences, rows: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Input embeddings (sentences, length, width), mask and tokens (sentences, length) of sentences."""
+    batch = collate_sentences(encoded, rows, classifier.scale_, classifier.model_.device)
+    return classifier.model_.input_embeddings(**batch), batch["input_ids"] != PAD_ID, batch["input_ids"]
 
 
 def integrated_gradients(
@@ -125,17 +130,18 @@ def _gradient_attributions(
     means = mean_embeddings(classifier, background)
     genes = list(classifier.encoder_.genes)
     attributions = np.full((len(values), len(genes)), np.nan)
-    for sample, row in enumerate(classifier.encoder_.encode(values)):
+    encoded = classifier.encoder_.padded(values)
+    for sample in range(len(encoded)):
         with torch.no_grad():
-            inputs, mask = _embedded(classifier, row)
+            inputs, mask, ids = _embedded(classifier, encoded, [sample])
 
         def forward(states: torch.Tensor, mask: torch.Tensor = mask) -> torch.Tensor:
             logits = classifier.model_.classified(states, mask.expand(len(states), -1)).logits
             return logit_margin(classifier, logits.float(), positive)
 
-        baseline = means[torch.as_tensor(row["input_ids"], device=means.device)][None]  # (1, length, width)
+        baseline = means[ids]  # (1, length, width)
         scores = attribute(forward, inputs.clone().requires_grad_(True), baseline).sum(dim=-1)  # (1, length)
-        attributions[sample, np.asarray(row["input_ids"]) - 1] = scores[0].detach().cpu().numpy()
+        attributions[sample, encoded.columns(sample)] = scores[0].detach().cpu().numpy()
     return pd.DataFrame(attributions, values.index, genes)
 
 
@@ -170,8 +176,9 @@ def occlusion(
     intact = sample_margins(classifier, values, positive)
     replacements = background[genes].mean().to_numpy() if how == "mean" else np.zeros(len(genes))
     decreases = np.full((len(values), len(genes)), np.nan)
-    for sample, row in enumerate(classifier.encoder_.encode(values)):
-        columns = np.asarray(row["input_ids"]) - 1
+    encoded = classifier.encoder_.padded(values)
+    for sample in range(len(encoded)):
+        columns = encoded.columns(sample)
         occluded = np.repeat(values[genes].to_numpy()[[sample]], len(columns), axis=0)  # (occluded, genes)
         occluded[np.arange(len(columns)), columns] = replacements[columns]
         margins_without = sample_margins(classifier, pd.DataFrame(occluded, columns=genes), positive)

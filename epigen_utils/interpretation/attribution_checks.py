@@ -20,7 +20,8 @@ from epigen_utils.prediction.sample_cohort import SampleCohort
 from epigen_utils.stats import folds, intervals
 
 #: Settings with which a small model classifies the simulated cohorts correctly; only then can attributions be judged.
-SIMULATION_SETTINGS = replace(FINE_TUNING_SETTINGS, learning_rate=2e-3, batch_size=16, epochs=30.0)
+#: They take 240 steps, and no checkpoint.
+SIMULATION_SETTINGS = replace(FINE_TUNING_SETTINGS, learning_rate=2e-3, batch_size=16, epochs=30.0, save_every=1000)
 
 
 def recovery_in_simulations(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score, pairwise_distances, silhouette_score
 
 from epigen_utils.errors import DataError
 from epigen_utils.expression import fold_selection, normalisation
@@ -222,8 +222,13 @@ def separation_difference(
     ``value``, the difference of the silhouettes, and its permutation ``p``: labels are permuted by donor, or within
     experiments, in both planes alike.
     """
+    # Distances once, not for every permutation.
+    distances, other_distances = (pairwise_distances(points.to_numpy()) for points in (plane, other_plane))
     observed, p, _ = permutation.permutation_test(
-        lambda labels: silhouette_score(plane.to_numpy(), labels) - silhouette_score(other_plane.to_numpy(), labels),
+        lambda labels: (
+            silhouette_score(distances, labels, metric="precomputed")
+            - silhouette_score(other_distances, labels, metric="precomputed")
+        ),
         representation.labels.astype(str).to_numpy(),
         donors=representation.groups,
         n_permutations=n_permutations,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
+import sklearn
 from sklearn.base import clone
 
 from epigen_utils.expression import fold_selection
@@ -29,11 +30,12 @@ def permuted_label_aucs(
     """AUC of the same pipeline for permutations of the labels among donors, within experiments if there are any."""
     n_splits = folds.feasible_n_splits(cohort.y, cohort.groups, n_splits)
     y, groups, aucs = cohort.y, cohort.groups, []
-    for permuted in permutation.permuted_labels(y, donors=groups, n_permutations=n_permutations, seed=seed):
-        predictions, _ = folds.cross_validate(
-            estimator, cohort.values, permuted, groups, n_splits=n_splits, per_donor=False, seed=seed
-        )
-        aucs.append(two_classes.pooled_scores(predictions, cohort.positive)["auc"])
+    options = {"n_splits": n_splits, "per_donor": False, "seed": seed}
+    # The fits to the observed labels checked parameters and values; a forest checks them anew in each of its trees.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        for permuted in permutation.permuted_labels(y, donors=groups, n_permutations=n_permutations, seed=seed):
+            predictions, _ = folds.cross_validate(estimator, cohort.values, permuted, groups, **options)
+            aucs.append(two_classes.pooled_scores(predictions, cohort.positive)["auc"])
     return np.array(aucs)
 
 

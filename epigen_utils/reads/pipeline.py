@@ -10,8 +10,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from epigen_utils import paths, processes
 from epigen_utils.data import fetching, registry
@@ -19,6 +18,9 @@ from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import folder_lock, sha256, whole_folder, write_atomically
 from epigen_utils.reads import command_lines, references, sample_sheets
 from epigen_utils.reads.sample_sheets import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALIGNERS = ("star", "parabricks")
 #: Tools that every pipeline calls; the notebook's metadata names the same.
@@ -217,6 +219,8 @@ def registry_files(name: str) -> tuple[Path, Path, Path]:
     DataError
         If the data set is of another kind.
     """
+    import pandas as pd  # here, since most jobs do without it
+
     entry = registry.entry(name)
     if entry.kind != "reads":
         raise DataError(f"{name}: is {entry.kind}, not reads; give a sample sheet, or a data set of kind reads")
@@ -301,8 +305,10 @@ def finished_pipeline(sheet: str, reads_dir: str, results_dir: str, **options) -
     return planned
 
 
-def true_counts(sheet: str) -> pd.DataFrame | None:
+def true_counts(sheet: str) -> "pd.DataFrame | None":
     """True fragment counts of a simulated data set, genes x samples; None for other data sets."""
+    import pandas as pd
+
     if sheet not in registry.entries() or registry.entry(sheet).real:
         return None
     return pd.read_csv(simulated_folder(sheet) / "truth.csv", index_col="gene")

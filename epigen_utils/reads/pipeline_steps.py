@@ -23,7 +23,7 @@ from pathlib import Path
 from epigen_utils import processes
 from epigen_utils.errors import DataError
 from epigen_utils.files import is_gzipped, write_atomically
-from epigen_utils.reads import command_lines, references, sample_sheets, tool_reports
+from epigen_utils.reads import command_lines, references, sample_sheets
 from epigen_utils.reads.pipeline import Pipeline
 
 
@@ -173,6 +173,8 @@ def align_reads(pipeline: Pipeline, sample: str, threads: int) -> None:
     DataError
         If fewer reads map than `Pipeline.least_mapped`.
     """
+    from epigen_utils.reads import tool_reports  # here, as below: the other jobs do without pandas
+
     with _workspace(pipeline, "align", sample) as workspace:
         workspace.link(pipeline.star_index, "index")
         workspace.link(pipeline.file("reference", "genome.fa"), "genome.fa")
@@ -207,6 +209,8 @@ def count_reads(pipeline: Pipeline, sample: str, threads: int) -> None:
     DataError
         If the reads contradict the stated strandedness, or none can be detected.
     """
+    from epigen_utils.reads import tool_reports
+
     row = pipeline.by_name[sample]
     with _workspace(pipeline, "count", sample) as workspace:
         workspace.link(pipeline.file("reference", "annotation.gtf"), "annotation.gtf")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dnaio
-import pandas as pd
 
 from epigen_utils.data import sequence_files
 from epigen_utils.errors import DataError, suggest
@@ -64,6 +63,8 @@ def read_sheet(path: str | Path) -> list[Sample]:
         or a file that is missing, empty, named twice, not FASTQ, of the other mate, or of other fragments than its
         mate.
     """
+    import pandas as pd  # here, since the jobs of a pipeline read no sheet
+
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such sample sheet; check the path")

@@ -1,7 +1,12 @@
+import json
+
+import nbformat
+import pandas as pd
 import pytest
 import yaml
 
-from epigen_utils.book import runs, site
+from epigen_utils import paths
+from epigen_utils.book import claims, runs, site
 
 
 @pytest.fixture
@@ -25,3 +30,50 @@ def test_contents_follow_from_the_plan(own_file):
     only = yaml.safe_load(site.table_of_contents([run for run in planned if run.notebook == "epilepsy/01_datasets"]))
     assert "epilepsy/02_table_two" not in str(only)
     assert "reproduce" in str(only)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Book and results of their own, with one finished run."""
+    monkeypatch.setattr(paths, "BOOK", tmp_path / "book")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "GENERATED", tmp_path / "book" / "_generated")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    planned = [
+        runs.Run("demo", "epilepsy/02_table_two", "main", {}),
+        runs.Run("demo", "epilepsy/02_table_two", "air-way", {}),
+        runs.Run("demo", "epilepsy/12_reads_to_counts", "main", {}),
+    ]
+    planned[0].results.mkdir(parents=True)
+    cells = [nbformat.v4.new_markdown_cell("# Table II\n\nSee {numref}`fig:pca`.", id="a")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), planned[0].executed)
+    record = {"metrics": {"silhouette": {"value": 0.43}}, "datasets": {"table-two": {"nature": "real"}}}
+    planned[0].metrics.write_text(json.dumps(record))
+    return planned
+
+
+def test_a_run_that_is_not_finished_has_a_page_that_says_so(folders):
+    finished, pending, toolless = folders
+    site.publish_pages(folders, {toolless.notebook: ["STAR"]})
+    text = {run.key: nbformat.read(run.page, 4).cells[0].source for run in folders}
+    assert text[finished.key] == "# Table II\n\nSee {numref}`epilepsy-02_table_two-fig-pca`."
+    title, notice = text[pending.key].split("\n\n")
+    assert title.startswith("# ")
+    assert title.endswith(": air\\-way")
+    assert notice.startswith("This chapter is still to come")
+    assert "STAR not installed" in text[toolless.key]
+    toc = yaml.safe_load(site.table_of_contents(folders))
+    assert "epilepsy/02_table_two--air-way" in str(toc)
+    assert "epilepsy/12_reads_to_counts" in str(toc)
+    site.publish_pages(folders[:1])
+    assert [run.page.exists() for run in folders] == [True, False, False]
+
+
+def test_claims_of_runs_to_come_have_no_verdict_yet(folders):
+    site.write_claims_page("demo", {"epilepsy/04_heatmaps"})
+    written = pd.read_csv(paths.RESULTS / "demo" / "claims.csv")
+    waiting = written["metric"].str.startswith("epilepsy/04_heatmaps:")
+    assert waiting.any()
+    assert set(written.loc[waiting, "verdict"]) == {claims.PENDING}
+    assert claims.PENDING not in set(written.loc[~waiting, "verdict"])
+    assert f"{claims.PENDING} {waiting.sum()}" in (paths.GENERATED / "claims.md").read_text()

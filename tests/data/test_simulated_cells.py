@@ -23,8 +23,9 @@ def test_a_corpus_has_the_lengths_of_genecorpus_and_a_network_that_shows():
     values += np.random.default_rng(0).normal(
         0, 1e-9, values.shape
     )  # genes that no deep cell shows have no correlation
+    values = (values - values.mean(axis=0)) / values.std(axis=0)
     for regulator in regulon.columns[:20]:
-        r = np.corrcoef(values.T, values[:, place[regulator]])[-1, :-1]
+        r = values.T @ values[:, place[regulator]] / len(values)
         linked.append(np.nanmean(r[(regulon[regulator] > 0).to_numpy()]))
         free.append(np.nanmean(r[(regulon[regulator] == 0).to_numpy()]))
     assert np.mean(linked) > np.mean(free) + 0.1

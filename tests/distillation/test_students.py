@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from epigen_utils.models import presets, training
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     net = tiny(hidden_size=32)
-    settings = training.Settings(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=15, evaluate_every=0)
+    settings = training.Settings(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=8, evaluate_every=0)
     objective = masked_genes.MaskedGeneObjective(VOCABULARY)
     folder = tmp_path_factory.mktemp("teacher")
     training.fit(
@@ -28,12 +29,21 @@ def teacher(tmp_path_factory):
 
 
 SETTINGS = training.Settings(
-    learning_rate=5e-3, warmup_steps=5, batch_size=8, epochs=3, schedule="cosine", evaluate_every=20, save_every=7
+    learning_rate=5e-3, warmup_steps=5, batch_size=8, epochs=3, schedule="cosine", evaluate_every=20
 )
 
 
-def fitted(run, teacher, folder, **options):
-    return students.fit(run, teacher, cells(160), cells(40, 1), settings=SETTINGS, folder=folder, **options)
+def fitted(run, teacher, folder, *, settings=SETTINGS, **options):
+    return students.fit(run, teacher, cells(160), cells(40, 1), settings=settings, folder=folder, **options)
+
+
+SMALLEST = students.StudentRun("student-2m", "student-2m")
+
+
+@pytest.fixture(scope="module")
+def smallest(teacher, tmp_path_factory):
+    """The smallest student after a whole run."""
+    return fitted(SMALLEST, teacher, tmp_path_factory.mktemp("smallest"))[0]
 
 
 def weights(model):
@@ -58,37 +68,31 @@ def test_students_of_a_small_teacher_keep_the_ratios():
     assert students.student_config("student-2m", small).num_hidden_layers == 2
 
 
-def test_remembering_changes_no_student(teacher, tmp_path):
-    run = students.StudentRun("student-2m", "student-2m")
-    asked, _ = fitted(run, teacher, tmp_path / "asked")
+def test_remembering_changes_no_student(teacher, smallest, tmp_path):
     memory = teachers.CachedStates.of(teacher, cells(160), epochs=3, seed=0, folder=tmp_path / "memory")
-    remembered, _ = fitted(run, teacher, tmp_path / "remembered", cached_states=memory)
-    torch.testing.assert_close(weights(asked), weights(remembered), rtol=1e-3, atol=1e-3)
+    remembered, _ = fitted(SMALLEST, teacher, tmp_path / "remembered", cached_states=memory)
+    torch.testing.assert_close(weights(smallest), weights(remembered), rtol=1e-3, atol=1e-3)
 
 
 class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [9, 47])
-def test_a_run_that_was_broken_off_ends_in_the_same_weights(teacher, tmp_path, monkeypatch, at):
-    run = students.StudentRun("student-2m", "student-2m")
-    whole, _ = fitted(run, teacher, tmp_path / "whole")
-    again, _ = fitted(run, teacher, tmp_path / "again")
-    torch.testing.assert_close(weights(again), weights(whole), rtol=0, atol=0)
+def test_a_run_that_was_broken_off_ends_in_the_same_weights(teacher, smallest, tmp_path, monkeypatch):
     step = training._Trainer.training_step
 
     def breaks(self, *arguments, **options):
-        if self.state.global_step >= at:
+        if self.state.global_step >= 47:
             raise Stopped
         return step(self, *arguments, **options)
 
     monkeypatch.setattr(training._Trainer, "training_step", breaks)
+    settings = replace(SETTINGS, save_every=7)
     with pytest.raises(Stopped):
-        fitted(run, teacher, tmp_path / "broken")
+        fitted(SMALLEST, teacher, tmp_path, settings=settings)
     monkeypatch.undo()
-    resumed, _ = fitted(run, teacher, tmp_path / "broken")
-    torch.testing.assert_close(weights(resumed), weights(whole), rtol=0, atol=0)
+    resumed, _ = fitted(SMALLEST, teacher, tmp_path, settings=settings)
+    torch.testing.assert_close(weights(resumed), weights(smallest), rtol=0, atol=0)
 
 
 def test_a_distilled_student_is_nearer_to_its_teacher_than_one_that_was_not(teacher, tmp_path):
@@ -125,7 +129,8 @@ def test_other_cells_are_measured_afresh(teacher):
 @pytest.mark.parametrize("alpha", [0.65, None])
 def test_a_run_with_other_masks_is_another_run(teacher, tmp_path, alpha):
     run = students.StudentRun("student-2m", "student-2m", alpha=alpha)
-    one, other = (fitted(run, teacher, tmp_path, mask_seed=seed)[0] for seed in (0, 1))
+    settings = replace(SETTINGS, epochs=0.5)
+    one, other = (fitted(run, teacher, tmp_path, settings=settings, mask_seed=seed)[0] for seed in (0, 1))
     assert not torch.equal(weights(one), weights(other))
 
 
@@ -179,7 +184,7 @@ def test_tokens_of_the_second_vocabulary_are_never_asked_for(tmp_path):
 
 def test_a_search_stays_inside_its_donors(teacher, tmp_path):
     donors = np.repeat(["a", "b", "c", "d"], 20)
-    options = {"settings": SETTINGS, "folder": tmp_path, "n_trials": 2}
+    options = {"settings": replace(SETTINGS, epochs=1), "folder": tmp_path, "n_trials": 2}
     found = students.tune_distillation(teacher, "student-2m", cells(80), donors, **options)
     assert list(found) == ["alpha", "temperature", "learning_rate", "ce", "accuracy"]
     assert len(found) == 2
@@ -188,7 +193,7 @@ def test_a_search_stays_inside_its_donors(teacher, tmp_path):
 
 def test_students_are_found_again_by_their_runs(teacher, tmp_path):
     run = students.StudentRun("student-2m, T² left out", "student-2m", scaled=False)
-    model, _ = fitted(run, teacher, tmp_path)
+    model, _ = fitted(run, teacher, tmp_path, settings=replace(SETTINGS, epochs=0.5))
     students.write_runs(tmp_path, [run])
     (again,) = students.read_runs(tmp_path)
     assert again == run

@@ -32,7 +32,7 @@ def tiny(seed=0, vocabulary=VOCABULARY, **changes):
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     net = tiny(hidden_size=32)
-    settings = training.Settings(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=15, evaluate_every=0)
+    settings = training.Settings(learning_rate=1e-2, warmup_steps=5, batch_size=8, epochs=1, evaluate_every=0)
     objective = masked_genes.MaskedGeneObjective(VOCABULARY)
     folder = tmp_path_factory.mktemp("teacher")
     training.fit(

@@ -1,3 +1,4 @@
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -20,29 +21,14 @@ def vocabulary():
     return vocabularies.vocabulary_from_medians({f"ENSG{i:03d}": 1.0 for i in range(60)}, name="small")
 
 
-class Rows(list):
-    """Encoded cells in memory, as much of a data set as training asks for."""
-
-    def __getitem__(self, what):
-        if what == "input_ids":
-            return [row["input_ids"] for row in self]
-        if what == "length":
-            return [len(row["input_ids"]) for row in self]
-        if isinstance(what, list):
-            return {"input_ids": [super(Rows, self).__getitem__(row)["input_ids"] for row in what]}
-        return super().__getitem__(what)
-
-    def select(self, rows):
-        return Rows(super(Rows, self).__getitem__(int(row)) for row in rows)
-
-
 @pytest.fixture(scope="module")
 def told_by_the_first_gene():
     """Cells of six donors whose class is their first gene's."""
     rng = np.random.default_rng(0)
     y = np.repeat(["ill", "well"], 48)
     cells = [np.concatenate([[2 + (label == "ill")], 10 + rng.permutation(40)[:12]]) for label in y]
-    return Rows({"input_ids": cell} for cell in cells), y, np.resize(list("abc"), 96) + np.where(y == "ill", "x", "y")
+    encoded = datasets.Dataset.from_dict({"input_ids": cells, "length": [len(cell) for cell in cells]})
+    return encoded, y, np.resize(list("abc"), 96) + np.where(y == "ill", "x", "y")
 
 
 @pytest.fixture

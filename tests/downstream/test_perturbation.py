@@ -13,6 +13,10 @@ from epigen_utils.geneformer import embeddings, vocabularies
 from epigen_utils.models import batching, presets
 
 LOOSE = 1e-6
+#: Cells, or genes, of the mirror that are compared; all of them take minutes.
+PART = pytest.mark.parametrize(
+    "part", [pytest.param(2, id="some"), pytest.param(None, id="every", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture
@@ -20,11 +24,11 @@ def official(mirror):
     return mirror / "reference/geneformer_official"
 
 
-def cells(official, name, only=None):
+def cells(official, name, only=None, part=None):
     held = np.load(official / f"{name}.npz")
     ids = [held["token_ids"][a:b] for a, b in zip(held["offset"], held["offset"][1:], strict=False)]
     names = list(held["cell_id"])
-    only = names if only is None else list(only)
+    only = (names if only is None else list(only))[:part]
     return {"input_ids": [ids[names.index(cell)] for cell in only]}, np.array(only)
 
 
@@ -68,6 +72,7 @@ COSINE = {"cosine": "cosine_similarity"}
 SHIFTS = {"shift_day2": "shift_to_day2", "shift_day5": "shift_to_day5"}
 
 
+@PART
 @pytest.mark.parametrize(
     ("file", "kind", "genes", "options"),
     [
@@ -76,27 +81,32 @@ SHIFTS = {"shift_day2": "shift_to_day2", "shift_day5": "shift_to_day5"}
         ("overexpress_group5_batch1", "overexpress", "over5", {}),
     ],
 )
-def test_sets_of_genes_as_official(official, v1, chosen, file, kind, genes, options):
-    some, names = cells(official, "tokens_v1")
+def test_sets_of_genes_as_official(official, v1, chosen, file, kind, genes, options, part):
+    some, names = cells(official, "tokens_v1", part=part)
     found = perturbation.perturb(*v1[:1], some, v1[1], kind, chosen[genes], **options)
     compared(found, names, official, file, COSINE)
 
 
-def test_single_genes_as_official(official, v1, chosen):
-    some, names = cells(official, "tokens_v1")
+@PART
+def test_single_genes_as_official(official, v1, chosen, part):
+    some, names = cells(official, "tokens_v1", part=part)
     found = perturbation.delete(v1[0], some, v1[1], [chosen["over5"][1]])
     compared(found, names, official, "delete_single_partial", COSINE)
     found = perturbation.overexpress(v1[0], some, v1[1], chosen["over5"], together=False)
     compared(found, names, official, "overexpress_single_each_batch1", COSINE, ("cell_id", "ensembl_id"))
 
 
+@PART
 @pytest.mark.parametrize(
     ("file", "kind"), [("delete_all_null2cells", "delete"), ("overexpress_all_1cell", "overexpress")]
 )
-def test_all_genes_as_official(official, v1, file, kind):
-    some, names = cells(official, "tokens_v1", pd.read_csv(official / f"{file}.csv")["cell_id"].unique()[:1])
-    found = perturbation.perturb(v1[0], some, v1[1], kind)
-    compared(found, names, official, file, COSINE, ("cell_id", "rank_index"))
+def test_all_genes_as_official(official, v1, file, kind, part):
+    every = pd.read_csv(official / f"{file}.csv")
+    some, names = cells(official, "tokens_v1", every["cell_id"].unique()[:1])
+    every = every[every["cell_id"] == names[0]]
+    genes = None if part is None else list(every["ensembl_id"][:: len(every) // 12])
+    found = perturbation.perturb(v1[0], some, v1[1], kind, genes or "all", together=False)
+    compared(found, names, official, file, COSINE, ("cell_id", "rank_index"), genes)
 
 
 def test_long_cells_as_official_and_right_where_it_stops(official, v1, chosen):
@@ -113,11 +123,12 @@ def test_long_cells_as_official_and_right_where_it_stops(official, v1, chosen):
     np.testing.assert_allclose(both.loc[~stopped, "cosine"], both.loc[~stopped, "cosine_similarity"], atol=LOOSE)
 
 
-def test_states_and_shifts_as_official(official, v1, chosen):
+@PART
+def test_states_and_shifts_as_official(official, v1, chosen, part):
     """The median is ours: of an even number official Geneformer takes the lower of the two in the middle."""
     some, names = cells(official, "tokens_v1")
     theirs = np.load(official / "state_embeddings.npz")
-    for layer, label in ((-1, "minus1"), (0, "0")):
+    for layer, label in ((-1, "minus1"), (0, "0"))[: 1 if part else 2]:
         embedded = embeddings.embed_cells(*v1[:1], some, v1[1], layer=layer)
         ours = embeddings.state_centres(embedded, days(names), ["day2", "day5"])
         for day in ours:
@@ -127,7 +138,7 @@ def test_states_and_shifts_as_official(official, v1, chosen):
             median = embeddings.state_centres(embedded, days(names), [day], statistic="median")[day]
             assert np.abs(median - lower).max() > 0.01
     states = {day: theirs[f"exact_mean_layer_minus1_{day}"] for day in ("day2", "day5")}
-    start, of_start = cells(official, "tokens_v1", names[days(names) == "day2"])
+    start, of_start = cells(official, "tokens_v1", names[days(names) == "day2"], part)
     found = perturbation.delete(v1[0], start, v1[1], chosen["delete3"], states=states)
     compared(found, of_start, official, "goal_delete_group3", SHIFTS)
     found = perturbation.overexpress(v1[0], start, v1[1], chosen["over5"], states=states)
@@ -135,13 +146,14 @@ def test_states_and_shifts_as_official(official, v1, chosen):
     file = "goal_delete_all_2cells"
     every = pd.read_csv(official / f"{file}.csv")
     one, of_one = cells(official, "tokens_v1", every["cell_id"].unique()[:1])
-    some = list(every.loc[every["cell_id"] == of_one[0], "ensembl_id"][::8])
+    some = list(every.loc[every["cell_id"] == of_one[0], "ensembl_id"][:: 100 if part else 8])
     found = perturbation.delete(v1[0], one, v1[1], some, together=False, states=states)
     compared(found, of_one, official, file, SHIFTS, ("cell_id", "rank_index"), some)
 
 
-def test_v2_as_official(official, v2, chosen):
-    names = np.load(official / "v2_embeddings.npz")["cell_id"]
+@PART
+def test_v2_as_official(official, v2, chosen, part):
+    names = np.load(official / "v2_embeddings.npz")["cell_id"][:part]
     some, _ = cells(official, "tokens_v2", names)
     first = {"pooling": "first"}
     compared(
@@ -155,9 +167,11 @@ def test_v2_as_official(official, v2, chosen):
     found = perturbation.overexpress(v2[0], some, v2[1], there, **first)
     compared(found, names, official, "v2_overexpress_group_cls", COSINE)
     file = "v2_delete_all_cls_1cell"
-    one, of_one = cells(official, "tokens_v2", pd.read_csv(official / f"{file}.csv")["cell_id"].unique())
-    found = perturbation.delete(v2[0], one, v2[1], **first)
-    compared(found, of_one, official, file, COSINE, ("cell_id", "rank_index"))
+    every = pd.read_csv(official / f"{file}.csv")
+    one, of_one = cells(official, "tokens_v2", every["cell_id"].unique())
+    genes = None if part is None else list(every["ensembl_id"].dropna()[:: len(every) // 12])
+    found = perturbation.delete(v2[0], one, v2[1], genes or "all", together=False, **first)
+    compared(found, of_one, official, file, COSINE, ("cell_id", "rank_index"), genes)
 
 
 GENES = [f"ENSG{i:03d}" for i in range(40)]
@@ -203,6 +217,38 @@ def test_batches_do_not_matter(model, vocabulary, monkeypatch, kind, pooling):
     single = perturbation.perturb(model, some_cells(), vocabulary, kind, states=states, pooling=pooling)
     pd.testing.assert_frame_equal(whole, single, atol=2e-6, rtol=0)
     assert not (whole["shift_goal"] == 0).all()
+
+
+@pytest.mark.parametrize("kind", list(perturbation.PERTURBATIONS))
+def test_all_genes_are_each_gene_of_each_cell(model, vocabulary, kind):
+    first = int(kind == "overexpress")
+    found = perturbation.perturb(model, some_cells(3), vocabulary, kind)
+    expected = [
+        (cell, ids[rank] - 2, rank)
+        for cell, ids in enumerate(some_cells(3)["input_ids"])
+        for rank in range(first, len(ids))
+    ]
+    assert [tuple(row) for row in found[["cell", "gene", "rank"]].to_numpy()] == [
+        (cell, GENES[gene], rank) for cell, gene, rank in expected
+    ]
+    for cell, gene, rank in expected[::9]:
+        alone = perturbation.perturb(
+            model, {"input_ids": some_cells(3)["input_ids"][cell : cell + 1]}, vocabulary, kind, [GENES[gene]]
+        )
+        effect = found.loc[(found["cell"] == cell) & (found["rank"] == rank), "cosine"]
+        np.testing.assert_allclose(alone["cosine"], effect, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["delete", "overexpress"])
+def test_cells_read_in_two_ways_at_once_are_those_read_in_each(model, vocabulary, kind):
+    centres = np.random.default_rng(1).normal(size=(2, 64)).astype(np.float32)
+    states = {"mean": {"goal": centres[0]}, "first": {"goal": centres[1]}}
+    found = perturbation.shifts_by_pooling(model, some_cells(), vocabulary, kind, states=states)
+    assert list(found) == ["mean", "first"]
+    for pooling, table in found.items():
+        alone = perturbation.perturb(model, some_cells(), vocabulary, kind, states=states[pooling], pooling=pooling)
+        pd.testing.assert_frame_equal(table, alone)
+    assert not np.allclose(found["mean"]["shift_goal"], found["first"]["shift_goal"])
 
 
 def test_places_that_are_kept_are_those_of_the_whole_cell(model, vocabulary):

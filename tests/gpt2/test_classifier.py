@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils.gpt2 import classifier, fine_tuning_variants
+from epigen_utils.gpt2 import classifier, fine_tuning_variants, short_training
 from epigen_utils.gpt2.classifier import GPT2Classifier
 from epigen_utils.models import training
 from epigen_utils.stats import two_classes
@@ -37,18 +37,29 @@ def test_a_strong_difference_is_learned_for_samples_not_seen(tmp_path, position_
     assert two_classes.roc_auc(p[:, 1], truth == "b") >= 0.9
 
 
-def test_the_same_data_give_the_same_weights_and_a_finished_run_is_read_back(tmp_path):
+def test_the_same_data_give_the_same_weights_and_a_finished_run_is_read_back(tmp_path, monkeypatch):
     values, y = samples()
     first = GPT2Classifier(settings=QUICK, folder=tmp_path / "a").fit(values, y)
     torch.testing.assert_close(
         weights(GPT2Classifier(settings=QUICK, folder=tmp_path / "b").fit(values, y).model_), weights(first.model_)
     )
-    runs = sorted(tmp_path.joinpath("a").iterdir())
-    before = [path.stat().st_mtime_ns for path in runs[0].joinpath("model").iterdir()]
-    GPT2Classifier(settings=QUICK, folder=tmp_path / "a").fit(values, y)
-    assert [path.stat().st_mtime_ns for path in runs[0].joinpath("model").iterdir()] == before
+    monkeypatch.setattr(short_training, "train", lambda *_, **__: pytest.fail("it was fitted again"))
+    again = GPT2Classifier(settings=QUICK, folder=tmp_path / "a").fit(values, y)
+    torch.testing.assert_close(weights(again.model_), weights(first.model_), rtol=0, atol=0)
+    monkeypatch.undo()
     GPT2Classifier(settings=QUICK, folder=tmp_path / "a").fit(values, y[::-1])
-    assert len(list(tmp_path.joinpath("a").iterdir())) == 2
+    assert len(list(tmp_path.joinpath("a").glob("*.pickle"))) == 2
+
+
+def test_values_alone_tell_runs_apart(tmp_path):
+    """Same genes in the same order and bins, other values: a model that reads values is another one."""
+    values, y = samples()
+    one, other = (
+        GPT2Classifier(settings=QUICK, position_input="continuous", folder=tmp_path).fit(table, y)
+        for table in (values, values.round(2))
+    )
+    assert len(list(tmp_path.glob("*.pickle"))) == 2
+    assert not torch.equal(weights(one.model_), weights(other.model_))
 
 
 class Stopped(Exception):

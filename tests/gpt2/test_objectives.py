@@ -15,7 +15,7 @@ def test_gradients_of_the_hybrid_loss_through_the_model(tmp_path):
     model = model.double().eval()
     prior = np.array([0.0, 1, 0, 0, 1, 0, 0])
     objective = ClassObjective(
-        encoder.encode(values), [0, 0, 1, 1], scale=scale, prior=prior, weight=0.7, layers=2, language_weight=0.3
+        encoder.padded(values), [0, 0, 1, 1], scale=scale, prior=prior, weight=0.7, layers=2, language_weight=0.3
     )
     batch = objective.collate([{"row": row} for row in range(4)])
     loss = objective.loss(model, batch, None)
@@ -34,7 +34,11 @@ def test_gradients_of_the_hybrid_loss_through_the_model(tmp_path):
 
 def test_a_loss_that_is_no_number_is_said(tmp_path, monkeypatch):
     values, y = samples()
-    monkeypatch.setattr(ClassObjective, "loss", lambda self, model, batch, n: model(**batch).logits.sum() * np.nan)
+    monkeypatch.setattr(
+        ClassObjective,
+        "loss",
+        lambda self, model, batch, n: model(batch["input_ids"], batch["bins"]).logits.sum() * np.nan,
+    )
     with pytest.raises(DataError, match="step 1: the loss is nan; lower the learning rate"):
         GPT2Classifier(settings=QUICK, folder=tmp_path).fit(values, y)
-    assert not list(tmp_path.glob("*/model"))
+    assert not list(tmp_path.glob("*.pickle"))

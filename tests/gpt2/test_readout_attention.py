@@ -25,9 +25,9 @@ def untrained():
     return GPT2Classifier().untrained(values, y), values
 
 
-def eager(made, row):
+def eager(made, values, row):
     with attention_kernels.attention_implementation(made.model_, "eager"), torch.no_grad():
-        batch = collate_sentences([row], made.scale_)
+        batch = collate_sentences(made.encoder_.padded(values), [row], made.scale_)
         inputs = made.model_.input_embeddings(**batch)
         return [x[0] for x in made.model_.transformer(inputs_embeds=inputs, output_attentions=True).attentions]
 
@@ -36,7 +36,7 @@ def test_attention_is_the_eager_kernels(untrained):
     made, values = untrained
     found = readout_attention.compute_attention(made, values)
     for place, row in enumerate(made.encoder_.encode(values)):
-        columns, layers = np.array(row["input_ids"]) - 1, eager(made, row)
+        columns, layers = np.array(row["input_ids"]) - 1, eager(made, values, place)
         for layer, weights in enumerate(layers):
             expected = weights[:, -1].numpy() * len(columns)
             np.testing.assert_allclose(found.weights[layer, :, place, columns].T, expected, rtol=1e-4, atol=1e-5)
@@ -49,7 +49,7 @@ def test_rollout_against_the_whole_product(untrained):
     found = readout_attention.compute_attention(made, values)
     row = made.encoder_.encode(values)[0]
     whole = torch.eye(len(row["input_ids"]))
-    for weights in eager(made, row):
+    for weights in eager(made, values, 0):
         whole = (0.5 * weights.mean(dim=0) + 0.5 * torch.eye(len(whole))) @ whole
     columns = np.array(row["input_ids"]) - 1
     np.testing.assert_allclose(found.rollout[0, columns], whole[-1] * len(whole), rtol=1e-4, atol=1e-5)
@@ -62,7 +62,7 @@ def test_pairs_are_what_the_eager_kernel_pays_over_even_attention():
     found = readout_attention.compute_attention(made, values.iloc[:1])
     row = made.encoder_.encode(values.iloc[:1])[0]
     columns = np.array(row["input_ids"]) - 1
-    mean = torch.stack(eager(made, row)).mean(dim=(0, 1)).numpy()
+    mean = torch.stack(eager(made, values, 0)).mean(dim=(0, 1)).numpy()
     expected = mean * np.arange(1, len(columns) + 1)[:, None]
     later = np.triu_indices(len(columns), 1)
     expected[later] = np.nan

@@ -68,6 +68,31 @@ def test_the_class_is_read_off_gpt2_at_the_last_gene(encoder):
     torch.testing.assert_close(model(**one).logits, wanted)
 
 
+@pytest.mark.parametrize("position_input", ["bins", "continuous"])
+def test_the_last_gene_alone_gives_the_logits_and_gradients_of_all_positions(encoder, position_input):
+    model, many = made(encoder, position_input).train(), batch()
+    gradients, logits = [], []
+    for options in ({}, {"all_positions": True}):
+        model.zero_grad()
+        logits.append(model(**many, **options).logits)
+        logits[-1].square().sum().backward()
+        gradients.append([weight.grad.clone() for weight in model.parameters()])
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+    largest = max(float(gradient.abs().max()) for gradient in gradients[1])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6 * largest)
+    inputs = model(**many, layer_inputs=True).hidden_states
+    states = model(**many, output_hidden_states=True).hidden_states
+    assert (len(inputs), len(states)) == (2, 3)
+    torch.testing.assert_close(inputs, states[:2])
+
+
+def test_the_eager_kernel_gives_the_same_logits(encoder):
+    model, many = made(encoder), batch()
+    fast = model(**many).logits
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(model(**many).logits, fast, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 def test_attention_of_the_last_gene_is_the_eager_kernels(encoder, layers):
     model, many = made(encoder), batch()

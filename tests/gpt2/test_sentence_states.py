@@ -18,9 +18,9 @@ def untrained():
 
 def test_layers_are_counted_from_the_last_and_pooled_as_said(untrained):
     made, values = untrained
-    row = made.encoder_.encode(values)[2]
+    encoded = made.encoder_.padded(values)
     with torch.no_grad():
-        states = made.model_(**collate_sentences([row], made.scale_), output_hidden_states=True).hidden_states
+        states = made.model_(**collate_sentences(encoded, [2], made.scale_), output_hidden_states=True).hidden_states
     for layer, state in ((0, states[-1]), (-1, states[-2]), (-2, states[-3])):
         mean = sentence_states.sample_embeddings(made, values, layer=layer)
         np.testing.assert_allclose(mean.iloc[2], state[0].mean(dim=0), rtol=1e-4, atol=1e-5)

@@ -62,7 +62,7 @@ def test_what_is_written_on_is_counted(untrained, tmp_path):
 
         config = model.config
 
-        def forward(self, ids):
+        def forward(self, ids, logits_to_keep):
             wanted = tokenizer(" GENE7")["input_ids"]
             logits = torch.full((1, ids.shape[1], model.config.vocab_size), -1e9)
             last = ids[0, -1].item()

@@ -39,12 +39,12 @@ def test_attributions_start_from_each_genes_own_average(made):
     classifier, values = made
     start = attribution.mean_embeddings(classifier, values)
     sums = np.zeros(start.shape[1])
-    encoded = classifier.encoder_.encode(values)
-    for row in encoded:
+    encoded = classifier.encoder_.padded(values)
+    for row in range(len(encoded)):
+        batch = collate_sentences(encoded, [row], classifier.scale_)
         with torch.no_grad():
-            sums += classifier.model_.input_embeddings(**collate_sentences([row], classifier.scale_))[
-                0, row["input_ids"].index(3)
-            ].numpy()
+            embedded = classifier.model_.input_embeddings(**batch)
+        sums += embedded[batch["input_ids"] == 3][0].numpy()
     np.testing.assert_allclose(start[3], sums / len(encoded), rtol=1e-4, atol=1e-5)
 
 

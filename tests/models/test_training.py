@@ -3,6 +3,7 @@ import subprocess
 import sys
 import types
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,21 +16,12 @@ from epigen_utils.models import presets, training
 VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(40)}, name="v")
 
 
-class Cells(torch.utils.data.Dataset):
+def paired_cells(n, seed=0):
     """Cells whose genes come in pairs, so that there is something to learn."""
-
-    def __init__(self, n, seed=0):
-        rng = np.random.default_rng(seed)
-        pairs = [rng.permutation(20)[: rng.integers(3, 12)] for _ in range(n)]
-        self.ids = [np.stack([2 * pair, 2 * pair + 1], axis=1).ravel() + 2 for pair in pairs]
-
-    def __len__(self):
-        return len(self.ids)
-
-    def __getitem__(self, key):
-        if key in ("input_ids", "length"):
-            return self.ids if key == "input_ids" else [len(ids) for ids in self.ids]
-        return {"input_ids": [self.ids[row] for row in key]}
+    rng = np.random.default_rng(seed)
+    pairs = [rng.permutation(20)[: rng.integers(3, 12)] for _ in range(n)]
+    ids = [np.stack([2 * pair, 2 * pair + 1], axis=1).ravel() + 2 for pair in pairs]
+    return datasets.Dataset.from_dict({"input_ids": ids, "length": [len(cell) for cell in ids]})
 
 
 def setup(**changes):
@@ -40,12 +32,12 @@ def setup(**changes):
     return model, settings
 
 
-def fit(folder, model, settings, **more):
+def fit(folder, model, settings, *, n_cells=160, **more):
     objective = masked_genes.MaskedGeneObjective(VOCABULARY)
     return training.fit(
         model,
-        Cells(160),
-        Cells(40, 1),
+        paired_cells(n_cells),
+        paired_cells(40, 1),
         objective=objective,
         output_dir=folder,
         settings=settings,
@@ -87,13 +79,22 @@ class Stopped(Exception):
     """What a broken off run raises."""
 
 
-@pytest.mark.parametrize("at", [30, 47])
-def test_a_run_that_was_broken_off_ends_in_the_same_weights(tmp_path, monkeypatch, at):
-    """Checkpoints are at every 13th step, epochs are 20 steps: both are in the middle of one."""
-    model, settings = setup(epochs=4)
-    fit(tmp_path / "whole", model, settings)
+SHORT = {"epochs": 3, "save_every": 5, "evaluate_every": 0}
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """Weights of a run of three epochs of eight steps."""
+    model, settings = setup(**SHORT)
+    fit(tmp_path_factory.mktemp("whole"), model, settings, n_cells=64)
+    return weights(model)
+
+
+@pytest.mark.parametrize("at", [12, 19])
+def test_a_run_that_was_broken_off_ends_in_the_same_weights(whole_run, tmp_path, monkeypatch, at):
+    """Checkpoints are at every 5th step, epochs are 8 steps: both are in the middle of one."""
     step = training._Trainer.training_step
-    broken, _ = setup(epochs=4)
+    broken, settings = setup(**SHORT)
 
     def breaks(self, *arguments, **options):
         if self.state.global_step == at:
@@ -102,11 +103,12 @@ def test_a_run_that_was_broken_off_ends_in_the_same_weights(tmp_path, monkeypatc
 
     monkeypatch.setattr(training._Trainer, "training_step", breaks)
     with pytest.raises(Stopped):
-        fit(tmp_path / "broken", broken, settings)
+        fit(tmp_path, broken, settings, n_cells=64)
     monkeypatch.undo()
-    resumed, _ = setup(epochs=4)
-    fit(tmp_path / "broken", resumed, settings)
-    torch.testing.assert_close(weights(resumed), weights(model), rtol=0, atol=0)
+    assert list(tmp_path.glob("checkpoint-*"))
+    resumed, _ = setup(**SHORT)
+    fit(tmp_path, resumed, settings, n_cells=64)
+    torch.testing.assert_close(weights(resumed), whole_run, rtol=0, atol=0)
 
 
 def test_another_setting_starts_afresh(tmp_path):
@@ -133,7 +135,7 @@ def test_a_finished_run_says_what_a_fresh_one_said_in_mixed_precision_too(tmp_pa
     fit(tmp_path, model, settings, precision="bf16")
     again, _ = setup(steps=4)
     fit(tmp_path, again, settings, precision="bf16")
-    ids = torch.tensor(Cells(1).ids[0])[None]
+    ids = torch.tensor(paired_cells(1)[0]["input_ids"])[None]
     with torch.no_grad():
         fresh, read = (one.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for one in (model, again))
     assert fresh.dtype == torch.float32
@@ -164,10 +166,11 @@ for module in model.modules():
     if isinstance(module, torch.nn.Dropout):
         module.p = 0.0
 objective = masked_genes.MaskedGeneObjective(t.VOCABULARY)
-training.fit(model, t.Cells(160), t.Cells(40, 1), objective=objective, output_dir=sys.argv[1], settings=settings, progress=False)
+training.fit(model, t.paired_cells(160), t.paired_cells(40, 1), objective=objective, output_dir=sys.argv[1], settings=settings, progress=False)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_loss_of_one(tmp_path):
     """The same cells in each step: eight in two processes, or twice eight accumulated in one."""
     (tmp_path / "two.py").write_text(TWO)

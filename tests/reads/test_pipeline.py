@@ -21,13 +21,22 @@ from epigen_utils.book import runs
 from epigen_utils.data import datasets, fetching
 from epigen_utils.errors import DataError
 from epigen_utils.expression import differential
-from epigen_utils.reads import pipeline, read_counts, references, sample_sheets, simulated_reads, tool_reports
+from epigen_utils.reads import (
+    pipeline,
+    pipeline_steps,
+    read_counts,
+    references,
+    sample_sheets,
+    simulated_reads,
+    tool_reports,
+)
 
 LOST = [tool for tool in pipeline.TOOLS if not shutil.which(tool)]
 
 
 needs_tools = pytest.mark.skipif(bool(LOST), reason=f"not installed: {', '.join(LOST)} (make tools)")
-
+#: By Snakemake, a process for each step: the fast tests do the steps in turn, and the chapter 12_reads_to_counts all by the rules.
+by_rules = pytest.mark.slow("workflow/reads.smk")
 
 EVERY_KIND = [(library, strand) for strand in ("reverse", "unstranded", "forward") for library in ("paired", "single")]
 
@@ -41,12 +50,34 @@ def simulated(folder, **options):
     return sheet, pipeline.plan_pipeline(str(sheet), folder / "out", **reference)
 
 
+def run_steps(made, *steps):
+    """Steps of a pipeline in this process, for each sample where they are of one; what Snakemake does, on small data, without it."""
+    of_all = ("index", "merged", "reported")
+    for step in steps or ("checked", "quality", "trimmed", "index", "aligned", "counted", "merged", "reported"):
+        for sample in [""] if step in of_all else made.by_name:
+            pipeline_steps.STEPS[step](made, sample, 1)
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Six samples, one of each kind of library."""
+def two(tmp_path_factory):
+    """Two samples of two kinds of library, step by step."""
+    kinds, groups = [("paired", "reverse"), ("single", "unstranded")], {"control": 1, "case": 1}
+    sheet, made = simulated(tmp_path_factory.mktemp("two"), kinds=kinds, groups=groups, n_fragments=4000)
+    run_steps(made)
+    return sheet, made
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """Six samples, one of each kind of library, by the rules."""
     sheet, made = simulated(tmp_path_factory.mktemp("kinds"), kinds=EVERY_KIND, n_fragments=8000)
     pipeline.run_pipeline(made)
     return sheet, made
+
+
+@pytest.fixture(scope="module", params=["two", pytest.param("six", marks=by_rules)])
+def finished(request):
+    return request.getfixturevalue(request.param)
 
 
 @needs_tools
@@ -54,7 +85,7 @@ def test_counts_are_those_that_were_planted_for_every_kind_of_library(finished):
     sheet, made = finished
     truth = pd.read_csv(sheet.parent / "truth.csv", index_col="gene")
     found = read_counts.agreement_with_truth(read_counts.counts_with_truth(made, truth)).set_index("sample")
-    assert len(found) == 6
+    assert len(found) == len(made.samples)
     assert (found["correlation"] > 0.99).all()
     assert (found["found"] >= 0.95).all()
     assert (found["found"] <= 1).all()
@@ -85,16 +116,24 @@ def test_a_row_a_sample_of_what_every_tool_says(finished):
 
 
 @needs_tools
-def test_the_counts_go_straight_into_the_expression_chapters(finished):
+def test_the_counts_are_a_data_set(finished):
     _, made = finished
-    adata = datasets.load(made.counts, group="group", donor="donor", reference="control")
-    assert adata.shape == (6, 80)
-    assert adata.obs["group"].value_counts().to_dict() == {"control": 3, "case": 3}
+    adata = datasets.load(made.counts, group="group", donor="donor", reference="control", task="counts")
+    n = len(made.samples)
+    assert adata.shape == (n, 80)
+    assert adata.obs["group"].value_counts().to_dict() == {"control": n // 2, "case": n // 2}
     np.testing.assert_allclose(adata.layers["tpm"].sum(axis=1), 1e6)
     assert (adata.var["length"] > 300).all()
     text = pd.read_csv(made.root / "counts.tsv", sep="\t", index_col="gene_id")
     np.testing.assert_array_equal(text[adata.obs_names].T, adata.layers["counts"])
     assert list(text.columns[:2]) == ["gene_name", "length"]
+
+
+@needs_tools
+@by_rules
+def test_the_counts_go_straight_into_the_expression_chapters(six):
+    _, made = six
+    adata = datasets.load(made.counts, group="group", donor="donor", reference="control")
     found = differential.deseq(adata, design="~group", contrast=("group", "case", "control"))
     changes = pd.read_csv(made.counts.parents[1] / "changes.csv", index_col="gene")["case"]
     called = found.index[found["padj"] < 0.05]
@@ -103,11 +142,12 @@ def test_the_counts_go_straight_into_the_expression_chapters(finished):
 
 
 @needs_tools
-def test_what_was_run_is_recorded_and_what_is_temporary_is_gone(finished):
+def test_what_was_run_is_recorded(finished):
     _, made = finished
     records = tool_reports.step_records(made)
     assert set(records["step"]) == {"checked", "fastqc", "fastp", "index", "align", "count", "merge", "multiqc"}
-    assert (records.groupby("step").size()[["checked", "fastqc", "fastp", "align", "count"]] == 6).all()
+    of_samples = ["checked", "fastqc", "fastp", "align", "count"]
+    assert (records.groupby("step").size()[of_samples] == len(made.samples)).all()
     said = "\n".join(records["commands"])
     assert str(made.root) not in said
     assert "--twopassMode Basic" in said
@@ -115,9 +155,16 @@ def test_what_was_run_is_recorded_and_what_is_temporary_is_gone(finished):
     versions = tool_reports.tool_versions(made).set_index("tool")["version"]
     assert set(versions.index) == set(pipeline.TOOLS)
     assert versions.str.fullmatch(r"\d+\.\d+[\w.]*").all()
-    assert not list(made.root.glob("trimmed/*"))
     assert not list(made.root.glob("rooms/*"))
     assert tool_reports.share_complete_in_fastqc(made) == 1.0
+
+
+@needs_tools
+@by_rules
+def test_what_is_temporary_is_gone(six):
+    _, made = six
+    assert made.counts.exists()
+    assert not list(made.root.glob("trimmed/*"))
 
 
 @needs_tools
@@ -130,20 +177,59 @@ def test_multiqc_has_every_tool_and_every_sample(finished):
     assert set(made.by_name) <= set(rows), rows
 
 
+def assert_no_index_was_made(made):
+    assert "genomeGenerate" not in "".join(tool_reports.step_records(made)["commands"])
+    assert not (made.root / "index").exists()
+
+
 @needs_tools
-def test_an_index_made_before_is_used(finished, tmp_path):
-    sheet, made = finished
+@by_rules
+def test_an_index_made_before_is_used(six, tmp_path):
+    _, made = six
     again = replace(made, folder=str(tmp_path / "again"), index=str(made.star_index), samples=made.samples[:1])
     pipeline.run_pipeline(again)
-    assert "genomeGenerate" not in "".join(tool_reports.step_records(again)["commands"])
-    assert not (again.root / "index").exists()
+    assert_no_index_was_made(again)
     first = made.samples[0].name
     counts = [pd.read_csv(one.root / "counts.tsv", sep="\t")[first] for one in (made, again)]
     assert counts[0].equals(counts[1])
+
+
+def test_a_folder_without_an_index_is_refused(tmp_path):
+    sheet = simulated_reads.write_cohort(tmp_path, groups={"a": 1}, n_fragments=50, n_genes=8)
+    reference = {"genome": str(tmp_path / "genome.fa"), "gtf": str(tmp_path / "annotation.gtf")}
     with pytest.raises(DataError, match="is no STAR index"):
-        pipeline.plan_pipeline(str(sheet), tmp_path, genome=made.fasta, gtf=made.gtf, index=str(tmp_path))
+        pipeline.plan_pipeline(str(sheet), tmp_path, index=str(tmp_path), **reference)
 
 
+@needs_tools
+def test_exchanged_mates_and_an_index_made_before_step_by_step(two, tmp_path):
+    """A stranded library whose mates are exchanged, on the index of another run: stopped by what the sheet says, else counted rightly."""
+    sheet, made = two
+    sample = next(sample for sample in made.samples if sample.paired)
+    swapped = replace(sample, fastq=sample.fastq[::-1], strandedness="reverse")
+    stated = replace(made, folder=str(tmp_path / "swapped"), index=str(made.star_index), samples=(swapped,))
+    # Their names tell the mates, by which the check would refuse them; it is that of the other run.
+    shutil.copytree(made.root / "checked", stated.root / "checked")
+    run_steps(stated, "trimmed", "index")
+    assert_no_index_was_made(stated)
+    with pytest.raises(
+        DataError, match=r"reads map to genome\.fa, which must be 100%; give the genome of this species"
+    ):
+        run_steps(replace(stated, least_mapped=1.0), "aligned")
+    assert not list(stated.root.glob("aligned/*"))
+    run_steps(stated, "aligned")
+    with pytest.raises(
+        DataError, match=r"on the strand of the RNA: forward, and the sheet says reverse; mend the sheet"
+    ):
+        run_steps(stated, "counted")
+    assert not list(stated.root.glob("counted/*"))
+    found = replace(stated, samples=(replace(swapped, strandedness="auto"),))
+    run_steps(found, "counted", "merged")
+    truth = pd.read_csv(sheet.parent / "truth.csv", index_col="gene")[[sample.name]]
+    assert read_counts.agreement_with_truth(read_counts.counts_with_truth(found, truth))["found"].min() > 0.95
+
+
+@by_rules
 @needs_tools
 @needs_mirror
 def test_real_pairs_map_to_one_place(tmp_path, cache, monkeypatch):
@@ -162,6 +248,7 @@ def test_real_pairs_map_to_one_place(tmp_path, cache, monkeypatch):
 RUN = "import sys; from epigen_utils.reads import pipeline; pipeline.run_pipeline(pipeline.Pipeline.read(sys.argv[1]), cores=1)"
 
 
+@by_rules
 @needs_tools
 def test_a_kill_in_the_second_alignment_repeats_that_step_alone(tmp_path):
     _, made = simulated(tmp_path, kinds=[("paired", "reverse")], groups={"a": 2}, n_fragments=20_000)
@@ -205,6 +292,7 @@ def said_by(made):
     return str(caught.value)
 
 
+@by_rules
 @needs_tools
 def test_a_truncated_file_stops_with_its_name(tmp_path):
     sheet, made = simulated(tmp_path, kinds=[("paired", "reverse")], groups={"a": 1}, n_fragments=600)
@@ -215,6 +303,7 @@ def test_a_truncated_file_stops_with_its_name(tmp_path):
     )
 
 
+@by_rules
 @needs_tools
 def test_exchanged_mates_of_a_stranded_library_stop_or_are_counted_rightly(tmp_path):
     """Names that tell no mate; the sheet that states the strand stops, the one that leaves it open counts the same fragments."""
@@ -242,6 +331,7 @@ def test_exchanged_mates_of_a_stranded_library_stop_or_are_counted_rightly(tmp_p
     assert read_counts.agreement_with_truth(read_counts.counts_with_truth(found, truth))["found"].min() > 0.95
 
 
+@by_rules
 @needs_tools
 def test_the_wrong_genome_and_the_wrong_annotation(tmp_path):
     sheet, made = simulated(tmp_path, kinds=[("single", "reverse")], groups={"a": 1}, n_fragments=600)
@@ -319,12 +409,16 @@ def test_simulated_reads_are_made_once(cache, monkeypatch):
     assert pipeline.true_counts("mine.csv") is None
 
 
-def test_a_sheet_gives_the_book_a_part_on_its_counts(tmp_path):
-    """By the Snakefile's own word: the reads' rules, then every chapter that takes a data set, on what they make."""
-    folder = tmp_path / "reads"
-    folder.mkdir()
-    sheet = simulated_reads.write_cohort(folder, groups={"control": 3, "case": 3}, n_fragments=50, n_genes=8)
-    own = {"sheet": str(sheet), "genome": str(folder / "genome.fa"), "gtf": str(folder / "annotation.gtf")}
+@pytest.fixture
+def own_reads(tmp_path):
+    """Six samples of one's own, as a build is told of them."""
+    sheet = simulated_reads.write_cohort(tmp_path, groups={"control": 3, "case": 3}, n_fragments=50, n_genes=8)
+    return {"sheet": str(sheet), "genome": str(tmp_path / "genome.fa"), "gtf": str(tmp_path / "annotation.gtf")}
+
+
+def test_a_sheet_gives_the_book_a_part_on_its_counts(own_reads):
+    """The reads' rules, then every chapter that takes a data set, on what they make."""
+    own = own_reads
     planned = {run.key: run for run in runs.plan_runs("demo", own | {"reference": "control"})}
     mine = planned["epilepsy/12_reads_to_counts--sheet"]
     counts = str(mine.reads / "counts.h5ad")
@@ -338,8 +432,14 @@ def test_a_sheet_gives_the_book_a_part_on_its_counts(tmp_path):
     assert planned["epilepsy/01_datasets--sheet"].parameters["cohorts"] == [counts]
     assert "epilepsy/07_classification--sheet" in planned
     assert "epilepsy/11_attention--sheet" not in planned, "three of a group cannot be halved"
-    if LOST:
-        return
+
+
+@pytest.mark.slow("Snakefile", "workflow/reads.smk", "notebooks/profiles/")
+@needs_tools
+def test_a_sheet_s_jobs_by_the_snakefile_s_own_word(own_reads):
+    own = own_reads
+    planned = {run.key: run for run in runs.plan_runs("demo", own)}
+    chapter = planned["epilepsy/03_differential_expression--sheet"]
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--cores", "2"]
     command += ["--config", "profile=demo", f"own={json.dumps(own)}", "--", str(chapter.metrics)]
     done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
@@ -376,6 +476,7 @@ def planned(sheet, reference, folder):
     )
 
 
+@by_rules
 @needs_tools
 def test_what_a_changed_sheet_does_again(tmp_path):
     """A sample more, a donor mended, another strandedness: no job that does not depend on it, the index least of all."""
