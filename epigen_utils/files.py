@@ -1,4 +1,4 @@
-"""File hashes, files and folders written whole, text that may be compressed, folder locks, and shared results."""
+"""File hashes, files and folders written whole, text that may be compressed, and folder locks."""
 
 import contextlib
 import fcntl
@@ -6,15 +6,12 @@ import gzip
 import hashlib
 import json
 import os
-import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TextIO
 
 from epigen_utils.errors import DataError
-
-Result = TypeVar("Result")
 
 
 def sha256(path: Path) -> str:
@@ -98,26 +95,3 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def computed_once(folder: str | Path, identity: bytes, compute: Callable[[], Result]) -> Result:
-    """Result of a computation that is needed several times: computed and stored the first time, then loaded.
-
-    Parameters
-    ----------
-    folder
-        Folder of the stored results; an empty string computes and stores nothing.
-    identity
-        Everything that determines the result, code included; its SHA-256 names the stored file.
-    """
-    if not folder:
-        return compute()
-    path = Path(folder) / f"{hashlib.sha256(identity).hexdigest()[:16]}.pickle"
-    if not path.exists():
-        with folder_lock(path.with_suffix(".lock")):
-            if not path.exists():
-                result = compute()
-                with whole_file(path) as part:
-                    part.write_bytes(pickle.dumps(result))
-                return result
-    return pickle.loads(path.read_bytes())

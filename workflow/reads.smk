@@ -47,7 +47,7 @@ for prefix, pipeline in PIPELINES.items():
             output: [pipeline.file("fastqc", f"{{sample}}_{mate}_fastqc.zip") for mate in READS_FILES]
             params: **READS_TOOLS
             wildcard_constraints: sample="|".join(READS_OF).replace(".", r"\.")
-            threads: 2
+            threads: pipeline.threads(2)
             shell: READS_STEP + "quality {wildcards.sample} {threads}"
 
         rule:
@@ -56,7 +56,7 @@ for prefix, pipeline in PIPELINES.items():
             output: [temp(pipeline.file("trimmed", f"{{sample}}_{mate}.fastq.gz")) for mate in READS_FILES], pipeline.file("fastp", "{sample}.fastp.json")
             params: **READS_TOOLS, adapter=pipeline.adapter
             wildcard_constraints: sample="|".join(READS_OF).replace(".", r"\.")
-            threads: 4
+            threads: pipeline.threads(4)
             shell: READS_STEP + "trimmed {wildcards.sample} {threads}"
 
     rule:
@@ -64,7 +64,7 @@ for prefix, pipeline in PIPELINES.items():
         input: pipeline.fasta, pipeline.gtf
         output: READS_INDEX
         params: **READS_TOOLS
-        threads: 16
+        threads: pipeline.threads(16, [pipeline.fasta])
         resources: mem_mb=READS_MEMORY
         shell: READS_STEP + "index '' {threads}"
 
@@ -74,7 +74,7 @@ for prefix, pipeline in PIPELINES.items():
         output: pipeline.file("aligned", "{sample}.bam"), pipeline.file("aligned", "{sample}.Log.final.out"), pipeline.file("aligned", "{sample}.stats.txt")
         params: **READS_TOOLS, aligner=pipeline.aligner, index=pipeline.index, least_mapped=pipeline.least_mapped
         wildcard_constraints: sample=READS_NAMES
-        threads: 8
+        threads: pipeline.threads(8)
         resources: mem_mb=READS_MEMORY, **({"gpu": 1} if pipeline.aligner == "parabricks" else {})
         shell: READS_STEP + "aligned {wildcards.sample} {threads}"
 
@@ -84,7 +84,7 @@ for prefix, pipeline in PIPELINES.items():
         output: pipeline.file("counted", "{sample}.txt"), pipeline.file("counted", "{sample}.txt.summary"), pipeline.file("counted", "{sample}.json")
         params: **READS_TOOLS, stated=lambda wildcards, pipeline=pipeline: pipeline.by_name[wildcards.sample].strandedness
         wildcard_constraints: sample=READS_NAMES
-        threads: 4
+        threads: pipeline.threads(4)
         shell: READS_STEP + "counted {wildcards.sample} {threads}"
 
     rule:

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 import anndata
 import numpy as np
 import pandas as pd
-from scipy.special import expit, logit
+import sklearn
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
 
 from epigen_utils.data import cell_source
 from epigen_utils.downstream.gene_labels import PAIRED_TASKS, PUBLISHED_AUCS
@@ -23,8 +26,6 @@ from epigen_utils.stats import intervals, permutation, two_classes
 PENALTY_STRENGTHS = (0.01, 0.1, 1.0)
 #: Folds inside the training fold.
 INNER_FOLDS = 3
-#: End of a logistic regression: largest component of the gradient of its summed loss, and number of steps.
-GRADIENT_TOLERANCE, MAX_NEWTON_STEPS = 1e-6, 100
 
 
 def log_expression(adata: anndata.AnnData, genes: list[str]) -> np.ndarray:
@@ -94,42 +95,19 @@ def held_out_log_odds(
     for train, test in _gene_folds(y, pair, min(INNER_FOLDS, int(y.sum()), int((~y).sum())), seed):
         log_odds = _log_odds(X[train], y[train], X[test], PENALTY_STRENGTHS)
         losses += np.logaddexp(0, np.where(y[test], -log_odds, log_odds)).mean(axis=1)
-    return _log_odds(X, y, held_out, PENALTY_STRENGTHS[int(np.argmin(losses)) :][:1])[0]
+    return _log_odds(X, y, held_out, [PENALTY_STRENGTHS[int(np.argmin(losses))]])[0]
 
 
-def _log_odds(X: np.ndarray, y: np.ndarray, held_out: np.ndarray, strengths: tuple[float, ...]) -> np.ndarray:
-    """Log odds of the held-out genes, strengths x genes.
-
-    Newton's method for all strengths at once: with thousands of small fits most of the time of scikit-learn's
-    `LogisticRegression`, which has the same optimum (tests/downstream/test_gene_classes.py), is spent on its checks.
-    """
-    middle, spread = X.mean(axis=0), X.std(axis=0)
-    spread = np.where(spread > 1e-12 * np.abs(middle), spread, 1)
-    design, held_out = (np.c_[(values - middle) / spread, np.ones(len(values))] for values in (X, held_out))
-    # (strengths, features and the intercept, which has no penalty)
-    penalty = np.outer(1 / np.array(strengths), np.r_[np.ones(X.shape[1]), 0])
-    diagonal = np.arange(design.shape[1])
-
-    def objective(weights: np.ndarray) -> np.ndarray:
-        log_odds = weights @ design.T
-        return (np.logaddexp(0, log_odds) - y * log_odds).sum(axis=1) + (penalty * weights**2).sum(axis=1) / 2
-
-    weights = np.zeros_like(penalty)
-    value = objective(weights)
-    for _ in range(MAX_NEWTON_STEPS):
-        p = expit(weights @ design.T)  # (strengths, genes)
-        gradient = (p - y) @ design + penalty * weights
-        if np.abs(gradient).max() < GRADIENT_TOLERANCE:
-            return weights @ held_out.T
-        curvature = (design.T * (p * (1 - p))[:, None]) @ design
-        curvature[:, diagonal, diagonal] += penalty
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        # Halved where the loss would rise, but for rounding.
-        while (worse := objective(weights - step) > value + 1e-9 * np.abs(value)).any():
-            step[worse] /= 2
-        weights = weights - step
-        value = objective(weights)
-    raise DataError(f"logistic regression: no optimum in {MAX_NEWTON_STEPS} steps; scale the features")
+def _log_odds(X: np.ndarray, y: np.ndarray, held_out: np.ndarray, strengths: list[float]) -> np.ndarray:
+    """Log odds of the held-out genes, strengths x genes."""
+    scale = StandardScaler().fit(X)
+    X, held_out = scale.transform(X), scale.transform(held_out)
+    # With thousands of small fits, scikit-learn's checks would dominate the run time.
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        regressions = [
+            LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-6).fit(X, y) for strength in strengths
+        ]
+    return np.array([regression.decision_function(held_out) for regression in regressions])
 
 
 def out_of_fold_scores(

@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
-from epigen_utils import files
 from epigen_utils.expression import fold_selection
 from epigen_utils.gpt2 import objectives, sentence_model, short_training
 from epigen_utils.gpt2.sentence_model import GeneSentenceModel
@@ -172,14 +171,9 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         start = training.weights_fingerprint(model)
         identity = repr((objective.about, settings, self.position_input, self.precision, self.seed, start, len(valid)))
         if short_training.is_short(len(objective), settings, self.precision):
-
-            def trained() -> dict[str, torch.Tensor]:
-                short_training.train(model, objective, settings, seed=self.seed)
-                return {name: weight.cpu() for name, weight in model.state_dict().items()}
-
             identity += short_training.code_fingerprint()
-            model.load_state_dict(files.computed_once(self.folder, identity.encode(), trained))
-            model.to("cuda" if torch.cuda.is_available() else "cpu")
+            folder = training.folder_by_hash(self.folder, identity.encode())
+            short_training.fit(model, objective, settings, seed=self.seed, output_dir=folder)
             return pd.DataFrame()
         return training.fit(
             model,

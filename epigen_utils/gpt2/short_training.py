@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_model, save_model
 from torch import nn
 
 from epigen_utils.errors import DataError
+from epigen_utils.files import whole_file
 from epigen_utils.gpt2 import objectives, sentence_model, sentences
 from epigen_utils.models import batching, losses
 from epigen_utils.models.training import Settings
@@ -42,6 +44,19 @@ def is_short(n_rows: int, settings: Settings, precision: str) -> bool:
     plain = settings.schedule == "linear" and settings.accumulate == 1 and not settings.grouped
     plain = plain and precision == "fp32" and not settings.checkpointing and not settings.evaluate_every
     return plain and count_steps(n_rows, settings) < settings.save_every and int(os.environ.get("WORLD_SIZE", 1)) == 1
+
+
+def fit(
+    model: nn.Module, objective: objectives.SentenceObjective, settings: Settings, *, seed: int = 0, output_dir: Path
+) -> None:
+    """Train a model in place by `train`, or load the weights of an equal run; the folder is that of this run alone."""
+    weights = output_dir / "model.safetensors"
+    if not weights.exists():
+        train(model, objective, settings, seed=seed)
+        with whole_file(weights) as part:
+            save_model(model, part)
+    load_model(model, weights)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(model: nn.Module, objective: objectives.SentenceObjective, settings: Settings, *, seed: int = 0) -> None:

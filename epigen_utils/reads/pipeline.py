@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALIGNERS = ("star", "parabricks")
+#: Bytes of a file (compressed FASTQ, FASTA) that keep a thread busy for longer than it takes to start.
+BYTES_A_THREAD = 20_000_000
 #: Tools that every pipeline calls; the notebook's metadata names the same.
 TOOLS = ("fastqc", "fastp", "STAR", "samtools", "featureCounts", "multiqc")
 #: Minimum share of a sample's reads that must map; fewer indicate the wrong genome.
@@ -104,6 +107,17 @@ class Pipeline:
     def results(self) -> list[Path]:
         """Files of a finished pipeline."""
         return [self.counts, self.root / "counts.tsv", self.root / "tpm.tsv", self.root / "samples.csv", self.report]
+
+    def threads(self, most: int, files: Iterable[str | Path] = ()) -> int:
+        """Threads of a job: one for each `BYTES_A_THREAD` of the largest file it may read, up to ``most``.
+
+        Parameters
+        ----------
+        files
+            What the job reads; by default the FASTQ files of all samples.
+        """
+        files = files or [file for sample in self.samples for file in sample.fastq]
+        return min(most, 1 + max(Path(file).stat().st_size for file in files) // BYTES_A_THREAD)
 
     @property
     def needs(self) -> references.Requirements:

@@ -48,7 +48,7 @@ def test_the_same_data_give_the_same_weights_and_a_finished_run_is_read_back(tmp
     torch.testing.assert_close(weights(again.model_), weights(first.model_), rtol=0, atol=0)
     monkeypatch.undo()
     GPT2Classifier(settings=QUICK, folder=tmp_path / "a").fit(values, y[::-1])
-    assert len(list(tmp_path.joinpath("a").glob("*.pickle"))) == 2
+    assert len(list(tmp_path.joinpath("a").glob("*/model.safetensors"))) == 2
 
 
 def test_values_alone_tell_runs_apart(tmp_path):
@@ -58,7 +58,7 @@ def test_values_alone_tell_runs_apart(tmp_path):
         GPT2Classifier(settings=QUICK, position_input="continuous", folder=tmp_path).fit(table, y)
         for table in (values, values.round(2))
     )
-    assert len(list(tmp_path.glob("*.pickle"))) == 2
+    assert len(list(tmp_path.glob("*/model.safetensors"))) == 2
     assert not torch.equal(weights(one.model_), weights(other.model_))
 
 

@@ -35,14 +35,14 @@ def test_points_of_other_jobs_are_found_done_by_the_page(tmp_path, monkeypatch):
     run = runs.Run("demo", "epilepsy/06_fine_tuning", "main", values)
     for job in range(run.search_jobs):
         assert search_jobs.main(run.to_json(), str(job)) == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "main" / "models").glob("*.pickle")}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "main" / "models").glob("*/model.safetensors")}
     assert len(before) == 3
     monkeypatch.setattr(short_training, "train", lambda *_, **__: pytest.fail("it was fitted again"))
     found = search_jobs.load_search_fold(dataset="seizures-sim", max_samples=24, n_genes=16)
     bare = grid_search.base_classifier(results_dir=str(tmp_path / "main"))
     table = grid_search.search_grid(bare, found.inside, found.outside, found.cohort.positive, grid)
     assert len(table) == 3
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "main" / "models").glob("*.pickle")}
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "main" / "models").glob("*/model.safetensors")}
     assert after == before
 
 

@@ -41,4 +41,4 @@ def test_a_loss_that_is_no_number_is_said(tmp_path, monkeypatch):
     )
     with pytest.raises(DataError, match="step 1: the loss is nan; lower the learning rate"):
         GPT2Classifier(settings=QUICK, folder=tmp_path).fit(values, y)
-    assert not list(tmp_path.glob("*.pickle"))
+    assert not list(tmp_path.glob("*/model.safetensors"))

@@ -512,3 +512,13 @@ def test_hundreds_of_samples_fit_on_a_command_line(tmp_path):
     made = pipeline.Pipeline(str(tmp_path / "out"), samples, str(tmp_path / "g.fa"), str(tmp_path / "g.gtf"))
     assert len(str(made.save())) < 1000
     assert pipeline.Pipeline.read(made.save()) == made
+
+
+def test_a_job_has_as_many_threads_as_its_files_are_worth(tmp_path):
+    _, made = simulated(tmp_path)
+    assert made.threads(8) == 1
+    large = tmp_path / "large.fa"
+    with open(large, "wb") as stream:
+        stream.truncate(3 * pipeline.BYTES_A_THREAD + 1)
+    assert made.threads(8, [large, made.fasta]) == 4
+    assert made.threads(2, [large]) == 2
