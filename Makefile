@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # pip's own bars are the progress of a long wait; a CI log is better without them.
 QUIET := $(if $(CI),--quiet)
-# What is installed is compiled afterwards, by all cores.
+# What is installed is compiled afterwards, by all cores; as in pip, a file for another Python is passed over.
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check --no-compile
 TOOLS := fastqc fastp rna-star samtools subread multiqc
 
@@ -33,7 +33,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "make: installing the locked packages into $(VENV) (about 2.5 GB; once)"
 	@$(PIP_INSTALL) -r requirements.lock
 	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # some files are templates, not Python
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 
 # PYTHON=<the oldest Python 3.11 at hand>: packages leave early releases behind.

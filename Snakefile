@@ -1,5 +1,5 @@
-# The order and the dependencies of the runs, for a machine: a job for each run of a notebook, then the claims, then the
-# site. What a notebook needs stands in its own metadata; which runs there are, in notebooks/profiles/.
+# The order and the dependencies of the runs, for a machine: a job for each run of a notebook, then the site; in a first
+# build a site also after each early stage. What a notebook needs stands in its own metadata; which runs there are, in notebooks/profiles/.
 #
 # A run is done again when its notebook, a module of epigen_utils that it imports (directly or through others, at their
 # top), a table of data/ that these name, its chapter's claims, a file of the user's, a parameter, or the registry's entry of a data set has changed in
@@ -19,9 +19,10 @@ PIPELINES = {
     run.rule + "_": pipeline_of_run(run.parameters, run.reads) for run in PLAN if run.reads
 }
 # A first build makes a site after each early stage; what these need goes first, then the longest chains of runs.
-USER_RUN = runs.user_run_name(OWN.get("sheet") or OWN["dataset"]) if OWN else ""
-STAGES = schedule.early_stages(PLAN, USER_RUN) if int(config.get("early", 0)) else []
+STAGES = schedule.early_stages(PLAN, runs.user_run(OWN)) if int(config.get("early", 0)) else []
 PRIORITY = {key: int(seconds) for key, seconds in schedule.chain_seconds(PLAN, progress.recorded_seconds(PROFILE)).items()}
+# The steps from reads to counts are many and short: they go with the longest chain.
+READS_PRIORITY = max(PRIORITY.values(), default=0)
 for stage, stage_runs in enumerate(reversed(STAGES), 1):
     PRIORITY |= {run.key: stage * 1_000_000 for run in stage_runs}
 STAGE_SITES = schedule.stage_sites(PROFILE, STAGES)
@@ -31,13 +32,12 @@ HAND_WRITTEN = sorted(
     for path in paths.BOOK.rglob("*.*")
     if path.suffix in (".md", ".bib", ".css", ".js", ".svg", ".png")
     and paths.GENERATED not in path.parents
-    and not (paths.NOTEBOOKS / path.relative_to(paths.BOOK)).with_suffix(".ipynb").exists()
 )
 
 
 rule all:
     input:
-        paths.SITE / "index.html",
+        paths.SITE_DONE,
 
 
 include: "workflow/reads.smk"
@@ -52,6 +52,7 @@ for run in PLAN:
             input: run.inputs
             output: touch(run.searched(job))
             params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable, job=job
+            priority: PRIORITY[run.key]
             threads: run.needs.threads
             shell: "{params.python:q} -m epigen_utils.book.search_jobs {params.run:q} {params.job}"
 
@@ -90,7 +91,7 @@ rule site:
         [paths.PACKAGE / "book" / f"{name}.py" for name in ("claims", "markup", "notebooks", "site")],
         HAND_WRITTEN,
     output:
-        update(paths.SITE / "index.html"),
+        touch(paths.SITE_DONE),
     params:
         python=sys.executable,
         plan=[run.key for run in PLAN],

@@ -14,11 +14,12 @@ from collections import defaultdict
 import numpy as np
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks
+from epigen_utils.book import notebooks, runs
 from epigen_utils.files import write_json
 
-#: Reports of pytest (--junitxml), and seconds of the stages of a CI run.
-REPORTS = "tests*.xml"
+#: Reports of pytest (--junitxml): fast and slow tests of one file are told apart.
+REPORTS = {"tests": "tests.xml", "slow tests": "tests-slow.xml"}
+#: Seconds of the stages of a CI run.
 STAGES = paths.BUILD / "ci_stages.tsv"
 #: Growth that is warned of, and the least seconds that count.
 GROWTH, LEAST = 1.5, 5.0
@@ -30,9 +31,9 @@ def calibration_seconds(repeats: int = 5) -> float:
     seconds = []
     for _ in range(repeats):
         started, total = time.perf_counter(), 0.0
-        for step in range(400_000):
+        for step in range(2_000_000):
             total += step % 7
-        for _ in range(40):
+        for _ in range(200):
             matrix @ matrix
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
@@ -48,14 +49,14 @@ def page_seconds(profile: str) -> dict[str, float]:
     return seconds
 
 
-def test_seconds() -> dict[str, float]:
-    """Seconds of each file of tests, set-up included."""
+def test_seconds(kind: str) -> dict[str, float]:
+    """Seconds of each file of tests, set-up included; empty without a report."""
     seconds = defaultdict(float)
-    for report in paths.BUILD.glob(REPORTS):
-        for case in ElementTree.parse(report).iter("testcase"):
-            parts = case.get("classname").split(".")
-            length = next(i for i, part in enumerate(parts, 1) if part.startswith("test_"))
-            seconds["/".join(parts[:length]) + ".py"] += float(case.get("time"))
+    report = paths.BUILD / REPORTS[kind]
+    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+        parts = case.get("classname").split(".")
+        length = next(i for i, part in enumerate(parts, 1) if part.startswith("test_"))
+        seconds["/".join(parts[:length]) + ".py"] += float(case.get("time"))
     return {name: round(total, 1) for name, total in sorted(seconds.items())}
 
 
@@ -67,13 +68,12 @@ def print_table() -> None:
     for line in STAGES.read_text().splitlines() if STAGES.exists() else ():
         name, seconds = line.split("\t")
         print(f"  {int(seconds) // 60:3d} m {int(seconds) % 60:02d} s  {name}")
-    for title, now, before in (
-        ("pages", page_seconds("demo"), recorded["pages"]["demo"]),
-        ("test files", test_seconds(), recorded["tests"]),
-    ):
-        print(f"Slowest {title}: seconds, and as recorded")
+    tables = {"pages": (page_seconds("demo"), recorded["pages"].get("demo", {}))}
+    tables |= {kind: (test_seconds(kind), recorded[kind]) for kind in REPORTS}
+    for title, (now, before) in tables.items():
+        print(f"Slowest {title}: seconds, and as recorded on this machine's measure")
         for name, seconds in sorted(now.items(), key=lambda pair: -pair[1])[:10]:
-            print(f"  {seconds:7.1f}  {before.get(name, float('nan')) * scale:7.1f}  {name}")
+            print(f"  {seconds:7.1f}  {f'{before[name] * scale:7.1f}' if name in before else '    new'}  {name}")
         for name, seconds in now.items():
             expected = before.get(name, seconds) * scale
             if seconds > max(GROWTH * expected, expected + LEAST):
@@ -81,11 +81,12 @@ def print_table() -> None:
 
 
 def record() -> None:
-    """Write the times of this machine's results and test reports."""
+    """Write the times of this machine's results and test reports; what is not there keeps its recorded times."""
     recorded = json.loads(paths.TIMES.read_text()) if paths.TIMES.exists() else {"pages": {}}
-    profiles = {name: page_seconds(name) for name in ("demo", "real")}
+    profiles = {name: page_seconds(name) for name in runs.profile_names()}
     pages = recorded["pages"] | {name: seconds for name, seconds in profiles.items() if seconds}
-    write_json(paths.TIMES, {"calibration": calibration_seconds(), "pages": pages, "tests": test_seconds()})
+    tests = {kind: test_seconds(kind) or recorded.get(kind, {}) for kind in REPORTS}
+    write_json(paths.TIMES, {"calibration": calibration_seconds(), "pages": pages, **tests})
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ changes since a revision can touch. As a program (`touched.py REVISION PROFILE R
 An empty revision touches everything.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from epigen_utils import paths
 from epigen_utils.book import notebooks, runs
+from epigen_utils.reads import pipeline
 
 #: Changes of these touch everything.
 EVERYTHING = ("pyproject.toml", "requirements.lock", "Makefile", ".ci/", "tests/conftest.py")
@@ -29,7 +31,7 @@ def changed_files(since: str) -> set[str] | None:
     known = ["git", "cat-file", "-e", f"{since}^{{commit}}"]
     if not since or subprocess.run(known, cwd=paths.ROOT, stderr=subprocess.DEVNULL, check=False).returncode:
         return None
-    changed = git("diff", "--name-only", since) | git("ls-files", "--others", "--exclude-standard")
+    changed = git("diff", "--name-only", "--no-renames", since) | git("ls-files", "--others", "--exclude-standard")
     return None if any(name.startswith(EVERYTHING) for name in changed) else changed
 
 
@@ -46,12 +48,37 @@ def with_tables(modules: list[Path]) -> set[Path]:
     return set(modules).union(*map(notebooks.tables_named, modules))
 
 
+def files_of_notebook(source: Path) -> set[Path]:
+    """A notebook, what it imports, and the registry, which names its data."""
+    return {source, paths.REGISTRY} | with_tables(notebooks.imported_modules(source, simulated=True))
+
+
+def files_of_module(file: Path) -> set[Path]:
+    """A file of tests, what it imports, its neighbours' files of tests among this included."""
+    files = {file, file.with_name("conftest.py")} | with_tables(notebooks.modules_of_code(file))
+    for name in re.findall(r"^from (test_\w+) import", file.read_text(), re.M):
+        files |= files_of_module(file.with_name(f"{name}.py"))
+    return files
+
+
 def files_of_test(item) -> set[Path]:
-    """Files that a test depends on: its own, what this imports, and the notebooks among its parameters."""
-    files = {item.path, item.path.with_name("conftest.py")} | with_tables(notebooks.modules_of_code(item.path))
-    for value in getattr(item, "callspec", None) and item.callspec.params.values() or ():
-        if isinstance(value, Path) and value.suffix == ".ipynb":
-            files |= {value} | with_tables(notebooks.imported_modules(value, simulated=True))
+    """Files that a test depends on: those of its module, and of the notebooks among its parameters and marks."""
+    named = [value for mark in item.iter_markers("slow") for value in mark.args]
+    values = [*(item.callspec.params.values() if hasattr(item, "callspec") else ()), *map(paths.ROOT.joinpath, named)]
+    sources = [value for value in values if isinstance(value, Path) and value.suffix == ".ipynb"]
+    return files_of_module(item.path).union(*map(files_of_notebook, sources))
+
+
+def files_of_run(run: runs.Run, planned: list[runs.Run]) -> set[Path]:
+    """Inputs of a run, of the runs whose results it reads, and of its way from reads to counts."""
+    files = set(run.inputs)
+    upstream = runs.upstream_metrics(run, planned)
+    for other in planned:
+        if other.metrics in upstream:
+            files |= files_of_run(other, planned)
+    if run.reads:
+        modules = {name for kind in pipeline.CODE_MODULES.values() for name in kind}
+        files |= {paths.READS_RULES} | {paths.PACKAGE / f"{name}.py" for name in modules}
     return files
 
 
@@ -65,8 +92,8 @@ def pytest_collection_modifyitems(config, items):
     changed = changed_files(config.getoption("--since"))
     kept, left = [], []
     for item in items:
-        prefixes = [prefix for mark in item.iter_markers("slow") for prefix in mark.args]
-        (kept if is_touched(files_of_test(item), tuple(prefixes), changed) else left).append(item)
+        prefixes = tuple(prefix for mark in item.iter_markers("slow") for prefix in mark.args)
+        (kept if is_touched(files_of_test(item), prefixes, changed) else left).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 
@@ -74,10 +101,11 @@ def pytest_collection_modifyitems(config, items):
 def main(since: str, profile: str, *keys: str) -> None:
     """Print the runs of a profile that the changes can touch, one a line."""
     changed = changed_files(since)
-    planned = {run.key: run for run in runs.plan_runs(profile)}
+    planned = runs.plan_runs(profile)
+    by_key = {run.key: run for run in planned}
     shared = (str(paths.REGISTRY.relative_to(paths.ROOT)), f"notebooks/profiles/{profile}.yml", "Snakefile")
     for key in keys:
-        if is_touched(set(planned[key].inputs), shared, changed):
+        if is_touched(files_of_run(by_key[key], planned), shared, changed):
             print(key)
 
 

@@ -1,25 +1,21 @@
 """epigen: check a data set, build the book, list and fetch data, show the claims. It passes on; it computes nothing."""
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from epigen_utils import paths, processes
-from epigen_utils.book import progress, runs, schedule
+from epigen_utils.book import build, runs
 from epigen_utils.data import registry
-from epigen_utils.errors import DataError, first_error, suggest
+from epigen_utils.errors import DataError, suggest
 from epigen_utils.reads import pipeline, references, sample_sheets
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -145,31 +141,13 @@ def build_book(
     chosen = [planned[key] for key in only or planned]
     _install_tools(chosen)
     _check_reads(chosen, by_name=bool(only), elsewhere=bool(executor))
+    plan = build.Plan(profile, user_data, list(planned.values()), cores, executor)
     if only:
-        with _build_lock() as jobs:
-            _run_snakemake(profile, user_data, [str(run.metrics) for run in chosen], cores, executor, jobs)
+        build.do_runs(plan, chosen)
     else:
-        _build_site(profile, user_data, list(planned.values()), cores, executor)
+        build.build_book(plan)
     for output in [run.results for run in chosen] if only else [paths.SITE / "index.html"]:
         console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _build_site(profile: str, user_data: dict, planned: list[runs.Run], cores: int, executor: str) -> None:
-    """Build the book; a build that fails or is stopped leaves a site of the runs that are finished."""
-    index_page, stages = paths.SITE / "index.html", []
-    if not index_page.exists():
-        stages = schedule.stage_sites(profile, schedule.early_stages(planned, _user_run(user_data)))
-    targets = [*map(str, stages), str(index_page)]
-    with _build_lock() as jobs:
-        try:
-            _run_snakemake(profile, user_data, targets, cores, executor, jobs, early=bool(stages))
-        except (DataError, KeyboardInterrupt) as error:
-            if any(run.finished for run in planned):
-                print("epigen: writing the site of what is finished", file=sys.stderr)
-                publish_site(profile, json.dumps(user_data), partial=True)
-            if isinstance(error, DataError):
-                raise
-            raise DataError("the build was stopped; what was finished is kept: build again to go on") from None
 
 
 @app.command("sweep")
@@ -182,8 +160,7 @@ def run_sweep(
     from epigen_utils.book import recorded
 
     planned = runs.plan_runs(profile)
-    with _build_lock() as jobs:
-        _run_snakemake(profile, {}, [str(run.metrics) for run in planned], cores, "", jobs)
+    build.do_runs(build.Plan(profile, {}, planned, cores), planned)
     output = recorded.record_runs(profile, device)
     console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
 
@@ -233,87 +210,6 @@ def _check_reads(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> N
                 print(f"epigen: {message}", file=sys.stderr)
 
 
-def _user_run(user_data: dict) -> str:
-    """Name of the runs on the user's data; empty without any."""
-    return runs.user_run_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
-
-
-@contextlib.contextmanager
-def _build_lock() -> Iterator[TextIO]:
-    """Hold the lock of the build; yields the lock of its jobs, which a killed build's jobs hold until they end."""
-    paths.BUILD.mkdir(exist_ok=True)
-    with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a+") as jobs:
-        try:
-            fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            building.seek(0)
-            raise DataError(
-                f"another build is running here (process {building.read().strip()}); wait for it, or stop it"
-            ) from None
-        building.truncate(0)
-        building.write(str(os.getpid()))
-        building.flush()
-        # Jobs of a killed build end within a second.
-        fcntl.flock(jobs, fcntl.LOCK_EX)
-        fcntl.flock(jobs, fcntl.LOCK_SH)
-        yield jobs
-
-
-def _run_snakemake(
-    profile: str,
-    user_data: dict,
-    targets: list[str],
-    cores: int,
-    executor: str,
-    jobs: TextIO,
-    *,
-    early: bool = False,
-) -> None:
-    """Run Snakemake under `_build_lock`, so that Snakemake's own locks can be cleared after a killed build.
-
-    Parameters
-    ----------
-    early
-        Whether the sites of the early stages are among the targets.
-    """
-    if "MAKELEVEL" in os.environ:
-        processes.exit_with_process(os.getppid())
-    limits = ["--workflow-profile", executor] if executor else processes.snakemake_limits(cores)
-    configuration = {"profile": profile, "early": int(early)}
-    configuration |= {"own": json.dumps(user_data)} if user_data else {}
-    command = processes.snakemake_command(paths.ROOT / "Snakefile", paths.ROOT, *limits, **configuration)
-    options = {
-        "env": os.environ | processes.build_environment(os.getpid()),
-        "cwd": paths.ROOT,
-        "pass_fds": [jobs.fileno()],
-        "preexec_fn": processes.kill_with_parent,
-    }
-    if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
-        subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
-    command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *targets]
-    with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process,
-        open(paths.BUILD_LOG, "w") as log,
-    ):
-        try:
-            error_printed = progress.follow_build(process.stderr, log, _remaining_runs(profile, user_data, cores))
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
-    if process.returncode != 0:
-        cause = "" if error_printed else f" ({first_error(paths.BUILD_LOG.read_text())})"
-        raise DataError(
-            f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
-        )
-
-
-def _remaining_runs(profile: str, user_data: dict, cores: int) -> progress.Remaining:
-    planned, seconds = runs.plan_runs(profile, user_data or None), progress.recorded_seconds(profile)
-    rules = {run.rule: run.key for run in planned}
-    return progress.Remaining(rules, schedule.chain_seconds(planned, seconds), seconds, cores)
-
-
 @app.command("claims")
 def show_claims(
     profile: Profile = "demo",
@@ -345,7 +241,7 @@ def publish_site(
     user_data = json.loads(own)
     processes.exit_with_build()
     planned = runs.plan_runs(profile, user_data or None)
-    site.build_site(profile, planned, user_run=_user_run(user_data), partial=partial)
+    site.build_site(profile, planned, user_run=runs.user_run(user_data), partial=partial)
 
 
 @data_app.command("list")

@@ -37,11 +37,11 @@ READS_RULES = ROOT / "workflow" / "reads.smk"
 #: Outputs of runs: <profile>/<paper>/<NN_slug>/<run>/.
 RESULTS = ROOT / "results"
 
-#: The site, the folder in which Sphinx builds it, its table of contents, and the logs and locks of a build.
+#: The site, the mark of a whole one, the folder in which Sphinx builds, and the logs and locks of a build.
 BUILD = ROOT / "_build"
 SITE = BUILD / "html"
+SITE_DONE = BUILD / "site.done"
 SPHINX = BUILD / "sphinx"
-BUILT_TOC = BUILD / "toc.yml"
 BUILD_LOG = BUILD / "build.log"
 SITE_LOG = BUILD / "site.log"
 BUILD_LOCK = BUILD / "build.lock"

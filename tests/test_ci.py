@@ -47,6 +47,15 @@ def test_runs_that_a_change_touches(touched, monkeypatch, capsys, changed, expec
     assert runs_touched(touched, monkeypatch, capsys, changed) == expected
 
 
+def test_a_run_is_touched_through_the_runs_that_it_reads(touched, monkeypatch, capsys):
+    monkeypatch.setattr(touched, "changed_files", lambda since: {"epigen_utils/models/training.py"})
+    touched.main("HEAD", "demo", "geneformer/10_gene_classes", "epilepsy/02_table_two")
+    assert capsys.readouterr().out.split() == ["geneformer/10_gene_classes"], "its teacher was trained by it"
+    monkeypatch.setattr(touched, "changed_files", lambda since: {"workflow/reads.smk"})
+    touched.main("HEAD", "demo", "epilepsy/12_reads_to_counts", "epilepsy/02_table_two")
+    assert capsys.readouterr().out.split() == ["epilepsy/12_reads_to_counts"]
+
+
 def test_the_registry_touches_every_run(touched, monkeypatch, capsys):
     assert len(runs_touched(touched, monkeypatch, capsys, "data/registry.yml")) == 3
 
@@ -64,6 +73,10 @@ def test_of_a_module():
 def test_of_the_build():
     pass
 
+@pytest.mark.slow("notebooks/geneformer/04_length_grouping.ipynb")
+def test_of_a_mark():
+    pass
+
 @pytest.mark.slow
 @pytest.mark.parametrize("source", [paths.NOTEBOOKS / "epilepsy" / "09_zero_shot.ipynb"])
 def test_of_a_notebook(source):
@@ -79,6 +92,9 @@ def test_of_a_notebook(source):
         ("book/intro.md", {"build"}),
         ("notebooks/epilepsy/09_zero_shot.ipynb", {"notebook"}),
         ("notebooks/epilepsy/07_classification.ipynb", set()),
+        ("notebooks/geneformer/04_length_grouping.ipynb", {"mark"}),
+        ("epigen_utils/geneformer/length_grouping.py", {"mark"}),
+        ("data/registry.yml", {"mark", "notebook"}),
     ],
 )
 def test_slow_tests_that_a_change_touches(tmp_path, touched, changed, expected):
@@ -135,6 +151,7 @@ def test_what_grew_by_half_is_warned_of(tmp_path, monkeypatch, capsys):
     times.record()
     recorded = json.loads(paths.TIMES.read_text())
     assert recorded["pages"] == {"demo": {"epilepsy/02_table_two--airway": 30.0}}
+    assert recorded["slow tests"] == {}
     assert recorded["tests"] == {"tests/stats/test_folds.py": 3.2, "tests/test_book.py": 40.0}
     times.print_table()
     assert "WARNING" not in capsys.readouterr().out

@@ -8,6 +8,7 @@ import sys
 from epigen_utils.reads.pipeline import Pipeline, code_hash
 
 if "PIPELINES" not in globals():
+    READS_PRIORITY = 0
     PIPELINES = {"": Pipeline.read(config["pipeline"])}
 
     rule all:
@@ -33,6 +34,7 @@ for prefix, pipeline in PIPELINES.items():
         output: pipeline.file("checked", "{sample}.json")
         params: **READS_JOB, code=code_hash("checked")
         wildcard_constraints: sample=READS_NAMES
+        priority: READS_PRIORITY
         shell: READS_STEP + "checked {wildcards.sample} {threads}"
 
     for library in ("single", "paired"):
@@ -48,6 +50,7 @@ for prefix, pipeline in PIPELINES.items():
             params: **READS_TOOLS
             wildcard_constraints: sample="|".join(READS_OF).replace(".", r"\.")
             threads: pipeline.threads(2)
+            priority: READS_PRIORITY
             shell: READS_STEP + "quality {wildcards.sample} {threads}"
 
         rule:
@@ -57,6 +60,7 @@ for prefix, pipeline in PIPELINES.items():
             params: **READS_TOOLS, adapter=pipeline.adapter
             wildcard_constraints: sample="|".join(READS_OF).replace(".", r"\.")
             threads: pipeline.threads(4)
+            priority: READS_PRIORITY
             shell: READS_STEP + "trimmed {wildcards.sample} {threads}"
 
     rule:
@@ -66,6 +70,7 @@ for prefix, pipeline in PIPELINES.items():
         params: **READS_TOOLS
         threads: pipeline.threads(16, [pipeline.fasta])
         resources: mem_mb=READS_MEMORY
+        priority: READS_PRIORITY
         shell: READS_STEP + "index '' {threads}"
 
     rule:
@@ -76,6 +81,7 @@ for prefix, pipeline in PIPELINES.items():
         wildcard_constraints: sample=READS_NAMES
         threads: pipeline.threads(8)
         resources: mem_mb=READS_MEMORY, **({"gpu": 1} if pipeline.aligner == "parabricks" else {})
+        priority: READS_PRIORITY
         shell: READS_STEP + "aligned {wildcards.sample} {threads}"
 
     rule:
@@ -85,6 +91,7 @@ for prefix, pipeline in PIPELINES.items():
         params: **READS_TOOLS, stated=lambda wildcards, pipeline=pipeline: pipeline.by_name[wildcards.sample].strandedness
         wildcard_constraints: sample=READS_NAMES
         threads: pipeline.threads(4)
+        priority: READS_PRIORITY
         shell: READS_STEP + "counted {wildcards.sample} {threads}"
 
     rule:
@@ -95,6 +102,7 @@ for prefix, pipeline in PIPELINES.items():
             [pipeline.file("aligned", f"{name}.stats.txt") for name in pipeline.by_name],
         output: pipeline.counts, pipeline.root / "counts.tsv", pipeline.root / "tpm.tsv", pipeline.root / "samples.csv"
         params: **READS_JOB, code=code_hash("counts"), about=[f"{sample.name} {sample.group} {sample.donor}" for sample in pipeline.samples]
+        priority: READS_PRIORITY
         shell: READS_STEP + "merged '' {threads}"
 
     rule:
@@ -102,4 +110,5 @@ for prefix, pipeline in PIPELINES.items():
         input: pipeline.counts, [file for name in pipeline.by_name for file in pipeline.fastqc(name)]
         output: pipeline.report
         params: **READS_TOOLS
+        priority: READS_PRIORITY
         shell: READS_STEP + "reported '' {threads}"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from epigen_utils import paths
+from epigen_utils.book.schedule import UNKNOWN_SECONDS
 
 #: A tqdm bar of a job: its name and percentage.
 BAR_LINE = re.compile(r"^([\w/-]+): +(\d+)%\|")
@@ -60,9 +61,9 @@ class Remaining:
         if not self.pending:
             return "all runs are done"
         text = f"{self.total - len(self.pending)} of {self.total} runs"
-        if not self.pending <= set(self.seconds):
+        if not self.seconds:
             return text
-        work = sum(self.seconds[key] for key in self.pending) / self.cores
+        work = sum(self.seconds.get(key, UNKNOWN_SECONDS) for key in self.pending) / self.cores
         longest = max(self.chains[key] for key in self.pending)
         left = max(work, longest) * (self.taken / self.expected if self.expected else 1.0)
         return f"{text}, about {f'{left / 60:.0f} min' if left >= 90 else f'{left:.0f} s'} left"

@@ -259,6 +259,11 @@ def excluded_notebooks(planned: list[Run], user_data: dict) -> dict[str, str]:
     return reasons
 
 
+def user_run(user_data: dict | None) -> str:
+    """Name of the runs on the user's data (`plan_runs`); empty without any."""
+    return user_run_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
+
+
 def user_run_name(path: str) -> str:
     """Name of the runs on the user's file: its stem, reduced to letters, digits, - and _."""
     return re.sub(r"[^\w-]+", "-", Path(path).name.split(".")[0]).strip("-") or "own"

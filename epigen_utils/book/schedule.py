@@ -7,6 +7,8 @@ from epigen_utils import paths
 from epigen_utils.book import runs
 from epigen_utils.book.runs import Run
 
+#: Seconds that a run without a recorded time counts.
+UNKNOWN_SECONDS = 30.0
 #: Chapters whose pages a first build shows before the others, stage by stage: a site is built after each stage.
 EARLY_STAGES = (
     ("epilepsy/01_datasets", "epilepsy/02_table_two"),
@@ -38,7 +40,7 @@ def chain_seconds(planned: list[Run], seconds: dict[str, float]) -> dict[str, fl
     Parameters
     ----------
     seconds
-        Recorded time of each run, by run key; a run without one counts as 30 s.
+        Recorded time of each run, by run key; a run without one counts `UNKNOWN_SECONDS`.
     """
     waiting = {run.key: [] for run in planned}
     by_metrics = {run.metrics: run.key for run in planned}
@@ -48,6 +50,6 @@ def chain_seconds(planned: list[Run], seconds: dict[str, float]) -> dict[str, fl
 
     @functools.cache
     def chain(key: str) -> float:
-        return seconds.get(key, 30.0) + max(map(chain, waiting[key]), default=0.0)
+        return seconds.get(key, UNKNOWN_SECONDS) + max(map(chain, waiting[key]), default=0.0)
 
     return {run.key: chain(run.key) for run in planned}

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import nbformat
@@ -18,20 +19,21 @@ from epigen_utils.book.runs import Run, missing_tools, without_missing_tools
 from epigen_utils.errors import DataError, first_error
 from epigen_utils.files import folder_lock, whole_folder, write_atomically
 
-#: Where jupyter-book puts the site that is then copied to `paths.SITE`.
-SPHINX_HTML = paths.SPHINX / "_build" / "html"
 
-
-def publish_pages(planned: list[Run], missing_programs: dict[str, list[str]] | None = None) -> None:
+def publish_pages(
+    planned: list[Run], pending: Collection[str] = (), missing_programs: dict[str, list[str]] | None = None
+) -> None:
     """Copy executed notebooks into the book, and remove pages of runs that are no longer planned.
 
     In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` refer to the figure of the same run, and the title of a
-    run other than ``main`` contains its name. A run that is not finished gets a page that says so.
+    run other than ``main`` contains its name.
 
     Parameters
     ----------
+    pending
+        Keys of runs that are not finished; their pages say so.
     missing_programs
-        Notebook -> programs that it calls and that are not installed; the page of its main run says so.
+        Notebook -> programs that it calls and that are not installed; its pages say so.
     """
     pages = {run.page for run in planned}
     for page in paths.BOOK.glob("*/*.ipynb"):
@@ -44,12 +46,13 @@ def publish_pages(planned: list[Run], missing_programs: dict[str, list[str]] | N
                 f"This chapter is not in this build: {', '.join(tools)} not installed; `make tools` brings them, as "
                 "root or by conda.",
             )
-        elif run.finished:
-            content = _page_content(run)
-        else:
+        elif run.key in pending:
             content = _notice_page(
                 run, "This chapter is still to come: its run has not ended. `make book` runs it and puts it here."
             )
+        else:
+            content = _page_content(run)
+        run.page.with_suffix(".md").unlink(missing_ok=True)  # a notice, as earlier versions wrote it
         if not run.page.exists() or run.page.read_text() != content:
             write_atomically(run.page, content)
 
@@ -132,50 +135,54 @@ def write_claims_page(profile: str, pending: set[str]) -> None:
     write_atomically(paths.GENERATED / "claims.md", "\n".join(parts) + "\n")
 
 
-def build_site(profile: str, planned: list[Run], *, user_run: str = "", partial: bool = False) -> None:
+def build_site(
+    profile: str, planned: list[Run], *, user_run: str = "", partial: bool = False, pending: Collection[str] = ()
+) -> None:
     """Write the claims page, publish the pages (`publish_pages`), and build the site beside the present one.
 
     Parameters
     ----------
     partial
-        Whether runs may be unfinished; references to their figures do not resolve, so Sphinx's warnings are only
-        logged.
+        Whether runs may be unfinished. References to their figures do not resolve, so Sphinx's warnings are only
+        logged; the whole site is built afresh, in a folder of its own.
+    pending
+        Keys of runs whose results are those of an earlier build; runs without results are pending too.
 
     Raises
     ------
     DataError
         If Sphinx fails, or warns about a whole site; the message gives the first warning and the log.
     """
+    if partial:
+        paths.SITE_DONE.unlink(missing_ok=True)
     with folder_lock(paths.SPHINX):
-        _write_pages(profile, planned, user_run)
-        _run_sphinx(partial)
+        _write_pages(profile, planned, set(pending))
+        html = _run_sphinx(table_of_contents(planned, user_run), partial)
         with whole_folder(paths.SITE) as part:
-            # New time stamps: Snakemake compares the site's with those of the pages.
-            shutil.copytree(SPHINX_HTML, part, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            shutil.copytree(html, part, dirs_exist_ok=True)
     if partial:
         print(f"site: {os.path.relpath(paths.SITE / 'index.html', paths.ROOT)} can be read", file=sys.stderr)
 
 
-def _write_pages(profile: str, planned: list[Run], user_run: str) -> None:
+def _write_pages(profile: str, planned: list[Run], pending: set[str]) -> None:
     built = without_missing_tools(planned)
-    pending = {run.key for run in built if not run.finished}
-    notice = f"This book is still being built: {len(built) - len(pending)} of its {len(built)} runs are finished."
+    pending = {run.key for run in built if run.key in pending or not run.finished}
+    notice = f"This book is not complete: {len(built) - len(pending)} of its {len(built)} runs are finished; "
+    notice += "`make book` does the others."
     write_atomically(paths.GENERATED / "progress.md", f":::{{note}}\n{notice}\n:::\n" if pending else "")
     write_claims_page(profile, pending)
-    publish_pages(planned, missing_tools(planned))
-    toc = table_of_contents(planned, user_run)
-    if not paths.BUILT_TOC.exists() or paths.BUILT_TOC.read_text() != toc:
-        shutil.rmtree(SPHINX_HTML, ignore_errors=True)  # the navigation of every page changes
-        write_atomically(paths.BUILT_TOC, toc)
+    publish_pages(planned, pending, missing_tools(planned))
 
 
-def _run_sphinx(partial: bool) -> None:
-    state = paths.SPHINX / "partial"
-    if state.exists():
-        shutil.rmtree(SPHINX_HTML, ignore_errors=True)  # pages refer to others that were still to come
-    write_atomically(state, "")
+def _run_sphinx(contents: str, partial: bool) -> Path:
+    """Build the site; returns the folder of its pages."""
+    folder = paths.SPHINX / ("partial" if partial else "whole")
+    html, toc = folder / "_build" / "html", folder / "toc.yml"
+    if not toc.exists() or toc.read_text() != contents:
+        shutil.rmtree(html, ignore_errors=True)  # the navigation of every page changes
+        write_atomically(toc, contents)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    command = [jupyter_book, "build", paths.BOOK, "--path-output", paths.SPHINX, "--toc", paths.BUILT_TOC]
+    command = [jupyter_book, "build", paths.BOOK, "--path-output", folder, "--toc", toc]
     command += ["--keep-going"] if partial else ["-W", "-n", "--keep-going"]
     with open(paths.SITE_LOG, "w") as stream, tqdm(total=100, desc="site", unit="%", leave=False) as bar:
         process = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -187,8 +194,7 @@ def _run_sphinx(partial: bool) -> None:
         raise DataError(
             f"site: {first_error(paths.SITE_LOG.read_text(), 'WARNING|ERROR|Error')} (log: {paths.SITE_LOG})"
         )
-    if not partial:
-        state.unlink()
+    return html
 
 
 #: Phases of Sphinx, each with its start on the bar in percent.

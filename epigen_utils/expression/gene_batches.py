@@ -13,7 +13,7 @@ import scipy
 from pydeseq2 import utils
 from pydeseq2.default_inference import DefaultInference
 from scipy.linalg import lapack, lstsq
-from scipy.optimize import _lbfgsb, minimize
+from scipy.optimize import minimize
 from scipy.special import gammaln, psi
 from scipy.stats import norm
 
@@ -28,7 +28,10 @@ NEW_ITERATION, EVALUATE, CONVERGED = 1, 3, 4
 
 
 class GeneBatchInference(DefaultInference):
-    """`DefaultInference` of PyDESeq2, which documents the methods, in one process and without repeated work."""
+    """`DefaultInference` of PyDESeq2, which documents the methods, in one process and without repeated work.
+
+    Designs have full rank (`designs.check_design`).
+    """
 
     def __init__(self) -> None:
         super().__init__(n_cpus=1)
@@ -173,6 +176,8 @@ def minimise_each(losses: Callable, starts: np.ndarray, bounds: tuple[float, flo
     """
     if not scipy.__version__.startswith(STEPPED_VERSION):
         return _minimise_one_by_one(losses, starts, bounds)
+    from scipy.optimize import _lbfgsb  # here, since another version may not have it
+
     n, corrections = len(starts), 10
     x, slopes, values = np.clip(starts, *bounds)[:, None], np.zeros((n, 1)), np.zeros(n)
     low, high, bounded = np.array(bounds[:1]), np.array(bounds[1:]), np.array([2], np.int32)

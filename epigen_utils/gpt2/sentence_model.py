@@ -106,7 +106,7 @@ class GeneSentenceModel(GPT2PreTrainedModel):
         body, layers = self.transformer, []
         states = body.drop(inputs + body.wpe.weight[: inputs.shape[1]])
         for block in body.h[:-1]:
-            layers.append(states if layer_inputs else None)
+            layers.append(states)
             states = block(states)
         layers.append(states)
         pooled = body.ln_f(_last_gene_output(body.h[-1], states, last, mask))

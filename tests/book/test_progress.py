@@ -44,6 +44,8 @@ def test_without_recorded_times_only_the_runs_are_counted(remaining):
     remaining.count_jobs("a_e")
     remaining.finish("a/e", 3.0)
     assert str(remaining) == "1 of 2 runs"
+    remaining.seconds = {"a/e": 80.0}
+    assert str(remaining) == "1 of 2 runs, about 2 min left", "one recorded, the other counts 30 s in its chain of 90"
 
 
 def test_recorded_times_are_those_of_the_profile(tmp_path, monkeypatch):

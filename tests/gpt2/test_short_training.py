@@ -8,7 +8,9 @@ from epigen_utils.gpt2 import classifier, short_training
 from epigen_utils.gpt2.classifier import GPT2Classifier
 
 
-@pytest.mark.parametrize("changes", [{}, {"aligned": 0.3, "prior": ("g1", "g2")}, {"language": 0.2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"aligned": 0.3, "prior": ("g1", "g2")}, {"language": 0.2}, {"language_epochs": 2.0}]
+)
 def test_weights_are_those_of_the_trainer(tmp_path, monkeypatch, changes):
     """The Hugging Face Trainer with the same settings; a warm-up, and a last batch that is not full."""
     values, y = samples(20)

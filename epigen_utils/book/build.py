@@ -1,0 +1,155 @@
+"""A build: Snakemake on the plan of a profile, under a lock, and the site that it leaves."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TextIO
+
+from epigen_utils import paths, processes
+from epigen_utils.book import progress, runs, schedule
+from epigen_utils.errors import DataError, first_error
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a build does: all runs of a profile and of the user's data (`runs.plan_runs`), and where.
+
+    Attributes
+    ----------
+    cores
+        Cores of this host to use.
+    executor
+        A Snakemake workflow profile, such as ``workflow/slurm``; empty: this host.
+    """
+
+    profile: str
+    user_data: dict
+    runs: list[runs.Run]
+    cores: int
+    executor: str = ""
+
+    @cached_property
+    def remaining(self) -> progress.Remaining:
+        """Runs that the build has still to do; Snakemake's output fills and empties it."""
+        seconds = progress.recorded_seconds(self.profile)
+        chains = schedule.chain_seconds(self.runs, seconds)
+        return progress.Remaining({run.rule: run.key for run in self.runs}, chains, seconds, self.cores)
+
+
+def do_runs(plan: Plan, chosen: list[runs.Run]) -> None:
+    """Do some runs of a plan, and those whose results they read.
+
+    Raises
+    ------
+    DataError
+        If another build is running, or a run fails.
+    """
+    with _build_lock() as jobs:
+        _run_snakemake(plan, [run.metrics for run in chosen], jobs)
+
+
+def build_book(plan: Plan) -> None:
+    """Do all runs and build the site; a build that fails or is stopped leaves a site of the runs that are finished.
+
+    Raises
+    ------
+    DataError
+        If another build is running, a run or the site fails, or the build was interrupted.
+    """
+    stages = []
+    if not (paths.SITE / "index.html").exists():
+        early = schedule.early_stages(runs.without_missing_tools(plan.runs), runs.user_run(plan.user_data))
+        stages = schedule.stage_sites(plan.profile, early)
+    with _build_lock() as jobs:
+        if not (paths.SITE / "index.html").exists():
+            paths.SITE_DONE.unlink(missing_ok=True)
+        try:
+            _run_snakemake(plan, [*stages, paths.SITE_DONE], jobs, early=bool(stages))
+        except (DataError, KeyboardInterrupt) as error:
+            _leave_site(plan)
+            if isinstance(error, DataError):
+                raise
+            raise DataError("the build was stopped; what was finished is kept: build again to go on") from None
+
+
+def _leave_site(plan: Plan) -> None:
+    """Build a site of the finished runs, if there are any."""
+    from epigen_utils.book import site  # here, since a build that ends well has a process of its own for it
+
+    pending = plan.remaining.pending
+    if any(run.finished and run.key not in pending for run in plan.runs):
+        print("epigen: writing the site of what is finished", file=sys.stderr)
+        user_run = runs.user_run(plan.user_data)
+        site.build_site(plan.profile, plan.runs, user_run=user_run, partial=True, pending=pending)
+
+
+@contextlib.contextmanager
+def _build_lock() -> Iterator[TextIO]:
+    """Hold the lock of the build; yields the lock of its jobs, which a killed build's jobs hold until they end."""
+    paths.BUILD.mkdir(exist_ok=True)
+    with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a+") as jobs:
+        try:
+            fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            building.seek(0)
+            raise DataError(
+                f"another build is running here (process {building.read().strip()}); wait for it, or stop it"
+            ) from None
+        building.truncate(0)
+        building.write(str(os.getpid()))
+        building.flush()
+        # Jobs of a killed build end within a second.
+        fcntl.flock(jobs, fcntl.LOCK_EX)
+        fcntl.flock(jobs, fcntl.LOCK_SH)
+        yield jobs
+
+
+def _run_snakemake(plan: Plan, targets: list[os.PathLike], jobs: TextIO, *, early: bool = False) -> None:
+    """Run Snakemake under `_build_lock`, so that Snakemake's own locks can be cleared after a killed build.
+
+    Parameters
+    ----------
+    early
+        Whether the sites of the early stages are among the targets.
+    """
+    if "MAKELEVEL" in os.environ:
+        processes.exit_with_process(os.getppid())
+    limits = ["--workflow-profile", plan.executor] if plan.executor else processes.snakemake_limits(plan.cores)
+    configuration = {"profile": plan.profile, "early": int(early)}
+    configuration |= {"own": json.dumps(plan.user_data)} if plan.user_data else {}
+    command = processes.snakemake_command(paths.ROOT / "Snakefile", paths.ROOT, *limits, **configuration)
+    options = {
+        "env": os.environ | processes.build_environment(os.getpid()),
+        "cwd": paths.ROOT,
+        "pass_fds": [jobs.fileno()],
+        "preexec_fn": processes.kill_with_parent,
+    }
+    if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
+        subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
+    command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *map(str, targets)]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process,
+        open(paths.BUILD_LOG, "w") as log,
+    ):
+        try:
+            error_printed = progress.follow_build(process.stderr, log, plan.remaining)
+        except KeyboardInterrupt:
+            # A terminal has interrupted Snakemake too; a second signal would cut its clean-up short.
+            try:
+                process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                process.communicate()
+            raise
+    if process.returncode != 0:
+        cause = "" if error_printed else f" ({first_error(paths.BUILD_LOG.read_text())})"
+        raise DataError(
+            f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
+        )
