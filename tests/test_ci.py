@@ -88,7 +88,7 @@ def test_of_a_notebook(source):
     ("changed", "expected"),
     [
         ("README.md", set()),
-        ("epigen_utils/stats/folds.py", {"module", "build", "notebook"}),
+        ("epigen_utils/stats/folds.py", {"module", "build", "mark", "notebook"}),
         ("book/intro.md", {"build"}),
         ("notebooks/epilepsy/09_zero_shot.ipynb", {"notebook"}),
         ("notebooks/epilepsy/07_classification.ipynb", set()),
