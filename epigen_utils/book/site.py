@@ -160,7 +160,9 @@ def build_site(
         html = _run_sphinx(table_of_contents(planned, user_run), partial)
         with whole_folder(paths.SITE) as part:
             shutil.copytree(html, part, dirs_exist_ok=True)
-    if partial:
+    if not partial:
+        shutil.rmtree(paths.SPHINX / "partial", ignore_errors=True)
+    else:
         print(f"site: {os.path.relpath(paths.SITE / 'index.html', paths.ROOT)} can be read", file=sys.stderr)
 
 
