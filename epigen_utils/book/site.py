@@ -160,10 +160,10 @@ def build_site(
         html = _run_sphinx(table_of_contents(planned, user_run), partial)
         with whole_folder(paths.SITE) as part:
             shutil.copytree(html, part, dirs_exist_ok=True)
-    if not partial:
-        shutil.rmtree(paths.SPHINX / "partial", ignore_errors=True)
-    else:
+    if partial:
         print(f"site: {os.path.relpath(paths.SITE / 'index.html', paths.ROOT)} can be read", file=sys.stderr)
+    else:
+        shutil.rmtree(paths.SPHINX / "partial", ignore_errors=True)
 
 
 def _write_pages(profile: str, planned: list[Run], pending: set[str]) -> None:
