@@ -2,8 +2,9 @@
 # build a site also after each early stage. What a notebook needs stands in its own metadata; which runs there are, in notebooks/profiles/.
 #
 # A run is done again when its notebook, a module of epigen_utils that it imports (directly or through others, at their
-# top), a table of data/ that these name, its chapter's claims, a file of the user's, a parameter, or the registry's entry of a data set has changed in
-# content; a changed time stamp alone is no cause.
+# top), a table of data/ that these name, its chapter's claims, a parameter, or the registry's entry of a data set has changed
+# in content, all of which its fingerprint holds, or a file of the user's has changed. As inputs, the hundreds of modules would
+# keep Snakemake busy: it looks at the inputs of all waiting jobs several times a second.
 import json
 import sys
 
@@ -49,7 +50,7 @@ for run in PLAN:
 
         rule:
             name: f"{run.rule}_grid_{job}"
-            input: run.inputs
+            input: run.user_files
             output: touch(run.searched(job))
             params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable, job=job
             priority: PRIORITY[run.key]
@@ -59,7 +60,7 @@ for run in PLAN:
     rule:
         name: run.rule
         input:
-            run.inputs,
+            run.user_files,
             runs.upstream_metrics(run, PLAN),
             PIPELINES[run.rule + "_"].results if run.reads else [],
             [run.searched(job) for job in range(run.search_jobs)],

@@ -70,8 +70,8 @@ def files_of_test(item) -> set[Path]:
 
 
 def files_of_run(run: runs.Run, planned: list[runs.Run]) -> set[Path]:
-    """Inputs of a run, of the runs whose results it reads, and of its way from reads to counts."""
-    files = set(run.inputs)
+    """Sources of a run, of the runs whose results it reads, and of its way from reads to counts."""
+    files = set(run.sources)
     upstream = runs.upstream_metrics(run, planned)
     for other in planned:
         if other.metrics in upstream:

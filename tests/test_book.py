@@ -386,7 +386,7 @@ def planned_few(tmp_path, monkeypatch):
 def test_a_run_depends_on_what_it_uses_and_no_more(planned_few, changed, expected):
     """What Snakemake is told; that it acts on it, the test before and the slow one after this show."""
     assert (paths.ROOT / changed).exists()
-    depending = {run.rule.removeprefix("epilepsy_") for run in planned_few if paths.ROOT / changed in run.inputs}
+    depending = {run.rule.removeprefix("epilepsy_") for run in planned_few if paths.ROOT / changed in run.sources}
     assert depending == expected
 
 

@@ -6,6 +6,7 @@ the plan into jobs, each of which calls ``python -m epigen_utils.book.runs '<run
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from epigen_utils import paths, processes
 from epigen_utils.book import notebooks
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError, suggest
+from epigen_utils.files import sha256
 from epigen_utils.reads import sample_sheets
 
 
@@ -101,25 +103,31 @@ class Run:
         return any(not registered[name].real for name in self.datasets if name in registered)
 
     @property
-    def inputs(self) -> list[Path]:
-        """Files whose change puts the run out of date: notebook, modules, tables they name, claims, user's files."""
+    def sources(self) -> list[Path]:
+        """Files of the project whose change puts the run out of date: notebook, modules, tables they name, claims."""
         claims_file = paths.CLAIMS / f"{self.notebook.replace('/', '_')}.csv"
-        names = [*self.datasets, self.parameters.get("metadata", "")]
         modules = notebooks.imported_modules(self.source, simulated=self.simulated)
         return [
             self.source,
             *modules,
             *([claims_file] if claims_file.exists() else []),
             *sorted(set().union(*map(notebooks.tables_named, modules))),
-            *[Path(name) for name in names if name and name not in registry.entries()],
         ]
 
     @property
+    def user_files(self) -> list[Path]:
+        """The user's own files that it reads."""
+        names = [*self.datasets, self.parameters.get("metadata", "")]
+        return [Path(name) for name in names if name and name not in registry.entries()]
+
+    @property
     def fingerprint(self) -> str:
-        """Hash of the parameter values, and of the registry's entries with the hashes of their files."""
+        """Hash of the parameter values, of the contents of `sources`, and of the registry's entries of its data."""
         registered = registry.entries()
         entries = [repr(registered[name]) for name in registry.with_bases(self.datasets)]
-        return hashlib.sha256(json.dumps([self.parameters, entries], sort_keys=True).encode()).hexdigest()
+        contents = {str(path.relative_to(paths.ROOT)): _content_hash(path) for path in self.sources}
+        identity = json.dumps([self.parameters, entries, contents], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()
 
     @property
     def finished(self) -> bool:
@@ -128,6 +136,11 @@ class Run:
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
+
+
+@functools.cache
+def _content_hash(path: Path) -> str:
+    return sha256(path)
 
 
 def profile_names() -> list[str]:

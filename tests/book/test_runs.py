@@ -62,9 +62,20 @@ def test_what_makes_a_run_stale(profile):
     same = profile("epilepsy/02_table_two: {main: {dataset: table-two}}")[0]
     other = profile("epilepsy/02_table_two: {main: {dataset: table-two, seed: 1}}")[0]
     assert first.fingerprint == same.fingerprint != other.fingerprint
-    names = {path.name for path in first.inputs}
+    names = {path.name for path in first.sources}
     assert {"02_table_two.ipynb", "epilepsy_02_table_two.csv", "layout.py"} <= names
     assert "simulated_bulk.py" not in names
+
+
+def test_the_content_of_a_source_counts_and_not_its_time_stamp(profile, monkeypatch):
+    run = profile("epilepsy/02_table_two: {main: {dataset: table-two}}")[0]
+    before = run.fingerprint
+    hashes = {path: runs._content_hash(path) for path in run.sources}
+    layout = next(path for path in run.sources if path.name == "layout.py")
+    monkeypatch.setattr(runs, "_content_hash", lambda path: "another" if path == layout else hashes[path])
+    assert run.fingerprint != before
+    monkeypatch.setattr(runs, "_content_hash", hashes.get)
+    assert run.fingerprint == before
 
 
 def test_a_changed_registry_entry_makes_its_runs_stale(profile, monkeypatch):
@@ -101,7 +112,7 @@ def test_own_data_get_a_run_of_every_chapter_that_takes_them(own_file):
     assert mine[1].parameters["dataset"] == own_file
     assert mine[1].parameters["group"] == "condition"
     assert "reference" not in mine[1].parameters
-    assert any(str(path) == own_file for path in mine[1].inputs)
+    assert any(str(path) == own_file for path in mine[1].user_files)
 
 
 def test_a_run_survives_the_way_to_its_job():
