@@ -8,6 +8,7 @@ An empty revision touches everything.
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from epigen_utils import paths
@@ -43,19 +44,16 @@ def is_touched(files: set[Path], prefixes: tuple[str, ...], changed: set[str] | 
     return bool(names & changed) or any(name.startswith(prefix) for name in changed for prefix in prefixes)
 
 
-def with_tables(modules: list[Path]) -> set[Path]:
-    """Modules, and the tables of data/ that these name."""
-    return set(modules).union(*map(notebooks.tables_named, modules))
-
-
+@cache
 def files_of_notebook(source: Path) -> set[Path]:
     """A notebook, what it imports, and the registry, which names its data."""
-    return {source, paths.REGISTRY} | with_tables(notebooks.imported_modules(source, simulated=True))
+    return {source, paths.REGISTRY} | notebooks.with_tables(notebooks.imported_modules(source, simulated=True))
 
 
+@cache
 def files_of_module(file: Path) -> set[Path]:
     """A file of tests, what it imports, its neighbours' files of tests among this included."""
-    files = {file, file.with_name("conftest.py")} | with_tables(notebooks.modules_of_code(file))
+    files = {file, file.with_name("conftest.py")} | notebooks.with_tables(notebooks.modules_of_code(file))
     for name in re.findall(r"^from (test_\w+) import", file.read_text(), re.M):
         files |= files_of_module(file.with_name(f"{name}.py"))
     return files

@@ -63,12 +63,12 @@ def build_book(plan: Plan) -> None:
     DataError
         If another build is running, a run or the site fails, or the build was interrupted.
     """
-    stages = []
-    if not (paths.SITE / "index.html").exists():
+    stages, first = [], not (paths.SITE / "index.html").exists()
+    if first:
         early = schedule.early_stages(runs.without_missing_tools(plan.runs), runs.user_run(plan.user_data))
         stages = schedule.stage_sites(plan.profile, early)
     with _build_lock() as jobs:
-        if not (paths.SITE / "index.html").exists():
+        if first:
             paths.SITE_DONE.unlink(missing_ok=True)
         try:
             _run_snakemake(plan, [*stages, paths.SITE_DONE], jobs, early=bool(stages))

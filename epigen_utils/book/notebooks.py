@@ -203,6 +203,12 @@ def tables_named(module: Path) -> frozenset[Path]:
     return frozenset(tables - {paths.REGISTRY})
 
 
+def with_tables(modules: Iterable[Path]) -> set[Path]:
+    """Modules, and the tables that they name (`tables_named`)."""
+    modules = set(modules)
+    return modules.union(*map(tables_named, modules))
+
+
 def chapters_on_counts(paper: str = "epilepsy") -> "pd.DataFrame":
     """Chapters that take a data set and its sample table, hence also counts from reads: ``chapter``, ``title``."""
     import pandas as pd  # here, since the plan of a build does without it

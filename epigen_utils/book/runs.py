@@ -109,9 +109,8 @@ class Run:
         modules = notebooks.imported_modules(self.source, simulated=self.simulated)
         return [
             self.source,
-            *modules,
+            *sorted(notebooks.with_tables(modules)),
             *([claims_file] if claims_file.exists() else []),
-            *sorted(set().union(*map(notebooks.tables_named, modules))),
         ]
 
     @property
