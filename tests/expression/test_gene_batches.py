@@ -1,25 +1,20 @@
 import numpy as np
 import pytest
 import scipy
-from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
 
 from epigen_utils.data import datasets, simulated_bulk
-from epigen_utils.expression import designs, gene_batches, normalisation
+from epigen_utils.expression import designs, differential, gene_batches, normalisation
 from epigen_utils.expression.gene_batches import GeneBatchInference
 
 
 def fit(adata, design, inference):
+    """PyDESeq2's data set after `differential.fit_design`, and its test of the last coefficient."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(differential, "GeneBatchInference", lambda: inference)
+        dds = differential.fit_design(adata, design=design).dds
     with normalisation.quiet_pydeseq2():
-        dds = DeseqDataSet(
-            counts=normalisation.count_table(adata),
-            metadata=designs.covariates(adata.obs),
-            design=design,
-            inference=inference,
-            quiet=True,
-        )
-        dds.deseq2()
         vector = np.eye(dds.obsm["design_matrix"].shape[1])[-1]
         test = DeseqStats(dds, contrast=vector, inference=inference, quiet=True)
         test.summary()
