@@ -9,7 +9,7 @@ import json
 import sys
 
 from epigen_utils import paths
-from epigen_utils.book import progress, runs, schedule
+from epigen_utils.book import build, progress, runs
 from epigen_utils.reads.pipeline import pipeline_of_run
 
 PROFILE = config.get("profile", "demo")
@@ -20,13 +20,15 @@ PIPELINES = {
     run.rule + "_": pipeline_of_run(run.parameters, run.reads) for run in PLAN if run.reads
 }
 # A first build makes a site after each early stage; what these need goes first, then the longest chains of runs.
-STAGES = schedule.early_stages(PLAN, runs.user_run(OWN)) if int(config.get("early", 0)) else []
-PRIORITY = {key: int(seconds) for key, seconds in schedule.chain_seconds(PLAN, progress.recorded_seconds(PROFILE)).items()}
+STAGES = build.early_stages(PLAN, runs.user_run(OWN)) if int(config.get("early", 0)) else []
+PRIORITY = {key: int(seconds) for key, seconds in build.chain_seconds(PLAN, progress.recorded_seconds(PROFILE)).items()}
 # The steps from reads to counts are many and short: they go with the longest chain.
 READS_PRIORITY = max(PRIORITY.values(), default=0)
 for stage, stage_runs in enumerate(reversed(STAGES), 1):
     PRIORITY |= {run.key: stage * 1_000_000 for run in stage_runs}
-STAGE_SITES = schedule.stage_sites(PROFILE, STAGES)
+STAGE_SITES = build.stage_sites(PROFILE, STAGES)
+#: Modules that write what Sphinx reads.
+SITE_MODULES = ("claims", "coverage", "ledger", "markup", "notebooks", "site", "verdict_pages")
 SITE = f"{{params.python:q}} -m epigen_utils.cli site --profile {PROFILE} --own {{params.own:q}}"
 HAND_WRITTEN = sorted(
     path
@@ -89,7 +91,8 @@ rule site:
         paths.ROOT / "_config.yml",
         paths.ROOT / "CONTRIBUTING.md",
         sorted(paths.CLAIMS.glob("*.csv")),
-        [paths.PACKAGE / "book" / f"{name}.py" for name in ("claims", "markup", "notebooks", "site")],
+        [paths.PACKAGE / "book" / f"{name}.py" for name in SITE_MODULES],
+        [paths.DATA / name for name in ("paper_items.csv", "verdicts.yml")],
         HAND_WRITTEN,
     output:
         touch(paths.SITE_DONE),

@@ -216,17 +216,15 @@ def show_claims(
     csv: Annotated[Path | None, typer.Option(help="Write all claims to this CSV.")] = None,
 ) -> None:
     """Show every claim with what was reproduced and its verdict."""
-    from epigen_utils.book import claims
+    from epigen_utils.book import claims, ledger
 
     judged = claims.table(profile)
     if csv:
         judged.to_csv(csv, index=False)
-    columns = ["claim", "quantity", "reported", "reproduced", "verdict"]
-    cells = claims.display_columns(judged).reindex(columns=columns, fill_value="")
-    _print_table("Claims", cells.to_numpy().tolist(), columns)
-    console.print(
-        f"{claims.count_verdicts(judged)} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True
-    )
+    rows = ledger.summary_rows(judged)
+    _print_table("Claims", rows.to_numpy().tolist(), list(rows))
+    counts = ", ".join(f"{kind} {count}" for kind, count in claims.count_verdicts(judged).sum(axis=1).items())
+    console.print(f"{counts} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True)
 
 
 @app.command("site", hidden=True)

@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import resource
 import signal
 import socket
 import sys
@@ -74,3 +75,9 @@ def snakemake_command(rules: Path, folder: Path, *options: str, **configuration:
 def snakemake_limits(cores: int) -> list[str]:
     """Snakemake options for this host: concurrent jobs share its cores and memory, and one at a time uses the GPU."""
     return ["--cores", str(cores), "--resources", f"mem_mb={psutil.virtual_memory().total // 1_000_000}", "gpu=1"]
+
+
+def peak_memory() -> float:
+    """Most memory that this process has held, in GB."""
+    kilobyte = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e9

@@ -79,3 +79,10 @@ def test_a_command_line_of_snakemake():
     command = processes.snakemake_command(Path("rules.smk"), Path("here"), "--cores", "1", profile="demo", own="{}")
     assert command[:3] == [sys.executable, "-m", "snakemake"]
     assert " ".join(command[3:]) == "--snakefile rules.smk --directory here --cores 1 --config profile=demo own={}"
+
+
+def test_the_peak_of_memory_grows_with_what_is_held():
+    before = processes.peak_memory()
+    held = bytearray(int(before * 1e9) + 50_000_000)
+    assert 0.01 < before < processes.peak_memory() < 100
+    assert len(held) > 50_000_000

@@ -1,20 +1,66 @@
-"""A build: Snakemake on the plan of a profile, under a lock, and the site that it leaves."""
+"""A build: the order of its runs, Snakemake on the plan of a profile, under a lock, and the site that it leaves."""
 
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cached_property
+from pathlib import Path
 from typing import TextIO
 
 from epigen_utils import paths, processes
-from epigen_utils.book import progress, runs, schedule
+from epigen_utils.book import progress, runs
 from epigen_utils.errors import DataError, first_error
+
+#: Chapters whose pages a first build shows before the others, stage by stage: a site is built after each stage.
+EARLY_STAGES = (
+    ("epilepsy/01_datasets", "epilepsy/02_table_two"),
+    ("epilepsy/03_differential_expression", "geneformer/02_rank_value_encoding"),
+)
+
+
+def early_stages(planned: list[runs.Run], user_run: str = "") -> list[list[runs.Run]]:
+    """Main runs, and runs on the user's data, of the chapters of each stage; stages without any are left out."""
+    stages = [
+        [run for run in planned if run.notebook in chapters and run.name in ("main", user_run)]
+        for chapters in EARLY_STAGES
+    ]
+    stages = [stage for stage in stages if stage]
+    # The whole site follows at once after a stage that would hold every run.
+    return stages if sum(map(len, stages)) < len(planned) else stages[:-1]
+
+
+def stage_sites(profile: str, stages: list[list[runs.Run]]) -> list[Path]:
+    """Files that mark the site after each early stage as built."""
+    return [paths.BUILD / f"{profile}.stage{stage}" for stage in range(len(stages))]
+
+
+def chain_seconds(planned: list[runs.Run], seconds: dict[str, float]) -> dict[str, float]:
+    """Time of each run and of the longest chain of runs that wait for it, by run key.
+
+    A build starts the longest chains first, so that no core is idle at its end.
+
+    Parameters
+    ----------
+    seconds
+        Recorded time of each run, by run key; a run without one counts `progress.UNKNOWN_SECONDS`.
+    """
+    waiting = {run.key: [] for run in planned}
+    by_metrics = {run.metrics: run.key for run in planned}
+    for run in planned:
+        for metrics in runs.upstream_metrics(run, planned):
+            waiting[by_metrics[metrics]].append(run.key)
+
+    @functools.cache
+    def chain(key: str) -> float:
+        return seconds.get(key, progress.UNKNOWN_SECONDS) + max(map(chain, waiting[key]), default=0.0)
+
+    return {run.key: chain(run.key) for run in planned}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +81,11 @@ class Plan:
     cores: int
     executor: str = ""
 
-    @cached_property
+    @functools.cached_property
     def remaining(self) -> progress.Remaining:
         """Runs that the build has still to do; Snakemake's output fills and empties it."""
         seconds = progress.recorded_seconds(self.profile)
-        chains = schedule.chain_seconds(self.runs, seconds)
+        chains = chain_seconds(self.runs, seconds)
         return progress.Remaining({run.rule: run.key for run in self.runs}, chains, seconds, self.cores)
 
 
@@ -65,8 +111,8 @@ def build_book(plan: Plan) -> None:
     """
     stages, first = [], not (paths.SITE / "index.html").exists()
     if first:
-        early = schedule.early_stages(runs.without_missing_tools(plan.runs), runs.user_run(plan.user_data))
-        stages = schedule.stage_sites(plan.profile, early)
+        early = early_stages(runs.without_missing_tools(plan.runs), runs.user_run(plan.user_data))
+        stages = stage_sites(plan.profile, early)
     with _build_lock() as jobs:
         if first:
             paths.SITE_DONE.unlink(missing_ok=True)

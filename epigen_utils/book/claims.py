@@ -8,12 +8,14 @@ import json
 import math
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks
+from epigen_utils.book import markup, notebooks
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 
@@ -23,22 +25,48 @@ COLUMNS = [
     "locus",  # section, figure or table
     "quote",  # short, verbatim
     "quantity",  # what the number measures
-    "reported",  # a number, >x, <x or a..b
-    "tolerance",  # half of the last digit that the paper prints; 0 if it gives a bound
-    "metric",  # the number by which the claim is judged
-    "needs",  # the data set that may decide it and, after a semicolon, the model
-    "otherwise",  # the verdict if the number disagrees
+    "reported",  # as `agreement` reads it; empty where the paper draws no line
+    "evidence",  # what decides the claim, a key of `EVIDENCE`
+    "metric",  # the number by which the claim is judged; several readings are joined by `READING`
+    "needs",  # the data set that may decide it and, after a semicolon, the model; for each reading or for all
     "premise",  # what the judgement assumes
 ]
+#: Joins the readings of a claim, such as two units of cost.
+READING = " | "
 
-REPRODUCED = "reproduced"
-NOT_REPRODUCED = "not reproduced"
-INCONSISTENT = "inconsistent in the paper"
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+AGREES, DIFFERS = "agrees with a published file", "differs from a published file"
+CONSISTENT, INCONSISTENT = "consistent in the paper", "inconsistent in the paper"
+DEPENDS = "depends on the reading"
+UNDECIDED = "undecided"
+NOT_TESTABLE = "not testable as stated"
 NOT_ATTAINABLE = "not attainable"
 NEEDS_DATA = "needs data"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, INCONSISTENT, NOT_ATTAINABLE, NEEDS_DATA)
+#: In the order in which pages list them.
+VERDICTS = (
+    REPRODUCED,
+    AGREES,
+    CONSISTENT,
+    DEPENDS,
+    UNDECIDED,
+    NOT_TESTABLE,
+    NEEDS_DATA,
+    NOT_ATTAINABLE,
+    INCONSISTENT,
+    DIFFERS,
+    NOT_REPRODUCED,
+)
+#: What decides a claim, with the verdicts where the number agrees and where it does not.
+EVIDENCE = {
+    "run": (REPRODUCED, NOT_REPRODUCED),  # a run on the claim's own data and model
+    "file": (AGREES, DIFFERS),  # a published file: configuration, log, table, notebook
+    "paper": (CONSISTENT, INCONSISTENT),  # the paper's own text, tables and figures
+    "design": (NEEDS_DATA, NOT_ATTAINABLE),  # what any experiment of the stated design could give
+}
 #: In place of a verdict while a build has not yet done the run that judges the claim.
 PENDING = "still to come"
+#: An interval that is at most this share of the reported number wide can confirm the number.
+NARROW = 0.1
 
 
 def read_claims(folder: Path = paths.CLAIMS) -> pd.DataFrame:
@@ -65,51 +93,83 @@ def read_claims(folder: Path = paths.CLAIMS) -> pd.DataFrame:
 
 
 def _check_claim(where: str, row) -> None:
-    if not re.fullmatch(r"\w+/\w+(--[\w-]+)?:\w+", row.metric):
-        raise DataError(f"{where}: metric {row.metric!r}; write it as paper/chapter:name")
-    if row.otherwise not in VERDICTS:
-        raise DataError(f"{where}: otherwise {row.otherwise!r}; one of {', '.join(VERDICTS)}")
-    dataset = row.needs.partition(";")[0].strip()
-    if dataset not in registry.entries():
-        raise DataError(f"{where}: needs {dataset!r}, which is not in the registry; mend the name")
-    agrees_with_paper(row.reported, row.tolerance, 0.0, where=where)
+    for metric in row.metric.split(READING):
+        if not re.fullmatch(r"\w+/\w+(--[\w-]+)?:\w+", metric):
+            raise DataError(f"{where}: metric {metric!r}; write it as paper/chapter:name")
+    if row.evidence not in EVIDENCE:
+        raise DataError(f"{where}: evidence {row.evidence!r}; one of {', '.join(EVIDENCE)}")
+    for needs in row.needs.split(READING):
+        dataset = needs.partition(";")[0].strip()
+        if dataset not in registry.entries():
+            raise DataError(f"{where}: needs {dataset!r}, which is not in the registry; mend the name")
+    if len(row.needs.split(READING)) not in (1, len(row.metric.split(READING))):
+        raise DataError(f"{where}: needs {row.needs!r}; write one for all readings of {row.metric!r}, or one for each")
+    if row.reported:
+        agreement(row.reported, 0.0, where=where)
 
 
-def agrees_with_paper(reported: str, tolerance: str, value: float, *, where: str = "claim") -> bool:
-    """Whether a number agrees with what the paper reports, within the tolerance.
+def tolerance(reported: str) -> float:
+    """How far a number may be from the reported one: half of the last digit printed, or one of it after ``~``."""
+    if reported[:1] in "<>=" or ".." in reported:
+        return 0.0
+    last_digit = 10.0 ** Decimal(reported.removeprefix("~")).as_tuple().exponent
+    return last_digit if reported.startswith("~") else last_digit / 2
+
+
+def agreement(
+    reported: str, value: float, low: float = math.nan, high: float = math.nan, *, where: str = "claim"
+) -> bool | None:
+    """Whether a number agrees with what the paper reports; None where its interval leaves that open.
+
+    Against a bound or a range the whole interval has to lie on one side. A number agrees within its `tolerance`, or
+    where the reported one lies in an interval at most `NARROW` of it wide; it does not agree where that lies outside
+    the interval. A NaN, such as the adjusted p of a gene whose mean is too low for a test, does not agree.
 
     Parameters
     ----------
     reported
-        ``0.90``, ``>0.65``, ``<0.05`` or ``12..16``.
-    tolerance
-        Absolute; empty is 0.
+        ``0.90``; ``~0.43``, for about; ``=1``, for exactly; ``>0.65``, ``<0.05`` or ``12..16``.
+    low, high
+        95% interval; NaN where there is none.
 
     Raises
     ------
     DataError
-        If either cannot be read.
+        If ``reported`` cannot be read.
     """
     try:
-        slack = float(tolerance or 0) + 1e-9
-        if reported.startswith(">"):
-            return value > float(reported[1:]) - float(tolerance or 0)
-        if reported.startswith("<"):
-            return value < float(reported[1:]) + float(tolerance or 0)
-        low, _, high = reported.partition("..")
-        return float(low) - slack <= value <= float(high or low) + slack
-    except ValueError:
-        raise DataError(
-            f"{where}: reported {reported!r}, tolerance {tolerance!r}; write a number, >x, <x or a..b"
-        ) from None
+        slack = tolerance(reported) + 1e-9
+        first, _, last = reported.lstrip("<>=~").partition("..")
+        least, most = float(first), float(last or first)
+    except (ValueError, ArithmeticError):
+        raise DataError(f"{where}: reported {reported!r}; write a number, ~x, =x, >x, <x or a..b") from None
+    if math.isnan(low) or math.isnan(high):
+        low = high = value
+    if reported.startswith(">"):
+        return _all_or_none(low > least, high > least)
+    if reported.startswith("<"):
+        return _all_or_none(low < least, high < least)
+    if ".." in reported:
+        inside = [least - slack <= end <= most + slack for end in (low, high)]
+        apart = high < least - slack or low > most + slack or math.isnan(value)
+        return False if apart else all(inside) or None
+    if abs(value - least) <= slack:
+        return True
+    if low - slack <= least <= high + slack and high > low:
+        return True if high - low <= NARROW * abs(least) else None
+    return False
+
+
+def _all_or_none(*ends: bool) -> bool | None:
+    return ends[0] if len(set(ends)) == 1 else None
 
 
 def judge_claims(claims: pd.DataFrame, run_metrics: dict[str, dict]) -> pd.DataFrame:
     """Judge each claim by the number of the run that it refers to.
 
     Only real data of the data set (and the model) in ``needs`` decide a claim. The verdict on any other run is *needs
-    data*, and its number is given as ``method_check``. A metric with a key ``of`` counts for that data set alone. A
-    metric that is NaN, such as the adjusted p of a gene whose mean is too low for a test, contradicts the claim.
+    data*, and its number is given as ``method_check``, unless the run recorded it as none. A metric with a key ``of``
+    counts for that data set alone.
 
     Parameters
     ----------
@@ -120,36 +180,94 @@ def judge_claims(claims: pd.DataFrame, run_metrics: dict[str, dict]) -> pd.DataF
 
     Returns
     -------
-    The claims with six further columns.
+    The claims with further columns.
 
-    reproduced, low, high
-        The number and its interval, if it decides the claim.
+    reproduced
+        The number, if it decides the claim; of several readings, the first one's.
+    method_check
+        The number, if it does not.
+    low, high, n
+        Interval and size of the sample of either.
+    readings
+        The numbers of all readings, where there are several.
     verdict
         One of `VERDICTS`; *needs data* is followed by the missing data set and model.
     data
         Data sets of the run.
-    method_check
-        The number, if it does not decide the claim.
+    shown
+        Page and label of the figure or table that shows the number.
     """
-    rows = []
-    for claim in claims.to_dict("records"):
-        key, _, name = claim["metric"].partition(":")
-        run = run_metrics.get(key, {})
-        metric = run.get("metrics", {}).get(name, {})
-        value = metric.get("value", math.nan)
-        needs = {part.strip() for part in claim["needs"].split(";")}
-        data = run.get("datasets", {})
-        real = {name for name, about in data.items() if about["nature"] == "real" and metric.get("of", name) == name}
-        decided = needs <= real | {run.get("model", "")} and bool(metric)
-        judgement = dict.fromkeys(("reproduced", "low", "high"), math.nan)
-        judgement |= {"verdict": f"{NEEDS_DATA}: {claim['needs']}", "data": ", ".join(data), "method_check": value}
-        if decided:
-            agrees = agrees_with_paper(claim["reported"], claim["tolerance"], value)
-            judgement |= {"verdict": REPRODUCED if agrees else claim["otherwise"], "method_check": math.nan}
-            judgement |= {"reproduced": value} | {key: metric[key] for key in ("low", "high") if key in metric}
-        rows.append(claim | judgement)
-    extra = ["reproduced", "low", "high", "verdict", "data", "method_check"]
+    rows = [claim | _judgement(claim, run_metrics) for claim in claims.to_dict("records")]
+    extra = ["reproduced", "low", "high", "n", "verdict", "data", "method_check", "readings", "shown"]
     return pd.DataFrame(rows, columns=[*claims.columns, *extra])
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The number of one reading of a claim."""
+
+    metric: dict
+    needs: str
+    decides: bool
+    data: str
+    shown: str
+
+    @property
+    def value(self) -> float:
+        return self.metric.get("value", math.nan)
+
+    @property
+    def is_check(self) -> bool:
+        """Whether the number checks the method where it does not decide the claim."""
+        return self.metric.get("method_check", True)
+
+    def agreement(self, reported: str) -> bool | None:
+        ends = (self.metric.get(key, math.nan) for key in ("low", "high"))
+        return agreement(reported, self.value, *ends)
+
+
+def paired_readings(claim: dict) -> list[tuple[str, str]]:
+    """The metric of each reading of a claim, with what it needs."""
+    names, needed = claim["metric"].split(READING), claim["needs"].split(READING)
+    return list(zip(names, needed * len(names) if len(needed) == 1 else needed, strict=True))
+
+
+def _readings(claim: dict, run_metrics: dict[str, dict]) -> list[_Reading]:
+    readings = []
+    for metric_name, needs in paired_readings(claim):
+        key, _, name = metric_name.partition(":")
+        run = run_metrics.get(key, {})
+        metric, data = run.get("metrics", {}).get(name, {}), run.get("datasets", {})
+        real = {one for one, about in data.items() if about["nature"] == "real" and metric.get("of", one) == one}
+        decides = {part.strip() for part in needs.split(";")} <= real | {run.get("model", "")} and bool(metric)
+        shown = f"{key}.html#{metric['at']}" if metric.get("at") else f"{key}.html"
+        # Where the page has a matrix it is what the number is of, not the files beside it, such as an annotation.
+        matrices = [one for one, about in data.items() if about.get("matrix")] or list(data)
+        readings.append(_Reading(metric, needs, decides, metric.get("of") or ", ".join(matrices), shown))
+    return readings
+
+
+def _judgement(claim: dict, run_metrics: dict[str, dict]) -> dict:
+    readings = _readings(claim, run_metrics)
+    first, missing = readings[0], [reading.needs for reading in readings if not reading.decides]
+    judgement = {"reproduced": math.nan, "method_check": math.nan, "data": first.data, "shown": first.shown}
+    values = [math.nan if missing and not one.is_check else one.value for one in readings]
+    if len(readings) > 1 and not all(map(math.isnan, values)):
+        judgement["readings"] = "; ".join(map(markup.number, values))
+    if not missing or first.is_check:
+        judgement["method_check" if missing else "reproduced"] = first.value
+        judgement |= {key: first.metric[key] for key in ("low", "high", "n") if key in first.metric}
+    if not claim["reported"]:
+        verdict = NOT_TESTABLE
+    elif missing:
+        verdict = f"{NEEDS_DATA}: {', '.join(dict.fromkeys(missing))}"
+    else:
+        outcomes = {reading.agreement(claim["reported"]) for reading in readings}
+        positive, negative = EVIDENCE[claim["evidence"]]
+        verdict = {(True,): positive, (False,): negative}.get(tuple(outcomes), UNDECIDED)
+        verdict = DEPENDS if {True, False} <= outcomes else verdict
+        verdict = f"{NEEDS_DATA}: {claim['needs']}" if verdict == NEEDS_DATA else verdict
+    return judgement | {"verdict": verdict}
 
 
 def read_metrics(profile: str) -> dict[str, dict]:
@@ -177,46 +295,23 @@ def table(profile: str = "demo", pending: Collection[str] = ()) -> pd.DataFrame:
     ['Section IV.D', 'log2 fold change of PVALB in Table I', '<0']
     """
     judged = judge_claims(read_claims(), read_metrics(profile))
-    waiting = judged["metric"].str.partition(":")[0].isin(list(pending))
+    waiting = [any(key in pending for key in run_keys(metric)) for metric in judged["metric"]]
     return judged.assign(verdict=judged["verdict"].mask(waiting, PENDING))
+
+
+def run_keys(metric: str) -> list[str]:
+    """Keys of the runs that the readings of a metric refer to."""
+    return [reading.partition(":")[0] for reading in metric.split(READING)]
 
 
 def claims_of_chapter(claims: pd.DataFrame, chapter: str) -> pd.DataFrame:
     """The claims that are judged by runs of one chapter (``paper/NN_slug``)."""
-    keys = [metric.partition(":")[0] for metric in claims["metric"]]
-    return claims.loc[[notebooks.split_run_key(key)[0] == chapter for key in keys]]
+    chapters = [notebooks.split_run_key(run_keys(metric)[0])[0] for metric in claims["metric"]]
+    return claims.loc[[name == chapter for name in chapters]]
 
 
-def count_verdicts(judged: pd.DataFrame) -> str:
-    """Number of claims of each of `VERDICTS`, and of `PENDING` if there are any, as text."""
-    kinds = [verdict.partition(":")[0] for verdict in judged["verdict"]]
-    counted = [*VERDICTS, *([PENDING] if PENDING in kinds else [])]
-    return ", ".join(f"{kind} {kinds.count(kind)}" for kind in counted)
-
-
-def display_columns(judged: pd.DataFrame) -> pd.DataFrame:
-    """The columns that a page shows, with rounded numbers; empty columns are dropped."""
-
-    def number(row, column):
-        return "" if pd.isna(row[column]) else f"{row[column]:.3g}"
-
-    def interval(row):
-        return "" if pd.isna(row["low"]) else f"{row['low']:.3g} to {row['high']:.3g}"
-
-    rows = [
-        {
-            "claim": row["id"],
-            "verdict": row["verdict"],
-            "the paper says": f"“{row['quote']}”",
-            "reported": row["reported"],
-            "reproduced": number(row, "reproduced"),
-            "interval": interval(row),
-            "quantity": row["quantity"],
-            "where": row["locus"],
-            "premise": row["premise"],
-            "method check": number(row, "method_check"),
-        }
-        for _, row in judged.iterrows()
-    ]
-    columns = pd.DataFrame(rows)
-    return columns.loc[:, (columns != "").any()] if len(columns) else columns
+def count_verdicts(judged: pd.DataFrame) -> pd.DataFrame:
+    """Number of claims by verdict (rows: `VERDICTS` and `PENDING`) and paper (columns); rows of zeros are left out."""
+    kinds = judged["verdict"].str.partition(":")[0]
+    counts = pd.crosstab(kinds, judged["paper"]).reindex([*VERDICTS, PENDING]).dropna()
+    return counts.astype(int).rename_axis("verdict")

@@ -3,7 +3,9 @@
 import html
 import re
 
+import numpy as np
 import pandas as pd
+from docutils.nodes import make_id
 
 _SPECIAL_CHARACTERS = re.compile(r"([\\`*_{}\[\]()#+\-.!|$~:@^=])")
 
@@ -14,11 +16,30 @@ def escape_text(value: object) -> str:
     return _SPECIAL_CHARACTERS.sub(r"\\\1", escaped).replace("\n", " ")
 
 
+def number(value: float) -> str:
+    """A number as cards and pages print it: whole from a thousand on, with three significant digits below."""
+    if pd.isna(value):
+        return "none"
+    if value == 0 or abs(value) >= 1000 or float(value).is_integer():
+        return f"{value:,.0f}"
+    return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
+
+
 def with_interval(value: float, low: float, high: float, form: str = ".2f") -> str:
     """A number and its interval as text, such as ``0.81 (0.75 to 0.86)``; what is missing is left out."""
     if pd.isna(value):
         return ""
     return f"{value:{form}}" + ("" if pd.isna(low) else f" ({low:{form}} to {high:{form}})")
+
+
+def output_label(key: str, kind: str, name: str) -> str:
+    """Label of a figure (``fig``) or table (``tab``) of a run, unique in the book."""
+    return f"{key.replace('/', '-')}-{kind}-{name}"
+
+
+def anchor(label: str) -> str:
+    """The id that Sphinx gives a label in a page's HTML."""
+    return make_id(label)
 
 
 def myst_table(frame: pd.DataFrame, *, caption: str, label: str) -> str:

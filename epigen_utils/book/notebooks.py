@@ -42,6 +42,10 @@ class Needs:
         the registry change.
     renamed
         Former names of parameters, which are refused with the present name: former -> present.
+    covers
+        Items of the papers that its pages cover (`coverage`).
+    profiles
+        The profiles that have the data that it is about; by default, all have some.
     """
 
     after: tuple[str, ...] = ()
@@ -51,6 +55,8 @@ class Needs:
     groups: int = 0
     datasets: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
+    covers: dict[str, dict] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
 
 
 def run_key(notebook: str, run: str) -> str:
@@ -77,9 +83,10 @@ def declared_needs(source: Path) -> Needs:
         raise DataError(
             f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}"
         )
-    lists = {key: tuple(values.get(key, ())) for key in ("after", "tools", "datasets")}
+    lists = {key: tuple(values.get(key, ())) for key in ("after", "tools", "datasets", "profiles")}
     numbers = {key: int(values[key]) for key in ("threads", "samples", "groups") if key in values}
-    return Needs(**lists, **numbers, renamed=dict(values.get("renamed", {})))
+    mappings = {key: dict(values.get(key, {})) for key in ("renamed", "covers")}
+    return Needs(**lists, **numbers, **mappings)
 
 
 def _parameters_cell(source: Path) -> str:
@@ -145,9 +152,14 @@ def imported_modules(source: Path, *, simulated: bool = False) -> list[Path]:
     simulated
         Whether the run is on simulated data, which adds `SIMULATION_MODULES`.
     """
-    code = "\n".join(cell.source for cell in _read_notebook(source).cells if cell.cell_type == "code")
     added = _module_files({f"{paths.PACKAGE.name}.{name}" for name in SIMULATION_MODULES}) if simulated else set()
-    return _closure(_imported_files(ast.parse(code).body) | added)
+    return _closure(_imported_files(ast.parse(code(source)).body) | added)
+
+
+@cache
+def code(source: Path) -> str:
+    """The code of a notebook."""
+    return "\n".join(cell.source for cell in _read_notebook(source).cells if cell.cell_type == "code")
 
 
 def modules_of_code(file: Path) -> list[Path]:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from epigen_utils import paths
-from epigen_utils.book.schedule import UNKNOWN_SECONDS
 
+#: Seconds that a run without a recorded time counts.
+UNKNOWN_SECONDS = 30.0
 #: A tqdm bar of a job: its name and percentage.
 BAR_LINE = re.compile(r"^([\w/-]+): +(\d+)%\|")
 #: A finished run with its time.

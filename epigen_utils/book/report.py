@@ -9,11 +9,8 @@ import hashlib
 import html
 import inspect
 import json
-import re
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anndata
@@ -22,105 +19,22 @@ import matplotlib.pyplot as plt
 import myst_nb
 import pandas as pd
 from IPython.core.getipython import get_ipython
-from IPython.display import display
 
-from epigen_utils import paths
-from epigen_utils.book import claims, markup, notebooks, provenance
+from epigen_utils.book import claims, ledger, markup, open_page, provenance
+from epigen_utils.book.open_page import Page, current_page, show
 from epigen_utils.data import fetching, registry
 from epigen_utils.files import sha256, write_atomically
 from epigen_utils.plots import hover
 
+begin = open_page.begin
 text = markup.escape_text
 with_interval = markup.with_interval
-
-
-@dataclass
-class _Page:
-    notebook: str
-    results: Path
-    seed: int
-    parameters: dict
-    profile: str
-    run: str
-    started: float = field(default_factory=time.perf_counter)
-    metrics: dict = field(default_factory=dict)
-    datasets: dict = field(default_factory=dict)
-    model: str = ""
-
-    @property
-    def key(self) -> str:
-        return notebooks.run_key(self.notebook, self.run)
-
-    def label(self, kind: str, name: str) -> str:
-        """A label that is unique in the book, since the runs of a chapter share the names of their figures."""
-        return f"{self.key.replace('/', '-')}-{kind}-{name}"
-
-    def link(self, path: Path) -> str:
-        """The path as a link in a page: relative to the book's root if it lies in the checkout, else unchanged."""
-        path = path.resolve()
-        return f"/../{path.relative_to(paths.ROOT)}" if path.is_relative_to(paths.ROOT) else str(path)
-
-
-_page: _Page | None = None
-
-
-def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> None:
-    """Open the page of a run; figures and tables of an earlier finished run in the same folder are deleted.
-
-    Parameters
-    ----------
-    notebook
-        ``paper/NN_slug``.
-    results_dir
-        ``results/<profile>/<paper>/<NN_slug>/<run>``, or any folder for a notebook that is run alone.
-    model
-        Model of the run, for claims about a model.
-
-    Raises
-    ------
-    DataError
-        If papermill was given a parameter that the notebook does not have; papermill itself accepts any.
-    """
-    global _page
-    results = Path(results_dir)
-    folder = results.resolve()
-    parts = folder.relative_to(paths.RESULTS).parts if folder.is_relative_to(paths.RESULTS) else ()
-    profile, run = (parts[0], parts[-1]) if len(parts) == 4 else ("alone", "alone")
-    finished = (results / "metrics.json").exists()
-    for kind in ("figures", "tables"):
-        if finished:
-            shutil.rmtree(results / kind, ignore_errors=True)
-        (results / kind).mkdir(parents=True, exist_ok=True)
-    (results / "metrics.json").unlink(missing_ok=True)
-    _page = _Page(notebook, results, seed, _parameter_values(notebook), profile, run, model=model)
-
-
-def _parameter_values(notebook: str) -> dict:
-    """Values in this run of the parameters that the notebook declares."""
-    shell = get_ipython()
-    source = paths.NOTEBOOKS / f"{notebook}.ipynb"
-    if shell is None or not source.exists():
-        return {}
-    declared = notebooks.declared_parameters(source)
-    injected = next((cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")), "")
-    notebooks.check_parameters(notebook, source, re.findall(r"^(\w+) = ", injected, re.M))
-    return {name: shell.user_ns[name] for name in declared if name in shell.user_ns}
-
-
-def _current_page() -> _Page:
-    if _page is None:
-        raise RuntimeError("no page is open: call report.begin first")
-    return _page
-
-
-def _show(myst: str, plain: str) -> None:
-    display({"text/markdown": myst, "text/html": plain}, raw=True)
 
 
 def banner(adata: anndata.AnnData) -> None:
     """Describe a data set of the page: its origin and size, and whether it is real, simulated or the user's own."""
     about = adata.uns["epigen"]
-    _current_page().datasets[about["name"]] = about
+    current_page().datasets[about["name"]] = about
     kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
     size = f"{adata.n_obs:,} sample{'' if adata.n_obs == 1 else 's'}, {adata.n_vars:,} genes"
     size = f"{adata.n_obs:,} tokenised cells" if about["measure"] == "tokens" else size
@@ -139,9 +53,9 @@ def banner(adata: anndata.AnnData) -> None:
     cited = f" Source: {about['citation']}." if about["citation"] else ""
     style = {"real": "note", "simulated": "warning"}.get(about["nature"], "tip")
     title = f"{kind}: {about['title']}"
-    _show(
+    show(
         f":::{{admonition}} {text(title)}\n:class: {style} epigen-banner\n"
-        f"{text(facts + cited)} Profile: {text(_current_page().profile)}.\n:::\n",
+        f"{text(facts + cited)} Profile: {text(current_page().profile)}.\n:::\n",
         f"<p><b>{html.escape(title)}</b><br>{html.escape(facts + cited)}</p>",
     )
 
@@ -155,7 +69,7 @@ def uses(name: str, role: str = "") -> Path:
     """
     entry, files = registry.entry(name), fetching.fetch(name)
     hashes = {role: sha256(path) for role, path in files.items()}
-    _current_page().datasets[name] = {"name": name, "nature": entry.nature, "sha256": hashes}
+    current_page().datasets[name] = {"name": name, "nature": entry.nature, "sha256": hashes}
     return files[role] if role else next(iter(files.values()))
 
 
@@ -167,24 +81,30 @@ def value(
     high: float | None = None,
     n: int | None = None,
     of: str = "",
+    method_check: bool = True,
 ) -> None:
     """Record a number, with its interval and n if given, for the prose (``{glue:text}``) and for ``metrics.json``.
+
+    Claims link to the figure or table that the page shows next.
 
     Parameters
     ----------
     of
         The data set that it was computed from, needed if the page has several and a claim is judged by the number.
+    method_check
+        Whether the number checks the method where the data cannot decide a claim; not so for a gene that is not tested.
     """
-    number = float(number)
+    page, number = current_page(), float(number)
     numbers = {"value": number, "low": low, "high": high, "n": n}
     metric = {key: float(x) for key, x in numbers.items() if x is not None}
-    _current_page().metrics[name] = metric | ({"of": of} if of else {})
+    page.metrics[name] = metric | ({"of": of} if of else {}) | ({} if method_check else {"method_check": False})
+    page.unplaced.append(name)
     myst_nb.glue(name, number, display=False)
 
 
 def say(sentence: str) -> None:
     """Show prose that depends on the data, as MyST; data in it must be escaped by `text`."""
-    _show(sentence + "\n", f"<p>{html.escape(markup.plain_text(sentence))}</p>")
+    show(sentence + "\n", f"<p>{html.escape(markup.plain_text(sentence))}</p>")
 
 
 def word(name: str, content: str) -> None:
@@ -194,12 +114,19 @@ def word(name: str, content: str) -> None:
 
 def _write_csv(kind: str, name: str, frame: pd.DataFrame, *, index: bool = False) -> Path:
     """Write the numbers of a table or figure to ``<results>/<kind>/<name>.csv``."""
-    path = _current_page().results / kind / f"{name}.csv"
+    path = current_page().results / kind / f"{name}.csv"
     write_atomically(path, frame.to_csv(index=index))
     return path
 
 
-def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, str] | None = None) -> None:
+def table(
+    name: str,
+    frame: pd.DataFrame,
+    *,
+    caption: str,
+    formats: dict[str, str] | None = None,
+    columns: dict[str, str] | None = None,
+) -> None:
     """Show a numbered table and write it as CSV; an empty table is shown too, so that references to it resolve.
 
     Parameters
@@ -208,8 +135,17 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
         MyST; data in it must be escaped by `text`.
     formats
         Column -> format, e.g. ``{"mean": "{:,.0f}"}``; the CSV has full precision.
+    columns
+        Column -> its definition, shown below the table, as MyST.
+
+    Raises
+    ------
+    ValueError
+        If ``columns`` defines a column that the table does not have.
     """
-    page, path = _current_page(), _write_csv("tables", name, frame)
+    page, path = current_page(), _write_csv("tables", name, frame)
+    if absent := set(columns or {}) - set(map(str, frame.columns)):
+        raise ValueError(f"table {name!r} has no column {min(absent)!r} to define")
     cells = frame.copy()
     for column in cells.columns:
         default = "{:,.3g}" if pd.api.types.is_float_dtype(frame[column]) else "{}"
@@ -218,8 +154,10 @@ def table(name: str, frame: pd.DataFrame, *, caption: str, formats: dict[str, st
     cells.columns = [str(column).replace("_", " ") for column in cells.columns]
     if cells.empty:
         cells = pd.DataFrame({"rows": ["none in this run"]})
-    myst = markup.myst_table(cells, caption=caption, label=page.label("tab", name))
-    _show(
+    defined = "; ".join(f"*{text(column.replace('_', ' '))}*: {words}" for column, words in (columns or {}).items())
+    caption = f"{caption} {defined}." if defined else caption
+    myst = markup.myst_table(cells, caption=caption, label=page.place("tab", name))
+    show(
         f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",
         markup.html_table(cells, caption=markup.plain_text(caption)),
     )
@@ -235,7 +173,7 @@ def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
     frame
         The page shows numbers with three significant digits; the CSV has full precision.
     """
-    page, path = _current_page(), _write_csv("tables", name, frame)
+    page, path = current_page(), _write_csv("tables", name, frame)
     short = frame.copy()
     for column in short.select_dtypes("float"):
         short[column] = [None if pd.isna(cell) else float(f"{cell:.3g}") for cell in frame[column]]
@@ -243,7 +181,7 @@ def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
     content = json.dumps({"columns": list(short), "rows": short.to_numpy().tolist()}, separators=(",", ":"))
     script = path.with_suffix(".js")
     write_atomically(script, f"epigenRows({content});\n")
-    _show(
+    show(
         f"::::{{div}} epigen-search\n{{download}}`{text} <{page.link(script)}>`\n\n"
         f"{{download}}`The same as CSV <{page.link(path)}>`\n::::\n",
         f"<p>{html.escape(text)}: {path}</p>",
@@ -272,7 +210,7 @@ def figure(
     code
         The function that drew it; the page shows its source below the notebook's cell.
     """
-    page, path = _current_page(), _write_csv("figures", name, data, index=True)
+    page, path = current_page(), _write_csv("figures", name, data, index=True)
     image = path.with_name(f"{name}.png")
     fig.savefig(image, bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
@@ -283,7 +221,7 @@ def figure(
     myst = "\n".join(
         [
             f":::{{figure}} {page.link(image)}",
-            f":name: {page.label('fig', name)}",
+            f":name: {page.place('fig', name)}",
             f":alt: {' '.join(alt.split())}",
             f":width: {round(100 * fig.get_figwidth())}px",
             ":class: epigen-figure",
@@ -304,7 +242,7 @@ def figure(
     )
     encoded = base64.b64encode(image.read_bytes()).decode()
     plain = f'<figure><img style="max-width:100%" src="data:image/png;base64,{encoded}" alt="{html.escape(alt)}">'
-    _show(myst, plain + f"<figcaption>{html.escape(markup.plain_text(caption))}</figcaption></figure>")
+    show(myst, plain + f"<figcaption>{html.escape(markup.plain_text(caption))}</figcaption></figure>")
 
 
 def interactive(name: str, frame: pd.DataFrame, *, caption: str, x: str, y: str, label: str, group: str = "") -> None:
@@ -317,15 +255,15 @@ def interactive(name: str, frame: pd.DataFrame, *, caption: str, x: str, y: str,
     caption
         MyST; data in it must be escaped by `text`.
     """
-    page, path = _current_page(), _write_csv("figures", name, frame)
+    page, path = current_page(), _write_csv("figures", name, frame)
     svg = hover.scatter_svg(frame, x=x, y=y, name=label, group=group)
     myst = f"```{{raw}} html\n{svg}\n```\n\n{caption} {{download}}`The points as CSV <{page.link(path)}>`\n"
-    _show(myst, svg + f"<p>{html.escape(markup.plain_text(caption))}</p>")
+    show(myst, svg + f"<p>{html.escape(markup.plain_text(caption))}</p>")
 
 
 def attached(path: Path, text: str) -> None:
     """Offer a file that another program wrote for download."""
-    _show(f"{{download}}`{text} <{_current_page().link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
+    show(f"{{download}}`{text} <{current_page().link(path)}>`\n", f"<p>{html.escape(text)}: {path}</p>")
 
 
 def _source_code(function: Callable | None) -> str:
@@ -339,7 +277,8 @@ def _source_code(function: Callable | None) -> str:
 
 def finish() -> None:
     """Close the page: judge its claims, write the bundle and the metrics file, show the provenance."""
-    page = _current_page()
+    page = current_page()
+    page.close()
     record = {
         "notebook": page.notebook,
         "run": page.run,
@@ -347,7 +286,8 @@ def finish() -> None:
         "seed": page.seed,
         "model": page.model,
         "datasets": {
-            name: {"nature": about["nature"], "sha256": about["sha256"]} for name, about in page.datasets.items()
+            name: {"nature": about["nature"], "sha256": about["sha256"], "matrix": "measure" in about}
+            for name, about in page.datasets.items()
         },
         "metrics": page.metrics,
     }
@@ -369,7 +309,7 @@ def finish() -> None:
     }
     rows |= provenance.package_versions()
     lines = "\n".join(f"| {text(key)} | {text(content)} |" for key, content in rows.items())
-    _show(
+    show(
         "::::{dropdown} Software, provenance, and a bundle that runs this page again\n"
         ":class-container: epigen-provenance\n\n"
         f"{{download}}`Notebook, parameters, helper package and input hashes (zip) <{page.link(bundle)}>`\n\n"
@@ -379,15 +319,19 @@ def finish() -> None:
     write_atomically(page.results / "metrics.json", json.dumps(record | {"wall_seconds": round(wall, 2)}, indent=1))
 
 
-def _show_claims(page: _Page, record: dict) -> None:
+def _show_claims(page: Page, record: dict) -> None:
     """Show the chapter's claims, judged by this run."""
     chapter_claims = claims.claims_of_chapter(claims.read_claims(), page.notebook)
     if chapter_claims.empty:
         sentence = "No claim of the papers is judged by this page."
-        _show(f"{sentence}\n", f"<p>{sentence}</p>")
+        show(f"{sentence}\n", f"<p>{sentence}</p>")
         return
     judged = claims.judge_claims(chapter_claims, {page.notebook: record, page.key: record})
-    if any(about["nature"] == "your own" for about in page.datasets.values()):
+    if page.run not in ("main", "alone"):
+        judged = judged.loc[[f"--{page.run}:" in metric for metric in judged["metric"]]]
+    if judged.empty:
         say("The claims that this chapter judges are about other data; they stand on the chapter's main page.")
-    else:
-        table("claims", claims.display_columns(judged), caption="Reported and reproduced.")
+        return
+    _write_csv("tables", "claims", judged)
+    content = ledger.cards(judged, root="../")
+    show(f"```{{raw}} html\n{content}\n```\n", content)

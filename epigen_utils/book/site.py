@@ -14,7 +14,7 @@ import yaml
 from tqdm import tqdm
 
 from epigen_utils import paths
-from epigen_utils.book import claims, markup, notebooks
+from epigen_utils.book import claims, coverage, ledger, markup, notebooks, verdict_pages
 from epigen_utils.book.runs import Run, missing_tools, without_missing_tools
 from epigen_utils.errors import DataError, first_error
 from epigen_utils.files import folder_lock, whole_folder, write_atomically
@@ -115,26 +115,6 @@ def table_of_contents(planned: list[Run], user_run: str = "") -> str:
     return yaml.safe_dump(toc, sort_keys=False)
 
 
-def write_claims_page(profile: str, pending: set[str]) -> None:
-    """Write the claims page, with the number of claims by verdict and a table for each paper, and all claims as CSV.
-
-    Parameters
-    ----------
-    pending
-        Keys of runs that are not finished; their claims have the verdict `claims.PENDING`.
-    """
-    judged = claims.table(profile, pending)
-    csv = paths.RESULTS / profile / "claims.csv"
-    write_atomically(csv, judged.to_csv(index=False))
-    parts = [f"{len(judged)} claims; {claims.count_verdicts(judged)}.", ""]
-    for paper, rows in judged.groupby("paper"):
-        caption, label = f"Claims of paper {paper}, reported and reproduced.", f"claims-{paper.lower()}"
-        parts.append(f"## Paper {paper}\n")
-        parts.append(markup.myst_table(claims.display_columns(rows), caption=caption, label=label))
-    parts.append(f"{{download}}`All claims as CSV </../{csv.relative_to(paths.ROOT)}>`")
-    write_atomically(paths.GENERATED / "claims.md", "\n".join(parts) + "\n")
-
-
 def build_site(
     profile: str, planned: list[Run], *, user_run: str = "", partial: bool = False, pending: Collection[str] = ()
 ) -> None:
@@ -172,7 +152,10 @@ def _write_pages(profile: str, planned: list[Run], pending: set[str]) -> None:
     notice = f"This book is not complete: {len(built) - len(pending)} of its {len(built)} runs are finished; "
     notice += "`make book` does the others."
     write_atomically(paths.GENERATED / "progress.md", f":::{{note}}\n{notice}\n:::\n" if pending else "")
-    write_claims_page(profile, pending)
+    judged = ledger.write_claims_page(profile, pending)
+    finished = {key: metrics for key, metrics in claims.read_metrics(profile).items() if key not in pending}
+    verdict_pages.write_pages(profile, judged, finished, coverage.ways_to_decide(judged))
+    coverage.write_coverage_table(planned, finished)
     publish_pages(planned, pending, missing_tools(planned))
 
 

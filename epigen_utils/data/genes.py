@@ -90,6 +90,29 @@ def add_symbols(adata: anndata.AnnData) -> anndata.AnnData:
     return adata
 
 
+def use_names(adata: anndata.AnnData, names: dict[str, str]) -> anndata.AnnData:
+    """Take the symbols of the genes from an annotation, in place; a gene that it lacks keeps its symbol.
+
+    Parameters
+    ----------
+    names
+        Gene id -> name (`references.gene_names` of a GTF file).
+
+    Raises
+    ------
+    DataError
+        If the annotation has none of the genes.
+    """
+    symbols = pd.Series(names).reindex(adata.var_names)
+    if symbols.isna().all():
+        raise DataError(
+            f"{adata.uns['epigen']['name']}: none of its {adata.n_vars} genes ({adata.var_names[0]}, ...) is in the "
+            f"annotation ({next(iter(names))}, ...); give the one that it was counted with"
+        )
+    adata.var["symbol"] = symbols.fillna(adata.var["symbol"]).to_numpy()
+    return adata
+
+
 def collapse_probes(adata: anndata.AnnData, symbols: pd.Series) -> anndata.AnnData:
     """Replace the probes of an array by genes; each gene is represented by its probe of highest mean intensity.
 

@@ -42,6 +42,26 @@ def counts_url(series_matrix: Path) -> str:
     )
 
 
+def read_sample_table(series_matrix: Path) -> pd.DataFrame:
+    """What a series matrix says of each sample: ``title``, ``source``, and a column for each of its characteristics.
+
+    Returns
+    -------
+    Samples by accession; characteristics are named in lower case, missing where a sample has none.
+    """
+    lines = _matrix_lines(series_matrix, "!Sample_")
+    rows = {row[0].removeprefix("!Sample_"): row[1:] for row in lines if row[0] != "!Sample_characteristics_ch1"}
+    table = pd.DataFrame({"title": rows.get("title", []), "source": rows.get("source_name_ch1", rows.get("title", []))})
+    table.index = rows.get("geo_accession", table.index)
+    for row in lines:
+        if row[0] == "!Sample_characteristics_ch1":
+            for accession, entry in zip(table.index, row[1:], strict=False):
+                key, colon, content = entry.partition(":")
+                if colon:
+                    table.loc[accession, key.strip().lower()] = content.strip()
+    return table
+
+
 def read_probe_symbols(annotation: Path) -> pd.Series:
     """Probe -> gene symbol, from the annotation of a platform (``GPLnnn.annot``).
 

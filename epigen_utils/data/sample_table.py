@@ -4,7 +4,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from epigen_utils.data import registry, schema
+from epigen_utils.data import fetching, geo, registry, schema
 from epigen_utils.errors import DataError
 
 
@@ -36,11 +36,32 @@ def _metadata_column(adata: anndata.AnnData, field: str) -> str | None:
     about = adata.uns["epigen"]
     if field == "donor" and about.get("donor"):
         return about["donor"]
-    columns = {str(column).lower(): column for column in adata.obs.columns if column != about.get("group")}
-    names = registry.read_data_file(METADATA_FILE)[field]
-    column = next((columns[name] for name in names if name in columns), None)
+    column = _column_of_field(adata.obs.drop(columns=about.get("group", []), errors="ignore"), field)
     # A column with one value per sample is an accession, not a batch.
     return None if field == "batch" and column is not None and adata.obs[column].nunique() == adata.n_obs else column
+
+
+def _column_of_field(table: pd.DataFrame, field: str) -> str | None:
+    columns = {str(column).lower(): column for column in table.columns}
+    return next((columns[name] for name in registry.read_data_file(METADATA_FILE)[field] if name in columns), None)
+
+
+def stated_treatments(adata: anndata.AnnData) -> list[str] | None:
+    """The treatments that the samples are described with: by the sample table, else by GEO's, if the series is there.
+
+    Returns
+    -------
+    Distinct values; None if neither table has such a column, which says nothing of how samples were treated.
+    """
+    column = _metadata_column(adata, "treatment")
+    if column is not None:
+        return sorted(adata.obs[column].dropna().astype(str).unique())
+    entry = registry.entries().get(adata.uns["epigen"]["name"])
+    if entry is None or "series" not in entry.files:
+        return None
+    described = geo.read_sample_table(fetching.fetch(entry.name)["series"])
+    column = _column_of_field(described, "treatment")
+    return None if column is None else sorted(described[column].dropna().unique())
 
 
 def read_column(adata: anndata.AnnData, name: str | None, *, role: str, dataset_name: str) -> pd.Series:

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 from epigen_utils.distillation.students import StudentRun
 from epigen_utils.geneformer import masked_genes
 from epigen_utils.geneformer.vocabularies import Vocabulary
+from epigen_utils.stats import intervals
 
-#: Kinds of student, and whether each is trained without a teacher.
-STUDENT_KINDS = {"distilled": False, "CE only": True}
+#: Kinds of student: with a teacher, and by the cross entropy alone.
+STUDENT_KINDS = ("distilled", "CE only")
 
 
 def repeated_evaluations(
@@ -43,6 +44,16 @@ def repeated_evaluations(
     return pd.DataFrame(rows)
 
 
+def seed_pairs(runs: list[StudentRun]) -> dict[int, dict[str, str]]:
+    """Names of the first student's runs with and without a teacher (`STUDENT_KINDS`), by each seed that has both."""
+    first, pairs = runs[0], {}
+    for run in runs:
+        if run.alpha is None or replace(run, name=first.name, seed=first.seed) == first:
+            kind = "CE only" if run.alpha is None else "distilled"
+            pairs.setdefault(run.seed, {})[kind] = run.name
+    return {seed: pairs[seed] for seed in sorted(pairs) if len(pairs[seed]) == len(STUDENT_KINDS)}
+
+
 def compare_by_seed(runs: list[StudentRun], metrics: pd.DataFrame) -> pd.DataFrame:
     """Compare the first student with and without its teacher, one row per seed that has both.
 
@@ -55,19 +66,149 @@ def compare_by_seed(runs: list[StudentRun], metrics: pd.DataFrame) -> pd.DataFra
     -------
     ``seed``; ``accuracy, distilled``, ``accuracy, CE only``, and the same for perplexity.
     """
-    first = runs[0]
-    comparable = [run for run in runs if run.alpha is None or replace(run, name=first.name, seed=first.seed) == first]
     rows = []
-    for seed in sorted({run.seed for run in comparable}):
-        names = {run.alpha is None: run.name for run in comparable if run.seed == seed}
-        if len(names) == 2:
-            row = {"seed": seed}
-            for metric in ("accuracy", "perplexity"):
-                row |= {
-                    f"{metric}, {kind}": metrics.loc[names[ce_only], metric] for kind, ce_only in STUDENT_KINDS.items()
-                }
-            rows.append(row)
+    for seed, names in seed_pairs(runs).items():
+        row = {"seed": seed}
+        for metric in ("accuracy", "perplexity"):
+            row |= {f"{metric}, {kind}": metrics.loc[names[kind], metric] for kind in STUDENT_KINDS}
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def relative_examples(taught: pd.DataFrame, alone: pd.DataFrame, metric: str) -> float:
+    """Training examples that a student needs with a teacher, relative to one without.
+
+    The student that ends better is followed back to the first step at which it is as good as the other one at its end
+    (linear between evaluations; not before the first evaluation). Below 1 the teacher saves examples.
+
+    Parameters
+    ----------
+    taught, alone
+        Histories of equal length: ``step``, and the metric on held-out cells.
+    metric
+        ``ce``, where less is better, or ``accuracy``.
+    """
+    sign = -1 if metric == "ce" else 1
+    scores = [sign * np.asarray(history[metric], float) for history in (taught, alone)]
+    steps = [np.asarray(history["step"], float) for history in (taught, alone)]
+    better = 0 if scores[0][-1] >= scores[1][-1] else 1
+    share = _first_step(steps[better], scores[better], scores[1 - better][-1]) / steps[1 - better][-1]
+    return float(share if better == 0 else 1 / share)
+
+
+def _first_step(steps: np.ndarray, scores: np.ndarray, goal: float) -> float:
+    """First step at which scores reach a goal that the last one reaches."""
+    i = int(np.argmax(scores >= goal))
+    if i == 0:
+        return steps[0]
+    part = (goal - scores[i - 1]) / (scores[i] - scores[i - 1])
+    return steps[i - 1] + part * (steps[i] - steps[i - 1])
+
+
+def examples_by_seed(runs: list[StudentRun], histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """`relative_examples` of the first student, one row per seed: ``seed``, ``by cross entropy``, ``by accuracy``.
+
+    Parameters
+    ----------
+    histories
+        `training.fit`'s, by the name of the run.
+    """
+    rows = []
+    for seed, names in seed_pairs(runs).items():
+        pair = [cross_entropy_column(histories[names[kind]]) for kind in STUDENT_KINDS]
+        row = {"seed": seed, "by cross entropy": relative_examples(*pair, "ce")}
+        rows.append(row | {"by accuracy": relative_examples(*pair, "accuracy")})
+    return pd.DataFrame(rows)
+
+
+def cross_entropy_column(history: pd.DataFrame) -> pd.DataFrame:
+    """History with its held-out cross entropy as ``ce``, which is the loss of a student without a teacher."""
+    return history.assign(ce=history.get("ce", history["loss"]))
+
+
+def over_seeds(values: pd.Series, *, ratio: bool = False) -> dict[str, float]:
+    """Mean over seeds with Student's 95% interval, for `report.value`; one seed has no interval.
+
+    Parameters
+    ----------
+    ratio
+        Whether the values are ratios, whose mean is geometric.
+
+    Returns
+    -------
+    ``number`` and ``n``; ``low`` and ``high`` from two seeds on.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from epigen_utils.distillation import student_comparison
+    >>> found = student_comparison.over_seeds(pd.Series([0.5, 1.0, 2.0]), ratio=True)
+    >>> {name: round(value, 2) for name, value in found.items()}
+    {'number': 1.0, 'n': 3, 'low': 0.18, 'high': 5.59}
+    """
+    numbers = np.log(values) if ratio else np.asarray(values, float)
+    mean, low, high = (float(np.exp(end)) if ratio else end for end in intervals.student_interval(numbers))
+    return {"number": mean, "n": len(values)} | ({"low": low, "high": high} if len(values) > 1 else {})
+
+
+def table_one(
+    predictions: dict[str, pd.DataFrame], kinds: pd.DataFrame, *, donors: object, seed: int = 0
+) -> pd.DataFrame:
+    """Masked genes of each model as in paper B's Table 1, and by what the model sees in their place.
+
+    Parameters
+    ----------
+    kinds
+        `masked_genes.accuracy_by_kind` of the predictions.
+
+    Returns
+    -------
+    One row per model: ``model``; ``accuracy`` and ``perplexity`` of all asked genes, means over batches as in the
+    paper's code, each with `` low`` and `` high``; ``hidden accuracy`` and ``hidden perplexity``, over the genes that
+    the mask token hides; ``replaced`` and ``unchanged``, the accuracies of the others.
+    """
+    accuracy, perplexity = (
+        kinds.pivot(index="model", columns="kind", values=score).reindex(columns=masked_genes.KINDS)
+        for score in ("accuracy", "perplexity")
+    )
+    rows = []
+    for name, table in predictions.items():
+        averages = masked_genes.summarise_predictions(table, donors=donors, seed=seed).set_index("over").loc["batch"]
+        row = {"model": name, **averages.drop("n")}
+        row |= {"hidden accuracy": accuracy.loc[name, "hidden"], "hidden perplexity": perplexity.loc[name, "hidden"]}
+        rows.append(row | accuracy.loc[name, ["replaced", "unchanged"]].to_dict())
+    return pd.DataFrame(rows)
+
+
+def paired_gaps(
+    predictions: dict[str, pd.DataFrame], reference: str, *, donors: object, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Differences of models from one of them on the same masked genes, over all donors and of each donor.
+
+    Returns
+    -------
+    `masked_genes.metric_differences` of each other model, with its name in ``model``; and ``model``, ``donor`` and the
+    differences in ``accuracy`` and ``perplexity`` on that donor's cells.
+    """
+    pooled = pd.DataFrame(
+        {"model": name} | masked_genes.metric_differences(table, predictions[reference], donors=donors, seed=seed)
+        for name, table in predictions.items()
+        if name != reference
+    )
+    by_donor = masked_genes.metrics_by_donor(predictions, donors).set_index(["model", "donor"])
+    scores = by_donor[["accuracy", "perplexity"]]
+    gaps = scores - scores.loc[reference].reindex(scores.index, level="donor")
+    return pooled, gaps.drop(index=reference, level="model").reset_index()
+
+
+def gap_table(pooled: pd.DataFrame, by_donor: pd.DataFrame) -> pd.DataFrame:
+    """`paired_gaps` as one table: with the interval over donors or, where they are too few for one, with each donor."""
+    table = pooled.dropna(axis=1, how="all").set_index("model")
+    if "accuracy low" not in table:
+        each = by_donor.pivot(index="model", columns="donor", values=["accuracy", "perplexity"])
+        each.columns = [f"{score}, {donor}" for score, donor in each.columns]
+        table = table.join(each)
+    return table.reset_index()
 
 
 def relative_range(values: pd.Series) -> float:

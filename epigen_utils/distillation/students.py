@@ -312,6 +312,27 @@ def load_student(folder: Path, run: StudentRun) -> PreTrainedModel:
     return presets.load_checkpoint(str(Path(folder) / folder_name(run.name) / "model"))
 
 
+def teacher_preset(teacher: str, students: str) -> str:
+    """Preset of a page's teacher, for claims about the published teacher and students.
+
+    Empty if the teacher is the published size but a student is not the preset that it is named for, as where its
+    teacher was another one, or where there are no trained students.
+
+    Parameters
+    ----------
+    teacher
+        Folder of the teacher; empty for fresh weights of ``bert-tiny``.
+    students
+        Folder of `write_runs`; empty for fresh weights.
+    """
+    name = presets.preset_of(teacher) if teacher else "bert-tiny"
+    if name not in presets.NAMED_FOR_SIZE:
+        return name
+    runs = read_runs(Path(students)) if students else []
+    named = [presets.preset_of(Path(students) / folder_name(run.name)) == run.student for run in runs]
+    return name if named and all(named) else ""
+
+
 def untrained_students(runs: list[StudentRun], teacher_model: PreTrainedModel) -> dict[str, PreTrainedModel]:
     """Students with their initial weights, by the name of the run."""
     return {

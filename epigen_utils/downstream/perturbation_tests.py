@@ -4,6 +4,8 @@ Theodoris et al. 2023; columns are those of official Geneformer's ``InSilicoPert
 independent observations, so p-values over cells are too small; the columns ``Donor_...`` test over donors.
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -20,6 +22,14 @@ MAX_BACKGROUND, BACKGROUND_SEED = 100_000, 42
 SIGNIFICANCE_LEVEL = 0.05
 
 
+def fewest_detections(n_cells: int) -> int:
+    """Fewest of the perturbed cells that must express a gene for it to be tested: a tenth, and at least three (or all).
+
+    A gene in one cell cannot be called by any test, but each one tested makes the correction stricter for the others.
+    """
+    return max(min(3, n_cells), math.ceil(n_cells / 10))
+
+
 def goal_state_shift(
     shifts: pd.DataFrame,
     goal: str,
@@ -27,6 +37,7 @@ def goal_state_shift(
     alternatives: tuple[str, ...] = (),
     donors: np.ndarray | None = None,
     symbols: pd.Series | None = None,
+    min_cells: int = 0,
 ) -> pd.DataFrame:
     """Rank genes by how far their perturbation moves cells towards a target state.
 
@@ -42,6 +53,9 @@ def goal_state_shift(
         Donor of each cell, by position.
     symbols
         By Ensembl id.
+    min_cells
+        Genes that fewer cells express are left out before the correction (officially none are); their shifts stay in
+        the background.
 
     Returns
     -------
@@ -52,19 +66,19 @@ def goal_state_shift(
     - ``Goal_end_vs_random_pval``, ``Alt_end_vs_random_pval_<alternative>``: over cells
     - ``Goal_end_FDR``, ``Alt_end_FDR_<alternative>``
     - ``N_Detections`` (cells), ``Sig`` (1 if significant)
-    - ``N_Donors``, ``Donor_shift``, ``Donor_low``, ``Donor_high`` (95% t interval), ``Donor_pval``, ``Donor_FDR``, only
-      with ``donors``
+    - ``N_Donors``, ``Donor_shift``, ``Donor_low``, ``Donor_high`` (95% t interval; NaN with fewer than four donors),
+      ``Donor_pval``, ``Donor_FDR``, only with ``donors``
 
     Raises
     ------
     DataError
-        If there are no shifts towards the target state.
+        If there are no shifts towards the target state, or ``min_cells`` leaves no gene.
     """
     for state in (goal, *alternatives):
         if f"shift_{state}" not in shifts:
             states = ", ".join(column.removeprefix("shift_") for column in shifts if column.startswith("shift_"))
             raise DataError(f"goal {state!r}: no shifts towards it; there are {states or 'none'}")
-    by_gene = shifts.groupby("gene", sort=True)
+    by_gene = _tested(shifts, min_cells).groupby("gene", sort=True)
     table = pd.DataFrame({"Shift_to_goal_end": by_gene[f"shift_{goal}"].mean()})
     for state in alternatives:
         table[f"Shift_to_alt_end_{state}"] = by_gene[f"shift_{state}"].mean()
@@ -76,9 +90,17 @@ def goal_state_shift(
     table["N_Detections"] = by_gene.size()
     table["Sig"] = (table["Goal_end_FDR"] < SIGNIFICANCE_LEVEL).astype(int)
     if donors is not None:
-        table = table.join(_donor_tests(shifts, f"shift_{goal}", np.asarray(donors)))
+        table = table.join(_donor_tests(donor_shifts(shifts, f"shift_{goal}", donors).loc[table.index]))
     by = ["Sig", "Shift_to_goal_end", "Goal_end_FDR"]
     return _with_gene_names(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
+
+
+def _tested(effects: pd.DataFrame, min_cells: int) -> pd.DataFrame:
+    """The effects on genes that enough cells express."""
+    kept = effects[effects.groupby("gene")["gene"].transform("size") >= min_cells]
+    if kept.empty:
+        raise DataError(f"genes: none was perturbed in {min_cells} cells or more; perturb more cells")
+    return kept
 
 
 def _pvalues_against_background(by_gene, background: np.ndarray) -> pd.Series:
@@ -97,14 +119,22 @@ def _rank_sum_pvalue(values: np.ndarray, background: np.ndarray) -> float:
     return float(2 * stats.norm.sf(abs(z)))
 
 
-def _donor_tests(shifts: pd.DataFrame, column: str, donors: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame({"gene": shifts["gene"], "donor": donors[shifts["cell"]], "shift": shifts[column]})
+def donor_shifts(shifts: pd.DataFrame, column: str, donors: np.ndarray) -> pd.DataFrame:
+    """Mean of a gene's shifts in a donor's cells less the donor's mean over all genes: genes x donors.
+
+    NaN where none of a donor's cells expresses the gene.
+    """
+    table = pd.DataFrame({"gene": shifts["gene"], "donor": np.asarray(donors)[shifts["cell"]], "shift": shifts[column]})
     table["shift"] -= table.groupby("donor")["shift"].transform("mean")
-    by_gene = table.groupby(["gene", "donor"])["shift"].mean().groupby("gene")
-    summary = by_gene.agg(N_Donors="size", Donor_shift="mean", sd=lambda values: values.std(ddof=1))
-    enough = summary["N_Donors"] >= 3
-    n, se = summary["N_Donors"], (summary["sd"] / np.sqrt(summary["N_Donors"])).where(enough)
-    half_width = se * stats.t.ppf(0.975, np.maximum(n - 1, 1))
+    return table.groupby(["gene", "donor"])["shift"].mean().unstack()
+
+
+def _donor_tests(by_donor: pd.DataFrame) -> pd.DataFrame:
+    """Columns of `goal_state_shift` over donors, from `donor_shifts`."""
+    summary = pd.DataFrame({"N_Donors": by_donor.notna().sum(axis=1), "Donor_shift": by_donor.mean(axis=1)})
+    n, enough = summary["N_Donors"], summary["N_Donors"] >= 3
+    se = (by_donor.std(axis=1, ddof=1) / np.sqrt(n)).where(enough)
+    half_width = (se * stats.t.ppf(0.975, np.maximum(n - 1, 1))).where(n >= intervals.LEAST_UNITS)
     summary["Donor_low"] = summary["Donor_shift"] - half_width
     summary["Donor_high"] = summary["Donor_shift"] + half_width
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -113,13 +143,32 @@ def _donor_tests(shifts: pd.DataFrame, column: str, donors: np.ndarray) -> pd.Da
     tested = summary["Donor_pval"].notna()
     if tested.any():
         summary.loc[tested, "Donor_FDR"] = stats.false_discovery_control(summary.loc[tested, "Donor_pval"])
-    return summary.drop(columns="sd")
+    return summary
 
 
-def vs_null(test: pd.DataFrame, null: pd.DataFrame, *, symbols: pd.Series | None = None) -> pd.DataFrame:
+def called_genes(table: pd.DataFrame, alpha: float) -> tuple[str, pd.Series]:
+    """Which genes of `goal_state_shift` are called, over donors, or over cells where no gene has donors enough.
+
+    Returns
+    -------
+    ``donors`` or ``cells``, and whether each gene's FDR there is below alpha.
+    """
+    over_donors = "Donor_FDR" in table and table["Donor_FDR"].notna().any()
+    unit, column = ("donors", "Donor_FDR") if over_donors else ("cells", "Goal_end_FDR")
+    return unit, table[column] < alpha
+
+
+def vs_null(
+    test: pd.DataFrame, null: pd.DataFrame, *, symbols: pd.Series | None = None, min_cells: int = 0
+) -> pd.DataFrame:
     """Rank genes by how differently their perturbation affects two groups of cells, by the cosine before and after.
 
     Rank-sum test of each gene between the groups; a gene missing in ``null`` gets p = 1.
+
+    Parameters
+    ----------
+    min_cells
+        Genes that fewer cells of either group express are left out before the correction; officially none are.
 
     Returns
     -------
@@ -127,6 +176,9 @@ def vs_null(test: pd.DataFrame, null: pd.DataFrame, *, symbols: pd.Series | None
     ``Test_vs_null_avg_shift``, ``Test_vs_null_pval``, ``Test_vs_null_FDR``, ``N_Detections_test``,
     ``N_Detections_null``, ``Sig``.
     """
+    if min_cells:
+        null = _tested(null, min_cells)
+        test = _tested(test[test["gene"].isin(null["gene"])], min_cells)
     by_gene, null_by_gene = (cosines.groupby("gene")["cosine"] for cosines in (test, null))
     table = pd.DataFrame({"Test_avg_shift": by_gene.mean()})
     table["Null_avg_shift"] = null_by_gene.mean().reindex(table.index)
@@ -145,12 +197,19 @@ def vs_null(test: pd.DataFrame, null: pd.DataFrame, *, symbols: pd.Series | None
     return _with_gene_names(table.sort_values(by, ascending=[False, False, True], kind="stable"), symbols)
 
 
-def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, seed: int = 0) -> pd.DataFrame:
+def mixture_model(
+    cosines: pd.DataFrame, *, symbols: pd.Series | None = None, min_cells: int = 0, seed: int = 0
+) -> pd.DataFrame:
     """Classify genes by impact with two Gaussians fitted to the genes' mean cosines.
 
     The impact component is the one with the lower mean. (Official Geneformer takes the first component of the fit; see
     tests/downstream/test_perturbation_tests.py.) A value below its mean has impact, one above the other component's
     mean has none, and between the means the mixture decides.
+
+    Parameters
+    ----------
+    min_cells
+        Genes that fewer cells express are left out; officially none are.
 
     Returns
     -------
@@ -162,6 +221,7 @@ def mixture_model(cosines: pd.DataFrame, *, symbols: pd.Series | None = None, se
     DataError
         If there are fewer than two genes.
     """
+    cosines = _tested(cosines, min_cells)
     by_gene = cosines.groupby("gene", sort=True)["cosine"]
     means = by_gene.mean()
     if len(means) < 2:
@@ -223,8 +283,8 @@ def planted_gene_scores(
 
     Returns
     -------
-    ``auc``, ``low``, ``high``; numbers of ``genes``, ``planted`` genes and ``donors``; ``first`` (planted genes among
-    the ``top`` largest shifts) and ``by_chance`` (their expected number).
+    ``auc``, ``low``, ``high`` (NaN with fewer than four donors); numbers of ``genes``, ``planted`` genes and
+    ``donors``; ``first`` (planted genes among the ``top`` largest shifts) and ``by_chance`` (their expected number).
     """
     donor_codes, donor_names = pd.factorize(np.asarray(donors)[shifts["cell"]])
     gene_codes, gene_names = pd.factorize(shifts["gene"])
@@ -245,6 +305,8 @@ def planted_gene_scores(
     every_donor = np.arange(len(donor_names))
     drawn = intervals.resample_donors(np.zeros(len(donor_names)), n_bootstrap, np.random.default_rng(seed))
     low, high = np.nanquantile([score(rows) for rows in drawn], [0.025, 0.975])
+    if len(donor_names) < intervals.LEAST_UNITS:
+        low = high = np.nan
     means, planted_mask = mean_shifts(every_donor)
     first = np.argsort(-means, kind="stable")[:top]
     return {

@@ -109,6 +109,14 @@ def screen(
     return pd.concat(tables, ignore_index=True)
 
 
+def n_passes(n_states: int, *, exact_runs: int = 8, steps: int = 2, rule: str = "secant") -> int:
+    """Cost of a screened cell in passes of the model forward; a pass back, one for each state, counts as two.
+
+    Deleting each gene takes as many passes as the cell has genes. Options are those of `screen`.
+    """
+    return steps * (1 + 2 * n_states) + exact_runs
+
+
 def _target_tensor(model: PreTrainedModel, states: dict[str, np.ndarray]) -> torch.Tensor:
     """States x width."""
     width = model.config.hidden_size

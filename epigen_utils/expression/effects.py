@@ -9,7 +9,8 @@ import pandas as pd
 from scipy.stats import false_discovery_control, hypergeom
 
 from epigen_utils.data import genes, orthologs
-from epigen_utils.expression import designs
+from epigen_utils.errors import DataError
+from epigen_utils.expression import designs, differential
 from epigen_utils.stats import intervals
 
 
@@ -31,25 +32,32 @@ def summarise_contrasts(results: dict[str, pd.DataFrame], *, alpha: float) -> pd
     return pd.DataFrame(rows)
 
 
+def most_pooled(contrasts: dict[str, tuple[str, str, str]]) -> str:
+    """Name of the contrast whose target pools the most levels, such as every mutant line; else of the first."""
+    return max(contrasts, key=lambda name: contrasts[name][1].count("+"))
+
+
 def reported_gene_effects(
-    adata: anndata.AnnData, results: dict[str, pd.DataFrame], reported: pd.Series, *, alpha: float
+    adata: anndata.AnnData, results: dict[str, pd.DataFrame], reported: pd.DataFrame, *, alpha: float
 ) -> pd.DataFrame:
     """Results of each contrast for the genes that a paper reports.
 
     Parameters
     ----------
     reported
-        Human symbol -> log2 fold change in the paper.
+        Human symbol -> ``function``, ``log2FoldChange`` and ``padj`` in the paper.
 
     Returns
     -------
-    A row a contrast and ortholog: ``human``, ``gene`` (symbol in the data), ``contrast``, ``baseMean``,
-    ``log2FoldChange``, ``low``, ``high`` (95% Wald interval), ``padj``, ``reported``, ``same sign`` (yes, no, or not
-    called). A gene without an ortholog in the data has one row without results.
+    A row a contrast and ortholog: ``human``, ``function``, ``gene`` (symbol in the data), ``contrast``, ``baseMean``,
+    ``log2FoldChange``, ``low``, ``high`` (95% Wald interval), ``padj``, ``reported`` and ``reported padj``, ``same
+    sign`` (yes, no, or not called). A gene without an ortholog in the data has one row without results.
     """
     rows = []
     for gene in orthologs.find_genes(adata, list(reported.index)).itertuples():
-        row = {"human": gene.human, "reported": reported[gene.human]}
+        printed = reported.loc[gene.human]
+        row = {"human": gene.human, "function": printed["function"], "reported": printed["log2FoldChange"]}
+        row["reported padj"] = printed["padj"]
         if pd.isna(gene.gene):
             rows.append(row | {"gene": "not in the data"})
             continue
@@ -60,8 +68,96 @@ def reported_gene_effects(
             row |= {"gene": gene.symbol, "contrast": name, "baseMean": result["baseMean"], "log2FoldChange": change}
             row |= {"low": change - half, "high": change + half, "padj": result["padj"]}
             rows.append(row | {"same sign": same if result["padj"] < alpha else "not called"})
-    columns = ["human", "gene", "contrast", "baseMean", "log2FoldChange", "low", "high", "padj"]
-    return pd.DataFrame(rows, columns=[*columns, "reported", "same sign"])
+    columns = ["human", "function", "gene", "contrast", "baseMean", "log2FoldChange", "low", "high", "padj"]
+    return pd.DataFrame(rows, columns=[*columns, "reported", "reported padj", "same sign"])
+
+
+def claimed_effects(table: pd.DataFrame, *, neurons: bool) -> pd.DataFrame:
+    """The rows that claims are judged by: of each gene the first ortholog, in the first contrast.
+
+    Parameters
+    ----------
+    table
+        `reported_gene_effects`.
+    neurons
+        Whether the tissue has neurons.
+
+    Returns
+    -------
+    Rows with a fold change, by human symbol, with ``tested``: whether the gene has an adjusted p-value, in a tissue
+    with neurons. The change of any other gene checks nothing.
+    """
+    measured = table.dropna(subset=["log2FoldChange"]).drop_duplicates("human").set_index("human")
+    return measured.assign(tested=measured["padj"].notna() & neurons)
+
+
+def joint_change(table: pd.DataFrame, signs: dict[str, int], *, column: str) -> dict[str, float] | None:
+    """The weakest of several changes that a claim states together, each in the direction that it states.
+
+    It is positive only if all changes have the stated direction. Its interval is that of intersection-union tests
+    (Berger 1982): the smallest lower and the smallest upper end, so that it lies above zero only if every interval
+    does, and below zero as soon as one does.
+
+    Parameters
+    ----------
+    table
+        Effects with ``low`` and ``high``, indexed by gene or score.
+    signs
+        Gene or score -> 1 if it goes up by the claim, -1 if it goes down.
+    column
+        Column of the effects.
+
+    Returns
+    -------
+    ``number``, ``low``, ``high``; None if the table lacks one of them.
+    """
+    if not set(signs) <= set(table.dropna(subset=[column]).index):
+        return None
+    part = table.loc[list(signs), [column, "low", "high"]].astype(float)
+    down = np.array([sign < 0 for sign in signs.values()])
+    lows = np.where(down, -part["high"], part["low"])
+    highs = np.where(down, -part["low"], part["high"])
+    centres = np.where(down, -part[column], part[column])
+    return {"number": float(centres.min()), "low": float(lows.min()), "high": float(highs.min())}
+
+
+def shares_as_large(results: dict[str, pd.DataFrame], reported: pd.Series) -> pd.DataFrame:
+    r"""Share of the genes of each contrast that change at least as much as a reported gene.
+
+    Parameters
+    ----------
+    reported
+        Human symbol -> log2 fold change.
+
+    Returns
+    -------
+    A row a reported gene: ``human``, ``reported``, and for each contrast the share of its genes with a p-value whose
+    \|log2 fold change\| is at least the reported one.
+    """
+    table = pd.DataFrame({"human": reported.index, "reported": reported.to_numpy()})
+    for name, result in results.items():
+        size = result.dropna(subset=["pvalue"])["log2FoldChange"].abs()
+        table[name] = [(size >= abs(change)).mean() for change in reported]
+    return table
+
+
+def pooled_changes(adata: anndata.AnnData, table: pd.DataFrame) -> pd.DataFrame:
+    """Changes of each column of a table between the groups, in the contrast of `most_pooled`.
+
+    Returns
+    -------
+    The table of `differential.linear_contrasts`, a row a column; empty if there is no column, or if the groups are too
+    small for a test.
+    """
+    try:
+        design, contrasts = designs.design_and_contrasts(adata)
+        name = most_pooled(contrasts)
+        widest = {name: contrasts[name]}
+        if table.shape[1]:
+            return differential.linear_contrasts(adata, table, design=design, contrasts=widest)
+    except DataError:
+        pass  # one sample in a group, for example; the page is shown without this table
+    return pd.DataFrame(columns=["contrast", "feature", "mean", "difference", "low", "high", "df", "p", "padj"])
 
 
 def planted_fold_changes(truth: pd.DataFrame, adata: anndata.AnnData, contrast: tuple[str, str, str]) -> pd.Series:
@@ -252,3 +348,32 @@ def over_representation(chosen: list[str], sets: dict[str, list[str]], universe:
     table = pd.DataFrame(rows)
     table["padj"] = false_discovery_control(table["p"])
     return table
+
+
+#: Formats of the columns of `balance_readings`.
+SIGNED = dict.fromkeys(["excitation", "inhibition", "index"], "{:+.2f}")
+
+
+def balance_readings(changes: pd.Series) -> pd.DataFrame:
+    """The balance of excitation and inhibition in a paper's fold changes, by two readings of GRIA2.
+
+    Receptors without the subunit that GRIA2 encodes pass calcium (Isaac, Ashby and McBain 2007), so that its fall can
+    mean less excitation, by the amount of receptor, or more.
+
+    Parameters
+    ----------
+    changes
+        Log2 fold changes of GRIA1, GRIA2, SST and PVALB.
+
+    Returns
+    -------
+    A row a reading: ``fall of GRIA2``, ``excitation`` (mean of GRIA1 and GRIA2, as read), ``inhibition`` (mean of SST
+    and PVALB), ``index`` (their difference).
+    """
+    inhibition = changes[["SST", "PVALB"]].mean()
+    rows = []
+    for reading, sign in (("less receptor, less excitation", 1), ("calcium passes, more excitation", -1)):
+        excitation = (changes["GRIA1"] + sign * changes["GRIA2"]) / 2
+        row = {"fall of GRIA2": reading, "excitation": excitation, "inhibition": inhibition}
+        rows.append(row | {"index": excitation - inhibition})
+    return pd.DataFrame(rows)

@@ -161,6 +161,13 @@ def normalised_matrices(
     return tables
 
 
+#: What columns of `compare_normalisations` mean, for readers.
+COMPARISON_COLUMNS = {
+    "Spearman": "correlation of a gene's standard deviation with its mean; 0 where the variance is stabilised",
+    "largest share": "share of the summed variance that one gene holds",
+}
+
+
 def compare_normalisations(tables: dict[str, pd.DataFrame], *, n_top: int) -> pd.DataFrame:
     """Effect of each normalisation on the gene variances, which determine heat maps and PCA.
 

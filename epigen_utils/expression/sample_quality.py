@@ -7,6 +7,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import false_discovery_control, median_abs_deviation
 from statsmodels.regression.linear_model import OLS
 
+from epigen_utils.data import orthologs
 from epigen_utils.expression import designs, normalisation
 from epigen_utils.stats import projections
 
@@ -15,6 +16,42 @@ def depth_and_detection(adata: anndata.AnnData) -> pd.DataFrame:
     """Sequencing depth (counts a sample) and detection (genes with a count) of every sample."""
     table = normalisation.count_table(adata)
     return pd.DataFrame({"depth": table.sum(axis=1), "detected": (table > 0).sum(axis=1)})
+
+
+#: Genes that neurons of every kind express, by human symbol, and the median of them (counts per million) in a tissue
+#: with neurons: hundreds in hippocampus, below one in smooth muscle.
+NEURONAL_MARKERS = ("SNAP25", "SYT1", "SYN1", "SYP", "STMN2", "RBFOX3", "ELAVL4")
+LEAST_NEURONAL_CPM = 10.0
+
+
+def neuronal_expression(adata: anndata.AnnData) -> float:
+    """Median over `NEURONAL_MARKERS` of their mean counts per million; NaN if the data have none of their names.
+
+    A gene of neurons that is counted in a tissue without any is noise, and says nothing of what a method would find.
+    """
+    markers = orthologs.find_genes(adata, list(NEURONAL_MARKERS)).dropna(subset=["gene"])
+    counts = normalisation.count_table(adata)
+    per_million = counts[list(markers["gene"])].div(counts.sum(axis=1), axis=0).mul(1e6).mean()
+    # Zebrafish has two paralogs of most.
+    return float(per_million.groupby(markers["human"].to_numpy()).max().median())
+
+
+def has_neurons(adata: anndata.AnnData) -> bool:
+    """Whether samples contain neurons, by their `neuronal_expression`."""
+    return neuronal_expression(adata) >= LEAST_NEURONAL_CPM
+
+
+def neuronal_note(adata: anndata.AnnData) -> str:
+    """A sentence on a cohort in which genes of neurons cannot be looked at; empty if it `has_neurons`."""
+    value = neuronal_expression(adata)
+    if np.isnan(value):
+        return "The genes of this cohort have no names, so that genes of neurons cannot be found in it."
+    if value >= LEAST_NEURONAL_CPM:
+        return ""
+    return (
+        f"This tissue has no neurons: seven genes that neurons express ({', '.join(NEURONAL_MARKERS)}) have a median "
+        f"of {value:.2g} counts per million."
+    )
 
 
 #: Deviation of the correlation, in scaled median absolute deviations, below which a sample is an outlier.

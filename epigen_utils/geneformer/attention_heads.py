@@ -1,35 +1,42 @@
 """Attention of Geneformer's heads: width, share on first ranks, preference for gene classes, recovery of regulators.
 
-Paper B, section 1.4.1; Theodoris et al. 2023. Attention depends on rank, so all comparisons are with genes of similar
-rank. Attention is not an explanation: a head can attend to a gene without any effect on the output.
+Paper B, section 1.4.1; Theodoris et al. 2023. Attention depends on rank, so preferences are tested against genes of
+similar rank, and, as Theodoris et al. do, against all other genes. Attention is not an explanation: a head can attend
+to a gene without any effect on the output.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, mannwhitneyu
 from transformers import PreTrainedModel
 
 from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.vocabularies import PAD, Vocabulary
 from epigen_utils.models import attention_kernels, batching
-from epigen_utils.stats import permutation, two_classes
+from epigen_utils.stats import intervals, permutation, two_classes
 
 #: Bins of mean rank within which random genes are matched to those of a class.
 RANK_BINS = 20
 #: Bins of relative rank whose mean attention is subtracted from that of their genes.
 CORRECTION_BINS = 80
+#: Permutations drawn at once.
+PERMUTATION_CHUNK = 200
+#: What attention to a class of genes is compared with (`head_preferences`).
+LIKE_RANK, ALL_OTHERS = "genes of like rank", "all other genes"
 
 
 @torch.no_grad()
 def attention_matrices(
     model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary, *, batch_size: int = 16
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Iterate over cells: token ids (length) and attention (layers x heads x queries x keys), summing to one over keys.
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Iterate over cells, longest first: position, token ids and attention, layers x heads x queries x keys.
 
-    Fused attention returns no weights, so the model switches to eager attention for the duration.
+    Attention sums to one over keys. Fused attention returns no weights, so the model switches to eager attention for
+    the duration.
     """
     model.eval()
     with attention_kernels.attention_implementation(model, "eager"):
@@ -39,8 +46,8 @@ def attention_matrices(
             batch = batching.pad_batch(cell_ids, vocabulary.tokens[PAD], model.device)
             layers = model.base_model(**batch, output_attentions=True).attentions
             weights = torch.stack(layers, dim=1).float().cpu().numpy()  # (cells, layers, heads, queries, keys)
-            for row, cell in enumerate(cell_ids):
-                yield cell, weights[row, :, :, : len(cell), : len(cell)]
+            for row, cell, matrix in zip(rows, cell_ids, weights, strict=True):
+                yield int(row), cell, matrix[:, :, : len(cell), : len(cell)]
 
 
 def head_widths(
@@ -52,12 +59,12 @@ def head_widths(
     -------
     One row a cell, layer and head:
 
-    - ``cell`` (index in descending order of length), ``layer``, ``head`` (from 1);
+    - ``cell`` (position), ``layer``, ``head`` (from 1);
     - ``width``: exp of the mean entropy over queries, divided by the length; 1 for uniform attention;
     - ``front``: attention to the first ``front`` of the ranks, relative to uniform attention.
     """
     rows = []
-    for number, (cell, weights) in enumerate(attention_matrices(model, cells, vocabulary)):
+    for number, cell, weights in attention_matrices(model, cells, vocabulary):
         n = len(cell)
         first = max(round(front * n), 1)
         entropy = -(weights * np.log(np.maximum(weights, 1e-12))).sum(axis=-1).mean(axis=-1)  # (layers, heads)
@@ -68,21 +75,63 @@ def head_widths(
     return pd.DataFrame(rows)
 
 
-def attention_received(
-    model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Attention that each gene receives, corrected for its rank.
+def layer_changes(
+    heads: pd.DataFrame, units: np.ndarray, *, n_bootstrap: int = 1000, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Change of width and front from the first layer to the last, mean over heads and cells.
 
-    For each head: the log of the mean attention over queries, times the length, minus its mean over genes in the
-    same of `CORRECTION_BINS` bins of relative rank.
+    Parameters
+    ----------
+    heads
+        Output of `head_widths`.
+    units
+        Donor of each cell, by position; without donors, the cells themselves.
 
     Returns
     -------
-    One row a gene in any cell: ``token``, ``cells`` (number of cells) and ``rank`` (mean relative rank); and the genes'
-    mean residuals, genes x layers x heads.
+    First, one row for ``width`` and one for ``front``: ``measure``, ``first``, ``last``, ``change``, its ``low`` and
+    ``high`` (95% bootstrap over units; NaN with fewer than `intervals.LEAST_UNITS`) and ``units``. Second, the change
+    of each unit, units x measures.
     """
+    measures = ["width", "front"]
+    by_layer = heads.groupby(["cell", "layer"])[measures].mean().unstack("layer")
+    layers, rng = sorted(set(heads["layer"])), np.random.default_rng(seed)
+    of_cells = np.asarray(units)[by_layer.index]
+    rows, changes = [], {}
+    for measure in measures:
+        first, last = by_layer[measure][layers[0]], by_layer[measure][layers[-1]]
+        changes[measure] = last - first
+        mean, low, high, n = intervals.bootstrap_mean(last - first, of_cells, n_bootstrap=n_bootstrap, rng=rng)
+        if n < intervals.LEAST_UNITS:
+            low = high = np.nan
+        row = {"measure": measure, "first": first.mean(), "last": last.mean(), "change": mean}
+        rows.append(row | {"low": low, "high": high, "units": n})
+    return pd.DataFrame(rows), pd.DataFrame(changes).groupby(of_cells).mean()
+
+
+@dataclass(frozen=True)
+class ReceivedAttention:
+    """Attention that genes receive from the heads of a model.
+
+    Attributes
+    ----------
+    genes
+        One row a gene in any cell: ``token``, ``cells`` (number of cells) and ``rank`` (mean relative rank).
+    log_attention
+        Log of the mean attention over queries, times the length, mean over cells, genes x layers x heads.
+    residuals
+        The same minus its mean over genes in the same of `CORRECTION_BINS` bins of relative rank.
+    """
+
+    genes: pd.DataFrame
+    log_attention: np.ndarray
+    residuals: np.ndarray
+
+
+def attention_received(model: PreTrainedModel, cells: EncodedCells, vocabulary: Vocabulary) -> ReceivedAttention:
+    """Measure the attention that each gene receives."""
     tokens, positions, values = [], [], []
-    for cell, weights in attention_matrices(model, cells, vocabulary):
+    for _, cell, weights in attention_matrices(model, cells, vocabulary):
         tokens.append(cell)
         positions.append(np.arange(len(cell)))
         log_attention = np.log(np.maximum(weights.mean(axis=-2) * len(cell), 1e-12))  # (layers, heads, genes)
@@ -90,11 +139,11 @@ def attention_received(
     token, position, value = np.concatenate(tokens), np.concatenate(positions), np.concatenate(values)
     lengths = np.repeat([len(cell) for cell in tokens], [len(cell) for cell in tokens])
     bins = np.minimum((position / lengths * CORRECTION_BINS).astype(int), CORRECTION_BINS - 1)
-    value = value - _mean_by(bins, value, CORRECTION_BINS)[bins]
+    residual = value - _mean_by(bins, value, CORRECTION_BINS)[bins]
     names, codes = np.unique(token, return_inverse=True)
-    table = pd.DataFrame({"token": names, "cells": np.bincount(codes)})
-    table["rank"] = np.bincount(codes, position / lengths) / table["cells"]
-    return table, _mean_by(codes, value, len(names))
+    genes = pd.DataFrame({"token": names, "cells": np.bincount(codes)})
+    genes["rank"] = np.bincount(codes, position / lengths) / genes["cells"]
+    return ReceivedAttention(genes, _mean_by(codes, value, len(names)), _mean_by(codes, residual, len(names)))
 
 
 def _mean_by(codes: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
@@ -104,43 +153,65 @@ def _mean_by(codes: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 
 
 def head_preferences(
-    table: pd.DataFrame, residuals: np.ndarray, members: set[int], *, n_permutations: int = 999, seed: int = 0
+    received: ReceivedAttention,
+    members: set[int],
+    *,
+    against: str = LIKE_RANK,
+    n_permutations: int = 1999,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Test which heads attend more to genes of a class than to other genes of similar rank.
-
-    The null draws, from each bin of mean rank, as many random genes as the class has there: genes, not cells, are
-    exchanged.
+    """Test which heads attend more, or less, to genes of a class than to other genes.
 
     Parameters
     ----------
-    table, residuals
-        Output of `attention_received`.
     members
         Token ids of the class.
+    against
+        `LIKE_RANK`: random genes, from each of `RANK_BINS` bins of mean rank as many as the class has there; attention
+        is corrected for rank, and genes, not cells, are exchanged. `ALL_OTHERS`: Wilcoxon's rank-sum test against all
+        other genes, as in Theodoris et al. 2023, where a class that stands in front is preferred by any head that
+        looks to the front.
 
     Returns
     -------
-    One row a head: ``layer``, ``head``, ``difference`` (mean residual of the class minus that of the null), ``p``
-    (one-sided, `permutation.pvalue`) and ``padj`` (Benjamini-Hochberg over heads).
+    One row a head: ``layer``, ``head``, ``difference`` (mean log attention to the class minus that to the others),
+    ``p`` (two-sided) and ``padj`` (Benjamini-Hochberg over heads).
     """
-    inside = table["token"].isin(members).to_numpy()
-    bins = pd.qcut(table["rank"], RANK_BINS, labels=False, duplicates="drop").to_numpy()
-    rng = np.random.default_rng(seed)
-    observed = residuals[inside].mean(axis=0)  # (layers, heads)
-    null = np.empty((n_permutations, *observed.shape))  # (permutations, layers, heads)
-    groups = [np.flatnonzero(bins == level) for level in np.unique(bins)]
-    sizes = [int(inside[group].sum()) for group in groups]
-    for draw in range(n_permutations):
-        chosen = [rng.choice(group, size, replace=False) for group, size in zip(groups, sizes, strict=True) if size]
-        null[draw] = residuals[np.concatenate(chosen)].mean(axis=0)
-    difference = observed - null.mean(axis=0)
-    rows = []
-    for layer, head in np.ndindex(observed.shape):
-        p = permutation.pvalue(observed[layer, head], null[:, layer, head])
-        rows.append({"layer": layer + 1, "head": head + 1, "difference": difference[layer, head], "p": p})
-    heads = pd.DataFrame(rows)
+    inside = received.genes["token"].isin(members).to_numpy()
+    if against == ALL_OTHERS:
+        groups = received.log_attention[inside], received.log_attention[~inside]
+        difference = groups[0].mean(axis=0) - groups[1].mean(axis=0)  # (layers, heads)
+        p = mannwhitneyu(*groups, axis=0).pvalue
+    else:
+        observed, null = _matched_null(received, inside, n_permutations, seed)
+        difference = observed - null.mean(axis=0)
+        p = np.empty_like(difference)
+        for head in np.ndindex(p.shape):
+            p[head] = permutation.two_sided_pvalue(observed[head], null[(slice(None), *head)])
+    heads = pd.DataFrame(
+        {"layer": layer + 1, "head": head + 1, "difference": difference[layer, head], "p": p[layer, head]}
+        for layer, head in np.ndindex(p.shape)
+    )
     heads["padj"] = false_discovery_control(heads["p"])
     return heads
+
+
+def _matched_null(
+    received: ReceivedAttention, inside: np.ndarray, n_permutations: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean residual of a class, layers x heads, and of genes of like mean rank, permutations x layers x heads."""
+    bins = pd.qcut(received.genes["rank"], RANK_BINS, labels=False, duplicates="drop").to_numpy()
+    in_order = inside[np.argsort(bins, kind="stable")]
+    values = received.residuals.reshape(len(inside), -1)  # (genes, layers x heads)
+    rng, null = np.random.default_rng(seed), []
+    for n_draws in [PERMUTATION_CHUNK] * (n_permutations // PERMUTATION_CHUNK) + [n_permutations % PERMUTATION_CHUNK]:
+        # Genes in random order within their bins; those at the places of the class are its stand-ins.
+        order = np.argsort(rng.random((n_draws, len(inside))) + bins, axis=1)
+        drawn = np.zeros(order.shape)
+        np.put_along_axis(drawn, order, np.broadcast_to(in_order, order.shape), axis=1)
+        null.append(drawn @ values / inside.sum())
+    shape = received.residuals.shape[1:]
+    return received.residuals[inside].mean(axis=0), np.concatenate(null).reshape(-1, *shape)
 
 
 def regulator_attention(
@@ -167,7 +238,7 @@ def regulator_attention(
     Returns
     -------
     One row a head: ``layer``, ``head``, ``auc`` (of linked pairs against the others), ``null`` (its mean under
-    permutation), ``p`` and ``pairs``.
+    permutation), ``p`` (two-sided) and ``pairs``.
     """
     genes = [gene for gene in regulon.index if gene in vocabulary.tokens]
     names = [gene for gene in regulon.columns if gene in vocabulary.tokens]
@@ -176,7 +247,7 @@ def regulator_attention(
     row[[vocabulary.tokens[gene] for gene in genes]] = np.arange(len(genes))
     column[[vocabulary.tokens[gene] for gene in names]] = np.arange(len(names))
     sums, n = None, np.zeros((len(genes), len(names)))
-    for cell, weights in attention_matrices(model, cells, vocabulary):
+    for _, cell, weights in attention_matrices(model, cells, vocabulary):
         if sums is None:
             sums = np.zeros((*weights.shape[:2], *n.shape))  # (layers, heads, genes, regulators)
         queries, keys = np.flatnonzero(row[cell] >= 0), np.flatnonzero(column[cell] >= 0)
@@ -194,7 +265,7 @@ def regulator_attention(
         auc = two_classes.roc_auc(score, linked[seen])
         null = np.array([two_classes.roc_auc(score, linked[:, order][seen]) for order in orders])
         result = {"layer": layer + 1, "head": head + 1, "auc": auc, "null": null.mean()}
-        rows.append(result | {"p": permutation.pvalue(auc, null), "pairs": int(seen.sum())})
+        rows.append(result | {"p": permutation.two_sided_pvalue(auc, null), "pairs": int(seen.sum())})
     return pd.DataFrame(rows)
 
 

@@ -215,3 +215,23 @@ def load_corpus(
     encoded = encoder.encode(adata) if encoded is None else encoded
     train, valid = (encoded.select(np.flatnonzero(rows)) for rows in (~is_held_out, is_held_out))
     return Corpus(adata, vocabulary, encoder, train, valid, units[is_held_out], is_held_out)
+
+
+def example_cell(
+    dataset: str, corpus: Corpus, *, max_length: int = 2048
+) -> tuple[anndata.AnnData, np.ndarray, Vocabulary]:
+    """A cell to show: its data set, token ids and vocabulary.
+
+    Parameters
+    ----------
+    dataset
+        Argument of `datasets.load`; the cell of median length is shown, by the medians of its own data set. Empty: the
+        first held-out cell of the corpus.
+    """
+    if not dataset:
+        return corpus.adata, np.asarray(corpus.valid[0]["input_ids"]), corpus.vocabulary
+    adata, _ = _load(dataset, None, max_length, species="")
+    vocabulary = vocabulary_from_medians(curation.exact_medians([adata]), name=dataset)
+    encoded = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata)
+    middle = int(np.argsort(encoded["length"], kind="stable")[len(encoded) // 2])
+    return adata, np.asarray(encoded[middle]["input_ids"]), vocabulary

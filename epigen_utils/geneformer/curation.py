@@ -3,7 +3,7 @@
 Paper B, section 1.2 (Genecorpus-30M's filters) and equation 1; Theodoris et al. 2023, Methods.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import anndata
@@ -112,13 +112,12 @@ def curate(
     One row a cell: ``dataset``, ``position``, ``cell_id``, the columns of `measure_cells`, and ``removed``: the step of
     `FILTER_STEPS` that removes the cell, empty if it passes.
     """
-    excluded = excluded or registry.read_data_file(EXCLUDED_CELLS_FILE)
     tables = []
     for name, source in sources.items():
         table = measure_cells(source, species=species)
         ids = source.obs.index[table.index].astype(str)
         removed = pd.Series("", table.index)
-        removed[_excluded_by_metadata(source.table.iloc[table.index], excluded)] = "metadata"
+        removed[excluded_by_metadata(source.table.iloc[table.index], excluded)] = "metadata"
         removed[(removed == "") & (table["total"] == 0)] = "empty"
         eligible = table[removed == ""]
         mean, sd = eligible.mean(), eligible.std(ddof=0)
@@ -131,7 +130,9 @@ def curate(
     return pd.concat(tables, ignore_index=True)[columns]
 
 
-def _excluded_by_metadata(table: pd.DataFrame, excluded: dict[str, str]) -> np.ndarray:
+def excluded_by_metadata(table: pd.DataFrame, excluded: dict[str, str] | None = None) -> np.ndarray:
+    """Whether a sample table calls each cell malignant or immortalised; ``excluded`` as in `curate`."""
+    excluded = excluded or registry.read_data_file(EXCLUDED_CELLS_FILE)
     is_excluded = np.zeros(len(table), bool)
     for column, words in excluded.items():
         if column in table:
@@ -178,7 +179,7 @@ def example_entries(
         mitochondrial = table["symbol"].fillna("").str.upper().str.startswith("MT-")
         abundant = table.nlargest(n_genes, "count")
         examples = pd.concat([abundant, table[mitochondrial].nlargest(1, "count")])
-        for gene in examples[~examples.index.duplicated()].itertuples():
+        for gene in examples[~examples.index.duplicated() & (examples["count"] > 0)].itertuples():
             row = {"gene id": gene.Index, "name": gene.symbol, "data set": cell.dataset, "cell": cell.cell_id}
             row |= {"count": int(gene.count), "mitochondrial": int(table.loc[mitochondrial, "count"].sum())}
             rows.append(row | {"type": gene.biotype, "kept": f"no: {cell.removed}" if cell.removed else "yes"})
@@ -218,6 +219,29 @@ def exact_medians(sources: Iterable[cell_source.CellSource | anndata.AnnData]) -
     for gene, chunk in _expressed_values(sources):
         values.setdefault(gene, []).append(chunk)
     return {gene: float(np.median(np.concatenate(chunks))) for gene, chunks in sorted(values.items())}
+
+
+def compare_medians(
+    sources: Collection[cell_source.CellSource | anndata.AnnData], *, compression: float = 100.0
+) -> pd.DataFrame:
+    """Medians by t-digest beside the exact ones, with all values in memory; see `digest_medians`.
+
+    Returns
+    -------
+    By ``ensembl_id``: ``median``, ``t-digest``, ``cells`` (that express the gene) and ``rank`` (share of the values
+    below the digest's median, ties by half; 0.5 if it is exact).
+    """
+    digests = digest_medians(sources, compression=compression)
+    values: dict[str, list[np.ndarray]] = {}
+    for gene, chunk in _expressed_values(sources):
+        values.setdefault(gene, []).append(chunk)
+    rows = {}
+    for gene, found in digests.items():
+        every = np.concatenate(values[gene])
+        # The digest rounds: a value of the gene itself is to count as equal.
+        rank = ((every < found * (1 - 1e-9)).mean() + (every <= found * (1 + 1e-9)).mean()) / 2
+        rows[gene] = {"median": np.median(every), "t-digest": found, "cells": len(every), "rank": rank}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("ensembl_id").astype({"cells": int})
 
 
 def _expressed_values(sources: Iterable[cell_source.CellSource | anndata.AnnData]) -> Iterator[tuple[str, np.ndarray]]:

@@ -12,6 +12,24 @@ from epigen_utils.geneformer.encoding import TARGET_SUM, RankValueEncoder
 from epigen_utils.geneformer.vocabularies import vocabulary_from_medians
 from epigen_utils.stats import intervals, two_classes
 
+#: Definitions of columns of the tables here, for a page.
+GENE_COLUMNS = {
+    "rank": "from 0",
+    "count": "of the cell",
+    "median": "of the gene's non-zero values, counts in 10,000",
+    "value": "Eq. 1",
+}
+MEAN_COLUMNS = {
+    "mean": "AUC, mean over cells; 0.5 by chance",
+    "cells": "with genes in and outside the class",
+    "units": "donors, or cells where no donor is known",
+}
+MAGNITUDE_COLUMNS = {
+    "pairs": "cell-gene pairs",
+    "off": "root mean square error of log2 expression predicted from the rank",
+    "within": "squared correlation of expression and rank within a gene, between cells, in logs",
+}
+
 
 def unit_median_encoder(encoder: RankValueEncoder) -> RankValueEncoder:
     """Return the encoder with all medians set to one, a baseline that ranks genes by expression alone."""
@@ -88,6 +106,8 @@ def means_by_class(
 ) -> pd.DataFrame:
     """Mean over cells with a 95% interval from a bootstrap over units (donors, or cells).
 
+    The interval is NaN with fewer than `intervals.LEAST_UNITS` units.
+
     Parameters
     ----------
     ranks
@@ -104,8 +124,22 @@ def means_by_class(
     for level, table in ranks.groupby(by, sort=False):
         of_units = np.asarray(units)[table["cell"]]
         mean, low, high, n = intervals.bootstrap_mean(table[value], of_units, n_bootstrap=n_bootstrap, rng=rng)
+        if n < intervals.LEAST_UNITS:
+            low = high = np.nan
         rows.append({by: level, "mean": mean, "low": low, "high": high, "cells": len(table), "units": n})
     return pd.DataFrame(rows)
+
+
+def rank_changes(by_rank: pd.DataFrame, by_counts: pd.DataFrame, units: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
+    """Change of each class's AUC from one encoding to another, cell by cell, in the format of `means_by_class`.
+
+    Parameters
+    ----------
+    by_rank, by_counts
+        Output of `class_ranks` for the same cells; the change is the first minus the second.
+    """
+    both = by_rank.merge(by_counts, on=["cell", "class"], suffixes=("", " by counts"))
+    return means_by_class(both.assign(auc=both["auc"] - both["auc by counts"]), units, seed=seed)
 
 
 def thinning_stability(

@@ -1,10 +1,12 @@
-"""Masked genes: masks, training objective, evaluation on the same cells and masks, and baselines without input.
+"""Masked genes: masks, training objective, and evaluation on the same cells and masks.
 
 Paper B, section 3.1, reports MLM accuracy and perplexity without stating the unit of averaging; its code averages over
-batches. The averages over tokens, cells and batches differ, so all three are reported.
+batches. The averages over tokens, cells and batches differ, so all three are reported. Of the selected genes a tenth
+stays in its place, and a model need only copy it; so accuracy is also given by what a position shows (`KINDS`).
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,15 @@ from epigen_utils.stats import intervals
 #: Share of a cell's genes that are predicted; of these, the shares replaced by the mask token and by a random gene
 #: (paper B, section 1.4.2; Devlin et al. 2019).
 MASKED_SHARE, MASK_TOKEN_SHARE, RANDOM_GENE_SHARE = 0.15, 0.8, 0.1
+#: What a selected position shows: the mask token, another gene, or the gene itself.
+KINDS = ("hidden", "replaced", "unchanged")
+#: Definitions of columns of `accuracy_by_kind`'s table, for a page.
+KIND_COLUMNS = {
+    "kind": "what the position shows: the mask token (hidden), another gene (replaced) or the gene itself (unchanged)",
+    "n": "selected genes",
+    "accuracy": "share that is named rightly",
+    "perplexity": "exp of the mean loss",
+}
 #: Cells per forward pass outside training.
 INFERENCE_BATCH_SIZE = 16
 
@@ -84,10 +95,6 @@ class MaskedGenes:
         return torch.from_numpy(draws)
 
 
-#: Lower edges of the rank bins of the by-rank baseline.
-RANK_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048)
-
-
 class MaskedGeneObjective:
     """Training objective (`training.fit`): masked genes; ``measure`` uses the same masks each time."""
 
@@ -117,8 +124,8 @@ def predict_masked_genes(
 
     Returns
     -------
-    One row per masked gene: ``cell`` (position), ``rank`` (position in the cell), ``token`` (true), ``nll`` (nats),
-    ``correct``.
+    One row per selected gene: ``cell`` (position), ``rank`` (position in the cell), ``token`` (true), ``shown`` (token
+    in its place), ``nll`` (nats), ``correct``, and ``kind`` (of `KINDS`).
     """
     model.eval()
     parts = []
@@ -128,67 +135,39 @@ def predict_masked_genes(
         if not masked.any():
             continue
         logits, true = model(**batch).logits.float(), batch["labels"][masked]  # (masked genes, vocabulary)
-        cell, rank = (index.cpu().numpy() for index in torch.where(masked))
+        cell, rank = torch.where(masked)
         nll = nn.functional.cross_entropy(logits, true, reduction="none")
-        correct = logits.argmax(-1) == true
-        parts.append((rows[cell], rank, true.cpu().numpy(), nll.cpu().numpy(), correct.cpu().numpy()))
-    return _prediction_table(parts)
+        tensors = (rank, true, batch["input_ids"][masked], nll, logits.argmax(-1) == true)
+        parts.append((rows[cell.cpu().numpy()], *(tensor.cpu().numpy() for tensor in tensors)))
+    return prediction_table(parts, vocabulary)
 
 
-def _prediction_table(parts: list[tuple]) -> pd.DataFrame:
-    """Table of `predict_masked_genes` from the columns of its parts."""
-    columns = ("cell", "rank", "token", "nll", "correct")
+def prediction_table(parts: list[tuple], vocabulary: Vocabulary) -> pd.DataFrame:
+    """Table of `predict_masked_genes` from parts, each with its columns ``cell`` to ``correct``."""
+    columns = ("cell", "rank", "token", "shown", "nll", "correct")
     tables = [pd.DataFrame(dict(zip(columns, part, strict=True))) for part in parts]
-    return pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
+    table = pd.concat(tables).sort_values(["cell", "rank"], ignore_index=True)
+    return table.assign(kind=kinds_of_positions(table["token"], table["shown"], vocabulary))
 
 
-class UnigramBaseline:
-    """Baseline that predicts from gene counts of the training cells and ignores the input.
+def kinds_of_positions(token: pd.Series, shown: pd.Series, vocabulary: Vocabulary) -> pd.Categorical:
+    """What each selected position shows; a random gene that is the true one counts as unchanged."""
+    codes = np.select([shown == vocabulary.tokens[MASK], shown != token], [0, 1], 2)
+    return pd.Categorical.from_codes(codes, KINDS)
 
-    Parameters
-    ----------
-    by_rank
-        Whether to count genes by rank bin (`RANK_EDGES`); prediction then uses the rank of the masked gene.
-    without_seen
-        Whether to exclude the unmasked genes of the cell, since a cell contains each gene once.
-    """
 
-    def __init__(
-        self, train: EncodedCells, vocabulary: Vocabulary, *, by_rank: bool = False, without_seen: bool = False
-    ):
-        self.edges = np.array(RANK_EDGES if by_rank else (0,))
-        self.without_seen = without_seen
-        genes = vocabulary.gene_tokens
-        self.counts = np.zeros((len(self.edges), vocabulary.size))
-        self.counts[:, genes] = 1.0  # unseen genes get non-zero probability
-        for ids in token_ids(train):
-            np.add.at(self.counts, (self._bin(np.arange(len(ids))), ids), np.isin(ids, genes).astype(float))
-
-    def _bin(self, rank: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.edges, rank, side="right") - 1
-
-    def predict(self, cells: EncodedCells, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
-        """Predict the same masked genes as `predict_masked_genes`, in the same format."""
-        collate, parts = MaskedGenes(vocabulary, seed=seed), []
-        for row, ids in enumerate(token_ids(cells)):
-            masked = (collate([{"input_ids": ids, "row": row}])["labels"][0] != IGNORED).numpy()
-            rank = np.flatnonzero(masked)
-            if not len(rank):
-                continue
-            counts = self.counts[self._bin(rank)]  # (masked genes, vocabulary)
-            if self.without_seen:
-                counts = counts.copy()
-                counts[:, np.unique(ids[~masked])] = 0
-            true = ids[masked]
-            probability = counts[np.arange(len(rank)), true] / counts.sum(axis=1)
-            parts.append((row, rank, true, -np.log(probability), counts.argmax(axis=1) == true))
-        return _prediction_table(parts)
+def mask_cell(ids: np.ndarray, collate: MaskedGenes, *, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token that each position of a cell shows, and whether the position is selected."""
+    batch = collate([{"input_ids": ids, "row": row}])
+    return batch["input_ids"][0].numpy(), (batch["labels"][0] != IGNORED).numpy()
 
 
 def summarise_predictions(
     predictions: pd.DataFrame, *, batch_size: int = 16, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> pd.DataFrame:
     """Accuracy and perplexity averaged in three ways, with 95% bootstrap intervals over cells, or over donors.
+
+    Intervals are NaN with fewer than `intervals.LEAST_UNITS` donors; `metrics_by_donor` gives the donors' values.
 
     Over tokens, masked genes have equal weights, and perplexity is exp of the mean loss. Over cells, cells have equal
     weights, and perplexity is the mean over cells of exp(loss). Over batches (random, as in paper B's evaluation),
@@ -207,15 +186,84 @@ def summarise_predictions(
     per_cell, rng = _per_cell(predictions), np.random.default_rng(seed)
     batches = rng.permutation(len(per_cell)) // batch_size
     means = {"token": _over_tokens, "cell": _over_cells, "batch": lambda *table: _over_batches(*table, batches)}
-    bootstrap_weights, _ = _bootstrap_weights(per_cell.index, donors, n_bootstrap, rng)
+    bootstrap_weights, n_units = _bootstrap_weights(per_cell.index, donors, n_bootstrap, rng)
     rows = []
     for over, mean in means.items():
         (value,) = mean(per_cell, np.ones((1, len(per_cell))))
-        low, high = np.nanquantile(mean(per_cell, bootstrap_weights), [0.025, 0.975], axis=0)
         row = {"over": over, "n": {"token": len(predictions), "cell": len(per_cell), "batch": batches.max() + 1}[over]}
-        for i, name in enumerate(("accuracy", "perplexity")):
-            row |= {name: value[i], f"{name} low": low[i], f"{name} high": high[i]}
-        rows.append(row)
+        rows.append(row | _with_limits(value, mean(per_cell, bootstrap_weights), n_units))
+    return pd.DataFrame(rows)
+
+
+def _with_limits(value: np.ndarray, bootstrapped: np.ndarray, n_units: int) -> dict[str, float]:
+    """Accuracy and perplexity with the limits of their intervals, as columns."""
+    limits = np.full((2, 2), np.nan)
+    if n_units >= intervals.LEAST_UNITS:
+        limits = np.nanquantile(bootstrapped, [0.025, 0.975], axis=0)
+    columns = {}
+    for i, name in enumerate(("accuracy", "perplexity")):
+        columns |= {name: value[i], f"{name} low": limits[0, i], f"{name} high": limits[1, i]}
+    return columns
+
+
+def interval(row: Mapping[str, float], name: str = "") -> dict[str, float]:
+    """The interval of a number as arguments of `report.value`: ``low`` and ``high``; none where it is NaN.
+
+    Parameters
+    ----------
+    row
+        A row of one of these tables, with columns ``<name> low`` and ``<name> high`` (without a name: ``low``,
+        ``high``).
+    """
+    limits = {end: row[f"{name} {end}".strip()] for end in ("low", "high")}
+    return {} if any(pd.isna(limit) for limit in limits.values()) else limits
+
+
+def accuracy_by_kind(
+    predictions: dict[str, pd.DataFrame], *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
+) -> pd.DataFrame:
+    """Accuracy and perplexity over the hidden, replaced and unchanged positions apart, and over all, means over tokens.
+
+    Parameters
+    ----------
+    predictions
+        Model -> output of `predict_masked_genes`, or of a baseline (`masked_gene_baselines`).
+    donors
+        Donor of each cell, by position; the bootstrap then resamples donors.
+
+    Returns
+    -------
+    One row a model and kind: ``model``, ``kind`` (of `KINDS`, or ``all``), ``n`` (genes), ``accuracy`` and
+    ``perplexity``, each with ``low`` and ``high``, as of `summarise_predictions`.
+    """
+    rows = []
+    for (model, table), kind in itertools.product(predictions.items(), (*KINDS, "all")):
+        part = table if kind == "all" else table[table["kind"] == kind]
+        if part.empty:
+            continue
+        per_cell = _per_cell(part)
+        weights, n_units = _bootstrap_weights(per_cell.index, donors, n_bootstrap, np.random.default_rng(seed))
+        (value,) = _over_tokens(per_cell, np.ones((1, len(per_cell))))
+        row = {"model": model, "kind": kind, "n": len(part)}
+        rows.append(row | _with_limits(value, _over_tokens(per_cell, weights), n_units))
+    return pd.DataFrame(rows)
+
+
+def metrics_by_donor(predictions: dict[str, pd.DataFrame], donors: object) -> pd.DataFrame:
+    """Means over the tokens of each donor.
+
+    Returns
+    -------
+    One row a model and donor: ``model``, ``donor``, ``cells``, ``n`` (genes), ``accuracy``, ``hidden accuracy`` (where
+    the mask token is shown), ``perplexity``.
+    """
+    rows = []
+    for model, table in predictions.items():
+        for donor, part in table.groupby(np.asarray(donors)[table["cell"]]):
+            hidden = part[part["kind"] == "hidden"]
+            row = {"model": model, "donor": donor, "cells": part["cell"].nunique(), "n": len(part)}
+            row |= {"accuracy": part["correct"].mean(), "hidden accuracy": hidden["correct"].mean()}
+            rows.append(row | {"perplexity": np.exp(part["nll"].mean())})
     return pd.DataFrame(rows)
 
 
@@ -229,13 +277,30 @@ def loss_reduction(
     Returns
     -------
     ``difference`` (nats, positive if the first is better) with ``low`` and ``high`` (95% bootstrap over donors, or
-    cells), and ``units`` (their number).
+    cells; NaN with fewer than `intervals.LEAST_UNITS`), ``units`` (their number), and ``values`` (of each unit).
     """
     saved = (second["nll"] - first["nll"]).groupby(first["cell"]).mean()
     units = saved.index.to_numpy() if donors is None else np.asarray(donors)[saved.index]
     rng = np.random.default_rng(seed)
     mean, low, high, n = intervals.bootstrap_mean(saved, units, n_bootstrap=n_bootstrap, rng=rng)
-    return {"difference": mean, "low": low, "high": high, "units": n}
+    if n < intervals.LEAST_UNITS:
+        low = high = np.nan
+    return {"difference": mean, "low": low, "high": high, "units": n, "values": saved.groupby(units).mean().to_dict()}
+
+
+def is_sure(gain: dict[str, object]) -> bool:
+    """Whether a reduction of the loss lies above 0: its whole interval or, of few donors, the value of each."""
+    return gain["low"] > 0 if interval(gain) else min(gain["values"].values()) > 0
+
+
+def describe_gain(gain: dict[str, object], model: str, baseline: str, kind: str) -> str:
+    """The result of `loss_reduction` as a sentence in MyST, with its interval or the values of its donors."""
+    verb = "saves" if gain["difference"] >= 0 else "loses"
+    sentence = f"Against {baseline} {model} {verb} {abs(gain['difference']):.2f} nats a {kind} gene, cell by cell"
+    if limits := interval(gain):
+        return f"{sentence} (saved: {limits['low']:.2f} to {limits['high']:.2f}, 95% over {gain['units']} donors)."
+    values = ", ".join(f"{value:+.2f}" for value in gain["values"].values())
+    return f"{sentence} (saved in each of {gain['units']} donors: {values})."
 
 
 def metric_differences(
@@ -246,7 +311,7 @@ def metric_differences(
     Returns
     -------
     ``accuracy`` and ``perplexity`` of ``first`` minus those of ``second``, each with ``low`` and ``high`` (95% paired
-    bootstrap over donors, or cells), and ``units`` (their number).
+    bootstrap over donors, or cells; NaN with fewer than `intervals.LEAST_UNITS`), and ``units`` (their number).
     """
     tables = [_per_cell(table) for table in (first, second)]
     bootstrap_weights, n_units = _bootstrap_weights(tables[0].index, donors, n_bootstrap, np.random.default_rng(seed))
@@ -256,11 +321,7 @@ def metric_differences(
         return first_metrics - second_metrics
 
     (value,) = differences(np.ones((1, len(tables[0]))))
-    low, high = np.quantile(differences(bootstrap_weights), [0.025, 0.975], axis=0)
-    result = {"units": n_units}
-    for i, name in enumerate(("accuracy", "perplexity")):
-        result |= {name: value[i], f"{name} low": low[i], f"{name} high": high[i]}
-    return result
+    return {"units": n_units} | _with_limits(value, differences(bootstrap_weights), n_units)
 
 
 def _per_cell(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from epigen_utils.gpt2.classifier import GPT2Classifier
 from epigen_utils.gpt2.sentence_model import GeneSentenceModel
 from epigen_utils.gpt2.sentences import GPT2_POSITIONS, GeneSentenceEncoder
 from epigen_utils.models import presets
+from epigen_utils.models.training import Settings
 
 GIB = 2**30
 
@@ -68,6 +69,51 @@ def memory_dry_run(
     return {"parameters": published, "ours": n} | {name: size / GIB for name, size in sizes.items()}
 
 
+def published_sizes(preset: str, *, n_words: int = 50_257) -> tuple[int, int]:
+    """Parameters of a GPT-2 as published, and those without its embeddings of words and positions.
+
+    Examples
+    --------
+    >>> from epigen_utils.gpt2 import fine_tuning_variants
+    >>> fine_tuning_variants.published_sizes("gpt2-xl")
+    (1557611200, 1475561600)
+    """
+    with FakeTensorMode():
+        model = presets.build(presets.preset(preset, vocab_size=n_words), "causal-lm")
+        embeddings = (model.transformer.wte, model.transformer.wpe)
+        n = presets.n_parameters(model)
+        return n, n - sum(presets.n_parameters(table) for table in embeddings)
+
+
+def stated_settings(settings: Settings, grid: dict[str, list], *, precision: str, n_validated: int) -> pd.DataFrame:
+    """What section III.B states of fine-tuning beside what a run does: ``what``, ``paper A``, ``this run``.
+
+    Parameters
+    ----------
+    settings, grid, precision
+        Of the run.
+    n_validated
+        Samples on which the search evaluates.
+    """
+
+    def values(name: str, fixed: float) -> str:
+        return ", ".join(f"{value:g}" for value in grid.get(name, [fixed]))
+
+    searched = "searched; values not stated"
+    rows = [
+        ("loss", "cross entropy; the contributions name the hybrid loss", "both, compared"),
+        ("optimiser", "not stated", f"AdamW, weight decay {settings.weight_decay:g}"),
+        ("schedule", "not stated", f"{settings.schedule} decay after {settings.warmup_steps} steps of warm-up"),
+        ("learning rate", searched, values("learning_rate", settings.learning_rate)),
+        ("batch size", searched, values("batch_size", settings.batch_size)),
+        ("sequence length", searched, values("max_length", GPT2_POSITIONS)),
+        ("epochs", searched, values("epochs", settings.epochs)),
+        ("validation", "a held-out validation set; size not stated", f"{n_validated} samples"),
+        ("precision", "FP8/FP16 mixed precision", precision),
+    ]
+    return pd.DataFrame(rows, columns=["what", "paper A", "this run"])
+
+
 def recurrent_layers(preset: str) -> int:
     """Number of recurrent layers, the ones to which backpropagation through time applies."""
     with FakeTensorMode():
@@ -96,7 +142,8 @@ def activation_bytes(model: GeneSentenceModel, batch: dict[str, torch.Tensor]) -
 
 
 def _config_without_data(preset: str, n_genes: int, length: int) -> object:
-    encoder = GeneSentenceEncoder(tuple(map(str, range(n_genes))), np.arange(9.0), np.arange(10.0), np.zeros(1), length)
+    names, means = tuple(map(str, range(n_genes))), np.zeros(n_genes)
+    encoder = GeneSentenceEncoder(names, np.arange(9.0), np.arange(10.0), means, means, length)
     config = sentence_model.sentence_config(preset, encoder, ["control", "case"])
     config.activation_function = "gelu_new"
     return config

@@ -150,6 +150,41 @@ def sentence_config(
     return config
 
 
+def describe_model(preset: str, start: str = "", *, n_genes: int, trained: bool = True) -> str:
+    """Name, size and start of a model of gene sentences beside paper A's, in sentences.
+
+    Parameters
+    ----------
+    start
+        Hub id or folder of the published weights that it starts from; empty for random ones.
+    n_genes
+        Genes of its vocabulary.
+    trained
+        Whether it is fine-tuned.
+
+    Examples
+    --------
+    >>> from epigen_utils.gpt2 import sentence_model
+    >>> print(sentence_model.describe_model("gpt2-tiny", n_genes=64))
+    GPT-2 on this page is gpt2-tiny: 2 layers of width 64 with 4 heads, 170,560 parameters with 64 genes as \
+vocabulary, fine-tuned from random weights. Paper A's is GPT-2 XL: 48 layers of width 1,600 with 25 heads, \
+fine-tuned from the published weights.
+    """
+    config = presets.preset(preset, vocab_size=n_genes + 1)
+    config.n_bins, config.position_input = 10, "bins"
+    with torch.device("meta"):
+        n = presets.n_parameters(GeneSentenceModel(config))
+    verb = "fine-tuned from" if trained else "with"
+    begun = f"{verb} the published weights {start}" if start else f"{verb} random weights"
+    text = f"GPT-2 on this page is {preset}: {_shape(config)}, {n:,} parameters with {n_genes:,} genes as vocabulary, "
+    paper = f"Paper A's is GPT-2 XL: {_shape(presets.preset('gpt2-xl'))}, fine-tuned from the published weights."
+    return f"{text}{begun}." + ("" if preset == "gpt2-xl" else f" {paper}")
+
+
+def _shape(config: GPT2Config) -> str:
+    return f"{config.n_layer} layers of width {config.n_embd:,} with {config.n_head} heads"
+
+
 def build_sentence_model(
     config: GPT2Config, *, seed: int = 0, start: str | Path = "", vectors: torch.Tensor | None = None
 ) -> GeneSentenceModel:

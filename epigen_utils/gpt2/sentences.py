@@ -38,6 +38,8 @@ class GeneSentenceEncoder:
         Decoded value of each bin: the mean of the training values in it.
     by_rank
         Decoded value of each rank, without bins: the mean of the training samples' values at it.
+    gene_means
+        Decoded value of each gene that was cut from a sentence: its mean in the training samples.
     max_length
         Maximum number of genes in a sentence.
 
@@ -62,6 +64,7 @@ class GeneSentenceEncoder:
     edges: np.ndarray
     levels: np.ndarray
     by_rank: np.ndarray
+    gene_means: np.ndarray
     max_length: int = GPT2_POSITIONS
 
     @classmethod
@@ -91,7 +94,8 @@ class GeneSentenceEncoder:
             raise DataError(f"bins by {kind!r}: {suggest(kind, BINNINGS)}")
         if n_bins < 1 or max_length < 1:
             raise DataError(f"{n_bins} bins, {max_length} positions: there must be at least one of each")
-        ranked = np.sort(_checked_values(values), axis=1)[:, ::-1]
+        table = _checked_values(values)
+        ranked = np.sort(table, axis=1)[:, ::-1]
         encoded = ranked[:, :max_length][ranked[:, :max_length] > 0]
         if not len(encoded):
             raise DataError("gene sentences: no gene is expressed in the training samples; check the counts")
@@ -104,7 +108,8 @@ class GeneSentenceEncoder:
         # Bins of equal width may hold no training value; these decode to their middle.
         ends = np.concatenate([[encoded.min()], edges, [encoded.max()]])
         levels = np.where(n > 0, means, (ends[1:] + ends[:-1]) / 2)
-        return cls(tuple(map(str, values.columns)), edges, levels, ranked.mean(axis=0), max_length)
+        names = tuple(map(str, values.columns))
+        return cls(names, edges, levels, ranked.mean(axis=0), table.mean(axis=0), max_length)
 
     @property
     def n_bins(self) -> int:
@@ -160,7 +165,10 @@ class GeneSentenceEncoder:
         return PaddedSentences(ids, bins, sorted_values, lengths, expressed)
 
     def decode(self, sentences: arrow.Dataset, *, bins: bool = True) -> pd.DataFrame:
-        """Decode sentences to log2 expression, samples x genes; genes that are not in a sentence are 0.
+        """Decode sentences to log2 expression, samples x genes.
+
+        A gene that is not in a sentence is 0 where the sentence holds all expressed genes of its sample. Where the
+        sentence was cut, such a gene is at its mean in the training samples (`gene_means`), which the decoder knows.
 
         Parameters
         ----------
@@ -170,6 +178,8 @@ class GeneSentenceEncoder:
         values = np.zeros((len(sentences), len(self.genes)))
         for row, sentence in enumerate(sentences):
             columns = np.asarray(sentence["input_ids"]) - 1
+            if sentence["length"] < sentence["expressed"]:
+                values[row] = self.gene_means
             values[row, columns] = self.levels[sentence["bins"]] if bins else self.by_rank[: len(columns)]
         return pd.DataFrame(values, sentences["sample"], list(self.genes))
 

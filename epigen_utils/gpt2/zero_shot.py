@@ -29,12 +29,22 @@ from epigen_utils.models import attention_kernels, presets
 ENCODER_TOKENS = 256
 
 
-def load_sentence_encoder(name: str = "all-minilm-l6-v2") -> tuple[BertModel, BertTokenizer]:
-    """Load a pretrained sentence encoder of the registry and its tokenizer."""
+def load_sentence_encoder(
+    name: str = "all-minilm-l6-v2", *, fresh_seed: int | None = None
+) -> tuple[BertModel, BertTokenizer]:
+    """Load a sentence encoder of the registry and its tokenizer.
+
+    Parameters
+    ----------
+    fresh_seed
+        Seed of random weights, the control for what pretraining gives; None for the published ones.
+    """
     files = fetching.fetch(name)
+    torch.manual_seed(fresh_seed or 0)
     model = BertModel(BertConfig.from_json_file(files["config"]), add_pooling_layer=False)
-    weights = {key: value for key, value in load_file(files["weights"]).items() if not key.startswith("pooler")}
-    model.load_state_dict(weights, strict=False)
+    if fresh_seed is None:
+        weights = {key: value for key, value in load_file(files["weights"]).items() if not key.startswith("pooler")}
+        model.load_state_dict(weights, strict=False)
     return model.eval(), BertTokenizer(str(files["words"]))
 
 
@@ -59,6 +69,34 @@ def load_language_model(
     if not start:
         return presets.build(presets.preset(preset), "causal-lm", seed=seed).eval(), tokenizer
     return sentence_model.load_gpt2(GPT2LMHeadModel, start).eval(), tokenizer
+
+
+#: Names of the readers of texts (`load_readers`).
+ENCODER, RANDOM_ENCODER = "sentence encoder, published", "sentence encoder, random weights"
+GPT2, RANDOM_GPT2 = "GPT-2, published", "GPT-2, random weights"
+
+
+def load_readers(
+    encoder: str, start: str, *, preset: str, files: dict[str, Path], n_tokens: int, seed: int = 0
+) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase, str, int]]:
+    """Models that read texts, with published and with random weights: name -> model, tokenizer, pooling, most tokens.
+
+    Parameters
+    ----------
+    encoder
+        A sentence encoder of the registry.
+    start, preset, files
+        Of `load_language_model`; there is no published GPT-2 without a start.
+    n_tokens
+        Most tokens that GPT-2 reads.
+    """
+    readers = {
+        name: (*load_sentence_encoder(encoder, fresh_seed=fresh_seed), "mean", ENCODER_TOKENS)
+        for name, fresh_seed in ((ENCODER, None), (RANDOM_ENCODER, seed))
+    }
+    for name, source in ({GPT2: start} if start else {}) | {RANDOM_GPT2: ""}.items():
+        readers[name] = (*load_language_model(source, preset=preset, files=files, seed=seed), "last", n_tokens)
+    return readers
 
 
 def first_tokens(tokenizer: PreTrainedTokenizerBase, text: str, n: int) -> torch.Tensor:

@@ -52,7 +52,7 @@ def baam(
     - ``low``, ``high``: 95% interval over resampled genes of the set and donors, genes outside fixed; NaN for one gene;
     - ``random``, ``matched``: means over random sets, and over sets with as many genes in each of `POSITION_BINS`
       bins of mean position;
-    - ``p random``, ``p matched``: one-sided (`permutation.pvalue`);
+    - ``p random``, ``p matched``: two-sided (`permutation.two_sided_pvalue`): a set may get more or less attention;
     - ``genes`` (of the set), ``others``.
 
     Raises
@@ -70,7 +70,7 @@ def baam(
     >>> positions = rng.random((5, 40))
     >>> result = alignment.baam(scores, positions, members, n_permutations=99, n_bootstrap=100)
     >>> {name: round(float(result[name]), 2) for name in ("baam", "low", "high", "matched", "p matched")}
-    {'baam': 0.89, 'low': 0.82, 'high': 0.93, 'matched': 0.66, 'p matched': 0.01}
+    {'baam': 0.89, 'low': 0.82, 'high': 0.93, 'matched': 0.66, 'p matched': 0.02}
     """
     observable = np.isfinite(scores).any(axis=0)
     inside = np.asarray(members, bool)[observable]
@@ -96,7 +96,7 @@ def baam(
     result = {"baam": observed, "low": low, "high": high}
     nulls = {kind: _baam_of_masks(drawn, ranks, present) for kind, drawn in sets.items()}
     result |= {kind: float(null.mean()) for kind, null in nulls.items()}
-    result |= {f"p {kind}": permutation.pvalue(observed, null) for kind, null in nulls.items()}
+    result |= {f"p {kind}": permutation.two_sided_pvalue(observed, null) for kind, null in nulls.items()}
     return result | {"genes": int(inside.sum()), "others": int((~inside).sum())}
 
 
@@ -155,9 +155,11 @@ def _share_outranked(inside: np.ndarray, ranks: np.ndarray, present: np.ndarray)
     return above
 
 
-def baam_of_readout(readout: ReadoutAttention, scores: np.ndarray, members: list[str], **options) -> dict[str, float]:
-    """`baam` of the genes of a set, without an interval, for scores (samples x genes) made from a read-out."""
-    return baam(scores, readout.positions, np.isin(readout.genes, members), n_bootstrap=0, **options)
+def baam_of_readout(
+    readout: ReadoutAttention, scores: np.ndarray, members: list[str], *, n_bootstrap: int = 0, **options
+) -> dict[str, float]:
+    """`baam` of the genes of a set, by default without an interval, for scores (samples x genes) of a read-out."""
+    return baam(scores, readout.positions, np.isin(readout.genes, members), n_bootstrap=n_bootstrap, **options)
 
 
 def baam_of_sets(

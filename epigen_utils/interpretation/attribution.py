@@ -17,7 +17,7 @@ from epigen_utils.gpt2.classifier import GPT2Classifier
 from epigen_utils.gpt2.objectives import collate_sentences, iter_outputs
 from epigen_utils.gpt2.sentences import PAD_ID, PaddedSentences
 from epigen_utils.models.batching import length_batches
-from epigen_utils.stats import two_classes
+from epigen_utils.stats import intervals, two_classes
 
 #: Ways to occlude a gene: set it to its mean expression and rebuild the sentence, or delete it from the sentence.
 OCCLUSIONS = ("mean", "deleted")
@@ -199,6 +199,8 @@ def score_correlations(scores: pd.DataFrame) -> pd.DataFrame:
 def stability_over_runs(scores: list[pd.Series], *, control: pd.Series | None = None) -> dict[str, float]:
     """Mean, lowest and highest Spearman correlation between runs (seeds, or folds), over the genes that both score.
 
+    One pair has no lowest and highest: both are NaN.
+
     Parameters
     ----------
     control
@@ -211,8 +213,40 @@ def stability_over_runs(scores: list[pd.Series], *, control: pd.Series | None = 
             correlations.append(_partial_correlation(shared.corr(method="spearman").to_numpy()))
     if not correlations:
         return {"mean": np.nan, "low": np.nan, "high": np.nan, "pairs": 0}
-    mean, low, high = float(np.mean(correlations)), min(correlations), max(correlations)
-    return {"mean": mean, "low": low, "high": high, "pairs": len(correlations)}
+    low, high = (min(correlations), max(correlations)) if len(correlations) > 1 else (np.nan, np.nan)
+    return {"mean": float(np.mean(correlations)), "low": low, "high": high, "pairs": len(correlations)}
+
+
+def stability_gain(
+    trained: list[pd.Series], untrained: list[pd.Series], *, control: pd.Series
+) -> tuple[float, float, float]:
+    """Mean partial correlation between seeds (`stability_over_runs`) of trained models less that of untrained ones.
+
+    Parameters
+    ----------
+    trained, untrained
+        Scores of the genes by seed, in the same order of seeds.
+
+    Returns
+    -------
+    The difference, and its 95% interval over seeds: Student's, of the jackknife's pseudo-values, each of which leaves
+    out the pairs of one seed. NaN with fewer than three seeds, which leave no pair.
+    """
+
+    def gain(seeds: list[int]) -> float:
+        means = [
+            stability_over_runs([scores[seed] for seed in seeds], control=control)["mean"]
+            for scores in (trained, untrained)
+        ]
+        return means[0] - means[1]
+
+    n = len(trained)
+    whole = gain(list(range(n)))
+    if n < 3:
+        return whole, np.nan, np.nan
+    pseudo = [n * whole - (n - 1) * gain([seed for seed in range(n) if seed != left_out]) for left_out in range(n)]
+    half = intervals.student_interval(np.array(pseudo))[2] - np.mean(pseudo)
+    return whole, float(whole - half), float(whole + half)
 
 
 def _partial_correlation(r: np.ndarray) -> float:

@@ -74,17 +74,25 @@ def compare_with_random_weights(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     A row a way: ``way``; ``trained`` and ``random weights`` (mean AUROC); ``difference``, ``low``, ``high`` (paired by
-    cohort, Student's 95%); ``random is chance`` (whether the interval of random weights contains 0.5).
+    cohort, Student's 95%); ``random is`` (``at chance`` if the interval of random weights contains 0.5, else ``below
+    chance`` or ``above chance``) and ``trained is`` likewise.
     """
     rows = []
     wide = table.pivot(index=["way", "seed"], columns="model", values="auroc").dropna(subset=["trained"])
     for way, aurocs in wide.groupby("way", sort=False):
         difference = intervals.student_interval((aurocs["trained"] - aurocs["random weights"]).to_numpy())
-        mean, low, high = intervals.student_interval(aurocs["random weights"].to_numpy())
-        row = {"way": way, "trained": aurocs["trained"].mean(), "random weights": mean}
+        row = {"way": way} | {kind: aurocs[kind].mean() for kind in ("trained", "random weights")}
         row |= dict(zip(("difference", "low", "high"), difference, strict=True))
-        rows.append(row | {"random is chance": bool(low <= 0.5 <= high)})
+        row |= {f"{kind.split()[0]} is": _side_of_chance(aurocs[kind]) for kind in ("random weights", "trained")}
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _side_of_chance(aurocs: pd.Series) -> str:
+    _, low, high = intervals.student_interval(aurocs.to_numpy())
+    if np.isnan(low):
+        return "not known"
+    return "below chance" if high < 0.5 else "above chance" if low > 0.5 else "at chance"
 
 
 def recovery_summary(recovery: pd.DataFrame, comparison: pd.DataFrame, auc: float) -> str:
@@ -98,13 +106,33 @@ def recovery_summary(recovery: pd.DataFrame, comparison: pd.DataFrame, auc: floa
     auroc = recovery.set_index(["model", "way"])["auroc"]
     ways = ("occlusion", "integrated gradients", "gradient x input", "attention")
     by_way = ", ".join(f"{auroc['trained', way]:.2f} by {way}" for way in ways)
-    at_chance, better = int(comparison["random is chance"].sum()), int((comparison["low"] > 0).sum())
-    return (
+    more = comparison["low"] > 0
+    learned = more & (comparison["trained is"] == "above chance") & (comparison["random is"] != "below chance")
+    text = (
         f"There the models tell held-out samples apart with an AUC of {auc:.2f}. The genes that make the class are "
         f"found with an AUROC of {by_way}, and {auroc['no model', 'random forest']:.2f} by a random forest's "
-        f"importances. Of {len(comparison)} ways {better} find surely more in trained weights than in random ones; "
-        f"with random weights the interval of {at_chance} holds 0.5."
+        f"importances. Of {len(comparison)} ways {learned.sum()} find the genes above chance in trained weights, and "
+        "more than in random weights by the interval of the paired difference."
     )
+    if below := list(comparison.loc[comparison["random is"] == "below chance", "way"]):
+        text += (
+            f" With random weights {' and '.join(below)} {'lies' if len(below) == 1 else 'lie'} below chance: part of "
+            "that difference is a bias of the random weights, so it is not counted."
+        )
+    return text
+
+
+def describe_stability_gain(trained: pd.Series, untrained: pd.Series, gain: float, low: float, high: float) -> str:
+    """What seeds agree on beyond a test, from rows of `stability_table` and `attribution.stability_gain`."""
+    text = (
+        "After DESeq2's statistic is partialled out, occlusion agrees between seeds at "
+        f"{trained['beyond the test']:.2f} (trained) and {untrained['beyond the test']:.2f} (random weights). "
+    )
+    if np.isnan(low):
+        excess = "there is none" if gain <= 0 else f"it is {gain:.2f} here, without an interval: that takes three seeds"
+    else:
+        excess = f"it is {gain:+.2f} (95% interval over seeds {low:+.2f} to {high:+.2f})"
+    return f"{text}Only an excess of trained over random weights would have been learned; {excess}."
 
 
 def alignment_of_halves(

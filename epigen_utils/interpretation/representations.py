@@ -22,10 +22,11 @@ from epigen_utils.stats import clustering, folds, intervals, permutation, projec
 
 #: Names of the representations, in the order of the book's figures.
 RAW_COUNTS, VST, LOG2_GENES, UNTRAINED = "raw counts", "VST", "log2 of the model's genes", "untrained GPT-2"
-HELD_OUT, TRAINING_SAMPLES, SHUFFLED_LABELS = (
+HELD_OUT, TRAINING_SAMPLES, SHUFFLED_LABELS, SHUFFLED_READOUT = (
     "fine-tuned, held out",
     "fine-tuned, its training samples",
     "shuffled labels, its training samples",
+    "shuffled labels, its read-out state",
 )
 
 
@@ -106,8 +107,20 @@ def split_cohort(
             f"{cohort.name}: {sizes}: too few to learn from two of each class and to hold out three, of both"
             f"{', in more than one way' if usable else ''}; give more samples or donors"
         )
-    rows = usable[fold]
-    train, test = rows
+    return split_of_rows(cohort, *usable[fold], n_genes=n_genes, by=by, always=always)
+
+
+def split_of_rows(
+    cohort: SampleCohort,
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    n_genes: int,
+    by: str = "variance",
+    always: Iterable[str] = (),
+) -> CohortSplit:
+    """Training and held-out samples at given positions; the other parameters are those of `split_cohort`."""
+    rows = train, test
     selection = fold_selection.FoldPipeline(None, cohort.genes, n_genes, by, always=tuple(always))
     tables = selection.tables(cohort.values[train], cohort.y[train], cohort.values[test])
     tables = tuple(table.set_axis(cohort.adata.obs_names[part]) for table, part in zip(tables, rows, strict=True))
@@ -135,10 +148,11 @@ def alternate_classes(labels: Sequence[str], max_samples: int = 0) -> np.ndarray
 
 def compute_representations(
     split: CohortSplit, classifier: GPT2Classifier, *, layer: int = -1, pooling: str = "mean"
-) -> tuple[dict[str, Representation], GPT2Classifier]:
-    """Every representation by name, and the fine-tuned model.
+) -> tuple[dict[str, Representation], dict[str, GPT2Classifier]]:
+    """Every representation by name, and the models, by the names of the representations of their training samples.
 
-    Raw counts and VST (`normalisation.vst`, blind) comprise all genes of the held-out samples.
+    Raw counts and VST (`normalisation.vst`, blind) comprise all genes of the held-out samples. The read-out state is
+    the last gene's in the last layer, from which the class is read.
     """
     (train, test), (y, y_test), (groups, groups_test) = split.tables, split.labels, split.groups
     adata = split.cohort.adata[split.rows[1]].copy()
@@ -150,6 +164,8 @@ def compute_representations(
     def embedded(model: GPT2Classifier, values: pd.DataFrame) -> pd.DataFrame:
         return sentence_states.sample_embeddings(model, values, layer=layer, pooling=pooling)
 
+    readout = sentence_states.sample_embeddings(mistrained, train, layer=0, pooling="last")
+
     representations = {
         RAW_COUNTS: Representation(normalisation.count_table(adata), y_test, groups_test),
         VST: Representation(normalisation.vst(adata), y_test, groups_test),
@@ -158,8 +174,9 @@ def compute_representations(
         HELD_OUT: Representation(embedded(tuned, test), y_test, groups_test),
         TRAINING_SAMPLES: Representation(embedded(tuned, train), y, groups, trained_with_labels=True),
         SHUFFLED_LABELS: Representation(embedded(mistrained, train), permuted, groups, trained_with_labels=True),
+        SHUFFLED_READOUT: Representation(readout, permuted, groups, trained_with_labels=True),
     }
-    return representations, tuned
+    return representations, {TRAINING_SAMPLES: tuned, SHUFFLED_LABELS: mistrained}
 
 
 def uninformative_permutation(
@@ -235,6 +252,72 @@ def separation_difference(
         seed=seed,
     )
     return {"value": float(observed), "p": p}
+
+
+def memorisation(
+    model: GPT2Classifier,
+    values: pd.DataFrame,
+    told: Representation,
+    plane: pd.DataFrame,
+    *,
+    n_permutations: int = 999,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How far a model that was trained with meaningless labels, and a plane of its states, show these labels.
+
+    Parameters
+    ----------
+    values
+        Its training samples, log2 expression.
+    told
+        The representation in the plane, with the labels that the model was told.
+
+    Returns
+    -------
+    ``accuracy`` (share of the labels that the model gives back), ``silhouette`` of the labels in the plane, and its
+    permutation ``p``.
+    """
+    classes = np.asarray(model.classes_)
+    given_back = classes[model.predict_proba(values).argmax(axis=1)] == told.labels.astype(str).to_numpy()
+    options = {"donors": told.groups, "n_permutations": n_permutations, "seed": seed}
+    test = clustering.silhouette_test(plane, told.labels, **options)
+    return {"accuracy": float(given_back.mean()), "silhouette": test["value"], "p": test["p"]}
+
+
+def describe_memorisation(mean_state: dict[str, float], readout: dict[str, float]) -> str:
+    """What the picture of a model's training samples shows of the meaningless labels that the model was told.
+
+    Parameters
+    ----------
+    mean_state, readout
+        `memorisation` in the plane that the page draws, and in that of the read-out state.
+    """
+
+    def shown(test: dict[str, float]) -> str:
+        return f"{test['silhouette']:.2f} (p {test['p']:.2g})"
+
+    lesson = (
+        "Pictures of training samples can thus show labels that mean nothing; only held-out samples tell the two apart."
+        if min(mean_state["p"], readout["p"]) < 0.05
+        else "Neither picture shows labels that this model was told: it has not memorised them so far, and a picture "
+        "of training samples from a model that has would show them."
+    )
+    return (
+        f"The model that was told shuffled labels gives {mean_state['accuracy']:.0%} of them back on its training "
+        f"samples. Coloured by these labels, their silhouette is {shown(mean_state)} in the states that the figure "
+        f"draws, and {shown(readout)} in the state from which the class is read. {lesson}"
+    )
+
+
+def describe_learning(auc: dict[str, float]) -> str:
+    """Whether a model has learned to tell the classes apart, by `held_out_auc`."""
+    text = f"On the held-out samples its AUC is {auc['auc']:.2f} (95% interval {auc['low']:.2f} to {auc['high']:.2f})"
+    if auc["low"] > 0.5:
+        return f"{text}: it has learned to tell the classes apart."
+    return (
+        f"{text}, which does not lie above 0.5: **this model has not learned to tell the classes apart.** What follows "
+        "shows how the methods work; it says nothing about these data."
+    )
 
 
 def _n_overlapping(points: np.ndarray, labels: np.ndarray) -> int:

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from epigen_utils.errors import suggest
+from epigen_utils.errors import DataError, suggest
 from epigen_utils.models import masked_heads
 
 #: Published sizes. Geneformer-V1-10M: its config.json. Students: paper B's configs/config.yaml; all have four layers,
@@ -78,6 +78,13 @@ ARCHITECTURE_KEYS = (
     "type_vocab_size",
     "pad_token_id",
 )
+#: Keys of a saved configuration that tell the presets of an architecture apart (`preset_of`).
+SHAPE_KEYS = {
+    "bert": ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    "gpt2": ("n_embd", "n_layer", "n_head"),
+}
+#: Presets named for their number of parameters, which vocabulary and positions are part of.
+NAMED_FOR_SIZE = ("geneformer-10m", "student-4.3m", "student-3m", "student-2m")
 #: Size of the vocabulary of Geneformer-V1.
 V1_VOCABULARY_SIZE = 25_426
 #: Heads by name, and the class that implements each.
@@ -214,6 +221,65 @@ def load_checkpoint(folder: str, head: str = "masked-lm") -> PreTrainedModel:
     """Load a published or saved checkpoint from a folder, without contacting a model hub."""
     config = AutoConfig.from_pretrained(folder)
     return _with_masked_projection(_head_class(head).from_pretrained(folder, config=config, local_files_only=True))
+
+
+def preset_of(folder: str | Path) -> str:
+    """Name of the preset that a saved model has the shape of, by its configuration; empty if it has none.
+
+    Layers, width, heads, feed-forward width and activation decide (`SHAPE_KEYS`). A preset that is named for its number
+    of parameters (`NAMED_FOR_SIZE`) has its published vocabulary and positions too, so that a student scaled to a small
+    teacher, or Geneformer's shape with another vocabulary, is none of the papers' models. Weights and dropout are not
+    compared.
+
+    Parameters
+    ----------
+    folder
+        Folder with a ``config.json``, or with one in its folder ``model``.
+
+    Raises
+    ------
+    DataError
+        If there is no configuration.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from epigen_utils.models import presets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     presets.preset("student-3m").save_pretrained(folder)
+    ...     published = presets.preset_of(folder)
+    ...     presets.preset("student-3m", hidden_size=24, intermediate_size=96).save_pretrained(folder)
+    ...     scaled = presets.preset_of(folder)
+    >>> (published, scaled)
+    ('student-3m', '')
+    """
+    paths = [Path(folder) / "config.json", Path(folder) / "model" / "config.json"]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise DataError(f"{folder}: no model there, since it has no config.json; give the folder of a saved model")
+    saved = read_config(path)
+    for name in BERT_PRESETS | GPT2_PRESETS:
+        config = preset(name)
+        keys = (*SHAPE_KEYS[config.model_type], "model_type")
+        keys += ("vocab_size", "max_position_embeddings") if name in NAMED_FOR_SIZE else ()
+        if all(getattr(config, key) == saved.get(key) for key in keys):
+            return name
+    return ""
+
+
+def describe_size(model: PreTrainedModel) -> str:
+    """Size of a model as text: layers, width, heads, tokens of the vocabulary, and parameters.
+
+    Examples
+    --------
+    >>> from epigen_utils.models import presets
+    >>> presets.describe_size(presets.build(presets.preset("bert-tiny", vocab_size=50), "masked-lm"))
+    '2 layers of width 64, 4 heads, 50 tokens, 205,810 parameters'
+    """
+    config = model.config
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    shape = f"{layers} layer{'' if layers == 1 else 's'} of width {config.hidden_size}, {heads} heads"
+    return f"{shape}, {config.vocab_size:,} tokens, {n_parameters(model):,} parameters"
 
 
 def _head_class(name: str) -> type[PreTrainedModel]:

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from epigen_utils.plots import layout, style
@@ -25,6 +26,25 @@ def curation_flow(ax: Axes, table: pd.DataFrame) -> Axes:
     layout.percent(ax, "x")
     ax.set(xlim=(0, 1), xlabel="share of the data set's cells")
     layout.legend_above(ax, ncols=3, fontsize=8)
+    return ax
+
+
+def curation_pipeline(ax: Axes, steps: pd.DataFrame) -> Axes:
+    """Curation pipeline from the top down with the cells of a run (`curation_checks.pipeline_steps`)."""
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "#d6e6f2", "edgecolor": style.PALETTE[2], "linewidth": 1.2}
+    side = box | {"facecolor": "white", "edgecolor": style.MUTED}
+    for y, row in enumerate(steps.itertuples()):
+        middle = {"ha": "center", "va": "center", "fontsize": 9}
+        ax.text(0.22, -y, f"{row.step}\n{row.cells:,.0f} cells", bbox=box, **middle)
+        if y:
+            ax.annotate("", (0.22, -y + 0.3), (0.22, -y + 0.7), arrowprops={"arrowstyle": "-|>", "color": style.MUTED})
+        if np.isnan(row.removed):
+            ax.text(0.46, -y, row.what, va="center", fontsize=8)
+            continue
+        ax.annotate("", (0.45, -y), (0.36, -y), arrowprops={"arrowstyle": "-|>", "color": style.HIGHLIGHT})
+        ax.text(0.46, -y, f"{row.removed:,.0f} removed: {row.what}", va="center", fontsize=8, bbox=side)
+    ax.set(xlim=(0, 1), ylim=(-len(steps) + 0.5, 0.5))
+    ax.axis("off")
     return ax
 
 
@@ -53,9 +73,29 @@ def median_errors(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
     return ax
 
 
-def length_histogram(ax: Axes, lengths: np.ndarray, *, marks: dict[str, float], label: str = "genes in a cell") -> Axes:
-    """Histogram of cell lengths in tokens, with named lengths marked."""
-    ax.hist(lengths, bins=50, color=style.PALETTE[2], edgecolor="white", linewidth=0.3)
+def length_histogram(
+    ax: Axes,
+    lengths: np.ndarray,
+    *,
+    marks: dict[str, float],
+    label: str = "genes in a cell",
+    quantiles: dict[float, float] | None = None,
+) -> Axes:
+    """Histogram of cell lengths in tokens, with named lengths marked.
+
+    Parameters
+    ----------
+    quantiles
+        Quantile -> length of published lengths, drawn as an outline: as many cells between two lengths as there should
+        be of all.
+    """
+    bins = np.histogram_bin_edges(lengths, 50)
+    ax.hist(lengths, bins=bins, color=style.PALETTE[2], edgecolor="white", linewidth=0.3, label="this run")
+    if quantiles:
+        shares, ends = np.diff(sorted(quantiles)), np.array([quantiles[share] for share in sorted(quantiles)])
+        heights = shares * len(lengths) * (bins[1] - bins[0]) / np.diff(ends)
+        ax.stairs(heights, ends, color="black", linewidth=1.4, label="Genecorpus-30M, from its quartiles")
+        ax.legend(fontsize=7, loc="center right")
     top = ax.get_ylim()[1]
     for i, (name, length) in enumerate(marks.items()):
         ax.axvline(length, color=style.HIGHLIGHT, linewidth=1.2, linestyle="--")
@@ -64,6 +104,62 @@ def length_histogram(ax: Axes, lengths: np.ndarray, *, marks: dict[str, float], 
         text = {"xytext": (offset, 0), "textcoords": "offset points", "ha": side, "va": "top", "fontsize": 8}
         ax.annotate(f"{name} {length:,.0f}", point, **text)
     ax.set(xlabel=label, ylabel="cells")
+    return ax
+
+
+def cumulative_lengths(ax: Axes, lengths: np.ndarray, quantiles: dict[float, float]) -> Axes:
+    """Share of the cells up to each length, and published quantiles as points."""
+    ordered = np.sort(lengths)
+    ax.plot(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=style.PALETTE[2], label="this run")
+    for share, length in quantiles.items():
+        ax.annotate(f"{length:,.0f}", (length, share), xytext=(6, -9), textcoords="offset points", fontsize=7)
+    published = {"color": "black", "label": "Genecorpus-30M, published"}
+    ax.plot(list(quantiles.values()), list(quantiles), "D", markersize=5, **published)
+    layout.log_scale(ax, "x", form="{x:,.0f}")
+    layout.percent(ax, "y")
+    ax.set(ylim=(-0.02, 1.04), xlabel="tokens of a cell", ylabel="cells with at most as many")
+    ax.legend(fontsize=8, loc="upper left")
+    return ax
+
+
+#: Kind of position (`masked_genes.KINDS`, and those not selected) -> colour.
+MASK_COLOURS = {
+    "context": "#e8eaed",
+    "hidden": style.PALETTE[2],
+    "replaced": style.PALETTE[1],
+    "unchanged": style.PALETTE[3],
+}
+
+
+def masked_cell(ax: Axes, table: pd.DataFrame, *, columns: int = 8, rows: int = 6) -> Axes:
+    """First genes of a masked cell as the model sees them, in reading order, and all its positions as a strip below.
+
+    Parameters
+    ----------
+    table
+        Columns ``kind``, ``text`` (what the position shows) and ``symbol`` (the gene that stands there), by rank.
+    """
+    for i, row in enumerate(table.head(rows * columns).itertuples()):
+        x, y = i % columns, -(i // columns)
+        ax.add_patch(Rectangle((x, y), 0.94, 0.86, color=MASK_COLOURS[row.kind], linewidth=0))
+        colour = "black" if row.kind == "context" else "white"
+        middle = {"ha": "center", "va": "center", "color": colour}
+        ax.text(x + 0.47, y + (0.43 if row.text == row.symbol else 0.58), row.text, fontsize=7, **middle)
+        if row.text != row.symbol:
+            ax.text(x + 0.47, y + 0.26, f"({row.symbol})", fontsize=6, **middle)
+    width = columns / len(table)
+    for i, kind in enumerate(table["kind"]):
+        ax.add_patch(Rectangle((i * width, -rows - 0.2), width, 0.5, color=MASK_COLOURS[kind], linewidth=0))
+    ax.text(0, -rows - 0.3, f"all {len(table):,} positions, the first on the left", va="top", fontsize=8)
+    counts = table["kind"].value_counts()
+    names = {"context": "not selected"}
+    handles = [
+        Patch(color=colour, label=f"{names.get(kind, kind)} ({counts.get(kind, 0):,})")
+        for kind, colour in MASK_COLOURS.items()
+    ]
+    layout.legend_above(ax, handles=handles, ncols=4, fontsize=8)
+    ax.set(xlim=(0, columns), ylim=(-rows - 0.8, 1))
+    ax.axis("off")
     return ax
 
 
@@ -111,7 +207,8 @@ def pretraining_loss(ax: Axes, history: pd.DataFrame, baseline_losses: dict[str,
     trained = history[history["train_loss"] > 0]
     label = "training, mean since the last point"
     ax.plot("tokens", "train_loss", data=trained, color=style.PALETTE[6], label=label)
-    for (name, loss), dash in zip(baseline_losses.items(), ("--", "-.", ":", (0, (1, 3))), strict=False):
+    dashes = ("--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1)))
+    for (name, loss), dash in zip(baseline_losses.items(), dashes, strict=False):
         ax.axhline(loss, color=style.HIGHLIGHT, linestyle=dash, linewidth=1.2, label=name)
     ax.set(xlabel="tokens seen (millions)", ylabel="loss (nats a masked gene)")
     ax.legend(fontsize=7)
@@ -128,6 +225,18 @@ def mean_by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, 
     layout.log_scale(ax, "x", form="{x:,.0f}", base=2)
     ax.set(xlabel="rank of the masked gene in its cell", ylabel=label)
     ax.legend(fontsize=7)
+    return ax
+
+
+def values_by_donor(ax: Axes, table: pd.DataFrame, value: str, *, label: str) -> Axes:
+    """A metric of each model, one point per donor (`masked_genes.metrics_by_donor`), with the donors joined."""
+    models = list(dict.fromkeys(table["model"]))
+    for donor, points, colour, marker in style.series(table.groupby("donor", sort=True)):
+        y = points["model"].map(models.index)
+        ax.plot(points[value], y, marker=marker, color=colour, linewidth=0.8, markersize=6, label=str(donor))
+    layout.rows(ax, models, margin=0.5, fontsize=8)
+    ax.set_xlabel(label)
+    ax.legend(fontsize=7, title="held-out donor", title_fontsize=7)
     return ax
 
 
@@ -152,8 +261,8 @@ def mean_by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, labe
     return ax
 
 
-def head_preferences(ax: Axes, table: pd.DataFrame, *, alpha: float) -> Axes:
-    """Log ratio of each head's attention to a gene class over genes of like rank; filled if padj < ``alpha``."""
+def head_preferences(ax: Axes, table: pd.DataFrame, *, alpha: float, against: str = "genes of like rank") -> Axes:
+    """Log ratio of each head's attention to a gene class over other genes; filled if padj < ``alpha``."""
     groups = list(table.groupby(["class", "model"], sort=False))
     for y, ((_kind, model), heads) in enumerate(groups):
         colour = style.PALETTE[2] if model != "fresh weights" else style.PALETTE[0]
@@ -163,7 +272,7 @@ def head_preferences(ax: Axes, table: pd.DataFrame, *, alpha: float) -> Axes:
             ax.scatter(heads["difference"][subset], y + spread[subset], facecolor=fill, edgecolor=colour, s=26)
     ax.axvline(0, **style.THIN)
     layout.rows(ax, [f"{kind}, {model}" for (kind, model), _ in groups], margin=0.5)
-    ax.set_xlabel("log attention over that to genes of like rank")
+    ax.set_xlabel(f"log attention over that to {against}")
     return ax
 
 

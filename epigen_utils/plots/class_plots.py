@@ -22,6 +22,25 @@ def confusion_matrix(ax: Axes, counts: pd.DataFrame) -> Axes:
     return ax
 
 
+def printed_confusion(ax: Axes, shares: pd.DataFrame, sizes: pd.Series, *, title: str) -> Axes:
+    """A confusion matrix as a paper prints it: shares of the true class, without counts.
+
+    Parameters
+    ----------
+    shares
+        True x predicted class, as printed (strings).
+    sizes
+        Cells of each true class.
+    """
+    value = shares.astype(float)
+    value.index = [f"{name}\n(n = {sizes[name]:,})" for name in shares.index]
+    notes = shares.map(lambda word: f"0{word}" if word.startswith(".") else word)
+    layout.annotated_matrix(ax, value, notes, white=value > 0.5, cmap="Blues", vmin=0, vmax=1)
+    ax.set(xlabel="predicted", ylabel="true", title=title)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
 def probability_heatmap(ax: Axes, predictions: pd.DataFrame, *, max_cells: int = 400, seed: int = 0) -> Axes:
     """Class probabilities of up to ``max_cells`` random cells, clustered within true classes (paper B, Figure 6)."""
     names = multiclass.class_names(predictions)
@@ -43,39 +62,96 @@ def probability_heatmap(ax: Axes, predictions: pd.DataFrame, *, max_cells: int =
     return ax
 
 
-def macro_f1_by_model(ax: Axes, table: pd.DataFrame, *, chance: float) -> Axes:
-    """Macro-F1 of each model with its interval, and of the same model with labels permuted among donors.
+def score_by_model(
+    ax: Axes,
+    table: pd.DataFrame,
+    *,
+    score: str = "macro-F1",
+    ends: tuple[str, str] = ("low", "high"),
+    chance: float,
+    published: dict[str, float] | None = None,
+    donors: pd.DataFrame | None = None,
+) -> Axes:
+    """A score of each model on held-out donors with its interval, where there is one, beside chance and a paper's.
 
     Parameters
     ----------
     table
-        Columns ``model``, ``value``, ``low``, ``high`` and ``shuffled`` (NaN if not run).
+        Columns ``model``, the one named by ``score``, and its ``ends``; with ``shuffled`` (NaN if not run), macro-F1 of
+        the same model with labels permuted among donors is drawn too.
     chance
-        Macro-F1 of always predicting the largest class.
+        The score of always predicting the largest class.
+    published
+        Model -> the score that a paper prints, on its own data.
+    donors
+        Columns ``model`` and ``accuracy``, a row a donor, drawn as small dots.
     """
-    layout.intervals(ax, table, "value", label="held-out donors, 95% interval")
-    ax.plot(table["shuffled"], range(len(table)), "x", color=style.HIGHLIGHT, label="labels shuffled among donors")
+    y = {name: i for i, name in enumerate(table["model"])}
+    if donors is not None:
+        dots = {"s": 9, "color": style.MUTED, "edgecolor": "none", "alpha": 0.6}
+        ax.scatter(donors["accuracy"], donors["model"].map(y), label="one donor", zorder=0, **dots)
+    with_ends = table[ends[0]].notna().any()
+    layout.intervals(ax, table, score, ends=ends, label="all cells" + (", 95% interval" if with_ends else ""))
+    if score == "macro-F1" and "shuffled" in table:
+        ax.plot(table["shuffled"], range(len(table)), "x", color=style.HIGHLIGHT, label="labels shuffled among donors")
+    if published:
+        at = [y[name] + 0.25 for name in published]
+        ax.plot(list(published.values()), at, "D", color="black", markerfacecolor="white", label="paper, its own data")
     ax.axvline(chance, label="largest class always", **style.DASHED)
     layout.rows(ax, table["model"])
-    ax.set(xlim=(0, 1), xlabel="macro-F1")
+    ax.set(xlim=(0, 1.02), xlabel=score)
     layout.legend_above(ax, ncols=2, fontsize=8)
     return ax
 
 
-def scores_by_class(ax: Axes, table: pd.DataFrame, classes: list[str]) -> Axes:
-    """Precision, recall and F1 of each class with intervals (`multiclass.scores_with_intervals`)."""
+def scores_by_class(
+    ax: Axes, table: pd.DataFrame, classes: list[str], *, published: pd.DataFrame | None = None
+) -> Axes:
+    """Precision, recall and F1 of each class with intervals, where there are any (`multiclass.scores_with_intervals`).
+
+    Parameters
+    ----------
+    published
+        Columns ``precision``, ``recall`` and ``f1`` by class, as a paper prints them, drawn hollow.
+    """
     table = table.set_index("score")
     for i, kind in enumerate(("precision", "recall", "F1")):
         values = table.loc[[f"{kind}, {name}" for name in classes]]
         at = np.arange(len(classes)) + 0.22 * (i - 1)
-        layout.intervals(ax, values, "value", at=at, vertical=True, colour=style.PALETTE[i + 1], label=kind)
+        colour = style.PALETTE[i + 1]
+        layout.intervals(ax, values, "value", at=at, vertical=True, colour=colour, label=kind)
+        if published is not None:
+            hollow = {"color": colour, "markerfacecolor": "white", "zorder": 3}
+            ax.plot(at + 0.08, published.loc[classes, kind.lower()], "D", markersize=5, **hollow)
     n_donors = [int(table.loc[f"recall, {name}", "donors"]) for name in classes]
     names = [f"{name}\n({n} donors)" for name, n in zip(classes, n_donors, strict=True)]
+    _class_columns(ax, names)
+    return ax
+
+
+def printed_scores_by_class(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Precision, recall and F1 of each class as a paper prints them.
+
+    Parameters
+    ----------
+    table
+        Columns ``precision``, ``recall``, ``f1`` and ``n`` (cells) by class.
+    """
+    for i, kind in enumerate(("precision", "recall", "F1")):
+        at = np.arange(len(table)) + 0.22 * (i - 1)
+        ax.plot(at, table[kind.lower()], "D", color=style.PALETTE[i + 1], markerfacecolor="white", label=kind)
+        for x, value in zip(at, table[kind.lower()], strict=True):
+            note = {"xytext": (0, -7), "textcoords": "offset points", "ha": "center", "va": "top"}
+            ax.annotate(f"{value:.1%}", (x, value), rotation=90, fontsize=7, **note)
+    _class_columns(ax, [f"{name}\n(n = {n:,})" for name, n in table["n"].items()])
+    return ax
+
+
+def _class_columns(ax: Axes, names: list[str]) -> None:
     layout.columns(ax, names, margin=0.6)
     ax.set_ylim(0, 1)
     layout.percent(ax, "y")
     layout.legend_above(ax, ncols=3, fontsize=8)
-    return ax
 
 
 def calibration_curve(ax: Axes, table: pd.DataFrame) -> Axes:

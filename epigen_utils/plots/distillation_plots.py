@@ -52,7 +52,7 @@ def distillation_scheme(ax: Axes, *, ce_weight: str, kl_weight: str) -> Axes:
 
 def parameters_by_part(ax: Axes, table: pd.DataFrame) -> Axes:
     """Parameters of each model by part, one bar per model (`costs.parameter_table`)."""
-    names = {"genes": "gene embedding", "positions": "positions", "layers": "layers", "rest": "head and norms"}
+    names = {"genes": "gene embedding", "positions": "positions", "layers": "layers", "rest": "head, types and norm"}
     layout.stacked_bars(ax, table["model"], {name: table[column] for column, name in names.items()}, height=0.65)
     for y, total in enumerate(table["parameters"]):
         ax.text(total, y, f" {total:,}", va="center", fontsize=8)
@@ -74,16 +74,26 @@ def curves_by_step(
     return ax
 
 
-def model_intervals(ax: Axes, table: pd.DataFrame, *, value: str, label: str, percent: bool = False) -> Axes:
-    """A statistic of each model with its interval, one row each.
+def model_gaps(
+    ax: Axes, pooled: pd.DataFrame, by_donor: pd.DataFrame, *, value: str, label: str, percent: bool = False
+) -> Axes:
+    """Gap of each model to another one, one row each: pooled as a marker, each donor as a ring, an interval if known.
 
     Parameters
     ----------
-    table
-        Columns ``model``, the one named by ``value``, and the latter with the suffixes ``" low"`` and ``" high"``.
+    pooled
+        Columns ``model``, the one named by ``value``, and the latter with the suffixes ``" low"`` and ``" high"``, NaN
+        where there are too few donors for an interval.
+    by_donor
+        Columns ``model``, ``donor`` and the one named by ``value``.
     """
-    layout.intervals(ax, table, value, ends=(f"{value} low", f"{value} high"))
-    layout.rows(ax, table["model"], margin=0.5)
+    layout.intervals(ax, pooled, value, ends=(f"{value} low", f"{value} high"), label="all donors")
+    names = list(pooled["model"])
+    donors = by_donor[by_donor["model"].isin(names)]
+    rings = {"markerfacecolor": "none", "color": style.HIGHLIGHT, "markersize": 5, "label": "a donor"}
+    ax.plot(donors[value], donors["model"].map(names.index), "o", **rings)
+    layout.rows(ax, names, margin=0.5)
+    ax.axvline(0, **style.THIN)
     if percent:
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     ax.set_xlabel(label)
@@ -129,17 +139,24 @@ def teacher_retention(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def cost_ratios(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Ratios of the teacher's to each student's data and compute (`costs.published_costs` without its first row)."""
+    """Ratios of the teacher's to each student's cells, operations and GPU-hours.
+
+    Parameters
+    ----------
+    table
+        `costs.published_costs` without its first row.
+    """
     y = np.arange(len(table))
-    for shift, column, colour in ((-0.18, "data", style.PALETTE[1]), (0.18, "compute", style.PALETTE[2])):
-        bars = ax.barh(y + shift, table[column], height=0.34, color=colour, label=column)
+    ratios = {"data": "cells", "compute, operations": "operations", "compute, GPU-hours": "GPU-hours"}
+    for shift, (column, name), colour in zip((-0.27, 0, 0.27), ratios.items(), style.PALETTE[1:], strict=False):
+        bars = ax.barh(y + shift, table[column], height=0.25, color=colour, label=name)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         ax.bar_label(bars, fmt=" 1/{:.1f}", fontsize=8, bbox=box)
     ax.axvline(20, color=style.PALETTE[1], linestyle="--", linewidth=1, label="data, as the paper says")
-    ax.axvline(25, color=style.PALETTE[2], linestyle="--", linewidth=1, label="compute, as the paper says")
+    ax.axvline(25, color=style.PALETTE[0], linestyle="--", linewidth=1, label="compute, as the paper says")
     layout.rows(ax, table["model"])
     ax.set_xlabel("times less than the teacher's pretraining")
-    layout.legend_above(ax, ncols=2, fontsize=7)
+    layout.legend_above(ax, ncols=3, fontsize=7)
     return ax
 
 

@@ -131,3 +131,65 @@ def projection(
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(layout.short_number)
     return ax
+
+
+def values_in_plane(ax: Axes, points: pd.DataFrame, values: pd.Series, *, label: str) -> Axes:
+    """Cells in two dimensions, coloured by a value; ``label`` names it at the colour bar."""
+    dots = ax.scatter(*points.to_numpy().T[:2], c=values, s=8, cmap="viridis", edgecolor="none", rasterized=True)
+    ax.figure.colorbar(dots, ax=ax, label=label, pad=0.02)
+    ax.set(xlabel=points.columns[0], ylabel=points.columns[1])
+    return ax
+
+
+def values_by_label(ax: Axes, values: pd.Series, labels: pd.Series, groups: pd.Series, *, xlabel: str) -> Axes:
+    """A value of each cell by label, a row a label with its median, coloured by the group that the label is of."""
+    names = sorted(set(labels.astype(str)))
+    spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
+    row = labels.astype(str).map({name: place for place, name in enumerate(names)}).to_numpy()
+    for level, members, look in layout.groups(groups):
+        ax.scatter(
+            values[members], row[members] + spread[members], s=7, alpha=0.6, label=level, rasterized=True, **look
+        )
+    medians = values.groupby(row).median()
+    ax.vlines(medians, medians.index - 0.36, medians.index + 0.36, color="black", linewidth=2)
+    layout.rows(ax, [f"{name} (n = {(row == place).sum()})" for place, name in enumerate(names)], margin=0.6)
+    ax.set_xlabel(xlabel)
+    layout.legend_above(ax, ncols=4, fontsize=8, markerscale=2)
+    return ax
+
+
+def order_aucs(ax: Axes, table: pd.DataFrame) -> Axes:
+    """AUC of each order of cells for the later time, with its interval (`trajectories.agreement_with_labels`)."""
+    layout.intervals(ax, table, "auc", ends=("auc low", "auc high"), markersize=7)
+    ax.axvline(0.5, **style.THIN)
+    layout.rows(ax, table["order"], margin=0.6)
+    ax.set(xlim=(0, 1.02), xlabel="probability that a late cell comes after an early one (AUC)")
+    return ax
+
+
+def marker_correlations(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
+    """Correlation of markers with each order of cells, with intervals (`trajectories.markers_along`, of one time)."""
+    genes = list(dict.fromkeys(table["gene"]))
+    orders = table.groupby("order", sort=False)
+    palette = (style.PALETTE[2], style.PALETTE[1], style.PALETTE[0])
+    for shift, (name, part, colour, marker) in enumerate(style.series(orders, palette)):
+        rows = part.set_index("gene").reindex(genes)
+        at = np.arange(len(genes)) + 0.24 * (shift - (len(orders) - 1) / 2)
+        ends = ("spearman low", "spearman high")
+        options = {"colour": colour, "marker": marker, "linewidth": 1.2, "markersize": 4, "label": name}
+        layout.intervals(ax, rows, "spearman", ends=ends, at=at, **options)
+    ax.axvline(0, **style.THIN)
+    expected = table.drop_duplicates("gene").set_index("gene")["expected"]
+    layout.rows(ax, [f"{gene} ({expected[gene]})" for gene in genes], margin=0.7, fontsize=8)
+    ax.set(xlim=(-1, 1), xlabel="Spearman correlation", title=title)
+    return ax
+
+
+def curves_along(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
+    """Mean expression of genes along an order of cells, with intervals (`trajectories.expression_along`)."""
+    for name, part, colour, marker in style.series(table.groupby("gene", sort=False)):
+        ax.fill_between(part["pseudotime"], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
+        ax.plot(part["pseudotime"], part["mean"], color=colour, marker=marker, markersize=4, label=name)
+    ax.set(xlabel="pseudo-time", ylabel="log(1 + counts in 10,000)", title=title)
+    ax.legend(fontsize=7, ncols=2)
+    return ax

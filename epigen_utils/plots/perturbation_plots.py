@@ -5,13 +5,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
+from epigen_utils.downstream import perturbation_tests
 from epigen_utils.plots import layout, style
 
 
 def shift_volcano(
     ax: Axes, table: pd.DataFrame, *, target: str, planted: set[str] | None = None, alpha: float, n_labels: int = 8
 ) -> Axes:
-    """-log10 of the p-value over donors (over cells if donors are unknown) against the shift towards the target state.
+    """-log10 of the p-value against the shift towards the target state; coloured are the genes that are called.
+
+    Both are over donors, or over cells where donors are unknown or too few (`perturbation_tests.called_genes`).
 
     Parameters
     ----------
@@ -20,11 +23,11 @@ def shift_volcano(
     planted
         Ensembl ids of planted regulators, marked.
     """
-    by_donor = "Donor_pval" in table and table["Donor_pval"].notna().any()
-    p, fdr = ("Donor_pval", "Donor_FDR") if by_donor else ("Goal_end_vs_random_pval", "Goal_end_FDR")
+    unit, is_called = perturbation_tests.called_genes(table, alpha)
+    p = {"donors": "Donor_pval", "cells": "Goal_end_vs_random_pval"}[unit]
     tested = table.dropna(subset=[p])
     shift, height = tested["Shift_to_goal_end"], -np.log10(tested[p].clip(lower=1e-300))
-    called = (tested[fdr] < alpha).to_numpy()
+    called = is_called[tested.index].to_numpy()
     layout.called_points(ax, shift, height, called, colour=style.PALETTE[2], size=8)
     if planted:
         subset = tested["Ensembl_ID"].isin(planted).to_numpy()
@@ -37,20 +40,33 @@ def shift_volcano(
     ax.axvline(0, **style.THIN)
     ax.margins(x=0.15)
     ax.set_xlabel(f"shift towards {target} (difference of cosines)")
-    ax.set_ylabel(f"-log10 p over {'donors' if by_donor else 'cells'}")
+    ax.set_ylabel(f"-log10 p over {unit}")
     layout.legend_above(ax, ncols=2, fontsize=8, markerscale=1.5)
     return ax
 
 
-def top_shifts(ax: Axes, table: pd.DataFrame, *, target: str) -> Axes:
-    """Shifts of the given genes with their intervals over donors, in the order given."""
+def top_shifts(ax: Axes, table: pd.DataFrame, *, target: str, donors: pd.DataFrame | None = None) -> Axes:
+    """Shifts of the given genes with their intervals over donors, where there are any, in the order given.
+
+    Parameters
+    ----------
+    donors
+        Shift of each gene (Ensembl id) in each donor (`perturbation_tests.donor_shifts`), drawn as small dots.
+    """
     if "Donor_low" in table:
-        layout.intervals(ax, table, "Donor_shift", ends=("Donor_low", "Donor_high"), linewidth=1.6)
-        ax.set_xlabel(f"shift towards {target} over the mean of all genes, 95% interval over donors")
+        if donors is not None:
+            values = donors.reindex(table["Ensembl_ID"])
+            at = np.repeat(np.arange(len(table)), values.shape[1])
+            ax.scatter(values.to_numpy().ravel(), at, s=10, color=style.MUTED, edgecolor="none", label="one donor")
+        label = "mean, 95% t interval" if table["Donor_low"].notna().any() else "mean"
+        layout.intervals(ax, table, "Donor_shift", ends=("Donor_low", "Donor_high"), linewidth=1.6, label=label)
+        ax.set_xlabel(f"shift towards {target} over the mean of all genes")
+        layout.legend_above(ax, ncols=2, fontsize=8)
     else:
         ax.plot(table["Shift_to_goal_end"], range(len(table)), "o", color=style.PALETTE[2])
         ax.set_xlabel(f"shift towards {target} (difference of cosines)")
-    layout.rows(ax, table["Gene_name"])
+    sizes = [f"{row.Gene_name} ({row.N_Detections} cells)" for row in table.itertuples()]
+    layout.rows(ax, sizes)
     ax.axvline(0, **style.THIN)
     return ax
 
@@ -74,18 +90,21 @@ def planted_recall_curves(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
     return ax
 
 
-def recall_against_speedup(ax: Axes, table: pd.DataFrame, *, column: str, top: int, required: float) -> Axes:
-    """Recall of variants of a screen against their speed-up over the exact run (`screening_recall.cost_recall_curve`).
+def recall_against_passes(ax: Axes, table: pd.DataFrame, *, column: str, top: int, required: float) -> Axes:
+    """Recall of variants of a screen against how many times fewer passes of the model they take than the exact run.
 
     Parameters
     ----------
+    table
+        Result of `screening_recall.cost_recall_curve`.
     column
         Column with the number of the exact ``top`` genes that the screen recovers.
     required
         Required number of recovered genes, a dashed line.
     """
-    for number, row in enumerate(table.sort_values("times faster", ignore_index=True).to_dict("records"), start=1):
-        point = (row["times faster"], row[column])
+    rows = table.sort_values("times fewer passes", ignore_index=True, kind="stable").to_dict("records")
+    for number, row in enumerate(rows, start=1):
+        point = (row["times fewer passes"], row[column])
         # Neighbours cost nearly the same: numbers, alternately above and below, do not overlap as names would.
         ax.plot(*point, "o", color=style.PALETTE[2], label=f"{number}  {row['variant']}")
         ax.annotate(str(number), point, xytext=(0, 6 if number % 2 else -13), textcoords="offset points", ha="center")
@@ -93,7 +112,7 @@ def recall_against_speedup(ax: Axes, table: pd.DataFrame, *, column: str, top: i
     layout.log_scale(ax, "x", form="{x:g}")
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     ylabel = f"of the exact top {top}, found in the first quarter"
-    ax.set(ylim=(0, top * 1.12), xlabel="times faster than the exact run", ylabel=ylabel)
+    ax.set(ylim=(0, top * 1.12), xlabel="times fewer passes of the model than the exact run", ylabel=ylabel)
     ax.margins(x=0.15)
     ax.legend(handlelength=0, markerscale=0, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     return ax

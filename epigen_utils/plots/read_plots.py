@@ -1,5 +1,7 @@
 """Plots of the pipeline from reads to counts; each draws on an axes and returns it."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +14,35 @@ from epigen_utils.reads import rule_graph, tool_reports
 VERDICT_MARKS = {"pass": (style.PALETTE[3], "✓"), "warn": (style.PALETTE[5], "!"), "fail": (style.PALETTE[1], "×")}
 #: Colours of the fates of reads; the first is the desired one.
 FATE_COLOURS = (style.PALETTE[2], style.PALETTE[5], style.PALETTE[4], style.PALETTE[6], style.PALETTE[0])
+
+
+def pipeline_stages(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Stages from the top down, each with its chapters beside it and an arrow that says what it passes on.
+
+    Parameters
+    ----------
+    table
+        `rule_graph.stage_chapters`, with ``title``.
+    """
+    box = {"boxstyle": "round,pad=0.4", "linewidth": 1.2, "facecolor": "#d6e6f2", "edgecolor": style.PALETTE[2]}
+    arrow = {"arrowstyle": "-|>", "color": style.MUTED, "shrinkA": 18, "shrinkB": 26}
+    top, above = 0.0, None
+    for (number, stage, passed), chapters in table.groupby(["number", "stage", "passes on"], sort=False):
+        bottom = top - len(chapters) + 1
+        middle = (top + bottom) / 2
+        if above is not None:
+            ax.annotate("", (0, middle), (0, above), arrowprops=arrow)
+        name = textwrap.fill(f"{number} {stage}", 20, break_on_hyphens=False)
+        ax.text(0, middle, name, ha="center", va="center", fontsize=9, bbox=box)
+        ax.plot([0.38, 0.38], [top + 0.3, bottom - 0.3], color=style.PALETTE[2], linewidth=1.2)
+        for row, title in enumerate(chapters["title"]):
+            ax.text(0.42, top - row, title, va="center", fontsize=8)
+        if passed:
+            ax.text(0.06, bottom - 1, passed, va="center", fontsize=8, style="italic", color=style.PALETTE[1])
+        top, above = bottom - 2, middle
+    ax.set(xlim=(-0.4, 1.3), ylim=(bottom - 0.6, 0.8))
+    ax.axis("off")
+    return ax
 
 
 def pipeline_graph(ax: Axes, edges: pd.DataFrame, chapters: pd.DataFrame, *, columns: int = 2) -> Axes:

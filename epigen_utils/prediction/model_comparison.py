@@ -1,6 +1,7 @@
 """Models compared on held-out bulk samples: scores, permutations, ablations, learning curves, controls."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -62,24 +63,107 @@ def compare_models(
     Returns
     -------
     A row a model: ``data set``, ``model``, the scores of `two_classes.scores_over_repeats`, ``shuffled`` (mean AUC with
-    permuted labels), ``labelings`` (their number) and ``p`` of the first division (missing if there are too few
-    permutations for 0.05); and the predictions by model.
+    permuted labels), ``labelings`` (their number), ``p`` of the first division and ``smallest p`` (what the best of the
+    labelings, the observed one included, would have; both missing if there are too few permutations for 0.05); and the
+    predictions by model.
     """
     rows, predictions = [], {}
     for name, estimator in estimators.items():
         predictions[name] = predict_out_of_fold(cohort, estimator, n_splits=n_splits, n_repeats=n_repeats, seed=seed)
         row = two_classes.scores_over_repeats(predictions[name], cohort.positive, seed=seed)
         m = n_permutations if isinstance(n_permutations, int) else n_permutations.get(name, 0)
-        row |= {"shuffled": np.nan, "labelings": m, "p": np.nan}
+        row |= {"shuffled": np.nan, "labelings": m, "p": np.nan, "smallest p": np.nan}
         if m:
             null = permuted_label_aucs(cohort, estimator, n_splits=n_splits, n_permutations=m, seed=seed)
             first = predictions[name][predictions[name]["repeat"] == 0]
             observed = two_classes.pooled_scores(first, cohort.positive)["auc"]
             row |= {"shuffled": null.mean(), "labelings": len(null)}
             if m >= MIN_PERMUTATIONS:
-                row["p"] = permutation.pvalue(observed, null)
+                every = np.append(null, observed)
+                row |= {"p": permutation.pvalue(observed, null), "smallest p": (every >= every.max() - 1e-12).mean()}
         rows.append({"data set": cohort.name, "model": name, **row})
     return pd.DataFrame(rows), predictions
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model beside the strongest plain model that is given the same selection of genes.
+
+    Attributes
+    ----------
+    ours, rival
+        Their rows of `compare_models`, by column; the model is their name.
+    difference
+        AUC of the first less that of the second (`paired_difference`).
+    """
+
+    ours: pd.Series
+    rival: pd.Series
+    difference: dict[str, float]
+
+
+def against_plain_models(
+    comparison: pd.DataFrame,
+    predictions: dict[str, pd.DataFrame],
+    cohort: sample_cohort.SampleCohort,
+    *,
+    name: str = "GPT-2",
+    by: str = fold_selection.SELECTIONS[1],
+) -> Comparison:
+    """A model on one data set beside the plain model with the highest AUC among those with the same genes.
+
+    Parameters
+    ----------
+    comparison, predictions
+        Of `compare_models`; the predictions are of this data set.
+    by
+        Selection of genes (`fold_selection.pipelines_by_selection`).
+    """
+    rows = comparison[comparison["data set"] == cohort.name].set_index("model")
+    rows = rows[rows.index.str.endswith(f", by {by}")]
+    ours = rows.loc[f"{name}, by {by}"]
+    plain = rows.drop(index=ours.name)
+    rival = plain.loc[plain["auc"].idxmax()]
+    tables = (predictions[row.name] for row in (ours, rival))
+    return Comparison(ours, rival, paired_difference(*tables, cohort.positive))
+
+
+def paired_difference(predictions: pd.DataFrame, baseline: pd.DataFrame, positive: str) -> dict[str, float]:
+    """`two_classes.auc_difference`; no interval (NaN) where it is the same in all folds, which tells nothing of spread.
+
+    Such folds are those of two models that both rank every sample rightly.
+    """
+    change = two_classes.auc_difference(predictions, baseline, positive)
+    return change | ({"low": np.nan, "high": np.nan} if change["low"] == change["high"] else {})
+
+
+def pretraining_gains(
+    predictions: dict[str, pd.DataFrame], pairs: dict[str, tuple[str, str]], positive: str
+) -> pd.DataFrame:
+    """What published weights give over random weights of the same network, in the same folds.
+
+    Parameters
+    ----------
+    predictions
+        Out-of-fold predictions by name (`compare_models`).
+    pairs
+        Network -> names of the predictions with published and with random weights.
+
+    Returns
+    -------
+    A row a network: ``network``, ``published`` and ``random`` (AUCs, means over divisions), ``difference``, ``low``,
+    ``high`` (`paired_difference`), ``n``.
+    """
+    rows = []
+    for network, names in pairs.items():
+        aucs = [
+            np.mean([two_classes.pooled_scores(part, positive)["auc"] for _, part in table.groupby("repeat")])
+            for table in (predictions[name] for name in names)
+        ]
+        row = {"network": network, "published": aucs[0], "random": aucs[1]}
+        change = paired_difference(*(predictions[name] for name in names), positive)
+        rows.append(row | change | {"n": predictions[names[0]]["row"].nunique()})
+    return pd.DataFrame(rows, columns=["network", "published", "random", "difference", "low", "high", "n"])
 
 
 def auc_on_simulations(
@@ -136,12 +220,11 @@ def attainable_scores(
     }
 
 
-def overfitting(cohort: sample_cohort.SampleCohort, estimator: object, held_out: pd.DataFrame) -> float:
-    """AUC of a model on its training samples minus that of ``held_out``, its predictions out of fold."""
+def training_auc(cohort: sample_cohort.SampleCohort, estimator: object) -> float:
+    """AUC of a model on the samples that it was trained on, all of the cohort."""
     model = clone(estimator).fit(cohort.values, cohort.y)
     p = folds.class_probability(model, cohort.values, cohort.positive)
-    training_auc = two_classes.roc_auc(p, cohort.y == cohort.positive)
-    return training_auc - two_classes.scores_over_repeats(held_out, cohort.positive, n_bootstrap=1)["auc"]
+    return two_classes.roc_auc(p, cohort.y == cohort.positive)
 
 
 def selection_inside_and_outside(cohort: sample_cohort.SampleCohort, *, n_genes: int) -> dict[str, object]:
@@ -168,8 +251,8 @@ def ablation(
 
     Returns
     -------
-    A row a variant, the base first: ``data set``, ``variant``, ``auc``, ``auc low``, ``auc high``, and ``difference``
-    from the base by fold with `` low`` and `` high`` (`two_classes.auc_difference`).
+    A row a variant, the base first: ``data set``, ``variant``, ``n`` (samples), ``auc``, ``auc low``, ``auc high``, and
+    ``difference`` from the base by fold with `` low`` and `` high`` (`paired_difference`).
     """
     options = {"n_splits": n_splits, "n_repeats": n_repeats, "seed": seed}
     table, predictions = compare_models(cohort, variants | {"": base}, **options)
@@ -177,9 +260,9 @@ def ablation(
     for scores in table.sort_values("model", key=lambda names: names != "", kind="stable").to_dict("records"):
         variant = scores["model"]
         row = {"data set": cohort.name, "variant": variant or "GPT-2: bins, cross entropy, random start"}
-        row |= {name: scores[name] for name in ("auc", "auc low", "auc high")}
+        row |= {name: scores[name] for name in ("n", "auc", "auc low", "auc high")}
         if variant:
-            change = two_classes.auc_difference(predictions[variant], predictions[""], cohort.positive)
+            change = paired_difference(predictions[variant], predictions[""], cohort.positive)
             row |= {"difference": change["difference"]}
             row |= {"difference low": change["low"], "difference high": change["high"]}
         rows.append(row)
@@ -219,18 +302,6 @@ def learning_curve(
                 row = {"model": name, "per class": size, "samples": len(subset), "fold": fold}
                 rows.append(row | {"auc": two_classes.roc_auc(p, y[test] == positive)})
     return pd.DataFrame(rows)
-
-
-def describe_learning_curve(curve: pd.DataFrame, *, ours: str) -> str:
-    """A sentence on `learning_curve`: AUC with the fewest and with all samples, of one model and the best other one."""
-    means = curve.groupby(["model", "per class"])["auc"].mean().unstack()
-    few, many = means.iloc[:, 0], means.iloc[:, -1]
-    most = curve.loc[curve["per class"] == means.columns[-1], "samples"].mean()
-    return (
-        f"With {means.columns[0]} samples of each class {ours} has an AUC of {few[ours]:.2f}, the better of the plain "
-        f"models {few.drop(ours).max():.2f}; with {means.columns[-1]} of the rarer class, {most:.0f} samples in all, "
-        f"{many[ours]:.2f} and {many.drop(ours).max():.2f}."
-    )
 
 
 def _nested_subsets(

@@ -10,6 +10,7 @@ import pandas as pd
 from epigen_utils.data import datasets, genes, orthologs, simulated_bulk
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.expression import fold_selection, normalisation
+from epigen_utils.gpt2.classifier import PRIOR_GENES
 from epigen_utils.stats import folds
 
 
@@ -116,6 +117,16 @@ def load_cohort(dataset: str, *, human_orthologs: bool = False, **columns) -> Sa
 
 #: Sources of a prior over genes: half of the planted genes, half of the panels' genes, or a test in the training fold.
 PRIORS = ("planted", "panels", fold_selection.SELECTIONS[1])
+
+
+def describe_prior(kind: str) -> str:
+    """The genes of a prior of `PRIORS`, in words."""
+    return {
+        "planted": "every second gene that the simulation changed",
+        "panels": "every second gene of the panels in data/gene_panels.gmt",
+        fold_selection.SELECTIONS[1]: f"the {PRIOR_GENES} genes with the highest F statistic between the classes in "
+        "the training samples, which is the label in another form and no biology",
+    }[kind]
 
 
 def prior_genes(cohort: SampleCohort, kind: str) -> tuple[str, ...] | str:

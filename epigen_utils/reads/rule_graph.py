@@ -1,4 +1,4 @@
-"""The workflow as a graph of its rules, as in paper A's Figure 1."""
+"""Paper A's Figure 1: its five stages with the chapters of each, and the rules from reads to counts as a graph."""
 
 import re
 import subprocess
@@ -9,6 +9,42 @@ import pandas as pd
 from epigen_utils import paths, processes
 from epigen_utils.errors import DataError
 from epigen_utils.reads.pipeline import Pipeline
+
+#: The five stages of paper A (section III): what a stage passes on, and the chapters that do it.
+STAGES = {
+    "dataset acquisition": ("reads and sample table", ("01_datasets", "02_table_two")),
+    "preprocessing and normalization": (
+        "normalised expression of the selected genes",
+        ("12_reads_to_counts", "02a_normalisation", "03_differential_expression", "03a_calibration"),
+    ),
+    "tokenization and embedding": ("a sentence of genes for each sample", ("05_gene_sentences",)),
+    "transformer fine-tuning": (
+        "hidden states, attention weights and logits",
+        ("06_fine_tuning", "07_classification", "08_across_species", "09_zero_shot"),
+    ),
+    "dimensionality reduction and visualization": (
+        "",
+        ("10_embeddings", "04_heatmaps", "04a_balance", "11_attention", "11a_alignment"),
+    ),
+}
+
+
+def stage_chapters() -> pd.DataFrame:
+    """Chapters by stage, in the order of the stages: ``number``, ``stage``, ``passes on``, ``chapter``.
+
+    Examples
+    --------
+    >>> from epigen_utils.reads import rule_graph
+    >>> table = rule_graph.stage_chapters()
+    >>> table[table["number"] == 3][["stage", "chapter"]].to_numpy().tolist()
+    [['tokenization and embedding', '05_gene_sentences']]
+    """
+    rows = [
+        (number, stage, passed, chapter)
+        for number, (stage, (passed, chapters)) in enumerate(STAGES.items(), start=1)
+        for chapter in chapters
+    ]
+    return pd.DataFrame(rows, columns=["number", "stage", "passes on", "chapter"])
 
 
 def rule_edges(pipeline: Pipeline) -> pd.DataFrame:

@@ -6,6 +6,10 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
+#: Fewest units of a bootstrap interval. Of three units, 1 sample in 27 is the lowest unit three times, more than 2.5%,
+#: so that a 95% interval would be the range.
+LEAST_UNITS = 4
+
 
 def student_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean over seeds, or independent cohorts, with Student's 95% interval (NaN for one value): mean, low, high.

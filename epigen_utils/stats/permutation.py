@@ -81,6 +81,20 @@ def pvalue(observed: float, null: np.ndarray) -> float:
     return float(((null >= observed - 1e-12).sum() + 1) / (len(null) + 1))
 
 
+def two_sided_pvalue(observed: float, null: np.ndarray) -> float:
+    """Twice the smaller of both one-sided p-values (`pvalue`), at most 1, for a score on either side of chance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from epigen_utils.stats import permutation
+    >>> null = np.linspace(0.4, 0.6, 39)
+    >>> [permutation.two_sided_pvalue(observed, null) for observed in (0.9, 0.1, 0.5)]
+    [0.05, 0.05, 1.0]
+    """
+    return min(2 * min(pvalue(observed, null), pvalue(-observed, -null)), 1.0)
+
+
 def count_permutations(labels: np.ndarray, donors: np.ndarray | None = None) -> int:
     """Number of permutations, by the rules of `permutation_test`, that differ from the observed labels."""
     units, blocks, _ = _exchangeable_blocks(np.asarray(labels), donors)

@@ -47,3 +47,11 @@ def test_html_table_escapes():
 def test_plain_undoes_text():
     for name in NASTY[:6]:
         assert markup.plain_text(markup.escape_text(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(2048.0, "2,048"), (11800.4, "11,800"), (0.90, "0.9"), (0.0312345, "0.0312"), (-2.061, "-2.06"), (3.0, "3")],
+)
+def test_numbers_are_as_a_reader_writes_them(value, expected):
+    assert markup.number(value) == expected

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks, report
+from epigen_utils.book import notebooks, open_page, report
 from epigen_utils.data import datasets, orthologs
 from epigen_utils.errors import DataError
 from epigen_utils.plots import expression_plots
@@ -18,7 +18,7 @@ from epigen_utils.plots import expression_plots
 def shown(monkeypatch):
     """What would be displayed, and what would be glued."""
     outputs, glued = [], {}
-    monkeypatch.setattr(report, "display", lambda data, raw: outputs.append(data))
+    monkeypatch.setattr(open_page, "display", lambda data, raw: outputs.append(data))
     monkeypatch.setattr(report.myst_nb, "glue", lambda name, value, display: glued.update({name: value}))
     return outputs, glued
 
@@ -27,18 +27,18 @@ def shown(monkeypatch):
 def page(tmp_path, shown):
     report.begin("epilepsy/02_table_two", results_dir=str(tmp_path / "out"), seed=1)
     yield tmp_path / "out"
-    report._page = None
+    open_page._page = None
 
 
 def test_papermill_alone_is_refused_a_former_name(tmp_path, monkeypatch):
     shell = types.SimpleNamespace(user_ns={"In": ["", '# Parameters\nshown = "rank"\n']})
-    monkeypatch.setattr(report, "get_ipython", lambda: shell)
+    monkeypatch.setattr(open_page, "get_ipython", lambda: shell)
     with pytest.raises(DataError, match="epilepsy/06_fine_tuning: parameter 'shown' is now 'position_input'"):
         report.begin("epilepsy/06_fine_tuning", results_dir=str(tmp_path), seed=0)
 
 
 def test_nothing_before_begin(shown):
-    report._page = None
+    open_page._page = None
     with pytest.raises(RuntimeError, match=r"report\.begin"):
         report.value("x", 1)
 
@@ -52,6 +52,32 @@ def test_value_is_a_python_float_and_is_kept(page, shown):
     kept = json.loads((page / "metrics.json").read_text())
     assert kept["metrics"]["auc"] == {"value": 0.5, "low": 0.4, "n": 12.0}
     assert kept["seed"] == 1
+
+
+def test_a_metric_leads_to_the_figure_or_table_that_follows_it(page, shown):
+    report.value("before", 1)
+    report.table("first", pd.DataFrame({"p": [0.5]}), caption="A table.")
+    report.value("between", 2, method_check=False)
+    figure, axes = plt.subplots()
+    report.figure("second", figure, caption="A figure.", alt="A figure.", data=pd.DataFrame({"x": [1]}))
+    report.value("last", 3)
+    report.finish()
+    kept = json.loads((page / "metrics.json").read_text())["metrics"]
+    places = {name: metric["at"] for name, metric in kept.items()}
+    assert places == {
+        "before": "epilepsy-02-table-two-alone-tab-first",
+        "between": "epilepsy-02-table-two-alone-fig-second",
+        "last": "epilepsy-02-table-two-alone-fig-second",
+    }
+    assert kept["between"]["method_check"] is False
+
+
+def test_columns_are_defined_under_their_table(page, shown):
+    frame = pd.DataFrame({"macro_f1": [0.5]})
+    report.table("t", frame, caption="Scores.", columns={"macro_f1": "mean over classes"})
+    assert "Scores. *macro f1*: mean over classes." in shown[0][-1]["text/markdown"]
+    with pytest.raises(ValueError, match="no column 'f1' to define"):
+        report.table("u", frame, caption="Scores.", columns={"f1": "mean"})
 
 
 def test_a_page_that_stops_half_way_leaves_no_metrics(tmp_path, shown):

@@ -1,12 +1,11 @@
 import json
 
 import nbformat
-import pandas as pd
 import pytest
 import yaml
 
 from epigen_utils import paths
-from epigen_utils.book import claims, runs, site
+from epigen_utils.book import runs, site
 
 
 @pytest.fixture
@@ -67,13 +66,3 @@ def test_a_run_that_is_not_finished_has_a_page_that_says_so(folders):
     assert "epilepsy/12_reads_to_counts" in str(toc)
     site.publish_pages(folders[:1])
     assert [run.page.exists() for run in folders] == [True, False, False]
-
-
-def test_claims_of_runs_to_come_have_no_verdict_yet(folders):
-    site.write_claims_page("demo", {"epilepsy/04_heatmaps"})
-    written = pd.read_csv(paths.RESULTS / "demo" / "claims.csv")
-    waiting = written["metric"].str.startswith("epilepsy/04_heatmaps:")
-    assert waiting.any()
-    assert set(written.loc[waiting, "verdict"]) == {claims.PENDING}
-    assert claims.PENDING not in set(written.loc[~waiting, "verdict"])
-    assert f"{claims.PENDING} {waiting.sum()}" in (paths.GENERATED / "claims.md").read_text()

@@ -96,3 +96,12 @@ def test_sparse_counts_and_ids_with_versions():
     assert genes.gene_lengths(adata).notna().all()
     assert len(genes.gene_lengths(adata)) == 3
     assert orthologs.ortholog_coverage(adata)["share of counts"] == 1
+
+
+def test_names_of_an_annotation(small):
+    first, second = small.var_names[:2]
+    named = genes.use_names(small, {first: "gria1a", "elsewhere": "x"})
+    assert named.var["symbol"].tolist()[:2] == ["gria1a", small.var["symbol"].iloc[1]]
+    assert second in named.var_names
+    with pytest.raises(DataError, match="none of its .* genes .* is in the annotation \\(elsewhere"):
+        genes.use_names(small, {"elsewhere": "x"})

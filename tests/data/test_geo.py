@@ -42,6 +42,16 @@ def test_counts_url_prefers_the_table_of_counts(series):
     assert geo.counts_url(path) == "https://host/GSE1/suppl/GSE1_raw_counts.csv.gz"
 
 
+def test_what_a_series_says_of_its_samples(series):
+    table = geo.read_sample_table(series(SERIES.format(ftp="ftp://host/GSE1")))
+    assert list(table.index) == ["GSM1", "GSM2"]
+    assert table["title"].tolist() == ["brain, WT, 1", "brain, KO, 1"]
+    assert table["genotype"].tolist() == ["wild type", "Kcna1-/-"]
+    assert table["age"].tolist()[0] == "P40"
+    assert table["age"].isna().tolist() == [False, True], "a characteristic that one sample lacks"
+    assert list(table) == ["title", "source", "genotype", "age"]
+
+
 def test_mistakes_are_one_line(series):
     with pytest.raises(DataError, match=r"files: GSE1_RAW\.tar"):
         geo.counts_url(series(SERIES.replace("_raw_counts.csv.gz", "_RAW.tar")))

@@ -1,6 +1,12 @@
 import numpy as np
+import pytest
 
-from epigen_utils.data import sample_table
+from epigen_utils.data import fetching, sample_table
+
+SERIES = """!Sample_title\t"a"\t"b"
+!Sample_geo_accession\t"GSM1"\t"GSM2"
+!Sample_characteristics_ch1\t"{one}"\t"{two}"
+"""
 
 
 def test_summary_and_missing_metadata(small):
@@ -24,3 +30,24 @@ def test_samples_with_a_field(small):
     assert sample_table.count_with_field(small, "sex") == 0
     small.uns["epigen"]["group"] = "diet"
     assert sample_table.count_with_field(small, "treatment") == 0, "the group is no description of itself"
+
+
+def test_missing_is_not_untreated(small):
+    assert sample_table.stated_treatments(small) is None
+    small.obs["Diet"] = ["ketogenic", None, "control", "control", None, "control"]
+    assert sample_table.stated_treatments(small) == ["control", "ketogenic"]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "stated"),
+    [
+        ("genotype: WT", "genotype: DM", None),
+        ("treatment: none", "treatment: none", ["none"]),
+        ("treatment: none", "treatment: zinc chelator", ["none", "zinc chelator"]),
+    ],
+)
+def test_treatments_by_geos_description_of_a_series(small, tmp_path, monkeypatch, one, two, stated):
+    (tmp_path / "matrix.txt").write_text(SERIES.format(one=one, two=two))
+    monkeypatch.setattr(fetching, "fetch", lambda name: {"series": tmp_path / "matrix.txt"})
+    small.uns["epigen"]["name"] = "GSE275235"
+    assert sample_table.stated_treatments(small) == stated

@@ -1,6 +1,7 @@
 import datasets as arrow
 import numpy as np
 import pandas as pd
+import pytest
 
 from epigen_utils import paths
 from epigen_utils.distillation import student_comparison, students
@@ -29,6 +30,82 @@ def test_seeds_are_paired():
     names = ["student-4.3m", "student-4.3m, seed 1", "student-4.3m, seed 2"]
     assert list(found["accuracy, distilled"]) == list(metrics.loc[names, "accuracy"])
     assert found["accuracy, CE only"].iloc[2] == metrics.loc["student-4.3m, CE only, seed 2", "accuracy"]
+
+
+def history(**columns):
+    return pd.DataFrame({"step": [10, 20, 40], **columns})
+
+
+def test_examples_are_counted_back_from_the_better_end():
+    taught = history(ce=[6.0, 5.0, 4.0], accuracy=[0.1, 0.1, 0.1])
+    alone = history(ce=[7.0, 6.0, 4.5], accuracy=[0.1, 0.2, 0.3])
+    # The taught one is at 4.5 between steps 20 and 40, the other one at an accuracy of 0.1 from its first evaluation on.
+    assert student_comparison.relative_examples(taught, alone, "ce") == 30 / 40
+    assert student_comparison.relative_examples(alone, taught, "ce") == 40 / 30
+    assert student_comparison.relative_examples(taught, alone, "accuracy") == 40 / 10
+    assert student_comparison.relative_examples(taught, taught, "ce") == 1
+
+
+def test_examples_are_paired_by_seed_and_a_student_alone_has_its_loss_as_cross_entropy():
+    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=2)
+    pairs = student_comparison.seed_pairs(runs)
+    assert pairs[1] == {"distilled": "student-4.3m, seed 1", "CE only": "student-4.3m, CE only, seed 1"}
+    taught = history(loss=[9.0, 9.0, 9.0], ce=[6.0, 5.0, 4.0], accuracy=[0.1, 0.2, 0.3])
+    alone = history(loss=[7.0, 6.0, 5.0], accuracy=[0.1, 0.2, 0.3])
+    histories = {pair["distilled"]: taught for pair in pairs.values()}
+    histories |= {pair["CE only"]: alone for pair in pairs.values()}
+    found = student_comparison.examples_by_seed(runs, histories)
+    assert found.to_dict("list") == {"seed": [0, 1], "by cross entropy": [0.5, 0.5], "by accuracy": [1, 1]}
+
+
+def test_one_seed_has_no_interval():
+    assert student_comparison.over_seeds(pd.Series([0.5])) == {"number": 0.5, "n": 1}
+    both = student_comparison.over_seeds(pd.Series([0.5, 2.0]), ratio=True)
+    assert both["number"] == 1
+    assert both["low"] == 1 / both["high"] < 0.5
+
+
+#: Two cells of two donors; what the positions show is hidden, replaced and unchanged by turns.
+ASKED = pd.DataFrame({"cell": [0, 0, 0, 1, 1, 1], "kind": [*masked_genes.KINDS] * 2, "nll": 1.0})
+PREDICTIONS = {
+    "teacher": ASKED.assign(correct=[True, False, True, False, False, True]),
+    "copy rule": ASKED.assign(correct=[False, False, True] * 2, nll=2.0),
+}
+DONORS = np.array(["a", "b"])
+
+
+def test_table_one_has_the_papers_measure_and_each_kind_apart():
+    kinds = masked_genes.accuracy_by_kind(PREDICTIONS, donors=DONORS)
+    found = student_comparison.table_one(PREDICTIONS, kinds, donors=DONORS).set_index("model")
+    assert found["accuracy"].to_dict() == {"teacher": 0.5, "copy rule": 1 / 3}
+    columns = ["hidden accuracy", "replaced", "unchanged"]
+    assert found.loc["teacher", columns].tolist() == [0.5, 0, 1]
+    assert found.loc["copy rule", columns].tolist() == [0, 0, 1]
+    assert found.loc["teacher", "hidden perplexity"] == np.e
+
+
+def test_gaps_of_two_donors_are_the_donors():
+    pooled, by_donor = student_comparison.paired_gaps(PREDICTIONS, "teacher", donors=DONORS)
+    assert pooled["accuracy low"].isna().all()
+    assert by_donor["accuracy"].tolist() == [-1 / 3, 0]
+    table = student_comparison.gap_table(pooled, by_donor)
+    assert [*table] == [
+        "model",
+        "units",
+        "accuracy",
+        "perplexity",
+        *(f"{s}, {d}" for s in ("accuracy", "perplexity") for d in "ab"),
+    ]
+    assert table.loc[0, ["units", "accuracy", "accuracy, a"]].tolist() == pytest.approx([2, -1 / 6, -1 / 3])
+
+
+def test_gaps_of_four_donors_have_an_interval_and_no_column_each():
+    repeated = {name: pd.concat([table, table.assign(cell=table["cell"] + 2)]) for name, table in PREDICTIONS.items()}
+    pooled, by_donor = student_comparison.paired_gaps(repeated, "teacher", donors=np.array([*"abcd"]))
+    table = student_comparison.gap_table(pooled, by_donor)
+    assert {"accuracy low", "accuracy high"} < set(table)
+    assert "accuracy, a" not in table
+    assert table.loc[0, "accuracy low"] <= table.loc[0, "accuracy"] <= table.loc[0, "accuracy high"]
 
 
 def test_what_a_loss_does_after_the_rate_was_zero():

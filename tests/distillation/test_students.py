@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from test_teachers import MEDIANS, VOCABULARY, cells, tiny
 
 from epigen_utils import paths
+from epigen_utils.data import fetching
 from epigen_utils.distillation import students, teachers
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import masked_genes, vocabularies
@@ -200,6 +202,44 @@ def test_students_are_found_again_by_their_runs(teacher, tmp_path):
     torch.testing.assert_close(weights(students.load_student(tmp_path, again)), weights(model), rtol=0, atol=0)
     with pytest.raises(DataError, match=r"students\.json"):
         students.read_runs(tmp_path / "other")
+
+
+def save_students(folder, teacher_config):
+    runs = [students.StudentRun(name, name) for name in ("student-4.3m", "student-2m")]
+    for run in runs:
+        config = students.student_config(run.student, teacher_config)
+        config.save_pretrained(folder / students.folder_name(run.name) / "model")
+    students.write_runs(folder, runs)
+    return str(folder)
+
+
+def test_a_page_has_the_published_teacher_only_with_its_own_students(tmp_path):
+    """Claims about the published students must not be decided by scaled ones that carry their names."""
+    published, small = presets.preset("geneformer-10m"), presets.preset("bert-tiny", vocab_size=300)
+    for name, config in (("published", published), ("small", small)):
+        config.save_pretrained(tmp_path / name / "model")
+    large_teacher, small_teacher = str(tmp_path / "published"), str(tmp_path / "small")
+    theirs, scaled = save_students(tmp_path / "theirs", published), save_students(tmp_path / "scaled", small)
+    assert students.teacher_preset(large_teacher, theirs) == "geneformer-10m"
+    assert students.teacher_preset(large_teacher, scaled) == ""
+    assert students.teacher_preset(large_teacher, "") == ""
+    assert students.teacher_preset(small_teacher, scaled) == students.teacher_preset("", "") == "bert-tiny"
+
+
+def test_what_the_page_says_of_the_published_code_is_in_its_configuration_and_logs(mirror):
+    said = pd.read_csv(paths.DATA / "student_code.csv", index_col="what")["code"]
+    config = yaml.safe_load(fetching.fetch("paper-b-logs")["config"].read_text())
+    training_options, shape = config["training"], config["model"]
+    assert said["temperature"].startswith(f"{training_options['temperature']} ")
+    assert f"0.01 ({training_options['weight_decay']} in the configuration" in said["optimiser"]
+    assert said["schedule"].startswith(f"{training_options['warmup_steps']:,} steps of warm-up")
+    assert "masked genes only, over all 25,426 tokens" in said["genes that the divergence covers"]
+    assert (shape["vocab_size"], shape["num_hidden_layers"], shape["num_attention_heads"]) == (25_426, 4, 4)
+    assert said["cells a step"].endswith(str(training_options["batch_size"] * training_options["grad_accum_steps"]))
+    ours = presets.preset("student-4.3m").to_dict()
+    assert all(ours[key] == shape[key] for key in presets.ARCHITECTURE_KEYS if key in shape)
+    last = pd.read_csv(paths.DATA / "student_logs.csv").groupby("student", sort=False)["step"].last()
+    assert said["steps"] == ", ".join(f"{last[name]:,} ({name[8:].upper()})" for name in last.index)
 
 
 def test_the_bundled_logs_are_those_that_were_published():

@@ -122,8 +122,81 @@ def test_two_donors_are_too_few_to_test():
     assert found["Donor_pval"].isna().all()
 
 
+def test_three_donors_have_a_p_and_no_interval():
+    table, donors = drawn(n_donors=3)
+    found = perturbation_tests.goal_state_shift(table, "goal", donors=donors)
+    assert found["Donor_pval"].notna().all()
+    assert found["Donor_low"].isna().all()
+
+
+def with_rare_genes(n_rare=200, **options):
+    """Shifts of `drawn`, and of many genes that one to three cells of one donor each express."""
+    table, donors = drawn(**options)
+    rng = np.random.default_rng(1)
+    rare = pd.DataFrame({"cell": rng.integers(60, size=3 * n_rare), "gene": np.repeat(range(n_rare), 3)})
+    rare = rare.drop_duplicates().assign(gene=lambda one: "rare" + one["gene"].astype(str))
+    rare["shift_goal"] = rng.normal(0, 0.5, len(rare))
+    return pd.concat([table, rare], ignore_index=True), donors
+
+
+def test_genes_of_few_cells_are_left_out_before_the_correction():
+    """A gene that moves all donors' cells is called once the genes that nothing could call are not counted."""
+    table, donors = with_rare_genes(effect=0.9)
+    fewest = perturbation_tests.fewest_detections(60)
+    assert fewest == 6
+    every = perturbation_tests.goal_state_shift(table, "goal", donors=donors).set_index("Ensembl_ID")
+    tested = perturbation_tests.goal_state_shift(table, "goal", donors=donors, min_cells=fewest).set_index("Ensembl_ID")
+    assert len(every) == 230
+    assert sorted(tested.index) == sorted(f"g{i}" for i in range(30))
+    assert (tested["N_Detections"] >= fewest).all()
+    pd.testing.assert_series_equal(tested["Donor_pval"], every.loc[tested.index, "Donor_pval"])
+    assert (every["Donor_pval"].notna()).sum() > 30
+    assert tested.at["g0", "Donor_FDR"] < every.at["g0", "Donor_FDR"]
+    over_cells = stats.false_discovery_control(every.loc[tested.index, "Goal_end_vs_random_pval"])
+    np.testing.assert_allclose(tested["Goal_end_FDR"], over_cells)
+
+
+def test_fewest_cells_are_a_tenth_and_three():
+    assert [perturbation_tests.fewest_detections(n) for n in (2, 8, 30, 31, 64)] == [2, 3, 3, 4, 7]
+
+
+def test_impact_and_contrast_leave_out_genes_of_few_cells():
+    table = with_rare_genes()[0].rename(columns={"shift_goal": "cosine"})
+    found = perturbation_tests.mixture_model(table, min_cells=6)
+    assert (found["N_Detections"] >= 6).all()
+    null = table[table["gene"] != "g1"]
+    found = perturbation_tests.vs_null(table, null, min_cells=6)
+    assert sorted(found["Ensembl_ID"]) == sorted(f"g{i}" for i in range(30) if i != 1)
+    assert (found[["N_Detections_test", "N_Detections_null"]] >= 6).all().all()
+
+
+def test_called_are_genes_over_donors_or_over_cells_where_donors_are_few():
+    table, donors = drawn(effect=3.0)
+    over_donors = perturbation_tests.goal_state_shift(table, "goal", donors=donors)
+    unit, called = perturbation_tests.called_genes(over_donors, 0.05)
+    assert unit == "donors"
+    assert over_donors.loc[called, "Ensembl_ID"].tolist() == ["g0"]
+    table, donors = drawn(n_donors=2, effect=3.0)
+    over_cells = perturbation_tests.goal_state_shift(table, "goal", donors=donors)
+    unit, called = perturbation_tests.called_genes(over_cells, 0.05)
+    assert unit == "cells"
+    assert called.sum() == over_cells["Sig"].sum()
+
+
+def test_donor_shifts_by_hand():
+    table = pd.DataFrame({"cell": [0, 0, 1, 1, 2], "gene": ["a", "b", "a", "b", "a"]})
+    table["shift_goal"] = [1.0, 3.0, 2.0, 4.0, 7.0]
+    found = perturbation_tests.donor_shifts(table, "shift_goal", np.array(["x", "x", "y"]))
+    assert found.loc["a", "x"] == pytest.approx(1.5 - 2.5)
+    assert found.loc["b", "x"] == pytest.approx(3.5 - 2.5)
+    assert found.loc["a", "y"] == 0
+    assert np.isnan(found.loc["b", "y"])
+
+
 def test_mistakes_are_one_line():
     table, _ = drawn()
+    with pytest.raises(DataError, match="none was perturbed in 61 cells"):
+        perturbation_tests.goal_state_shift(table, "goal", min_cells=61)
     with pytest.raises(DataError, match="goal 'cure': no shifts towards it; there are goal"):
         perturbation_tests.goal_state_shift(table, "cure")
     with pytest.raises(DataError, match="fewer than two genes"):
@@ -147,3 +220,7 @@ def test_planted_genes_are_scored_over_donors():
         table, {f"g{i}" for i in range(1, 16)}, "shift_goal", donors, n_bootstrap=200
     )
     assert rest["low"] < 0.5 < rest["high"] + 0.1
+    table, donors = drawn(n_donors=3)
+    few = perturbation_tests.planted_gene_scores(table, {"g0"}, "shift_goal", donors, n_bootstrap=20)
+    assert np.isnan(few["low"])
+    assert np.isnan(few["high"])

@@ -43,6 +43,30 @@ def test_curve_compares_with_exact_runs_of_its_own():
     cells = {"input_ids": [cell(vocabulary), cell(vocabulary, 40, 1)]}
     found = screening_recall.cost_recall_curve(model, cells, vocabulary, states(), top=10)
     assert list(found["variant"]) == list(screening_recall.SCREEN_VARIANTS)
-    assert (found["exact seconds"] / found["seconds"]).to_numpy() == pytest.approx(found["times faster"].to_numpy())
     assert (found["top 10 in 0.5"] >= found["top 10 in 0.1"]).all()
     assert found["spearman"].between(-1, 1).all()
+    assert "seconds" not in found
+    by_variant = found.set_index("variant")
+    # Two states: a pass with its gradients counts 1 + 2 * 2.
+    assert by_variant.at["secant, 1 pass", "passes"] == 5
+    assert by_variant.at["secant, 2 passes, 8 exact", "passes"] == 18
+    assert (found["exact passes"] == 45).all()
+    assert (found["times fewer passes"] == 45 / found["passes"]).all()
+
+
+def test_timings_come_after_a_run_that_is_not_timed(monkeypatch):
+    model, vocabulary = made()
+    cells = {"input_ids": [cell(vocabulary, 12)]}
+    clock = iter(range(1000))
+    monkeypatch.setattr(screening_recall.time, "perf_counter", lambda: next(clock))
+    runs = []
+    screen = screening_recall.screening.screen
+    monkeypatch.setattr(
+        screening_recall.screening, "screen", lambda *args, **options: runs.append(1) or screen(*args, **options)
+    )
+    variants = {"secant, 1 pass": {"steps": 1, "exact_runs": 0}}
+    found = screening_recall.cost_recall_curve(
+        model, cells, vocabulary, states("a"), top=5, variants=variants, repeats=2
+    )
+    assert len(runs) == 3
+    assert (found["exact seconds"] / found["seconds"]).to_numpy() == pytest.approx(found["times faster"].to_numpy())

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats import f_oneway, linregress
 
+from epigen_utils.data import datasets, orthologs
 from epigen_utils.expression import sample_quality
 from epigen_utils.stats import projections
 
@@ -61,3 +62,22 @@ def test_tracks_are_the_group_and_what_sorts_samples():
     obs = pd.DataFrame({"id": list("abcdef"), "group": list("xxxyyy"), "same": list("pppqqq"), "batch": list("uvuvuv")})
     obs["one"] = "k"
     assert list(sample_quality.annotation_tracks(obs, "group")) == ["group", "batch"]
+
+
+def test_smooth_muscle_has_no_neurons_and_a_brain_has():
+    muscle = datasets.load("kcna1-sim")
+    assert sample_quality.neuronal_expression(muscle) < 1.5
+    assert not sample_quality.has_neurons(muscle)
+    assert "no neurons" in sample_quality.neuronal_note(muscle)
+    brain = muscle.copy()
+    markers = orthologs.find_genes(brain, list(sample_quality.NEURONAL_MARKERS)).dropna()["gene"]
+    brain.layers["counts"][:, brain.var_names.get_indexer(markers)] += 5000
+    assert sample_quality.has_neurons(brain)
+    assert sample_quality.neuronal_note(brain) == ""
+
+
+def test_genes_without_names_are_not_called_a_tissue_without_neurons():
+    nameless = datasets.load("table-two")
+    assert np.isnan(sample_quality.neuronal_expression(nameless))
+    assert not sample_quality.has_neurons(nameless)
+    assert "have no names" in sample_quality.neuronal_note(nameless)

@@ -109,3 +109,14 @@ def test_all_cells_and_a_vocabulary_given(corpus):
     with pytest.raises(DataError, match="no donor column 'x'; name one that is there"):
         cell_cohorts.load_corpus("corpus-sim", donor="x")
     assert datasets.load("corpus-sim").n_obs == len(every.train)
+
+
+def test_the_example_cell_is_of_the_corpus_or_of_another_data_set():
+    corpus = cell_cohorts.load_corpus("corpus-sim", max_length=64)
+    adata, ids, vocabulary = cell_cohorts.example_cell("", corpus)
+    assert adata is corpus.adata
+    assert vocabulary is corpus.vocabulary
+    assert ids.tolist() == corpus.valid["input_ids"][0]
+    adata, ids, vocabulary = cell_cohorts.example_cell("corpus-sim", corpus, max_length=64)
+    assert len(ids) == 64
+    assert set(ids) <= set(vocabulary.gene_tokens)

@@ -29,11 +29,23 @@ def test_places_by_hand(encoder):
 def test_intervals_draw_whole_units():
     found = pd.DataFrame({"cell": range(40), "class": "a", "auc": np.repeat([0.2, 0.8], 20)})
     narrow = encoding_checks.means_by_class(found, np.arange(40))
-    wide = encoding_checks.means_by_class(found, np.repeat([0, 1], 20))
+    wide = encoding_checks.means_by_class(found, np.repeat([0, 1, 2, 3], 10))
     assert narrow["mean"].item() == wide["mean"].item() == pytest.approx(0.5)
     assert wide["high"].item() - wide["low"].item() == pytest.approx(0.6)
     assert narrow["high"].item() - narrow["low"].item() < 0.3
-    assert (narrow["cells"].item(), wide["units"].item()) == (40, 2)
+    assert (narrow["cells"].item(), wide["units"].item()) == (40, 4)
+    few = encoding_checks.means_by_class(found, np.arange(40) % 3)
+    assert few[["low", "high"]].isna().all(axis=None), "three donors have no interval"
+
+
+def test_changes_of_the_encoding_are_paired_by_cell():
+    """Cells differ far more than the encodings do: the change has a narrow interval."""
+    rng = np.random.default_rng(0)
+    by_counts = pd.DataFrame({"cell": range(40), "class": "a", "auc": rng.random(40)})
+    by_rank = by_counts.assign(auc=by_counts["auc"] - 0.3 + 0.01 * rng.random(40)).sample(frac=1, random_state=1)
+    change = encoding_checks.rank_changes(by_rank, by_counts, np.arange(40)).iloc[0]
+    assert change["mean"] == pytest.approx(-0.295, abs=0.002)
+    assert change["high"] - change["low"] < 0.004
 
 
 def test_housekeeping_goes_back_by_medians_and_stays_in_front_without():

@@ -50,27 +50,61 @@ def test_predictions_do_not_depend_on_the_batch(cells):
     assert one.loc[one["cell"] == 7, "rank"].tolist() == expected
 
 
-def test_rivals_by_hand():
-    train = {"input_ids": [[2, 3, 4], [2, 3, 5], [2, 6, 3]]}
-    counts = masked_genes.UnigramBaseline(train, VOCABULARY).counts[0]
-    assert counts[[0, 1]].tolist() == [0, 0], "no special token is ever guessed"
-    assert counts[[2, 3, 4, 61]].tolist() == [4, 4, 2, 1]
+def test_kinds_are_what_a_position_shows(cells):
+    """Eighty in a hundred selected genes are hidden, ten replaced, ten left; the kind follows from what is shown."""
+    model = presets.build(presets.preset("bert-tiny", vocab_size=62), "masked-lm")
+    many = {"input_ids": cells["input_ids"] * 20}
+    found = masked_genes.predict_masked_genes(model, many, VOCABULARY, seed=1)
+    share = found["kind"].value_counts(normalize=True)
+    assert share["hidden"] == pytest.approx(0.8, abs=0.02)
+    # Of the random genes, one in sixty is the gene itself.
+    assert share["unchanged"] == pytest.approx(0.1 + 0.1 / 60, abs=0.02)
+    mask = VOCABULARY.tokens[vocabularies.MASK]
+    assert ((found["kind"] == "hidden") == (found["shown"] == mask)).all()
+    assert ((found["kind"] == "unchanged") == (found["shown"] == found["token"])).all()
+
+
+def test_a_model_that_copies_is_right_where_genes_stay_and_nowhere_else(cells):
+    """The gene that stands there is no prediction: the copy rule has a tenth of all, and nothing of the hidden ones."""
+    model = presets.build(presets.preset("bert-tiny", vocab_size=62), "masked-lm")
+    found = masked_genes.predict_masked_genes(model, cells, VOCABULARY, seed=1)
+    copied = found.assign(correct=found["shown"] == found["token"])
+    table = masked_genes.accuracy_by_kind({"copy": copied}, n_bootstrap=20).set_index("kind")
+    assert table["accuracy"].to_dict() == {
+        "hidden": 0,
+        "replaced": 0,
+        "unchanged": 1,
+        "all": pytest.approx((found["kind"] == "unchanged").mean()),
+    }
+    assert table["n"].sum() == 2 * table.loc["all", "n"] == 2 * len(found)
+
+
+def test_three_donors_are_values_and_have_no_interval():
     rng = np.random.default_rng(0)
-    valid = {"input_ids": [np.r_[2, 3, rng.permutation(50)[:30] + 7] for _ in range(40)]}
-    found = masked_genes.UnigramBaseline(train, VOCABULARY).predict(valid, VOCABULARY, seed=0)
-    two = found[found["token"] == 2]
-    assert two["nll"].unique() == pytest.approx([-np.log(4 / counts.sum())])
-    assert two["correct"].all()
-    unseen = masked_genes.UnigramBaseline(train, VOCABULARY, without_seen=True).predict(valid, VOCABULARY, seed=0)
-    assert (unseen["nll"] < found["nll"]).all(), "what the cell shows is ruled out"
-    assert list(unseen["token"]) == list(found["token"])
-
-
-def test_by_rank_knows_where_genes_stand():
-    train = {"input_ids": [np.r_[np.arange(2, 32), np.arange(32, 62)]] * 20}
-    found = masked_genes.UnigramBaseline(train, VOCABULARY, by_rank=True).predict(train, VOCABULARY, seed=0)
-    plain = masked_genes.UnigramBaseline(train, VOCABULARY).predict(train, VOCABULARY, seed=0)
-    assert found["nll"].mean() < plain["nll"].mean()
+    found = pd.DataFrame({"cell": np.repeat(np.arange(40), 20), "nll": rng.gamma(2, 1, 800)})
+    found["correct"] = found["cell"] % 4 == 0
+    found["kind"] = pd.Categorical(np.where(found.index % 10 == 0, "unchanged", "hidden"), masked_genes.KINDS)
+    for n_donors, known in ((3, False), (4, True)):
+        donors = np.arange(40) % n_donors
+        options = {"donors": donors, "n_bootstrap": 50}
+        by_kind = masked_genes.accuracy_by_kind({"a": found}, **options)
+        summary = masked_genes.summarise_predictions(found, **options)
+        assert (by_kind.filter(regex="low|high").notna() == known).all(axis=None)
+        assert (summary.filter(regex="low|high").notna() == known).all(axis=None)
+        gap = masked_genes.metric_differences(found, found.assign(nll=found["nll"] + 1), **options)
+        assert (len(masked_genes.interval(gap, "perplexity")) == 2) == known
+        gain = masked_genes.loss_reduction(found, found.assign(nll=found["nll"] + 1), **options)
+        assert (masked_genes.interval(gain) != {}) == known
+        assert gain["values"] == pytest.approx(dict.fromkeys(range(n_donors), 1.0))
+        sentence = masked_genes.describe_gain(gain, "a", "b", "hidden")
+        assert ("95% over 4 donors" in sentence) == known
+        assert ("each of 3 donors: +1.00, +1.00, +1.00" in sentence) != known
+        assert masked_genes.is_sure(gain)
+        assert not masked_genes.is_sure(gain | {"low": -0.1, "values": {0: 1.0, 1: -0.1}})
+    table = masked_genes.metrics_by_donor({"a": found}, np.arange(40) % 4).set_index("donor")
+    assert table["accuracy"].tolist() == table["hidden accuracy"].tolist() == [1, 0, 0, 0]
+    assert table["cells"].tolist() == [10] * 4
+    assert table["perplexity"].iloc[1] == pytest.approx(np.exp(found.loc[found["cell"] % 4 == 1, "nll"].mean()))
 
 
 def test_three_ways_to_average_by_hand():
@@ -102,12 +136,13 @@ def test_intervals_hold_the_value_and_donors_are_drawn_whole():
 
 
 def test_difference_is_paired_by_mask():
-    one = pd.DataFrame({"cell": [0, 0, 1], "nll": [1.0, 2.0, 3.0]})
-    found = masked_genes.loss_reduction(one, one.assign(nll=one["nll"] + [1, 1, 3]))
+    one = pd.DataFrame({"cell": [0, 0, 1, 2, 3], "nll": [1.0, 2.0, 3.0, 1.0, 1.0]})
+    found = masked_genes.loss_reduction(one, one.assign(nll=one["nll"] + [1, 1, 3, 2, 2]))
     assert found["difference"] == pytest.approx(2)
-    assert (found["low"], found["high"], found["units"]) == (1, 3, 2)
-    whole = masked_genes.loss_reduction(one, one.assign(nll=one["nll"] + 1), donors=np.array(["a", "a"]))
-    assert whole == pytest.approx({"difference": 1, "low": 1, "high": 1, "units": 1})
+    assert 1 <= found["low"] < 2 < found["high"] <= 3
+    assert (found["units"], found["values"]) == (4, {0: 1, 1: 3, 2: 2, 3: 2})
+    whole = masked_genes.loss_reduction(one, one.assign(nll=one["nll"] + 1), donors=np.array(["a", "a", "b", "b"]))
+    assert (whole["difference"], whole["units"], whole["values"]) == (1, 2, {"a": 1, "b": 1})
 
 
 def test_a_gap_is_paired():

@@ -69,6 +69,19 @@ def test_bins_are_of_the_values_that_a_sentence_holds(values):
     assert short.edges.min() > long.edges.max()
 
 
+def test_what_a_cut_sentence_lacks_is_at_its_mean_in_training(values):
+    train, held = values[:4], values[4:]
+    encoder = sentences.GeneSentenceEncoder.fit(train, max_length=12)
+    encoded = encoder.encode(held)
+    back = encoder.decode(encoded)
+    for sample, row in zip(held.index, encoded, strict=True):
+        absent = back.columns.difference([encoder.genes[token - 1] for token in row["input_ids"]])
+        assert len(absent) == 68
+        np.testing.assert_allclose(back.loc[sample, absent], train[absent].mean())
+    whole = sentences.GeneSentenceEncoder.fit(train).encode(held)
+    assert (encoder.decode(whole).to_numpy()[held.to_numpy() == 0] == 0).all(), "a whole sentence says what is missing"
+
+
 def test_bins_know_nothing_of_samples_that_come_later(values):
     encoder = sentences.GeneSentenceEncoder.fit(values[:4])
     encoder.encode(values * 2)

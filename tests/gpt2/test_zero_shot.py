@@ -29,6 +29,27 @@ def test_the_sentence_encoder_knows_what_is_alike(encoder):
     assert read.tolist() == [8, 9, 6]
 
 
+def test_random_weights_are_the_same_network_without_what_it_learned(encoder):
+    fresh, tokenizer = zero_shot.load_sentence_encoder(fresh_seed=1)
+    assert {name: tensor.shape for name, tensor in fresh.state_dict().items()} == {
+        name: tensor.shape for name, tensor in encoder[0].state_dict().items()
+    }
+    texts = ["the cat sat on the mat", "a cat was sitting on a mat", "stock prices fell sharply"]
+    options = {"pooling": "mean", "max_tokens": 256}
+    vectors, _ = zero_shot.embed_texts(fresh, tokenizer, texts, **options)
+    published, _ = zero_shot.embed_texts(*encoder, texts, **options)
+    assert not np.allclose(vectors, published)
+    again, _ = zero_shot.embed_texts(*zero_shot.load_sentence_encoder(fresh_seed=1), texts, **options)
+    np.testing.assert_array_equal(vectors, again)
+
+
+def test_readers_have_a_published_gpt2_only_where_one_is_given():
+    options = {"preset": "gpt2-tiny", "files": fetching.fetch("gpt2-bpe"), "n_tokens": 8}
+    readers = zero_shot.load_readers("all-minilm-l6-v2", "", **options)
+    assert list(readers) == [zero_shot.ENCODER, zero_shot.RANDOM_ENCODER, zero_shot.RANDOM_GPT2]
+    assert readers[zero_shot.RANDOM_GPT2][2:] == ("last", 8)
+
+
 def test_gpt2_is_read_at_its_last_token_and_no_further_than_asked(untrained):
     model, tokenizer = untrained
     vectors, read = zero_shot.embed_texts(model, tokenizer, ["GRIA1 SST PVALB FOSB"], pooling="last", max_tokens=6)

@@ -21,6 +21,21 @@ def test_baam_is_the_mean_auroc_over_sentences():
     assert np.isnan(alignment.baam(scores, places, np.arange(30) == 5, n_permutations=9)["low"])
 
 
+def test_a_set_with_less_attention_is_called_too():
+    """Reader's item: a BAAM surely below 0.5 had a p of 1."""
+    rng = np.random.default_rng(0)
+    scores, members = rng.random((6, 80)), np.arange(80) < 12
+    places = np.argsort(np.argsort(rng.random((6, 80)), axis=1), axis=1) / 80
+    lower = np.where(members, scores - 0.6, scores)
+    found = alignment.baam(lower - lower.min(), places, members, n_permutations=199)
+    assert found["high"] < 0.5
+    assert found["p random"] == found["p matched"] == 0.01
+    higher = alignment.baam(np.where(members, scores + 0.6, scores), places, members, n_permutations=199)
+    assert higher["low"] > 0.5
+    assert higher["p matched"] == 0.01
+    assert alignment.baam(scores, places, members, n_permutations=199)["p random"] > 0.05
+
+
 def test_baam_of_heads_finds_the_head_that_looks():
     rng = np.random.default_rng(0)
     paid, places = rng.random((2, 3, 8, 60)), np.argsort(np.argsort(rng.random((8, 60)), axis=1), axis=1) / 60

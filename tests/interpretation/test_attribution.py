@@ -97,6 +97,9 @@ def test_agreement_stability_and_recovery():
     stable = attribution.stability_over_runs([scores["one"], scores["one"], scores["other"]])
     assert stable == {"mean": pytest.approx(-1 / 3), "low": -1.0, "high": 1.0, "pairs": 3}
     assert attribution.stability_over_runs([scores["one"]])["pairs"] == 0
+    pair = attribution.stability_over_runs([scores["one"], scores["other"]])
+    assert pair["mean"] == -1
+    assert np.isnan([pair["low"], pair["high"]]).all(), "one pair has no spread"
 
 
 def test_what_runs_agree_on_beyond_a_test():
@@ -109,3 +112,18 @@ def test_what_runs_agree_on_beyond_a_test():
     assert abs(attribution.stability_over_runs(of_test, control=given)["mean"]) < 0.1
     assert attribution.stability_over_runs(of_both, control=given)["mean"] > 0.8
     assert np.isnan(attribution.stability_over_runs([given, of_test[0]], control=given)["mean"])
+
+
+def test_what_seeds_agree_on_more_than_untrained_ones_has_an_interval_over_seeds():
+    rng = np.random.default_rng(1)
+    test, learned = rng.normal(size=(2, 300))
+
+    def seeds(n, signal):
+        return [pd.Series(test + signal * learned + rng.normal(size=300)) for _ in range(n)]
+
+    gain, low, high = attribution.stability_gain(seeds(5, 1.0), seeds(5, 0.0), control=pd.Series(test))
+    assert 0 < low < gain < high
+    nothing, low, high = attribution.stability_gain(seeds(5, 0.0), seeds(5, 0.0), control=pd.Series(test))
+    assert low < 0 < high
+    two = attribution.stability_gain(seeds(2, 1.0), seeds(2, 0.0), control=pd.Series(test))
+    assert np.isnan(two[1:]).all(), "one pair each"

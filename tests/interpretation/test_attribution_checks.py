@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 
 from epigen_utils.gpt2 import classifier
@@ -27,7 +28,7 @@ def test_tests_find_what_is_planted_and_random_weights_do_not(tmp_path):
     beyond = attribution_checks.compare_with_random_weights(found)
     assert set(beyond["way"]) == set(found.loc[found["model"] == "trained", "way"])
     np.testing.assert_allclose(beyond["difference"], beyond["trained"] - beyond["random weights"], atol=1e-12)
-    assert beyond["random is chance"].sum() >= 5
+    assert (beyond["random is"] == "at chance").sum() >= 5
     words = attribution_checks.recovery_summary(
         intervals.means_over_cohorts(found, ["way", "model"], "auroc"), beyond, 0.9
     )
@@ -85,3 +86,22 @@ def test_parts_share_no_sample_and_hold_the_genes_asked_for():
     assert parts.tables[0].shape[1] == 12
     assert set(parts.tables[0]) - {extra} <= set(plain.tables[0])
     assert not set(parts.tables[0].index) & set(parts.tables[1].index)
+
+
+def test_a_difference_from_random_weights_below_chance_is_not_counted():
+    rows = [
+        {"way": way, "seed": seed, "model": model, "auroc": mean + 0.01 * (seed - 1), "auc": 0.9}
+        for way, means in {"occlusion": (0.7, 0.5), "rollout": (0.6, 0.4)}.items()
+        for model, mean in zip(("trained", "random weights"), means, strict=True)
+        for seed in range(3)
+    ]
+    table = attribution_checks.compare_with_random_weights(pd.DataFrame(rows)).set_index("way")
+    assert table["random is"].tolist() == ["at chance", "below chance"]
+    assert table["trained is"].tolist() == ["above chance", "above chance"]
+    assert (table["low"] > 0).all()
+    ways = ["occlusion", "integrated gradients", "gradient x input", "attention"]
+    found = [{"model": "trained", "way": way, "auroc": 0.7} for way in ways]
+    found.append({"model": "no model", "way": "random forest", "auroc": 0.9})
+    words = attribution_checks.recovery_summary(pd.DataFrame(found), table.reset_index(), 0.9)
+    assert "Of 2 ways 1 find" in words
+    assert "With random weights rollout lies below chance" in words

@@ -35,9 +35,10 @@ def test_each_representation_is_of_the_samples_that_it_says(found):
         representations.HELD_OUT,
         representations.TRAINING_SAMPLES,
         representations.SHUFFLED_LABELS,
+        representations.SHUFFLED_READOUT,
     ]
     for name, one in tables.items():
-        told = name in (representations.TRAINING_SAMPLES, representations.SHUFFLED_LABELS)
+        told = name in list(tables)[5:]
         assert one.trained_with_labels == told
         assert list(one.table.index) == (train if told else held)
         assert list(one.labels.index) == list(one.table.index)
@@ -51,15 +52,39 @@ def test_each_representation_is_of_the_samples_that_it_says(found):
 def test_apart_beside_noise(found):
     _, _, (tables, _) = found
     table, planes = representations.class_separation(tables, n_permutations=99)
-    assert len(table) == 7
+    assert len(table) == 8
     assert (table["PC1 + PC2"] > table["noise"]).all()
-    assert table["p"].isna().tolist() == [False] * 5 + [True] * 2
+    assert table["p"].isna().tolist() == [False] * 5 + [True] * 3
     assert table["p"].dropna().between(0.01, 1).all()
     stable = table.set_index("representation").loc[representations.VST]
     assert (stable["overlap"], stable["p"]) == (0, 0.01)
     assert planes[representations.HELD_OUT].shape == (16, 2)
     layouts = representations.planar_layouts(tables[representations.HELD_OUT].table, perplexity=3)
     assert list(layouts) == ["PCA", "t-SNE", "UMAP"]
+
+
+def test_what_a_model_was_told_is_given_back_once_it_is_learned_by_heart(found, tmp_path):
+    parts, _, _ = found
+    settings = replace(classifier.FINE_TUNING_SETTINGS, epochs=25)
+    by_heart = GPT2Classifier(settings=settings, folder=tmp_path)
+    spaces, models = representations.compute_representations(parts, by_heart)
+    _, planes = representations.class_separation(spaces, n_permutations=19)
+    model, name = models[representations.SHUFFLED_LABELS], representations.SHUFFLED_READOUT
+    told = representations.memorisation(model, parts.tables[0], spaces[name], planes[name], n_permutations=199)
+    assert told["accuracy"] == 1.0
+    assert told["silhouette"] > 0.5
+    assert told["p"] < 0.05
+    words = representations.describe_memorisation(told, told)
+    assert "gives 100% of them back" in words
+    assert "only held-out samples" in words
+    nothing = told | {"p": 0.4}
+    assert "has not memorised them so far" in representations.describe_memorisation(nothing, nothing)
+
+
+def test_a_model_that_has_not_learned_is_said_to_have_not():
+    learned = representations.describe_learning({"auc": 0.9, "low": 0.7, "high": 0.97})
+    assert "has learned" in learned
+    assert "has not learned" in representations.describe_learning({"auc": 0.57, "low": 0.45, "high": 0.69})
 
 
 def test_trajectory_starts_where_nothing_moved(found):
@@ -89,7 +114,7 @@ def test_plots_draw_what_they_are_given(found):
     assert [text.get_text() for text in embedding_plots.silhouette_by_representation(axes[1], table).texts][
         -1
     ] == "told its classes"
-    assert len(embedding_plots.variance_against_noise(axes[2], table).patches) == 7
+    assert len(embedding_plots.variance_against_noise(axes[2], table).patches) == 8
     assert len(embedding_plots.training_trajectories(axes[3], moves, part="training").lines) == 16
     assert len(embedding_plots.silhouette_over_epochs(axes[4], summary).get_legend().get_texts()) == 2
     genes = pd.DataFrame({"gene": list("abc"), "expression": [1.0, 1.01, 5.0], "variance of states": [1.0, 1.0, 3.0]})

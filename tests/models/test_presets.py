@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from epigen_utils.data import fetching
+from epigen_utils.errors import DataError
 from epigen_utils.models import batching, presets
 
 
@@ -57,6 +58,46 @@ def test_saved_as_hugging_face_has_it_and_read_again(tmp_path, batch):
     assert (tmp_path / "model.safetensors").exists()
     again = presets.load_checkpoint(str(tmp_path)).eval()
     torch.testing.assert_close(model(**batch).loss, again(**batch).loss)
+
+
+@pytest.mark.parametrize("name", [*presets.BERT_PRESETS, *presets.GPT2_PRESETS])
+def test_a_saved_configuration_is_known_by_its_sizes(tmp_path, name):
+    presets.preset(name).save_pretrained(tmp_path / "model")
+    assert presets.preset_of(tmp_path) == presets.preset_of(tmp_path / "model") == name
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("student-4.3m", {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2}),  # scaled to bert-tiny
+        ("student-4.3m", {"num_attention_heads": 2}),  # as paper B's loader has it
+        ("geneformer-10m", {"vocab_size": 20_275}),
+        ("geneformer-10m", {"max_position_embeddings": 4096}),
+        ("geneformer-10m", {"hidden_act": "gelu"}),
+    ],
+)
+def test_a_network_of_another_size_is_none_of_the_papers(tmp_path, name, changes):
+    presets.preset(name, **changes).save_pretrained(tmp_path)
+    assert presets.preset_of(tmp_path) == ""
+
+
+def test_small_models_keep_their_name_with_any_vocabulary_and_head(tmp_path):
+    model = presets.build(presets.preset("bert-tiny", vocab_size=60, max_position_embeddings=64), "masked-lm")
+    presets.with_head(model, "cell-class", ["a", "b"]).save_pretrained(tmp_path)
+    assert presets.preset_of(tmp_path) == "bert-tiny"
+    assert presets.describe_size(model).startswith("2 layers of width 64, 4 heads, 60 tokens, ")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no config\.json"):
+        presets.preset_of(tmp_path)
+
+
+def test_the_official_configurations_are_known(mirror, tmp_path):
+    for role in ("config", "classifier_config"):
+        text = fetching.fetch("geneformer-published")[role].read_text()
+        (tmp_path / "config.json").write_text(text)
+        assert presets.preset_of(tmp_path) == "geneformer-10m"
 
 
 def test_official_checkpoints_load(mirror):

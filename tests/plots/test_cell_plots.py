@@ -50,6 +50,54 @@ def test_lengths_and_thinning_name_what_they_mark(ax):
     np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 1], [10, 0])
 
 
+def test_the_published_lengths_are_drawn_beside_those_of_the_run(ax):
+    """The outline has as many cells as the run, a quarter of them between two quartiles."""
+    quantiles = {0.0: 7, 0.25: 74, 0.5: 234, 0.75: 897, 1.0: 2048}
+    lengths = np.r_[np.arange(7, 74).repeat(3), np.arange(74, 2049)]
+    cell_plots.length_histogram(ax, lengths, marks={}, quantiles=quantiles)
+    heights, ends, _ = next(patch for patch in ax.patches if hasattr(patch, "get_data")).get_data()
+    width = (lengths.max() - lengths.min()) / 50
+    np.testing.assert_allclose(heights * np.diff(ends) / width, len(lengths) / 4)
+    ax.clear()
+    cell_plots.cumulative_lengths(ax, lengths, quantiles)
+    run, published = ax.lines
+    assert published.get_xydata().tolist() == [[length, share] for share, length in quantiles.items()]
+    assert run.get_ydata()[-1] == 1
+
+
+def test_the_pipeline_has_a_box_a_step_and_says_what_is_removed(ax):
+    steps = pd.DataFrame(
+        {"step": ["raw counts", "filter: depth"], "cells": [1000, 990], "removed": [np.nan, 10], "what": ["a", "b"]}
+    )
+    cell_plots.curation_pipeline(ax, steps)
+    texts = [text.get_text() for text in ax.texts if text.get_text()]
+    assert texts == ["raw counts\n1,000 cells", "a", "filter: depth\n990 cells", "10 removed: b"]
+
+
+def test_a_masked_cell_shows_what_the_model_sees_and_what_stood_there(ax):
+    table = pd.DataFrame(
+        {
+            "kind": ["context", "hidden", "replaced", "unchanged", "context"],
+            "text": ["A", "[MASK]", "X", "D", "E"],
+            "symbol": ["A", "B", "C", "D", "E"],
+        }
+    )
+    cell_plots.masked_cell(ax, table, columns=2, rows=2)
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:6] == ["A", "[MASK]", "(B)", "X", "(C)", "D"]
+    assert "all 5 positions" in texts[6]
+    assert len(ax.patches) == 4 + 5, "the first four genes, and every position in the strip"
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["not selected (2)", "hidden (1)", "replaced (1)", "unchanged (1)"]
+
+
+def test_donors_are_points(ax):
+    table = pd.DataFrame({"model": ["a", "a", "b", "b"], "donor": ["x", "y"] * 2, "accuracy": [0.1, 0.2, 0.3, 0.4]})
+    cell_plots.values_by_donor(ax, table, "accuracy", label="accuracy")
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[0.1, 0.3], [0.2, 0.4]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x", "y"]
+
+
 def test_learning_and_rivals_are_all_named(ax):
     history = pd.DataFrame({"tokens": [1e6, 2e6], "loss": [3.0, 2.0], "train_loss": [3.2, 0.0]})
     cell_plots.pretraining_loss(ax, history, {"unigram": 2.5})
@@ -71,6 +119,7 @@ def test_layers_heads_and_edges(ax):
     found = pd.DataFrame({"class": "tf", "model": "pretrained", "difference": [0.5, 0.1], "padj": [0.01, 0.5]})
     cell_plots.head_preferences(ax, found, alpha=0.05)
     called, other = ax.collections
+    assert ax.get_xlabel().endswith("genes of like rank")
     assert (len(called.get_offsets()), len(other.get_offsets())) == (1, 1)
     ax.clear()
     heads = pd.DataFrame({"model": ["a", "b"], "layer": [1, 1], "auc": [0.6, 0.5]})

@@ -44,14 +44,46 @@ def test_scores_by_class_and_model_and_their_calibration(ax, predictions):
     class_plots.calibration_curve(ax, bins)
     assert sum(int(text.get_text()) for text in ax.texts) == 60
     np.testing.assert_array_equal(ax.collections[0].get_offsets(), bins[["said", "right"]])
-    ax.clear()
-    rows = pd.DataFrame({"model": ["m", "n"], "value": [0.8, 0.5], "low": 0.4, "high": 0.9, "shuffled": [0.3, np.nan]})
-    class_plots.macro_f1_by_model(ax, rows, chance=0.3)
+
+
+def test_a_score_by_model_beside_chance_the_paper_and_the_donors(ax):
+    rows = pd.DataFrame({"model": ["m", "n"], "macro-F1": [0.8, 0.5], "low": 0.4, "high": 0.9})
+    rows = rows.assign(shuffled=[0.3, np.nan], accuracy=[0.7, 0.6])
+    class_plots.score_by_model(ax, rows, chance=0.3, published={"n": 0.75})
     assert [label.get_text() for label in ax.get_yticklabels()] == ["m", "n"]
-    value, shuffled, chance = (line.get_xdata() for line in ax.lines)
+    value, shuffled, paper, chance = (line.get_xdata() for line in ax.lines)
     np.testing.assert_array_equal(value, [0.8, 0.5])
     np.testing.assert_array_equal(shuffled, [0.3, np.nan])
+    np.testing.assert_array_equal(paper, [0.75])
+    assert ax.lines[2].get_ydata() == [1.25]
     assert chance == [0.3, 0.3]
+    ax.clear()
+    donors = pd.DataFrame({"model": ["m", "m", "n"], "accuracy": [0.2, 0.9, 0.6]})
+    rows = rows.assign(low=np.nan, high=np.nan)
+    class_plots.score_by_model(ax, rows, score="accuracy", chance=0.5, donors=donors)
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), [[0.2, 0], [0.9, 0], [0.6, 1]])
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert words == ["one donor", "all cells", "largest class always"]
+
+
+def test_a_printed_matrix_says_what_the_paper_prints(ax):
+    shares = pd.DataFrame({"ill": [".9", ".0041"], "well": [".1", ".83"]}, index=["ill", "well"])
+    class_plots.printed_confusion(ax, shares, pd.Series({"ill": 1200, "well": 30}), title="paper")
+    assert [text.get_text() for text in ax.texts] == ["0.9", "0.1", "0.0041", "0.83"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["ill\n(n = 1,200)", "well\n(n = 30)"]
+    np.testing.assert_array_equal(ax.images[0].get_array(), shares.astype(float))
+
+
+def test_printed_scores_stand_beside_ours(ax, predictions):
+    printed = pd.DataFrame({"precision": [0.9, 0.8], "recall": [0.7, 0.6], "f1": [0.79, 0.69], "n": [2913, 9808]})
+    printed.index = ["ill", "well"]
+    table = multiclass.scores_with_intervals(predictions, n_bootstrap=20)
+    class_plots.scores_by_class(ax, table, ["ill", "well"], published=printed)
+    np.testing.assert_allclose([line.get_ydata() for line in ax.lines[1::2]], printed[["precision", "recall", "f1"]].T)
+    ax.clear()
+    class_plots.printed_scores_by_class(ax, printed)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["ill\n(n = 2,913)", "well\n(n = 9,808)"]
+    assert ax.texts[0].get_text() == "90.0%"
 
 
 def test_donors_that_are_named_wrongly_are_black(ax, predictions):

@@ -28,14 +28,17 @@ def test_curves_name_every_run(ax):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "two"]
 
 
-def test_gaps_have_a_row_each_from_the_top(ax):
-    table = pd.DataFrame(
-        {"model": ["a", "b"], "accuracy": [-0.1, 0.1], "accuracy low": [-0.2, 0], "accuracy high": [0, 0.2]}
+def test_gaps_have_a_row_each_from_the_top_with_their_donors(ax):
+    pooled = pd.DataFrame(
+        {"model": ["a", "b"], "accuracy": [-0.1, 0.1], "accuracy low": np.nan, "accuracy high": np.nan}
     )
-    distillation_plots.model_intervals(ax, table, value="accuracy", label="less", percent=True)
+    donors = pd.DataFrame({"model": ["a", "b", "b", "c"], "donor": [*"xxyx"], "accuracy": [-0.1, 0.3, -0.1, 9.0]})
+    distillation_plots.model_gaps(ax, pooled, donors, value="accuracy", label="less", percent=True)
     low, high = ax.get_ylim()
     assert low > high
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+    rings = ax.lines[1]
+    assert list(zip(rings.get_xdata(), rings.get_ydata(), strict=True)) == [(-0.1, 0), (0.3, 1), (-0.1, 1)]
 
 
 def test_pairs_are_joined(ax):
@@ -53,8 +56,9 @@ def test_retention_draws_this_run_and_the_papers(ax):
 
 
 def test_cost_names_its_ratios(ax):
-    distillation_plots.cost_ratios(ax, pd.DataFrame({"model": ["s"], "data": [4.46], "compute": [6.8]}))
-    assert [text.get_text() for text in ax.texts] == [" 1/4.5", " 1/6.8"]
+    costs_of = {"model": ["s"], "data": [4.46], "compute, operations": [6.8], "compute, GPU-hours": [27.06]}
+    distillation_plots.cost_ratios(ax, pd.DataFrame(costs_of))
+    assert [text.get_text() for text in ax.texts] == [" 1/4.5", " 1/6.8", " 1/27.1"]
 
 
 def test_an_axis_about_one_is_even():

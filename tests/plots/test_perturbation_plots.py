@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from epigen_utils.downstream import perturbation_tests
 from epigen_utils.plots import perturbation_plots, style
 
 
@@ -9,6 +10,7 @@ from epigen_utils.plots import perturbation_plots, style
 def table():
     rng = np.random.default_rng(0)
     found = pd.DataFrame({"Gene_name": [f"S{i}" for i in range(30)], "Ensembl_ID": [f"g{i}" for i in range(30)]})
+    found["N_Detections"] = range(10, 40)
     found["Shift_to_goal_end"] = rng.normal(size=30)
     found["Goal_end_vs_random_pval"], found["Goal_end_FDR"] = rng.random(30), rng.random(30)
     found["Donor_shift"], found["Donor_pval"] = found["Shift_to_goal_end"], rng.random(30)
@@ -29,11 +31,21 @@ def test_volcano_goes_by_donors_where_they_are_known(ax, table):
     assert "cells" in ax.get_ylabel()
 
 
+def test_volcano_colours_and_text_count_the_same_genes(ax, table):
+    _, called = perturbation_tests.called_genes(table, 0.05)
+    perturbation_plots.shift_volcano(ax, table, target="nf", alpha=0.05)
+    coloured = next(dots for dots in ax.collections if dots.get_label().startswith("called"))
+    np.testing.assert_array_equal(coloured.get_offsets()[:, 0], table.loc[called, "Shift_to_goal_end"])
+
+
 def test_top_genes_are_in_order_with_intervals(ax, table):
     best = table.nlargest(5, "Shift_to_goal_end")
-    perturbation_plots.top_shifts(ax, best, target="nf")
-    assert [label.get_text() for label in ax.get_yticklabels()] == list(best["Gene_name"])
+    donors = pd.DataFrame({"d1": best["Donor_shift"] - 1, "d2": best["Donor_shift"] + 1}).set_index(best["Ensembl_ID"])
+    perturbation_plots.top_shifts(ax, best, target="nf", donors=donors)
+    names = [f"{row.Gene_name} ({row.N_Detections} cells)" for row in best.itertuples()]
+    assert [label.get_text() for label in ax.get_yticklabels()] == names
     assert ax.yaxis_inverted()
+    np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], donors.to_numpy().ravel())
 
 
 def test_steps_rise_at_planted_genes(ax):
@@ -44,8 +56,9 @@ def test_steps_rise_at_planted_genes(ax):
 
 
 def test_recall_names_its_variants(ax):
-    table = pd.DataFrame({"variant": ["a", "b"], "times faster": [100.0, 20.0], "found": [30.0, 46.0]})
-    perturbation_plots.recall_against_speedup(ax, table, column="found", top=50, required=45)
+    table = pd.DataFrame({"variant": ["a", "b"], "times fewer passes": [100.0, 20.0], "found": [30.0, 46.0]})
+    perturbation_plots.recall_against_passes(ax, table, column="found", top=50, required=45)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1  b", "2  a"]
     assert [text.get_text() for text in ax.texts] == ["1", "2"]
+    assert "passes" in ax.get_xlabel()
     assert ax.lines[-1].get_color() == style.HIGHLIGHT

@@ -22,6 +22,22 @@ def test_every_rule_and_chapter_is_drawn(ax):
     assert {text.get_text() for text in drawn.texts} >= {"checked", "align", "Cohorts", "Heat maps"}
 
 
+def test_every_stage_is_drawn_with_what_it_passes_on_and_its_chapters(ax):
+    table = rule_graph.stage_chapters()
+    drawn = read_plots.pipeline_stages(ax, table.assign(title=table["chapter"]))
+    texts = [" ".join(text.get_text().split()) for text in drawn.texts]
+    for row in table.itertuples():
+        assert f"{row.number} {row.stage}" in texts
+        assert row.chapter in texts
+    assert set(table["passes on"]) <= set(texts)
+    arrows = [text for text in drawn.texts if getattr(text, "arrow_patch", None)]
+    assert len(arrows) == len(rule_graph.STAGES) - 1
+    middles = [text.get_position()[1] for text in drawn.texts if text.get_bbox_patch()]
+    assert middles == sorted(middles, reverse=True)
+    low, high = drawn.get_ylim()
+    assert all(low < text.get_position()[1] < high for text in drawn.texts)
+
+
 def test_quality_before_and_after(ax):
     rows = [("a", mate, when, place, 30 - place) for mate in (1, 2) for when in ("before", "after") for place in (1, 2)]
     table = pd.DataFrame(rows, columns=["sample", "mate", "when", "position", "quality"])

@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -55,7 +54,8 @@ def test_an_ablation_sets_variants_beside_the_base_in_the_same_folds():
     assert np.isnan(table["difference"].iloc[0])
     assert table.loc["same", "difference"] == 0
     assert table.loc["majority", "difference"] == pytest.approx(0.5 - table["auc"].iloc[0], abs=0.05)
-    assert model_comparison.overfitting(cohort, majority, model_comparison.predict_out_of_fold(cohort, majority)) == 0
+    assert np.isnan(table.loc["same", "difference low"]), "all folds alike say nothing of the spread"
+    assert model_comparison.training_auc(cohort, majority) == 0.5
 
 
 def test_what_an_auc_can_be_is_a_share_of_the_pairs_within_folds():
@@ -84,6 +84,8 @@ def test_too_few_labelings_give_no_p():
     assert few["p"].isna().all()
     enough, _ = model_comparison.compare_models(cohort, models, n_splits=3, n_permutations=19)
     assert enough["p"].item() == 0.05
+    assert enough["smallest p"].item() == 0.05
+    assert few["smallest p"].isna().all()
 
 
 def test_learning_curve_takes_parts_of_parts():
@@ -98,10 +100,49 @@ def test_learning_curve_takes_parts_of_parts():
     assert (table["samples"] == 2 * table["per class"]).all(), "both classes have as many here"
 
 
-def test_the_words_of_a_learning_curve_say_how_many_there_were():
-    rows = [("GPT-2", 4, 8, 0.6), ("LR", 4, 8, 0.7), ("RF", 4, 8, 0.5), ("GPT-2", 163, 787, 0.8), ("LR", 163, 787, 0.9)]
-    curve = pd.DataFrame(rows, columns=["model", "per class", "samples", "auc"])
-    assert model_comparison.describe_learning_curve(curve, ours="GPT-2") == (
-        "With 4 samples of each class GPT-2 has an AUC of 0.60, the better of the plain models 0.70; "
-        "with 163 of the rarer class, 787 samples in all, 0.80 and 0.90."
+def test_a_p_has_a_floor_where_labelings_are_few_and_come_in_mirror_images():
+    """Four donors with a sample of either class: 16 labelings, of which the mirror image ranks as well."""
+    cohort = sample_cohort.simulated_cohort(0, 0, n=4)
+    cohort.adata.obs["donor"] = list("wxyz") * 2
+    cohort.adata.uns["epigen"]["donor"] = "donor"
+    X = np.random.default_rng(0).normal(size=(8, 2)) + 9 * (cohort.y == "case")[:, None]
+    table, _ = model_comparison.compare_models(
+        sample_cohort.with_values(cohort, X), {"LR": LogisticRegression()}, n_splits=4, n_permutations=19
     )
+    row = table.iloc[0]
+    assert (row["auc"], row["labelings"]) == (1.0, 15)
+    assert row["p"] == row["smallest p"] == 2 / 16
+
+
+def test_published_and_random_weights_are_compared_in_the_same_folds():
+    cohort = sample_cohort.simulated_cohort(0, 0, n=20)
+    rng = np.random.default_rng(0)
+    signal = (cohort.y == "case")[:, None]
+    inputs = {"with": rng.normal(size=(40, 3)) + signal, "without": rng.normal(size=(40, 3))}
+    predictions = {}
+    for name, X in inputs.items():
+        features = sample_cohort.with_values(cohort, X)
+        _, found = model_comparison.compare_models(features, {name: LogisticRegression()}, n_splits=4, n_repeats=3)
+        predictions |= found
+    pairs = {"net": ("with", "without"), "same": ("with", "with")}
+    gains = model_comparison.pretraining_gains(predictions, pairs, cohort.positive).set_index("network")
+    net = gains.loc["net"]
+    assert net["published"] - net["random"] == pytest.approx(net["difference"], abs=0.05)
+    assert net["low"] < net["difference"] < net["high"]
+    assert (net["n"], gains.loc["same", "difference"]) == (40, 0)
+    assert np.isnan(gains.loc["same", ["low", "high"]].astype(float)).all()
+
+
+def test_a_model_stands_beside_the_best_plain_model_with_its_genes():
+    cohort = sample_cohort.simulated_cohort(1, 100)
+    models = fold_selection.pipelines_by_selection(
+        {"GPT-2": PLAIN} | fold_selection.baseline_models(), cohort.genes, 32
+    )
+    comparison, predictions = model_comparison.compare_models(cohort, models, n_splits=4)
+    found = model_comparison.against_plain_models(comparison, predictions, cohort)
+    assert found.ours.name == "GPT-2, by expression difference"
+    assert found.rival.name.endswith("by expression difference")
+    assert (
+        found.rival["auc"] >= comparison.set_index("model").loc["logistic regression, by expression difference", "auc"]
+    )
+    assert found.difference["difference"] <= 0

@@ -77,3 +77,10 @@ def test_how_many_labelings_there_are():
         assert len(list(permutation.permuted_labels(labels, donors=donors))) == permutation.count_permutations(
             labels, donors
         )
+
+
+def test_two_sided_p_is_twice_the_smaller_tail_on_both_sides():
+    null = np.arange(1, 20) / 20
+    one = permutation.two_sided_pvalue(1.0, null)
+    assert one == permutation.two_sided_pvalue(0.0, null) == pytest.approx(2 / 20)
+    assert permutation.two_sided_pvalue(0.5, null) == 1

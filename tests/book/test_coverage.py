@@ -1,0 +1,113 @@
+import re
+
+import pandas as pd
+import pytest
+
+from epigen_utils import paths
+from epigen_utils.book import claims, coverage, notebooks, runs
+from epigen_utils.errors import DataError
+
+
+def test_every_item_of_both_papers_is_covered():
+    assert coverage.uncovered_items(coverage.declared_covers()) == []
+
+
+def test_a_planted_gap_is_found():
+    covers = [cover for cover in coverage.declared_covers() if cover.item != "B-figure-3"]
+    assert coverage.uncovered_items(covers) == ["B-figure-3"]
+
+
+def test_covers_lead_to_figures_and_tables_that_their_notebook_makes():
+    for cover in coverage.declared_covers():
+        kind, _, name = cover.at.partition(":")
+        if name:
+            call = {"fig": "figure", "tab": "table"}[kind]
+            code = notebooks.code(paths.NOTEBOOKS / f"{cover.page}.ipynb")
+            assert re.search(rf'report\.{call}\(\s*"{name}"', code), cover
+
+
+@pytest.fixture
+def one_cover(monkeypatch):
+    def declare(**changes):
+        cover = coverage.Cover("A-table-2", "epilepsy/02_table_two", "fig:pca", "table-two")
+        cover = coverage.Cover(**(cover.__dict__ | changes))
+        monkeypatch.setattr(coverage, "declared_covers", lambda: [cover])
+
+    return declare
+
+
+def state(metrics, profile="demo"):
+    return coverage.coverage_table(runs.plan_runs(profile), metrics).iloc[0][["link", "state"]].tolist()
+
+
+def test_the_state_says_on_which_data(one_cover):
+    one_cover()
+    link = "epilepsy/02_table_two.html#epilepsy-02-table-two-fig-pca"
+    assert state({}) == [link, "still to come"]
+    real = {"epilepsy/02_table_two": {"datasets": {"table-two": {"nature": "real"}}}}
+    assert state(real) == [link, "on the paper's data"]
+    other = {"epilepsy/02_table_two": {"datasets": {"kcna1-sim": {"nature": "simulated"}}}}
+    assert state(other) == [link, "same method, on kcna1-sim (simulated)"]
+    one_cover(own="")
+    assert state(other) == [link, "covered"]
+    one_cover(page="intro", at="", own="")
+    assert state({}) == ["intro.html", "text"]
+
+
+def test_a_page_of_another_profile_is_named_by_it(one_cover, monkeypatch):
+    one_cover()
+    planned = [run for run in runs.plan_runs("demo") if run.notebook != "epilepsy/02_table_two"]
+    table = coverage.coverage_table(planned, {})
+    assert table.iloc[0]["state"].startswith("profile demo, ")
+    assert table.iloc[0]["link"] == ""
+
+
+def test_unknown_items_and_data_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BOOK", tmp_path)
+    page = "---\nepigen: {covers: {%s: {own: %s}}}\n---\n# Title\n"
+    (tmp_path / "some.md").write_text(page % ("A-table-9", "''"))
+    with pytest.raises(DataError, match="some: covers 'A-table-9', which is not in data/paper_items.csv"):
+        coverage.declared_covers()
+    (tmp_path / "some.md").write_text(page % ("A-table-2", "table-tow"))
+    with pytest.raises(DataError, match="'table-tow', which is not in the registry"):
+        coverage.declared_covers()
+
+
+#: Data and programs that no profile has yet: what claims wait for that no run can decide.
+NOT_HAD = {
+    "genecorpus-30m",  # the corpus as a whole
+    "human-dcm-hcm-nf",  # the published cardiomyocytes
+    "parabricks",  # an H100 with NVIDIA's licence
+}
+#: Runs that a profile has on other data only, by what their claims wait for.
+ON_OTHER_DATA = {
+    "epilepsy/08_across_species on GSE275235",  # its gene names
+    "epilepsy/12_reads_to_counts on GSE264537",  # its reads
+}
+
+
+def test_each_claim_can_be_decided_by_a_profile_or_says_what_is_missing():
+    ways = coverage.ways_to_decide(claims.read_claims())
+    missing = {way for way in ways.values() if not way.startswith("make book")}
+    lacks = {re.fullmatch(r"no profile has a run (.*) yet", way)[1] for way in missing}
+    assert {lack for lack in lacks if lack.split(" on ")[-1] not in NOT_HAD} == ON_OTHER_DATA
+
+
+def test_what_decides_a_claim_is_found_by_real_names():
+    row = dict.fromkeys(claims.COLUMNS, "") | {"id": "X"}
+
+    def way(needs, metric="epilepsy/07_classification:auc"):
+        return coverage.ways_to_decide(pd.DataFrame([row | {"needs": needs, "metric": metric}]))["X"]
+
+    assert way("GSE264537; gpt2-xl") == "make book PROFILE=paper"
+    assert way("GSE264537; openai-community/gpt2-xl") == "make book PROFILE=paper"
+    assert way("GSE264537; gpt2-medium") == "no profile has a run epilepsy/07_classification of gpt2-medium yet"
+    assert way("pasilla; gpt2-xl") == "no profile has a run epilepsy/07_classification on pasilla yet"
+    assert way("GSE264537; gpt2-xl", "epilepsy/07_classification:none") == "no profile has a metric none yet"
+    assert way("pasilla", "epilepsy/99_none:auc") == "no profile has a run epilepsy/99_none on pasilla yet"
+
+
+def test_models_are_those_of_the_folders_that_a_run_reads():
+    planned = {run.key: run for run in runs.plan_runs("demo")}
+    for key in ("geneformer/05_attention", "geneformer/09_downscaling", "geneformer/11_perturbation"):
+        assert coverage.models_of_run(planned[key], planned) == {"bert-tiny"}, key

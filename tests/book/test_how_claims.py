@@ -1,0 +1,72 @@
+"""What the page on verdicts says is what the code does: each of its rows and sentences is held by a test."""
+
+import re
+
+import pytest
+
+from epigen_utils import paths
+from epigen_utils.book import claims
+
+PAGE = (paths.BOOK / "how-claims-are-judged.md").read_text()
+CLAIMS = "tests/book/test_claims.py"
+COVERAGE = "tests/book/test_coverage.py"
+
+#: Sentence of the page -> the test that holds it.
+HELD = {
+    "A number agrees if it lies within half of the last digit printed; where the paper says *about*, within one unit of "
+    "the last significant digit.": f"{CLAIMS}::test_agreement_of_a_number",
+    "A number also agrees if the reported value lies in its 95% interval and the interval is at most a tenth of the value "
+    "wide.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
+    "Where the reported value lies in a wider interval, the claim is undecided.": (
+        f"{CLAIMS}::test_agreement_looks_at_the_interval"
+    ),
+    "Against a bound, the whole interval must lie on the claimed side; on the other side the claim fails, and across the "
+    "bound it is undecided.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
+    "A threshold of this book never judges a paper.": f"{CLAIMS}::test_without_a_line_of_the_paper_there_is_no_verdict",
+    "Each claim has one metric, and each sentence of a paper one claim.": f"{CLAIMS}::test_the_claims_themselves",
+    "A claim about data is decided only on the data set it is about, real, with the model it names.": (
+        f"{CLAIMS}::test_the_model_is_part_of_what_is_needed"
+    ),
+    "Any other run gives *needs data*, and its number is a method check: it shows that the method runs, and says nothing "
+    "of the claim.": f"{CLAIMS}::test_other_or_simulated_data_never_decide",
+    "A gene that is not tested on a data set gives no method check there.": (
+        f"{CLAIMS}::test_a_number_that_checks_nothing_is_left_out"
+    ),
+    "Simulated data never decide a claim.": f"{CLAIMS}::test_other_or_simulated_data_never_decide",
+    "The model's name is read from its own folder, so that a small model does not pass for a large one.": (
+        f"{COVERAGE}::test_models_are_those_of_the_folders_that_a_run_reads"
+    ),
+    "A claim that no profile of this book can decide says so.": (
+        "tests/book/test_verdict_pages.py::test_a_claim_that_no_profile_can_decide_says_so"
+    ),
+    "Folds are made of whole donors wherever there is a donor.": "tests/stats/test_folds.py::test_whole_donors_are_held_out",
+    "Every choice that looks at labels is made inside the training fold.": (
+        "tests/expression/test_fold_selection.py::test_genes_are_chosen_in_the_training_samples_alone"
+    ),
+    "Intervals over fewer than four donors are not given; the donors are shown.": (
+        "tests/stats/test_intervals.py::test_an_interval_needs_four_donors"
+    ),
+    "A p-value from permutations is $(b + 1) / (m + 1)$ {cite}`phipson2010permutation`, with $b$ of $m$ permutations at "
+    "least as extreme.": "tests/stats/test_permutation.py::test_p_is_uniform_under_the_null",
+    "Simulated effects are drawn by seed, never copied from a paper.": (
+        "tests/data/test_simulated_bulk.py::test_no_effect_is_a_value_of_table_one"
+    ),
+}
+
+
+def test_every_sentence_is_held():
+    assert re.findall(r"^- (.+)$", PAGE, re.M) == list(HELD)
+
+
+@pytest.mark.parametrize("test", sorted(set(HELD.values())))
+def test_what_holds_a_sentence_exists(test):
+    file, _, name = test.partition("::")
+    assert f"\ndef {name}(" in (paths.ROOT / file).read_text()
+
+
+def test_the_table_has_every_verdict_of_the_code_in_its_order():
+    assert tuple(re.findall(r"^\| ([a-z ]+) \|", PAGE, re.M)[1:]) == claims.VERDICTS
+
+
+def test_what_the_page_says_of_the_narrow_interval_is_the_constant():
+    assert claims.NARROW == 0.1
