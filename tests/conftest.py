@@ -105,6 +105,27 @@ def table_files(tmp_path):
 
 
 @pytest.fixture
+def shown(monkeypatch):
+    """What a page would display, and what it would glue."""
+    from epigen_utils.book import open_page, report
+
+    outputs, glued = [], {}
+    monkeypatch.setattr(open_page, "display", lambda data, raw: outputs.append(data))
+    monkeypatch.setattr(report.myst_nb, "glue", lambda name, value, display: glued.update({name: value}))
+    return outputs, glued
+
+
+@pytest.fixture
+def page(tmp_path, shown):
+    """The results of a page that is open."""
+    from epigen_utils.book import open_page, report
+
+    report.begin("epilepsy/02_table_two", results_dir=str(tmp_path / "out"), seed=1)
+    yield tmp_path / "out"
+    open_page._page = None
+
+
+@pytest.fixture
 def run_here(tmp_path, monkeypatch):
     """Run the cells of a notebook in this process, which has the imports of earlier ones; gives its ``metrics.json``, and keeps what it showed.
 

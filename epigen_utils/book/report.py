@@ -26,9 +26,13 @@ from epigen_utils.data import fetching, registry
 from epigen_utils.files import sha256, write_atomically
 from epigen_utils.plots import hover
 
-begin = open_page.begin
 text = markup.escape_text
 with_interval = markup.with_interval
+
+
+def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> None:
+    """Open the page of a run (`open_page.begin`)."""
+    open_page.begin(notebook, results_dir=results_dir, seed=seed, model=model)
 
 
 def banner(adata: anndata.AnnData) -> None:

@@ -13,6 +13,7 @@ from epigen_utils.errors import DataError, suggest
 DATA_FILES = {
     "claims": "what the papers report, a file for each chapter",
     "contrasts.csv": "contrasts of the data sets: id (data set:contrast), variable, reference, target, blocking",
+    "paper_items.csv": "figures, tables, equations and sections of both papers, for the table of coverage",
     "recorded": "metrics of runs too large for the profile that shows them",
     "reference": "values of R DESeq2, and the script that wrote them",
 }

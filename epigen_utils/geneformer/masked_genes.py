@@ -303,6 +303,33 @@ def describe_gain(gain: dict[str, object], model: str, baseline: str, kind: str)
     return f"{sentence} (saved in each of {gain['units']} donors: {values})."
 
 
+def describe_learning(
+    gain: dict[str, object], hidden_gain: dict[str, object], by_kind: pd.DataFrame, *, model: str, copy: str
+) -> list[str]:
+    """What a model has learned that baselines do not know, in sentences (MyST).
+
+    Parameters
+    ----------
+    gain, hidden_gain
+        `loss_reduction` over the baseline ``copy`` at all positions, and over the strongest baseline at hidden ones.
+    by_kind
+        Output of `accuracy_by_kind`, with both.
+    """
+    sentences = [
+        describe_gain(gain, f"`{model}`", f"the {copy}", "selected"),
+        describe_gain(hidden_gain, f"`{model}`", "the strongest baseline", "hidden"),
+    ]
+    accuracy = by_kind[by_kind["kind"] == "all"].set_index("model")["accuracy"]
+    if not (is_sure(gain) and is_sure(hidden_gain)):
+        sentences.append("**This model has not learned** what a baseline without a model does not know.")
+    elif accuracy[model] < accuracy[copy]:
+        sentences.append(
+            "It has learned which genes are likely, and not to copy a gene that is shown: over all selected positions "
+            f"the {copy} names more genes rightly."
+        )
+    return sentences
+
+
 def metric_differences(
     first: pd.DataFrame, second: pd.DataFrame, *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> dict[str, float]:

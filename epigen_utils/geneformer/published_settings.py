@@ -67,6 +67,6 @@ def compare_settings(stated_file: Path, published_file: Path, *, preset: str = "
     for row in published.itertuples():
         value, section = said.loc[row.setting, ["value", "locus"]] if row.setting in said.index else ("", "")
         texts = {"paper B": value, "section": section.removeprefix("Section "), "published": row.value}
-        texts |= {"preset": str(config.get(CONFIG_KEYS.get(row.setting), "")), "file": row.file}
+        texts |= {"preset": str(config.get(CONFIG_KEYS.get(row.setting), "")), "file": row.file.rpartition("/")[2]}
         rows.append({"setting": row.setting} | texts)
     return pd.DataFrame(rows)

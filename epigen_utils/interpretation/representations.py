@@ -179,6 +179,18 @@ def compute_representations(
     return representations, {TRAINING_SAMPLES: tuned, SHUFFLED_LABELS: mistrained}
 
 
+def states_of_all_samples(
+    cohort: SampleCohort, classifier: GPT2Classifier, *, n_genes: int, layer: int = -1, pooling: str = "mean"
+) -> Representation:
+    """States of all samples by a model that was fine-tuned on all of them, as Figure 4 may have been drawn."""
+    every = np.arange(len(cohort.y))
+    parts = split_of_rows(cohort, every, every, n_genes=n_genes)
+    values, labels = parts.tables[0], parts.labels[0]
+    model = clone(classifier).fit(values, labels.to_numpy())
+    states = sentence_states.sample_embeddings(model, values, layer=layer, pooling=pooling)
+    return Representation(states, labels, cohort.groups, trained_with_labels=True)
+
+
 def uninformative_permutation(
     labels: np.ndarray, groups: np.ndarray, *, n_permutations: int = 49, seed: int = 0
 ) -> np.ndarray:

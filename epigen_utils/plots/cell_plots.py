@@ -235,6 +235,8 @@ def values_by_donor(ax: Axes, table: pd.DataFrame, value: str, *, label: str) ->
         y = points["model"].map(models.index)
         ax.plot(points[value], y, marker=marker, color=colour, linewidth=0.8, markersize=6, label=str(donor))
     layout.rows(ax, models, margin=0.5, fontsize=8)
+    if table[value].max() <= 1:
+        layout.percent(ax, "x")
     ax.set_xlabel(label)
     ax.legend(fontsize=7, title="held-out donor", title_fontsize=7)
     return ax

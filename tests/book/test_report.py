@@ -1,6 +1,5 @@
 import hashlib
 import json
-import types
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,39 +7,9 @@ import pandas as pd
 import pytest
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks, open_page, report
+from epigen_utils.book import notebooks, report
 from epigen_utils.data import datasets, orthologs
-from epigen_utils.errors import DataError
 from epigen_utils.plots import expression_plots
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """What would be displayed, and what would be glued."""
-    outputs, glued = [], {}
-    monkeypatch.setattr(open_page, "display", lambda data, raw: outputs.append(data))
-    monkeypatch.setattr(report.myst_nb, "glue", lambda name, value, display: glued.update({name: value}))
-    return outputs, glued
-
-
-@pytest.fixture
-def page(tmp_path, shown):
-    report.begin("epilepsy/02_table_two", results_dir=str(tmp_path / "out"), seed=1)
-    yield tmp_path / "out"
-    open_page._page = None
-
-
-def test_papermill_alone_is_refused_a_former_name(tmp_path, monkeypatch):
-    shell = types.SimpleNamespace(user_ns={"In": ["", '# Parameters\nshown = "rank"\n']})
-    monkeypatch.setattr(open_page, "get_ipython", lambda: shell)
-    with pytest.raises(DataError, match="epilepsy/06_fine_tuning: parameter 'shown' is now 'position_input'"):
-        report.begin("epilepsy/06_fine_tuning", results_dir=str(tmp_path), seed=0)
-
-
-def test_nothing_before_begin(shown):
-    open_page._page = None
-    with pytest.raises(RuntimeError, match=r"report\.begin"):
-        report.value("x", 1)
 
 
 def test_value_is_a_python_float_and_is_kept(page, shown):
@@ -54,39 +23,12 @@ def test_value_is_a_python_float_and_is_kept(page, shown):
     assert kept["seed"] == 1
 
 
-def test_a_metric_leads_to_the_figure_or_table_that_follows_it(page, shown):
-    report.value("before", 1)
-    report.table("first", pd.DataFrame({"p": [0.5]}), caption="A table.")
-    report.value("between", 2, method_check=False)
-    figure, axes = plt.subplots()
-    report.figure("second", figure, caption="A figure.", alt="A figure.", data=pd.DataFrame({"x": [1]}))
-    report.value("last", 3)
-    report.finish()
-    kept = json.loads((page / "metrics.json").read_text())["metrics"]
-    places = {name: metric["at"] for name, metric in kept.items()}
-    assert places == {
-        "before": "epilepsy-02-table-two-alone-tab-first",
-        "between": "epilepsy-02-table-two-alone-fig-second",
-        "last": "epilepsy-02-table-two-alone-fig-second",
-    }
-    assert kept["between"]["method_check"] is False
-
-
 def test_columns_are_defined_under_their_table(page, shown):
     frame = pd.DataFrame({"macro_f1": [0.5]})
     report.table("t", frame, caption="Scores.", columns={"macro_f1": "mean over classes"})
     assert "Scores. *macro f1*: mean over classes." in shown[0][-1]["text/markdown"]
     with pytest.raises(ValueError, match="no column 'f1' to define"):
         report.table("u", frame, caption="Scores.", columns={"f1": "mean"})
-
-
-def test_a_page_that_stops_half_way_leaves_no_metrics(tmp_path, shown):
-    out = tmp_path / "out"
-    report.begin("epilepsy/02_table_two", results_dir=str(out), seed=1)
-    report.finish()
-    assert (out / "metrics.json").exists()
-    report.begin("epilepsy/02_table_two", results_dir=str(out), seed=1)
-    assert not (out / "metrics.json").exists()
 
 
 def test_table_keeps_full_precision_and_escapes(page, shown):

@@ -63,3 +63,17 @@ def test_steps_with_all_logits_and_with_masked_ones_are_the_same_training(cells,
     assert found[True]["loss"] == pytest.approx(found[False]["loss"], rel=2e-2 if bf16 else 1e-4)
     assert found[True]["tokens"] == sum(len(cell["input_ids"]) for cell in cells)
     assert 0 < found[True]["padding"] < 1
+
+
+def test_the_benchmark_says_that_its_factor_is_of_another_baseline():
+    steps = [("plain", 10.0), ("random", 20.0), ("grouped", 45.0), ("ours: and attention by matmul", 299.0)]
+    benchmark = {
+        "steps": [{"step": step, "tokens a second": speed} for step, speed in steps],
+        "ours over the plain step": 29.9,
+        "ours over the Trainer's, same precision": 6.6,
+    }
+    sentence = length_grouping.describe_benchmark(benchmark)
+    assert "29.9 times as fast as the plain one" in sentence
+    assert "coincidence" in sentence
+    assert "4.5 times as fast as the plain step and 2.2 times as fast as random batches" in sentence
+    assert "6.6 times" in sentence

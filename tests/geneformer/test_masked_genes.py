@@ -79,6 +79,18 @@ def test_a_model_that_copies_is_right_where_genes_stay_and_nowhere_else(cells):
     assert table["n"].sum() == 2 * table.loc["all", "n"] == 2 * len(found)
 
 
+def test_a_model_that_is_worse_than_a_baseline_has_not_learned():
+    sure, unsure = {"difference": 1.0, "low": 0.5, "high": 1.5, "units": 9}, {"low": -0.5, "high": 1.5, "units": 9}
+    unsure |= {"difference": 0.5}
+    by_kind = pd.DataFrame({"model": ["m", "copy rule"], "kind": "all", "accuracy": [0.02, 0.1]})
+    options = {"by_kind": by_kind, "model": "m", "copy": "copy rule"}
+    for gains in ((sure, unsure), (unsure, sure)):
+        assert "has not learned" in masked_genes.describe_learning(*gains, **options)[-1]
+    assert "not to copy" in masked_genes.describe_learning(sure, sure, **options)[-1]
+    better = options | {"by_kind": by_kind.assign(accuracy=[0.3, 0.1])}
+    assert len(masked_genes.describe_learning(sure, sure, **better)) == 2
+
+
 def test_three_donors_are_values_and_have_no_interval():
     rng = np.random.default_rng(0)
     found = pd.DataFrame({"cell": np.repeat(np.arange(40), 20), "nll": rng.gamma(2, 1, 800)})

@@ -87,6 +87,14 @@ def test_a_model_that_has_not_learned_is_said_to_have_not():
     assert "has not learned" in representations.describe_learning({"auc": 0.57, "low": 0.45, "high": 0.69})
 
 
+def test_figure_4_is_drawn_of_all_samples(found):
+    parts, model, _ = found
+    drawn = representations.states_of_all_samples(parts.cohort, model, n_genes=24)
+    assert list(drawn.table.index) == list(parts.cohort.adata.obs_names)
+    assert drawn.trained_with_labels
+    assert (drawn.labels.astype(str) == parts.cohort.y).all()
+
+
 def test_trajectory_starts_where_nothing_moved(found):
     parts, classifier, _ = found
     moves, summary = representations.training_trajectory(parts, classifier, epochs=[0, 3])

@@ -44,7 +44,7 @@ HELD = {
         "tests/expression/test_fold_selection.py::test_genes_are_chosen_in_the_training_samples_alone"
     ),
     "Intervals over fewer than four donors are not given; the donors are shown.": (
-        "tests/stats/test_intervals.py::test_an_interval_needs_four_donors"
+        "tests/downstream/test_donor_scores.py::test_three_donors_have_no_interval_and_four_have_one"
     ),
     "A p-value from permutations is $(b + 1) / (m + 1)$ {cite}`phipson2010permutation`, with $b$ of $m$ permutations at "
     "least as extreme.": "tests/stats/test_permutation.py::test_p_is_uniform_under_the_null",
