@@ -24,6 +24,14 @@ from epigen_utils.stats import intervals, permutation, two_classes
 
 #: Candidate penalty strengths, chosen within the training fold; scikit-learn's C.
 PENALTY_STRENGTHS = (0.01, 0.1, 1.0)
+#: Definitions of columns of `compare_features`'s table, for a page.
+AUC_COLUMNS = {
+    "auc": "mean over folds",
+    "p": "by permutation of the labels, one-sided: whether the AUC lies above chance",
+    "null": "mean AUC of the permutations",
+    "positive": "genes",
+    "negative": "genes",
+}
 #: Folds inside the training fold.
 INNER_FOLDS = 3
 
@@ -198,7 +206,7 @@ def auc_differences(aucs: pd.DataFrame, features: str) -> pd.DataFrame:
 
     Returns
     -------
-    One row a task and baseline: ``task``, ``rival`` (the baseline), ``difference``, ``low``, ``high``.
+    One row a task and baseline: ``task``, ``baseline``, ``difference``, ``low``, ``high``, ``folds``.
 
     Raises
     ------
@@ -214,7 +222,8 @@ def auc_differences(aucs: pd.DataFrame, features: str) -> pd.DataFrame:
             if baseline != features:
                 gain, share = wide[features] - wide[baseline], 1 / table["fold"].max()
                 mean, low, high = intervals.nadeau_bengio_interval(gain.to_numpy(), test_share=share)
-                rows.append({"task": task, "rival": baseline, "difference": mean, "low": low, "high": high})
+                row = {"task": task, "baseline": baseline, "difference": mean, "low": low, "high": high}
+                rows.append(row | {"folds": len(gain)})
     return pd.DataFrame(rows)
 
 

@@ -23,6 +23,24 @@ from epigen_utils.stats import intervals, permutation, two_classes
 RANK_BINS = 20
 #: Bins of relative rank whose mean attention is subtracted from that of their genes.
 CORRECTION_BINS = 80
+#: Definitions of columns of the tables here, for a page.
+CHANGE_COLUMNS = {
+    "measure": "width or front of the attention of a layer",
+    "change": "last layer less first",
+    "units": "donors, or cells where no donor is known",
+}
+COUNT_COLUMNS = {
+    "against": "the genes that the class is compared with",
+    "prefer": "heads that look more at the class",
+    "avoid": "heads that look less at it",
+    "share": "of the heads that prefer it",
+}
+EDGE_COLUMNS = {
+    "auc": "of linked pairs against others",
+    "null": "mean over permutations of the regulators",
+    "p": "two-sided, by permutation",
+    "pairs": "of gene and regulator in five cells or more",
+}
 #: Permutations drawn at once.
 PERMUTATION_CHUNK = 200
 #: What attention to a class of genes is compared with (`head_preferences`).
@@ -194,6 +212,53 @@ def head_preferences(
     )
     heads["padj"] = false_discovery_control(heads["p"])
     return heads
+
+
+def compare_preferences(
+    received: dict[str, ReceivedAttention], classes: dict[str, set[int]], **options: int
+) -> pd.DataFrame:
+    """`head_preferences` of each model for each class of genes, against genes of like rank and all others.
+
+    Parameters
+    ----------
+    received
+        Model -> attention that its genes receive.
+    classes
+        Class -> token ids.
+    options
+        For `head_preferences`.
+
+    Returns
+    -------
+    The heads with ``model``, ``class`` and ``against``; empty without a class.
+    """
+    parts = [
+        head_preferences(attention, members, against=against, **options).assign(
+            **{"model": model, "class": kind, "against": against}
+        )
+        for against in (LIKE_RANK, ALL_OTHERS)
+        for model, attention in received.items()
+        for kind, members in classes.items()
+    ]
+    columns = ["model", "class", "against", "layer", "head", "difference", "p", "padj"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def count_preferences(preferences: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
+    """Heads that are called in each direction.
+
+    Returns
+    -------
+    One row a model, class and comparison: ``model``, ``class``, ``against``, ``prefer`` and ``avoid`` (heads that
+    attend more, and less), ``heads`` (all) and ``share`` (that prefer).
+    """
+    rows = []
+    for (model, kind, against), heads in preferences.groupby(["model", "class", "against"], sort=False):
+        called = heads["padj"] < alpha
+        more, less = (int((called & (sign * heads["difference"] > 0)).sum()) for sign in (1, -1))
+        row = {"model": model, "class": kind, "against": against, "prefer": more, "avoid": less}
+        rows.append(row | {"heads": len(heads), "share": more / len(heads)})
+    return pd.DataFrame(rows, columns=["model", "class", "against", "prefer", "avoid", "heads", "share"])
 
 
 def _matched_null(

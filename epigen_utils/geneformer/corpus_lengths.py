@@ -42,6 +42,20 @@ def padding_bounds(moments: pd.Series) -> dict[str, float]:
     }
 
 
+def bounds_table(bounds: dict[str, float], *, random_padding: float, batch_size: int) -> pd.DataFrame:
+    """Bounds with what they are of: ``bound``, ``value``; ``random_padding`` is `least_random_padding`."""
+    meanings = {
+        "padding": "share of the positions that is padding, rows of the full length",
+        "padding of pairs": "share of the pairs of positions that is padding, rows of the full length",
+        "squared padding": "mean square of a row's share of padding, rows of the full length",
+        "linear": "largest speed-up from taking padding away, if cost is linear in length",
+        "quadratic": "largest speed-up from taking padding away, if cost is quadratic",
+    }
+    rows = [(meanings[name], value) for name, value in bounds.items()]
+    rows.append((f"share of the positions that is padding in random batches of {batch_size}, at least", random_padding))
+    return pd.DataFrame(rows, columns=["bound", "value"])
+
+
 def least_random_padding(moments: pd.Series, *, share_whole: float, batch_size: int) -> float:
     """Lower bound of the share of padding in random batches that are padded to their longest cell.
 

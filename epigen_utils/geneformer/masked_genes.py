@@ -257,14 +257,18 @@ def metrics_by_donor(predictions: dict[str, pd.DataFrame], donors: object) -> pd
     One row a model and donor: ``model``, ``donor``, ``cells``, ``n`` (genes), ``accuracy``, ``hidden accuracy`` (where
     the mask token is shown), ``perplexity``.
     """
-    rows = []
+    parts = []
     for model, table in predictions.items():
-        for donor, part in table.groupby(np.asarray(donors)[table["cell"]]):
-            hidden = part[part["kind"] == "hidden"]
-            row = {"model": model, "donor": donor, "cells": part["cell"].nunique(), "n": len(part)}
-            row |= {"accuracy": part["correct"].mean(), "hidden accuracy": hidden["correct"].mean()}
-            rows.append(row | {"perplexity": np.exp(part["nll"].mean())})
-    return pd.DataFrame(rows)
+        table = table.assign(donor=np.asarray(donors)[table["cell"]])
+        by_donor = table.groupby("donor").agg(
+            cells=("cell", "nunique"), n=("nll", "size"), accuracy=("correct", "mean"), loss=("nll", "mean")
+        )
+        hidden = table[table["kind"] == "hidden"].groupby("donor")["correct"].mean()
+        by_donor.insert(3, "hidden accuracy", hidden.reindex(by_donor.index))
+        by_donor["perplexity"] = np.exp(by_donor.pop("loss"))
+        parts.append(by_donor.reset_index().assign(model=model))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["model", *table.columns.drop("model")]]
 
 
 def loss_reduction(

@@ -124,6 +124,8 @@ def recovery_summary(recovery: pd.DataFrame, comparison: pd.DataFrame, auc: floa
 
 def describe_stability_gain(trained: pd.Series, untrained: pd.Series, gain: float, low: float, high: float) -> str:
     """What seeds agree on beyond a test, from rows of `stability_table` and `attribution.stability_gain`."""
+    if np.isnan(gain):
+        return "One model alone has no other seed to agree with."
     text = (
         "After DESeq2's statistic is partialled out, occlusion agrees between seeds at "
         f"{trained['beyond the test']:.2f} (trained) and {untrained['beyond the test']:.2f} (random weights). "

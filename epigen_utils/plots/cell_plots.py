@@ -229,16 +229,26 @@ def mean_by_rank(ax: Axes, predictions: dict[str, pd.DataFrame], *, value: str, 
 
 
 def values_by_donor(ax: Axes, table: pd.DataFrame, value: str, *, label: str) -> Axes:
-    """A metric of each model, one point per donor (`masked_genes.metrics_by_donor`), with the donors joined."""
+    """A metric of each model by donor (`masked_genes.metrics_by_donor`).
+
+    A point a donor, those of one donor joined; of more donors than there are colours, medians and quartiles.
+    """
     models = list(dict.fromkeys(table["model"]))
-    for donor, points, colour, marker in style.series(table.groupby("donor", sort=True)):
-        y = points["model"].map(models.index)
-        ax.plot(points[value], y, marker=marker, color=colour, linewidth=0.8, markersize=6, label=str(donor))
+    donors = list(table.groupby("donor", sort=True))
+    if len(donors) < len(style.PALETTE):
+        for donor, points, colour, marker in style.series(donors):
+            y = points["model"].map(models.index)
+            ax.plot(points[value], y, marker=marker, color=colour, linewidth=0.8, markersize=6, label=str(donor))
+        ax.legend(fontsize=7, title="held-out donor", title_fontsize=7)
+    else:
+        quartiles = table.groupby("model")[value].quantile([0.25, 0.5, 0.75]).unstack().loc[models]
+        ends, name = (0.25, 0.75), f"median and quartiles of {len(donors)} donors"
+        layout.intervals(ax, quartiles, 0.5, ends=ends, label=name)
+        ax.legend(fontsize=7)
     layout.rows(ax, models, margin=0.5, fontsize=8)
     if table[value].max() <= 1:
         layout.percent(ax, "x")
     ax.set_xlabel(label)
-    ax.legend(fontsize=7, title="held-out donor", title_fontsize=7)
     return ax
 
 

@@ -63,7 +63,8 @@ def test_a_signal_is_found_and_none_is_not(noise):
     folds = gene_classes.aucs_by_fold(scores)
     np.testing.assert_allclose(folds[folds["features"] == "signal"]["auc"].mean(), signal["auc"])
     gain = gene_classes.auc_differences(folds, "signal").iloc[0]
-    assert (gain["rival"], gain["difference"]) == ("none", pytest.approx(signal["auc"] - none["auc"]))
+    assert (gain["baseline"], gain["difference"]) == ("none", pytest.approx(signal["auc"] - none["auc"]))
+    assert gain["folds"] == 10
     assert gain["low"] > 0
 
 

@@ -106,6 +106,23 @@ def test_a_head_that_looks_at_a_class_is_found_and_no_other(model, cells, agains
         assert away["padj"] < 0.05
 
 
+def test_preferences_are_counted_in_both_directions_and_against_both():
+    rng = np.random.default_rng(0)
+    genes = pd.DataFrame({"token": range(200), "cells": 20, "rank": rng.permutation(200) / 200})
+    values = rng.normal(size=(200, 1, 3))
+    values[:40, 0, 0] += 2
+    values[:40, 0, 1] -= 2
+    received = {"m": attention_heads.ReceivedAttention(genes, values, values)}
+    table = attention_heads.compare_preferences(received, {"c": set(range(40))}, n_permutations=199)
+    counts = attention_heads.count_preferences(table, alpha=0.05)
+    assert counts["against"].tolist() == [attention_heads.LIKE_RANK, attention_heads.ALL_OTHERS]
+    assert counts[["prefer", "avoid", "heads"]].to_numpy().tolist() == [[1, 1, 3]] * 2
+    assert counts["share"].tolist() == pytest.approx([1 / 3] * 2)
+    none = attention_heads.compare_preferences(received, {})
+    assert none.empty
+    assert attention_heads.count_preferences(none, alpha=0.05).empty
+
+
 def test_stand_ins_are_as_many_in_each_bin_of_ranks():
     """The null exchanges genes within bins of rank: of values that are the bins themselves, it cannot differ."""
     rank = np.linspace(0, 1, 400)

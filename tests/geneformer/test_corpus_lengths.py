@@ -62,6 +62,13 @@ def test_most_of_a_random_batch_of_genecorpus_is_padding():
     assert least == pytest.approx(0.669, abs=0.001)
 
 
+def test_every_bound_is_in_the_table():
+    bounds = corpus_lengths.padding_bounds(MOMENTS)
+    table = corpus_lengths.bounds_table(bounds, random_padding=0.67, batch_size=16)
+    assert table["value"].tolist() == [*bounds.values(), 0.67]
+    assert table["bound"].is_unique
+
+
 def test_the_size_of_the_work_by_hand():
     table = corpus_lengths.training_size(MOMENTS, epochs=3, n_parameters=10_288_722, tokens_per_second=5000)
     value = table.set_index("quantity")["value"]

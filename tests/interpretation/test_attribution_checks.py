@@ -105,3 +105,12 @@ def test_a_difference_from_random_weights_below_chance_is_not_counted():
     words = attribution_checks.recovery_summary(pd.DataFrame(found), table.reset_index(), 0.9)
     assert "Of 2 ways 1 find" in words
     assert "With random weights rollout lies below chance" in words
+
+
+def test_what_seeds_agree_on_is_said_with_the_interval_that_there_is():
+    trained, untrained = pd.Series({"beyond the test": 0.6}), pd.Series({"beyond the test": 0.5})
+    say = attribution_checks.describe_stability_gain
+    assert "there is none" in say(untrained, trained, -0.1, np.nan, np.nan)
+    assert "without an interval: that takes three seeds" in say(trained, untrained, 0.1, np.nan, np.nan)
+    assert "+0.10 (95% interval over seeds -0.05 to +0.25)" in say(trained, untrained, 0.1, -0.05, 0.25)
+    assert say(trained, untrained, np.nan, np.nan, np.nan).startswith("One model alone")

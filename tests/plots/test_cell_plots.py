@@ -96,6 +96,11 @@ def test_donors_are_points(ax):
     cell_plots.values_by_donor(ax, table, "accuracy", label="accuracy")
     assert [line.get_xdata().tolist() for line in ax.lines] == [[0.1, 0.3], [0.2, 0.4]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x", "y"]
+    ax.clear()
+    many = pd.DataFrame({"model": "a", "donor": range(20), "accuracy": np.arange(20) / 20})
+    cell_plots.values_by_donor(ax, many, "accuracy", label="accuracy")
+    assert ax.lines[-1].get_xdata().tolist() == pytest.approx([many["accuracy"].median()])
+    assert ax.get_legend().get_texts()[0].get_text() == "median and quartiles of 20 donors"
 
 
 def test_learning_and_rivals_are_all_named(ax):
