@@ -60,13 +60,15 @@ def files_of_module(file: Path) -> set[Path]:
 
 
 def files_of_test(item) -> set[Path]:
-    """Files that a test depends on: those of its module and of the notebooks among its marks; of one among its parameters, itself.
+    """Files that a test depends on: those of its module, of the notebooks among its marks, and notebooks as parameters.
 
-    A notebook that is a parameter runs alone, on its defaults; the book that CI builds already runs the modules it imports.
+    A notebook that is a parameter runs alone, on its defaults: the book that CI builds runs the modules it imports.
     """
     values = item.callspec.params.values() if hasattr(item, "callspec") else ()
     alone = {value for value in values if isinstance(value, Path) and value.suffix == ".ipynb"}
-    named = {paths.ROOT / value for mark in item.iter_markers("slow") for value in mark.args if value.endswith(".ipynb")}
+    named = {
+        paths.ROOT / value for mark in item.iter_markers("slow") for value in mark.args if value.endswith(".ipynb")
+    }
     return files_of_module(item.path).union(alone, *map(files_of_notebook, named))
 
 

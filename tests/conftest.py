@@ -155,6 +155,7 @@ def run_here(tmp_path, monkeypatch):
         return json.loads((tmp_path / "results" / "metrics.json").read_text())
 
     monkeypatch.chdir(tmp_path)
+    plt.close("all")
     yield run
     plt.close("all")
     InteractiveShell.clear_instance()

@@ -40,7 +40,10 @@ def runs_touched(touched, monkeypatch, capsys, *changed: str) -> set[str]:
         ("epigen_utils/expression/differential.py", {"epilepsy/03_differential_expression"}),
         ("epigen_utils/geneformer/length_grouping.py", {"geneformer/04_length_grouping"}),
         ("data/claims/epilepsy_02_table_two.csv", {"epilepsy/02_table_two"}),
-        ("data/gene_aliases.yml", {"epilepsy/03_differential_expression", "geneformer/04_length_grouping"}),
+        (
+            "data/gene_aliases.yml",
+            {"epilepsy/02_table_two", "epilepsy/03_differential_expression", "geneformer/04_length_grouping"},
+        ),
         ("epigen_utils/book/report.py", {"epilepsy/02_table_two", "epilepsy/03_differential_expression", "geneformer/04_length_grouping"}),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-// Filters the cards of the claims page. The choice stands in the address (#paper=A&verdict=reproduced), so that a link
+// Filters the cards of the claims page. The choice stands in the address (?paper=A&verdict=reproduced), so that a link
 // can make it; an address that names a card (#claim-A1) shows that card. Without this script the page is the whole list.
 (() => {
   const start = () => {
@@ -17,25 +17,27 @@
     };
 
     const readAddress = () => {
-      const hash = location.hash.slice(1);
-      const chosen = new URLSearchParams(hash.includes("=") ? hash : "");
+      const chosen = new URLSearchParams(location.search);
       for (const select of selects) select.value = chosen.get(select.name) || "";
       show();
-      const card = hash.startsWith("claim-") && document.getElementById(hash);
-      if (card) card.scrollIntoView();
     };
 
     const writeAddress = () => {
       const chosen = new URLSearchParams(selects.filter((select) => select.value).map((select) => [select.name, select.value]));
-      history.replaceState(null, "", `#${chosen}`);
+      history.replaceState(null, "", `${location.pathname}?${chosen}`);
       show();
+    };
+
+    // A link to a card that the filter hides.
+    const showAll = () => {
+      if (document.querySelector(".epigen-claim:target")?.hidden) form.reset();
     };
 
     form.hidden = false;
     form.addEventListener("change", writeAddress);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(writeAddress));
-    window.addEventListener("hashchange", readAddress);
+    window.addEventListener("hashchange", showAll);
     readAddress();
   };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

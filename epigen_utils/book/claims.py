@@ -195,7 +195,7 @@ def judge_claims(claims: pd.DataFrame, run_metrics: dict[str, dict]) -> pd.DataF
     data
         Data sets of the run.
     shown
-        Page and label of the figure or table that shows the number.
+        Page and label of the figure or table that shows the number; empty without the run.
     """
     rows = [claim | _judgement(claim, run_metrics) for claim in claims.to_dict("records")]
     extra = ["reproduced", "low", "high", "n", "verdict", "data", "method_check", "readings", "shown"]
@@ -240,7 +240,7 @@ def _readings(claim: dict, run_metrics: dict[str, dict]) -> list[_Reading]:
         metric, data = run.get("metrics", {}).get(name, {}), run.get("datasets", {})
         real = {one for one, about in data.items() if about["nature"] == "real" and metric.get("of", one) == one}
         decides = {part.strip() for part in needs.split(";")} <= real | {run.get("model", "")} and bool(metric)
-        shown = f"{key}.html#{metric['at']}" if metric.get("at") else f"{key}.html"
+        shown = f"{key}.html" + (f"#{metric['at']}" if metric.get("at") else "") if run else ""
         # Where the page has a matrix it is what the number is of, not the files beside it, such as an annotation.
         matrices = [one for one, about in data.items() if about.get("matrix")] or list(data)
         readings.append(_Reading(metric, needs, decides, metric.get("of") or ", ".join(matrices), shown))

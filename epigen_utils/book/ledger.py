@@ -108,11 +108,11 @@ def card(claim: pd.Series, *, root: str = "", anchor: bool = False) -> str:
         ),
         "premise": html.escape(claim["premise"]),
         "decided by": html.escape(f"{EVIDENCE[claim['evidence']]}: {claim['needs']}"),
-        "shown in": f'<a href="{root}{html.escape(claim["shown"])}">{html.escape(chapter)}</a>',
+        "shown in": f'<a href="{root}{claim["shown"]}">{chapter}</a>' if claim["shown"] else chapter,
     }
     rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
-    identity = f' id="claim-{claim["id"]}"' if anchor else ""
-    target = f"{'' if anchor else root + 'claims.html'}#claim-{claim['id']}"
+    identity = f' id="{card_id(claim["id"])}"' if anchor else ""
+    target = f"{'' if anchor else root + 'claims.html'}#{card_id(claim['id'])}"
     return (
         f'<article class="epigen-claim epigen-{_tone(kind)}"{identity} data-paper="{claim["paper"]}"'
         f' data-verdict="{kind}" data-evidence="{claim["evidence"]}" data-chapter="{chapter.partition("--")[0]}">'
@@ -121,6 +121,11 @@ def card(claim: pd.Series, *, root: str = "", anchor: bool = False) -> str:
         f"<blockquote>“{html.escape(quote_text(claim['quote']))}”"
         f" <cite>Paper {claim['paper']}, {html.escape(claim['locus'])}</cite></blockquote><dl>{rows}</dl></article>"
     )
+
+
+def card_id(claim: str) -> str:
+    """The id of a claim's card in the ledger; scripts of the theme take it for a CSS selector, which has no dots."""
+    return f"claim-{claim.replace('.', '-')}"
 
 
 def cards(judged: pd.DataFrame, *, root: str = "", anchor: bool = False) -> str:
@@ -136,7 +141,7 @@ def bars(judged: pd.DataFrame, *, root: str = "") -> str:
     for paper in counts.columns:
         parts = []
         for kind, count in counts[paper][counts[paper] > 0].items():
-            link = f"{root}claims.html#paper={paper}&amp;verdict={kind.replace(' ', '+')}"
+            link = f"{root}claims.html?paper={paper}&amp;verdict={kind.replace(' ', '+')}"
             parts.append(
                 f'<a class="{_shade(kind)}" style="flex-grow:{count}" href="{link}"'
                 f' title="{kind}: {count}" aria-label="Paper {paper}, {kind}: {count} claims">{count}</a>'

@@ -128,4 +128,4 @@ def _line(claim: pd.Series, ways: dict[str, str]) -> str:
     else:
         reported = f"reported {html.escape(ledger.reported_text(claim['reported']))}; " if claim["reported"] else ""
         text += f"{reported}computed {html.escape(computed) or 'nothing'}."
-    return f'{text} <strong>{kind}</strong> <a href="claims.html#claim-{claim["id"]}">{claim["id"]}</a>'
+    return f'{text} <strong>{kind}</strong> <a href="claims.html#{ledger.card_id(claim["id"])}">{claim["id"]}</a>'

@@ -91,7 +91,7 @@ def test_bars_count_and_lead_to_the_ledger():
     judged = pd.DataFrame([CLAIM, CLAIM | {"id": "X2", "verdict": "needs data: table-two"}, CLAIM | {"paper": "B"}])
     bars = ledger.bars(judged)
     assert "Paper A: 2 claims" in bars
-    assert 'href="claims.html#paper=A&amp;verdict=needs+data"' in bars
+    assert 'href="claims.html?paper=A&amp;verdict=needs+data"' in bars
     assert bars.count("<a ") == 3
 
 
