@@ -69,7 +69,7 @@ def test_a_treatment_that_no_table_states_decides_nothing(frame):
         for metrics, verdict in (
             ({}, f"{claims.NEEDS_DATA}: {claim['needs']}"),
             ({metric: {"value": 1, "of": claim["needs"]}}, claims.NOT_ATTAINABLE),
-            ({metric: {"value": 2, "of": claim["needs"]}}, f"{claims.NEEDS_DATA}: {claim['needs']}"),
+            ({metric: {"value": 2, "of": claim["needs"]}}, claims.UNDECIDED),
         ):
             judged = claims.judge_claims(row, {key: {"datasets": data, "metrics": metrics}})
             assert judged["verdict"].tolist() == [verdict]

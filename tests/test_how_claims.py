@@ -14,7 +14,7 @@ COVERAGE = "tests/book/test_coverage.py"
 #: Sentence of the page -> the test that holds it.
 HELD = {
     "A number agrees if it lies within half of the last digit printed; where the paper says *about*, within one unit of "
-    "the last significant digit.": f"{CLAIMS}::test_agreement_of_a_number",
+    "the last digit that the row writes.": f"{CLAIMS}::test_agreement_of_a_number",
     "A number also agrees if the reported value lies in its 95% interval and the interval is at most a tenth of the value "
     "wide.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
     "Where the reported value lies in a wider interval, the claim is undecided.": (
@@ -22,8 +22,16 @@ HELD = {
     ),
     "Against a bound, the whole interval must lie on the claimed side; on the other side the claim fails, and across the "
     "bound it is undecided.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
+    "For shares printed in a figure the interval is the range of their rounding.": (
+        "tests/downstream/test_published_matrices.py::test_bounds_hold_for_every_matrix_that_rounds_to_the_printed_one"
+    ),
     "A threshold of this book never judges a paper.": f"{CLAIMS}::test_without_a_line_of_the_paper_there_is_no_verdict",
-    "Each claim has one metric, and each sentence of a paper one claim.": f"{CLAIMS}::test_the_claims_themselves",
+    "Chance (0.5, a difference of 0 or a ratio of 1) stands for words such as above, more or less alone.": (
+        "tests/test_how_claims.py::test_chance_stands_for_words_alone"
+    ),
+    "A claim has one metric for each of its readings, and each metric and each quote belongs to one claim.": (
+        f"{CLAIMS}::test_the_claims_themselves"
+    ),
     "A claim about data is decided only on the data set it is about, real, with the model it names.": (
         f"{CLAIMS}::test_the_model_is_part_of_what_is_needed"
     ),
@@ -33,7 +41,8 @@ HELD = {
         f"{CLAIMS}::test_a_number_that_checks_nothing_is_left_out"
     ),
     "Simulated data never decide a claim.": f"{CLAIMS}::test_other_or_simulated_data_never_decide",
-    "The model's name is read from its own folder, so that a small model does not pass for a large one.": (
+    "The model's name is that of the published weights that a run starts from, or is read from the model's own folder, so "
+    "that a small or an untrained model does not pass for a large or a pretrained one.": (
         f"{COVERAGE}::test_models_are_those_of_the_folders_that_a_run_reads"
     ),
     "A claim that no profile of this book can decide says so.": (
@@ -43,11 +52,12 @@ HELD = {
     "Every choice that looks at labels is made inside the training fold.": (
         "tests/expression/test_fold_selection.py::test_genes_are_chosen_in_the_training_samples_alone"
     ),
-    "Intervals over fewer than four donors are not given; the donors are shown.": (
-        "tests/downstream/test_donor_scores.py::test_three_donors_have_no_interval_and_four_have_one"
-    ),
+    "Intervals over fewer than four donors are not given; the donors are shown, and the number decides nothing by "
+    "itself.": f"{CLAIMS}::test_an_interval_that_cannot_be_had_leaves_a_claim_undecided",
     "A p-value from permutations is $(b + 1) / (m + 1)$ {cite}`phipson2010permutation`, with $b$ of $m$ permutations at "
-    "least as extreme.": "tests/stats/test_permutation.py::test_p_is_uniform_under_the_null",
+    "least as extreme, and twice the smaller side where a value can lie on both.": (
+        "tests/stats/test_permutation.py::test_two_sided_p_is_twice_the_smaller_tail_on_both_sides"
+    ),
     "Simulated effects are drawn by seed, never copied from a paper.": (
         "tests/data/test_simulated_bulk.py::test_no_effect_is_a_value_of_table_one"
     ),
@@ -62,6 +72,14 @@ def test_every_sentence_is_held():
 def test_what_holds_a_sentence_exists(test):
     file, _, name = test.partition("::")
     assert f"\ndef {name}(" in (paths.ROOT / file).read_text()
+
+
+def test_chance_stands_for_words_alone():
+    """A bound that judges a run is chance, or stands in the quote."""
+    for claim in claims.read_claims().query("evidence == 'run'").itertuples():
+        if claim.reported[:1] in ("<", ">"):
+            bound = float(claim.reported[1:])
+            assert bound in (0, 0.5, 1) or f"{bound:.0%}" in claim.quote, claim.id
 
 
 def test_the_table_has_every_verdict_of_the_code_in_its_order():

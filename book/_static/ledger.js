@@ -24,21 +24,25 @@
 
     const writeAddress = () => {
       const chosen = new URLSearchParams(selects.filter((select) => select.value).map((select) => [select.name, select.value]));
-      history.replaceState(null, "", `${location.pathname}?${chosen}`);
+      history.replaceState(null, "", `${location.pathname}?${chosen}${location.hash}`);
       show();
     };
 
-    // A link to a card that the filter hides.
-    const showAll = () => {
-      if (document.querySelector(".epigen-claim:target")?.hidden) form.reset();
+    // A card that the address names is shown, also where the filter would hide it.
+    const showTarget = () => {
+      const card = document.querySelector(".epigen-claim:target");
+      if (!card?.hidden) return;
+      form.reset();
+      setTimeout(() => card.scrollIntoView());
     };
 
     form.hidden = false;
     form.addEventListener("change", writeAddress);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(writeAddress));
-    window.addEventListener("hashchange", showAll);
+    window.addEventListener("hashchange", showTarget);
     readAddress();
+    showTarget();
   };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();

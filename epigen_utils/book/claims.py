@@ -61,7 +61,7 @@ EVIDENCE = {
     "run": (REPRODUCED, NOT_REPRODUCED),  # a run on the claim's own data and model
     "file": (AGREES, DIFFERS),  # a published file: configuration, log, table, notebook
     "paper": (CONSISTENT, INCONSISTENT),  # the paper's own text, tables and figures
-    "design": (NEEDS_DATA, NOT_ATTAINABLE),  # what any experiment of the stated design could give
+    "design": (UNDECIDED, NOT_ATTAINABLE),  # what any experiment of the stated design could give
 }
 #: In place of a verdict while a build has not yet done the run that judges the claim.
 PENDING = "still to come"
@@ -75,7 +75,7 @@ def read_claims(folder: Path = paths.CLAIMS) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If a claim has a wrong column, a duplicate id, an unreadable value, or an unknown verdict or data set; the
+        If a claim has a wrong column, a duplicate id, an unreadable value, or an unknown evidence or data set; the
         message gives its file and row.
     """
     tables = []
@@ -117,20 +117,21 @@ def tolerance(reported: str) -> float:
 
 
 def agreement(
-    reported: str, value: float, low: float = math.nan, high: float = math.nan, *, where: str = "claim"
+    reported: str, value: float, low: float | None = math.nan, high: float | None = math.nan, *, where: str = "claim"
 ) -> bool | None:
     """Whether a number agrees with what the paper reports; None where its interval leaves that open.
 
-    Against a bound or a range the whole interval has to lie on one side. A number agrees within its `tolerance`, or
-    where the reported one lies in an interval at most `NARROW` of it wide; it does not agree where that lies outside
-    the interval. A NaN, such as the adjusted p of a gene whose mean is too low for a test, does not agree.
+    Against a bound or a range the whole interval has to lie on one side, or the number where it is exact. A number
+    agrees within its `tolerance`, or where the reported one lies in an interval at most `NARROW` of it wide; it does
+    not agree where that lies outside the interval. A NaN, such as the adjusted p of a gene whose mean is too low for a
+    test, does not agree.
 
     Parameters
     ----------
     reported
         ``0.90``; ``~0.43``, for about; ``=1``, for exactly; ``>0.65``, ``<0.05`` or ``12..16``.
     low, high
-        95% interval; NaN where there is none.
+        95% interval; NaN where the number is exact, None where too few donors or seeds leave the interval unknown.
 
     Raises
     ------
@@ -143,6 +144,8 @@ def agreement(
         least, most = float(first), float(last or first)
     except (ValueError, ArithmeticError):
         raise DataError(f"{where}: reported {reported!r}; write a number, ~x, =x, >x, <x or a..b") from None
+    if low is None or high is None:
+        return None
     if math.isnan(low) or math.isnan(high):
         low = high = value
     if reported.startswith(">"):
@@ -182,23 +185,26 @@ def judge_claims(claims: pd.DataFrame, run_metrics: dict[str, dict]) -> pd.DataF
     -------
     The claims with further columns.
 
+    decided
+        Whether the runs of all readings are on the claim's own data and model.
     reproduced
-        The number, if it decides the claim; of several readings, the first one's.
+        The number, if so; of several readings, the first one's.
     method_check
-        The number, if it does not.
+        The number, if not.
     low, high, n
         Interval and size of the sample of either.
     readings
-        The numbers of all readings, where there are several.
+        The numbers of all readings with their intervals, n and, where they decide nothing, data sets, as text; empty
+        for a claim with one.
     verdict
         One of `VERDICTS`; *needs data* is followed by the missing data set and model.
     data
-        Data sets of the run.
+        Matrices of the run of the first reading.
     shown
         Page and label of the figure or table that shows the number; empty without the run.
     """
     rows = [claim | _judgement(claim, run_metrics) for claim in claims.to_dict("records")]
-    extra = ["reproduced", "low", "high", "n", "verdict", "data", "method_check", "readings", "shown"]
+    extra = ["decided", "reproduced", "low", "high", "n", "verdict", "data", "method_check", "readings", "shown"]
     return pd.DataFrame(rows, columns=[*claims.columns, *extra])
 
 
@@ -220,6 +226,13 @@ class _Reading:
     def is_check(self) -> bool:
         """Whether the number checks the method where it does not decide the claim."""
         return self.metric.get("method_check", True)
+
+    @property
+    def text(self) -> str:
+        """The number with its interval, n and, where it decides nothing, its data sets; empty if it says nothing."""
+        if math.isnan(self.value) or not (self.decides or self.is_check):
+            return ""
+        return markup.measured(self.metric) + ("" if self.decides else f", on {self.data}")
 
     def agreement(self, reported: str) -> bool | None:
         ends = (self.metric.get(key, math.nan) for key in ("low", "high"))
@@ -250,13 +263,13 @@ def _readings(claim: dict, run_metrics: dict[str, dict]) -> list[_Reading]:
 def _judgement(claim: dict, run_metrics: dict[str, dict]) -> dict:
     readings = _readings(claim, run_metrics)
     first, missing = readings[0], [reading.needs for reading in readings if not reading.decides]
-    judgement = {"reproduced": math.nan, "method_check": math.nan, "data": first.data, "shown": first.shown}
-    values = [math.nan if missing and not one.is_check else one.value for one in readings]
-    if len(readings) > 1 and not all(map(math.isnan, values)):
-        judgement["readings"] = "; ".join(map(markup.number, values))
+    judgement = {"reproduced": math.nan, "method_check": math.nan, "decided": not missing, "readings": ""}
+    judgement |= {"data": first.data, "shown": first.shown}
+    if len(readings) > 1 and any(reading.text for reading in readings):
+        judgement["readings"] = "; ".join(reading.text or "none" for reading in readings)
     if not missing or first.is_check:
         judgement["method_check" if missing else "reproduced"] = first.value
-        judgement |= {key: first.metric[key] for key in ("low", "high", "n") if key in first.metric}
+        judgement |= {key: first.metric[key] for key in ("low", "high", "n") if first.metric.get(key) is not None}
     if not claim["reported"]:
         verdict = NOT_TESTABLE
     elif missing:
@@ -266,7 +279,6 @@ def _judgement(claim: dict, run_metrics: dict[str, dict]) -> dict:
         positive, negative = EVIDENCE[claim["evidence"]]
         verdict = {(True,): positive, (False,): negative}.get(tuple(outcomes), UNDECIDED)
         verdict = DEPENDS if {True, False} <= outcomes else verdict
-        verdict = f"{NEEDS_DATA}: {claim['needs']}" if verdict == NEEDS_DATA else verdict
     return judgement | {"verdict": verdict}
 
 
@@ -294,7 +306,8 @@ def table(profile: str = "demo", pending: Collection[str] = ()) -> pd.DataFrame:
     >>> judged.set_index("id").loc["A1", ["locus", "quantity", "reported"]].tolist()
     ['Section IV.D', 'log2 fold change of PVALB in Table I', '<0']
     """
-    judged = judge_claims(read_claims(), read_metrics(profile))
+    finished = {key: metrics for key, metrics in read_metrics(profile).items() if key not in pending}
+    judged = judge_claims(read_claims(), finished)
     waiting = [any(key in pending for key in run_keys(metric)) for metric in judged["metric"]]
     return judged.assign(verdict=judged["verdict"].mask(waiting, PENDING))
 

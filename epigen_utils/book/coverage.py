@@ -16,7 +16,7 @@ import yaml
 
 from epigen_utils import paths
 from epigen_utils.book import claims, markup, notebooks
-from epigen_utils.book.runs import Run, plan_runs, profile_names
+from epigen_utils.book.runs import Run, missing_tools, plan_runs, profile_names
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
@@ -111,7 +111,8 @@ def _state(cover: Cover, planned: list[Run], run_metrics: dict[str, dict]) -> tu
     kind, _, name = cover.at.partition(":")
     link = f"{key}.html" + (f"#{markup.anchor(markup.output_label(key, kind, name))}" if name else "")
     if key not in finished:
-        return link, "still to come"
+        tools = missing_tools(chapter).get(cover.page)
+        return f"{key}.html", f"not in this build: needs {', '.join(tools)}" if tools else "still to come"
     if own:
         return link, "on the paper's data"
     if not cover.own:
@@ -131,7 +132,8 @@ def write_coverage_table(planned: list[Run], run_metrics: dict[str, dict]) -> No
     for paper, places in coverage_table(planned, run_metrics).groupby("paper"):
         rows = []
         for (locus, title), same in places.groupby(["locus", "title"], sort=False):
-            item = f"<th scope=row rowspan={len(same)}>{html.escape(locus)}</th><td rowspan={len(same)}>{title}</td>"
+            item = f"<th scope=row rowspan={len(same)}>{html.escape(locus)}</th>"
+            item += f"<td rowspan={len(same)}>{html.escape(title)}</td>"
             for row in same.itertuples():
                 page = html.escape(row.page)
                 link = f'<a href="{row.link}">{page}</a>' if row.link else page

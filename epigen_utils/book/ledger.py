@@ -57,16 +57,14 @@ def quote_text(quote: str) -> str:
 
 
 def computed_text(claim: pd.Series) -> str:
-    """The number of a claim, its interval and n; empty if there is none."""
+    """The numbers of a claim with their intervals, n and, for a method check, data; empty if there are none."""
+    if claim["readings"]:
+        return claim["readings"]
     value = claim["method_check"] if pd.isna(claim["reproduced"]) else claim["reproduced"]
-    readings = claim["readings"]
-    if isinstance(readings, str) and readings:
-        return readings
     if pd.isna(value):
         return ""
-    parts = [] if pd.isna(claim["low"]) else [f"{markup.number(claim['low'])} to {markup.number(claim['high'])}"]
-    parts += [] if pd.isna(claim["n"]) else [f"n = {claim['n']:,.0f}"]
-    return markup.number(value) + (f" ({'; '.join(parts)})" if parts else "")
+    checked = "" if claim["decided"] else f", on {claim['data']}"
+    return markup.measured({"value": value, **claim[["low", "high", "n"]]}) + checked
 
 
 def summary_rows(judged: pd.DataFrame) -> pd.DataFrame:
@@ -98,14 +96,11 @@ def card(claim: pd.Series, *, root: str = "", anchor: bool = False) -> str:
     """
     kind = verdict_kind(claim["verdict"])
     chapter = claim["metric"].partition(":")[0]
-    computed, decided = computed_text(claim), not pd.isna(claim["reproduced"])
     # The label is a heading for both screen readers and eyes: what was computed counts only where it decides.
     facts = {
         "quantity": html.escape(claim["quantity"]),
         "reported": html.escape(reported_text(claim["reported"])),
-        "this book" if decided else "method check": html.escape(
-            computed + ("" if decided or not computed else f", on {claim['data']}")
-        ),
+        "this book" if claim["decided"] else "method check": html.escape(computed_text(claim)),
         "premise": html.escape(claim["premise"]),
         "decided by": html.escape(f"{EVIDENCE[claim['evidence']]}: {claim['needs']}"),
         "shown in": f'<a href="{root}{claim["shown"]}">{chapter}</a>' if claim["shown"] else chapter,

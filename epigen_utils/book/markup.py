@@ -25,6 +25,14 @@ def number(value: float) -> str:
     return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
 
 
+def measured(metric: dict) -> str:
+    """A metric of ``metrics.json`` as text: its value, interval and n, as far as it has them."""
+    low, high, n = (metric.get(key) for key in ("low", "high", "n"))
+    parts = [] if low is None or pd.isna(low) else [f"{number(low)} to {number(high)}"]
+    parts += [] if n is None or pd.isna(n) else [f"n = {n:,.0f}"]
+    return number(metric["value"]) + (f" ({'; '.join(parts)})" if parts else "")
+
+
 def with_interval(value: float, low: float, high: float, form: str = ".2f") -> str:
     """A number and its interval as text, such as ``0.81 (0.75 to 0.86)``; what is missing is left out."""
     if pd.isna(value):

@@ -95,12 +95,16 @@ def value(
     ----------
     of
         The data set that it was computed from, needed if the page has several and a claim is judged by the number.
+    low, high
+        95% interval; NaN where too few donors or seeds give none, so that the number decides nothing by itself.
     method_check
         Whether the number checks the method where the data cannot decide a claim; not so for a gene that is not tested.
     """
     page, number = current_page(), float(number)
-    numbers = {"value": number, "low": low, "high": high, "n": n}
-    metric = {key: float(x) for key, x in numbers.items() if x is not None}
+    metric = {"value": number} | ({} if n is None else {"n": float(n)})
+    if low is not None and high is not None:
+        # None in the file: an interval is asked for and cannot be had.
+        metric |= {key: None if pd.isna(end) else float(end) for key, end in (("low", low), ("high", high))}
     page.metrics[name] = metric | ({"of": of} if of else {}) | ({} if method_check else {"method_check": False})
     page.unplaced.append(name)
     myst_nb.glue(name, number, display=False)
@@ -148,6 +152,7 @@ def table(
         If ``columns`` defines a column that the table does not have.
     """
     page, path = current_page(), _write_csv("tables", name, frame)
+    columns = columns if len(frame.columns) else {}
     if absent := set(columns or {}) - set(map(str, frame.columns)):
         raise ValueError(f"table {name!r} has no column {min(absent)!r} to define")
     cells = frame.copy()
@@ -330,11 +335,12 @@ def _show_claims(page: Page, record: dict) -> None:
         sentence = "No claim of the papers is judged by this page."
         show(f"{sentence}\n", f"<p>{sentence}</p>")
         return
-    judged = claims.judge_claims(chapter_claims, {page.notebook: record, page.key: record})
-    if page.run not in ("main", "alone"):
-        judged = judged.loc[[f"--{page.run}:" in metric for metric in judged["metric"]]]
+    # The claims of other runs of the chapter, also those with a reading there, stand in the ledger.
+    own = {page.key, page.notebook} if page.run == "alone" else {page.key}
+    judged = claims.judge_claims(chapter_claims, dict.fromkeys(own, record))
+    judged = judged.loc[[own.issuperset(claims.run_keys(metric)) for metric in judged["metric"]]]
     if judged.empty:
-        say("The claims that this chapter judges are about other data; they stand on the chapter's main page.")
+        say("The claims that this chapter judges are about other data; {doc}`/claims` has them.")
         return
     _write_csv("tables", "claims", judged)
     content = ledger.cards(judged, root="../")

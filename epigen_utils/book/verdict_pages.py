@@ -1,7 +1,7 @@
 """The first page's findings and the verdict on each paper, from the judged claims of a build."""
 
 import html
-import string
+import re
 
 import pandas as pd
 import yaml
@@ -12,11 +12,13 @@ from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 
 CHOICES = paths.DATA / "verdicts.yml"
+#: The number of a claim in a piece of advice; ids may have dots.
+FIELD = r"\{([^}]+)\}"
 
 #: Headings of a verdict page, with the verdicts under each.
 SECTIONS = {
-    "What holds": (claims.REPRODUCED, claims.AGREES, claims.CONSISTENT),
-    "What does not hold": (claims.INCONSISTENT, claims.DIFFERS, claims.NOT_ATTAINABLE, claims.NOT_REPRODUCED),
+    "What holds": ledger.TONES["for"],
+    "What does not hold": ledger.TONES["against"],
     "What depends on the reading, or cannot be tested as it is stated": (
         claims.DEPENDS,
         claims.UNDECIDED,
@@ -26,11 +28,11 @@ SECTIONS = {
 }
 #: Scores of the first page, ours and the baseline's: key of the run -> (metric, baseline's metric, sentence).
 COMPARISONS = {
-    "epilepsy/07_classification": ("auc", "rival", "GPT-2 has a held-out AUC of {}, the best plain baseline {}"),
+    "epilepsy/07_classification": ("auc", "rival", "`{}` on gene sentences has a held-out AUC of {}"),
     "geneformer/08_cardiomyopathy": (
         "model_macro_f1",
         "rival_macro_f1",
-        "the fine-tuned Geneformer has a held-out macro F1 of {}, the best plain baseline {}",
+        "`{}`, pretrained on ranked genes and fine-tuned, has a held-out macro F1 of {}",
     ),
 }
 
@@ -45,7 +47,7 @@ def read_choices(judged: pd.DataFrame) -> dict[str, dict]:
     """
     choices, known = yaml.safe_load(CHOICES.read_text()), set(judged["id"])
     for paper, chosen in choices.items():
-        named = {field for text in chosen["advice"] for _, field, _, _ in string.Formatter().parse(text) if field}
+        named = {name for text in chosen["advice"] for name in re.findall(FIELD, text)}
         if unknown := {*chosen["highlights"], *named} - known:
             raise DataError(f"data/{CHOICES.name}: paper {paper}: {min(unknown)!r} is no claim; mend the id")
     return choices
@@ -91,13 +93,17 @@ def findings(profile: str, judged: pd.DataFrame, run_metrics: dict[str, dict]) -
         " build does not have."
     )
     compared = [
-        sentence.format(*(f"{run_metrics[key]['metrics'][name]['value']:.2f}" for name in names))
-        for key, (*names, sentence) in COMPARISONS.items()
-        if {*names} <= set(run_metrics.get(key, {}).get("metrics", {}))
+        f"{sentence.format(run['model'], _score(run, name))}, the best plain baseline {_score(run, baseline)}"
+        for key, (name, baseline, sentence) in COMPARISONS.items()
+        if (run := run_metrics.get(key)) and {name, baseline} <= set(run["metrics"])
     ]
     if compared:
         parts.append(f"On the data of this build, {' and '.join(compared)}.")
     return " ".join(parts)
+
+
+def _score(run: dict, name: str) -> str:
+    return f"{run['metrics'][name]['value']:.2f}"
 
 
 def verdict_page(judged: pd.DataFrame, chosen: dict, ways: dict[str, str]) -> str:
@@ -114,7 +120,7 @@ def verdict_page(judged: pd.DataFrame, chosen: dict, ways: dict[str, str]) -> st
             body += f"<p>{'And ' if items else ''}{others} more in the <a href='claims.html'>ledger</a>.</p>"
         parts.append(f"## {heading}\n\n```{{raw}} html\n{body or '<p>No claim.</p>'}\n```\n")
     numbers = {claim["id"]: ledger.computed_text(claim) or "none" for _, claim in judged.iterrows()}
-    advice = "\n".join(f"- {text.format(**numbers)}" for text in chosen["advice"])
+    advice = "\n".join(f"- {re.sub(FIELD, lambda name: numbers[name[1]], text)}" for text in chosen["advice"])
     return "\n".join(parts) + (f"\n## What we would tell the authors\n\n{advice}\n" if advice else "")
 
 

@@ -47,7 +47,8 @@ def read_sample_table(series_matrix: Path) -> pd.DataFrame:
 
     Returns
     -------
-    Samples by accession; characteristics are named in lower case, missing where a sample has none.
+    Samples by accession; characteristics are named in lower case (one called title or source with ``(stated)`` behind
+    it), missing where a sample has none.
     """
     lines = _matrix_lines(series_matrix, "!Sample_")
     rows = {row[0].removeprefix("!Sample_"): row[1:] for row in lines if row[0] != "!Sample_characteristics_ch1"}
@@ -57,8 +58,9 @@ def read_sample_table(series_matrix: Path) -> pd.DataFrame:
         if row[0] == "!Sample_characteristics_ch1":
             for accession, entry in zip(table.index, row[1:], strict=False):
                 key, colon, content = entry.partition(":")
+                name = key.strip().lower()
                 if colon:
-                    table.loc[accession, key.strip().lower()] = content.strip()
+                    table.loc[accession, f"{name} (stated)" if name in ("title", "source") else name] = content.strip()
     return table
 
 

@@ -51,17 +51,20 @@ def stated_treatments(adata: anndata.AnnData) -> list[str] | None:
 
     Returns
     -------
-    Distinct values; None if neither table has such a column, which says nothing of how samples were treated.
+    Distinct values; None if neither table has one, which says nothing of how samples were treated.
     """
-    column = _metadata_column(adata, "treatment")
-    if column is not None:
-        return sorted(adata.obs[column].dropna().astype(str).unique())
+    # The group, too, says how samples were treated.
+    if stated := _values_of_field(adata.obs, "treatment"):
+        return stated
     entry = registry.entries().get(adata.uns["epigen"]["name"])
     if entry is None or "series" not in entry.files:
         return None
-    described = geo.read_sample_table(fetching.fetch(entry.name)["series"])
-    column = _column_of_field(described, "treatment")
-    return None if column is None else sorted(described[column].dropna().unique())
+    return _values_of_field(geo.read_sample_table(fetching.fetch(entry.name)["series"]), "treatment")
+
+
+def _values_of_field(table: pd.DataFrame, field: str) -> list[str] | None:
+    column = _column_of_field(table, field)
+    return None if column is None else sorted(table[column].dropna().astype(str).unique()) or None
 
 
 def read_column(adata: anndata.AnnData, name: str | None, *, role: str, dataset_name: str) -> pd.Series:

@@ -5,10 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from epigen_utils.stats import intervals, multiclass
-
-#: Fewest permutations from which a p-value is given: fewer cannot lead to one of 0.05.
-MIN_SHUFFLES = 19
+from epigen_utils.stats import intervals, multiclass, permutation
 
 
 def smallest_class(predictions: pd.DataFrame) -> int:
@@ -48,7 +45,7 @@ def model_summary(
     -------
     ``model``; ``macro-F1``, ``low``, ``high``; ``accuracy``, ``accuracy low``, ``accuracy high``; with ``permuted``
     also ``shuffled`` (mean over permutations), ``shuffles`` (their number) and ``p`` (NaN with fewer than
-    `MIN_SHUFFLES`).
+    `permutation.MIN_PERMUTATIONS`).
     """
     rows = []
     for name, table in tables.items():
@@ -59,7 +56,7 @@ def model_summary(
         if permuted is not None:
             scores, n_shuffles = permuted[name], len(permuted[name]) - 1
             row |= {"shuffled": scores["macro_f1"][1:].mean(), "shuffles": n_shuffles}
-            row |= {"p": scores["p"][0] if n_shuffles >= MIN_SHUFFLES else np.nan}
+            row |= {"p": scores["p"][0] if n_shuffles >= permutation.MIN_PERMUTATIONS else np.nan}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -72,12 +69,6 @@ def interval_words(predictions: pd.DataFrame) -> str:
     if smallest == n:
         return f"no intervals, since there are only {n} donors"
     return f"no intervals, since the class with fewest donors has {smallest} of {n}"
-
-
-def interval_ends(row: Mapping[str, float], prefix: str = "") -> dict[str, float]:
-    """``low`` and ``high`` of a row as arguments; none if they are NaN."""
-    ends = {end: row[f"{prefix}{end}"] for end in ("low", "high")}
-    return {} if any(pd.isna(value) for value in ends.values()) else ends
 
 
 def accuracy_by_donor(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -130,18 +121,16 @@ def macro_f1_gaps(
     A row a pair: ``model``, ``against``, ``difference`` (of the first less the second), ``low``, ``high`` (NaN if
     donors are too few) and ``apart`` (whether the interval leaves 0 out).
     """
-    counts = {name: _counts_by_donor(cells) for name, cells in predictions.items()}
+    counts = {name: multiclass.counts_by_donor(cells) for name, cells in predictions.items()}
     rows = []
     for first, second in pairs:
         both = counts[first], counts[second]
-        of_class = counts[first].sum(axis=2)  # (donors, classes)
-        nested = ((of_class > 0).sum(axis=1) == 1).all()
-        strata = of_class.argmax(axis=1) if nested else np.zeros(len(of_class), int)
+        strata = multiclass.donor_strata(counts[first])
         drawn = intervals.resample_donors(strata, n_bootstrap, np.random.default_rng(seed))
         low, high = np.quantile([_gap(both, donors) for donors in drawn], [0.025, 0.975])
         if smallest_class(predictions[first]) < intervals.LEAST_UNITS:
             low = high = np.nan
-        difference = _gap(both, np.arange(len(of_class)))
+        difference = _gap(both, np.arange(len(strata)))
         rows.append((first, second, difference, low, high, bool(low > 0 or high < 0)))
     return pd.DataFrame(rows, columns=["model", "against", "difference", "low", "high", "apart"])
 
@@ -179,23 +168,7 @@ def confidence(predictions: pd.DataFrame, healthy: str, *, seed: int = 0) -> dic
     return {"value": mean, "n": len(right)} | ({"low": low, "high": high} if n_donors >= intervals.LEAST_UNITS else {})
 
 
-def _counts_by_donor(predictions: pd.DataFrame) -> np.ndarray:
-    """Donors (sorted) x true x predicted class."""
-    names = multiclass.class_names(predictions)
-    donor_codes, donors = pd.factorize(predictions["donor"], sort=True)
-    true, predicted = (pd.Categorical(predictions[column], names).codes for column in ("true", "predicted"))
-    counts = np.zeros((len(donors), len(names), len(names)))
-    np.add.at(counts, (donor_codes, true, predicted), 1)
-    return counts
-
-
 def _gap(counts: tuple[np.ndarray, np.ndarray], donors: np.ndarray) -> float:
     """Macro-F1 of the first model less that of the second, in the cells of some donors."""
-    first, second = (_macro_f1(table[donors].sum(axis=0)) for table in counts)
+    first, second = (multiclass.macro_f1(table[donors].sum(axis=0)) for table in counts)
     return first - second
-
-
-def _macro_f1(counts: np.ndarray) -> float:
-    """Macro-F1 of counts, true x predicted; a class that is neither there nor predicted counts 0."""
-    bottom = counts.sum(axis=0) + counts.sum(axis=1)
-    return float(np.divide(2 * np.diag(counts), bottom, out=np.zeros(len(counts)), where=bottom > 0).mean())

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pandas as pd
 
 from epigen_utils.models import presets
@@ -27,17 +26,10 @@ def head_counts(models: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "width", "heads in training", "heads in the loader"])
 
 
-def printed_bounds(shares: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Printed shares as numbers, and the smallest and the largest shares that round to them.
-
-    Parameters
-    ----------
-    shares
-        True x predicted class, as printed (strings, so that the last digit is known).
-    """
-    half = shares.map(lambda word: 0.5 * 10.0 ** -len(str(word).partition(".")[2]))
-    value = shares.astype(float)
-    return value, (value - half).clip(lower=0), value + half
+def shared_donors(split: pd.DataFrame) -> int:
+    """Donors that a published split names both among those to choose settings by (``eval:``) and to test on."""
+    chosen, tested = (set(split.loc[part, "individuals"].split()) for part in ("train and eval", "test"))
+    return len(chosen & tested)
 
 
 def detection(shares: pd.DataFrame, sizes: pd.Series, healthy: str) -> pd.DataFrame:
@@ -54,7 +46,7 @@ def detection(shares: pd.DataFrame, sizes: pd.Series, healthy: str) -> pd.DataFr
     -------
     Indexed by the score: ``value``, and its range over all matrices that round to the printed one: ``low``, ``high``.
     """
-    value, low, high = printed_bounds(shares)
+    value, low, high = multiclass.printed_bounds(shares)
     diseases = [name for name in shares.index if name != healthy]
     weights = sizes[diseases] / sizes[diseases].sum()
     missed = [(table.loc[diseases, healthy] * weights).sum() for table in (value, high, low)]
@@ -79,7 +71,7 @@ def false_calls(shares: pd.DataFrame, sizes: pd.Series, called: str) -> pd.DataF
     Indexed by the true class: ``cells`` (about), ``value``, ``low``, ``high``.
     """
     others = [name for name in shares.index if name != called]
-    middle, low, high = (table.loc[others, called] * sizes[others] for table in printed_bounds(shares))
+    middle, low, high = (table.loc[others, called] * sizes[others] for table in multiclass.printed_bounds(shares))
     rows = {}
     for name in others:
         rest = [other for other in others if other != name]
@@ -100,13 +92,6 @@ def detection_table(matrices: Mapping[str, pd.DataFrame], sizes: pd.Series, heal
     return pd.DataFrame(rows)
 
 
-def macro_f1_bounds(shares: pd.DataFrame, sizes: pd.Series) -> dict[str, float]:
-    """Macro-F1 of a printed matrix, and a range that holds it for all matrices that round to the printed one."""
-    scores = multiclass.scores_from_shares(shares, sizes).set_index("score")
-    by_class = scores.loc[[f"F1, {name}" for name in shares.index], ["value", "low", "high"]]
-    return {name: float(np.mean(by_class[name])) for name in by_class}
-
-
 def detection_gaps(teacher: pd.DataFrame, student: pd.DataFrame) -> dict[str, dict[str, float]]:
     """How far the teacher is ahead in sensitivity, and the student in specificity and precision (`difference`).
 
@@ -120,13 +105,14 @@ def detection_gaps(teacher: pd.DataFrame, student: pd.DataFrame) -> dict[str, di
 
 
 def describe_detection(teacher: pd.DataFrame, student: pd.DataFrame) -> str:
-    """Sentences on the trade-off that paper B's section 5 states."""
+    """Sentences on the trade-off that paper B's section 5 states, and whether these matrices have it."""
     gaps = {name: gap["value"] for name, gap in detection_gaps(teacher, student).items()}
+    holds = "holds" if min(gaps["sensitivity"], gaps["specificity"]) > 0 else "does not hold"
     precision = [table.at["precision", "value"] for table in (teacher, student)]
     return (
         f"Sensitivity is {gaps['sensitivity']:+.3f} for the teacher less the student, and specificity "
         f"{gaps['specificity']:+.3f} for the student less the teacher: for disease against none the trade-off of "
-        "section 5 holds. As the student's strength the section names its precision of non-failing hearts, "
+        f"section 5 {holds}. As the student's strength the section names its precision of non-failing hearts, "
         f"{precision[1]:.1%} here; the teacher's is {precision[0]:.1%}. Both are one run without an interval."
     )
 

@@ -112,7 +112,8 @@ def screen(
 def n_passes(n_states: int, *, exact_runs: int = 8, steps: int = 2, rule: str = "secant") -> int:
     """Cost of a screened cell in passes of the model forward; a pass back, one for each state, counts as two.
 
-    Deleting each gene takes as many passes as the cell has genes. Options are those of `screen`.
+    Deleting each gene takes as many passes as the cell has genes. Options are those of `screen`,
+    of which ``rule`` changes nothing here.
     """
     return steps * (1 + 2 * n_states) + exact_runs
 

@@ -32,9 +32,9 @@ def summarise_contrasts(results: dict[str, pd.DataFrame], *, alpha: float) -> pd
     return pd.DataFrame(rows)
 
 
-def most_pooled(contrasts: dict[str, tuple[str, str, str]]) -> str:
+def most_pooled(adata: anndata.AnnData, contrasts: dict[str, tuple[str, str, str]]) -> str:
     """Name of the contrast whose target pools the most levels, such as every mutant line; else of the first."""
-    return max(contrasts, key=lambda name: contrasts[name][1].count("+"))
+    return max(contrasts, key=lambda name: len(designs.target_levels(adata, *contrasts[name][:2])))
 
 
 def reported_gene_effects(
@@ -151,7 +151,7 @@ def pooled_changes(adata: anndata.AnnData, table: pd.DataFrame) -> pd.DataFrame:
     """
     try:
         design, contrasts = designs.design_and_contrasts(adata)
-        name = most_pooled(contrasts)
+        name = most_pooled(adata, contrasts)
         widest = {name: contrasts[name]}
         if table.shape[1]:
             return differential.linear_contrasts(adata, table, design=design, contrasts=widest)

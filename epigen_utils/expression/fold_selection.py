@@ -23,6 +23,8 @@ from epigen_utils.expression import normalisation
 
 #: Criteria of gene selection: variance of log2 expression, or the F statistic between the classes.
 SELECTIONS = ("variance", "expression difference")
+#: Number of genes in a prior selected from the training samples.
+PRIOR_GENES = 16
 
 
 class FrozenSizeFactors(BaseEstimator):

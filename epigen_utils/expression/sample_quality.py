@@ -49,8 +49,8 @@ def neuronal_note(adata: anndata.AnnData) -> str:
     if value >= LEAST_NEURONAL_CPM:
         return ""
     return (
-        f"This tissue has no neurons: seven genes that neurons express ({', '.join(NEURONAL_MARKERS)}) have a median "
-        f"of {value:.2g} counts per million."
+        f"This tissue has no neurons: genes that neurons express (those of {', '.join(NEURONAL_MARKERS)} that the data "
+        f"name) have a median of {value:.2g} counts per million."
     )
 
 

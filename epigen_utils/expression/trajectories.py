@@ -4,6 +4,7 @@ A pseudo-time is compared with labels that it does not use, with one component o
 and with cells whose genes were permuted one by one.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import anndata
@@ -16,13 +17,8 @@ from epigen_utils.errors import DataError, suggest
 from epigen_utils.stats import intervals, permutation, projections, two_classes
 
 #: Names of the orders of cells that `orders_of_cells` computes.
-PSEUDOTIME, BY_RANKS, COMPONENT, DEPTH, NULL = (
-    "pseudo-time",
-    "pseudo-time from ranks",
-    "PC1",
-    "counts in the cell",
-    "pseudo-time, genes permuted",
-)
+PSEUDOTIME, BY_RANKS, NULL = "pseudo-time", "pseudo-time from ranks", "pseudo-time, genes permuted"
+COMPONENT, DEPTH = "PC1", "counts in the cell"
 
 #: Names of the two sets of cells that a page compares.
 ALL_CELLS, ONE_FATE = "all cells", "one fate"
@@ -136,9 +132,7 @@ def orders_of_cells(
 ) -> pd.DataFrame:
     """Orders of the same cells: by pseudo-time, and by what it has to surpass; cells x orders.
 
-    Columns: pseudo-time from expression, and from ranks within the cell (a gene sentence has no more); the first
-    principal component, from the end at which ``start`` is higher; ``depth``; and the pseudo-time of cells whose genes
-    were permuted one by one, which have the same genes and no order.
+    Ranks are those within a cell (a gene sentence has no more); PC1 runs from the end at which ``start`` is higher.
 
     Parameters
     ----------
@@ -248,6 +242,11 @@ def markers_along(
     A row an order: ``order``, ``right`` (signs as expected) of ``tests``, ``mean`` correlation in the expected
     direction, and its two-sided ``p``. The order is permuted within each time, for all markers together, since markers
     depend on each other.
+
+    Raises
+    ------
+    DataError
+        If no marker varies within a time.
     """
     rng = np.random.default_rng(seed)
     known = {gene: 1.0 if direction == "up" else -1.0 for gene, direction in markers.items() if gene in values}
@@ -270,8 +269,9 @@ def markers_along(
                 row |= {"spearman high": high, "p": permutation.two_sided_pvalue(rho, null)}
                 rows.append(row | {"as expected": rho * sign > 0})
                 nulls[name].append(sign * null)
-    table = pd.DataFrame(rows)
-    summary = []
+    if not rows:
+        raise DataError(f"markers {', '.join(markers) or '(none)'}: no cell has them, or all alike; name others")
+    table, summary = pd.DataFrame(rows), []
     for name, part in table.groupby("order", sort=False):
         mean = float((part["spearman"] * part["gene"].map(known)).mean())
         row = {"order": name, "right": int(part["as expected"].sum()), "tests": len(part), "mean": mean}
@@ -287,9 +287,12 @@ def over_settings(
     *,
     neighbors: list[int],
     components: list[int],
+    first: pd.Series | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The pseudo-time at several settings: it is worth as much as what stays when they change.
+
+    ``first`` is the pseudo-time at the first setting, where it has been computed already.
 
     Returns
     -------
@@ -297,27 +300,27 @@ def over_settings(
     correlation ``within`` a time, with the pseudo-time of the first setting. Missing where the graph falls apart.
     """
     times = labels.astype(str).to_numpy()
-    rows, first = [], None
-    for n_neighbors in neighbors:
-        for n_components in components:
-            row = {"neighbours": n_neighbors, "components": n_components, "auc": np.nan, "within": np.nan}
-            rows.append(row)
-            options = {"n_neighbors": n_neighbors, "n_components": n_components, "seed": seed}
-            try:
-                order = diffusion_pseudotime(values, start, **options)["pseudotime"].to_numpy()
-            except DataError:
-                continue
-            first = order if first is None else first
-            row["auc"] = two_classes.roc_auc(order, times == late)
-            row["within"] = min(spearmanr(order[times == one], first[times == one]).statistic for one in set(times))
+    rows, reference = [], None if first is None else first.loc[values.index].to_numpy()
+    for n_neighbors, n_components in itertools.product(neighbors, components):
+        rows.append(row := {"neighbours": n_neighbors, "components": n_components, "auc": np.nan, "within": np.nan})
+        options = {"n_neighbors": n_neighbors, "n_components": n_components, "seed": seed}
+        try:
+            known = reference is not None and len(rows) == 1
+            order = reference if known else diffusion_pseudotime(values, start, **options)["pseudotime"].to_numpy()
+        except DataError:
+            continue
+        reference = order if reference is None else reference
+        row["auc"] = two_classes.roc_auc(order, times == late)
+        row["within"] = min(spearmanr(order[times == one], reference[times == one]).statistic for one in set(times))
     return pd.DataFrame(rows)
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks, centred and of length one, so that a product of two is Spearman's correlation."""
-    ranks = rankdata(values)
-    ranks -= ranks.mean()
-    return ranks / np.linalg.norm(ranks)
+    """Ranks of each column, centred and of length one, so that a product of two is Spearman's correlation."""
+    ranks = rankdata(values, axis=0)
+    ranks -= ranks.mean(axis=0)
+    lengths = np.linalg.norm(ranks, axis=0)
+    return ranks / np.where(lengths > 0, lengths, np.inf)
 
 
 def expression_along(values: pd.DataFrame, order: pd.Series, genes: list[str], *, n_bins: int = 12) -> pd.DataFrame:
@@ -352,10 +355,7 @@ def genes_along(values: pd.DataFrame, order: pd.Series, labels: pd.Series, *, le
     times = labels.astype(str).to_numpy()
 
     def correlations(inside: np.ndarray) -> np.ndarray:
-        ranks = np.apply_along_axis(rankdata, 0, table.to_numpy()[inside])
-        ranks -= ranks.mean(axis=0)
-        lengths = np.linalg.norm(ranks, axis=0)
-        return _standard_ranks(order.to_numpy()[inside]) @ ranks / np.where(lengths > 0, lengths, np.inf)
+        return _standard_ranks(order.to_numpy()[inside]) @ _standard_ranks(table.to_numpy()[inside])
 
     within = np.mean([correlations(times == time) for time in sorted(set(times))], axis=0)
     found = pd.DataFrame({"gene": table.columns, "share": share[table.columns].to_numpy()})

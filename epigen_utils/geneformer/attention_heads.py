@@ -230,7 +230,8 @@ def compare_preferences(
 
     Returns
     -------
-    The heads with ``model``, ``class`` and ``against``; empty without a class.
+    The heads with ``model``, ``class`` and ``against``. A class of which none or all of the cells' genes are members
+    has no row.
     """
     parts = [
         head_preferences(attention, members, against=against, **options).assign(
@@ -239,6 +240,7 @@ def compare_preferences(
         for against in (LIKE_RANK, ALL_OTHERS)
         for model, attention in received.items()
         for kind, members in classes.items()
+        if 0 < attention.genes["token"].isin(members).sum() < len(attention.genes)
     ]
     columns = ["model", "class", "against", "layer", "head", "difference", "p", "padj"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

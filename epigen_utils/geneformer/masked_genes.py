@@ -6,7 +6,7 @@ stays in its place, and a model need only copy it; so accuracy is also given by 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,19 +206,6 @@ def _with_limits(value: np.ndarray, bootstrapped: np.ndarray, n_units: int) -> d
     return columns
 
 
-def interval(row: Mapping[str, float], name: str = "") -> dict[str, float]:
-    """The interval of a number as arguments of `report.value`: ``low`` and ``high``; none where it is NaN.
-
-    Parameters
-    ----------
-    row
-        A row of one of these tables, with columns ``<name> low`` and ``<name> high`` (without a name: ``low``,
-        ``high``).
-    """
-    limits = {end: row[f"{name} {end}".strip()] for end in ("low", "high")}
-    return {} if any(pd.isna(limit) for limit in limits.values()) else limits
-
-
 def accuracy_by_kind(
     predictions: dict[str, pd.DataFrame], *, n_bootstrap: int = 1000, seed: int = 0, donors: object = None
 ) -> pd.DataFrame:
@@ -280,8 +267,8 @@ def loss_reduction(
 
     Returns
     -------
-    ``difference`` (nats, positive if the first is better) with ``low`` and ``high`` (95% bootstrap over donors, or
-    cells; NaN with fewer than `intervals.LEAST_UNITS`), ``units`` (their number), and ``values`` (of each unit).
+    ``difference`` (nats, positive if the first is better) with ``low`` and ``high`` (95% bootstrap; NaN with fewer than
+    `intervals.LEAST_UNITS`), ``units`` (number of donors, or cells), their name ``unit``, and ``values`` (of each).
     """
     saved = (second["nll"] - first["nll"]).groupby(first["cell"]).mean()
     units = saved.index.to_numpy() if donors is None else np.asarray(donors)[saved.index]
@@ -289,22 +276,24 @@ def loss_reduction(
     mean, low, high, n = intervals.bootstrap_mean(saved, units, n_bootstrap=n_bootstrap, rng=rng)
     if n < intervals.LEAST_UNITS:
         low = high = np.nan
-    return {"difference": mean, "low": low, "high": high, "units": n, "values": saved.groupby(units).mean().to_dict()}
+    row = {"difference": mean, "low": low, "high": high, "units": n, "unit": "cells" if donors is None else "donors"}
+    return row | {"values": saved.groupby(units).mean().to_dict()}
 
 
 def is_sure(gain: dict[str, object]) -> bool:
     """Whether a reduction of the loss lies above 0: its whole interval or, of few donors, the value of each."""
-    return gain["low"] > 0 if interval(gain) else min(gain["values"].values()) > 0
+    return (min(gain["values"].values()) if pd.isna(gain["low"]) else gain["low"]) > 0
 
 
 def describe_gain(gain: dict[str, object], model: str, baseline: str, kind: str) -> str:
-    """The result of `loss_reduction` as a sentence in MyST, with its interval or the values of its donors."""
+    """The result of `loss_reduction` as a sentence in MyST, with its interval or the values of its units."""
     verb = "saves" if gain["difference"] >= 0 else "loses"
     sentence = f"Against {baseline} {model} {verb} {abs(gain['difference']):.2f} nats a {kind} gene, cell by cell"
-    if limits := interval(gain):
-        return f"{sentence} (saved: {limits['low']:.2f} to {limits['high']:.2f}, 95% over {gain['units']} donors)."
+    units = f"{gain['units']} {gain['unit']}"
+    if not pd.isna(gain["low"]):
+        return f"{sentence} (saved: {gain['low']:.2f} to {gain['high']:.2f}, 95% over {units})."
     values = ", ".join(f"{value:+.2f}" for value in gain["values"].values())
-    return f"{sentence} (saved in each of {gain['units']} donors: {values})."
+    return f"{sentence} (saved in each of {units}: {values})."
 
 
 def describe_learning(

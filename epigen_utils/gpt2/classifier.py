@@ -20,8 +20,6 @@ from epigen_utils.gpt2.sentences import GPT2_POSITIONS, PAD_ID, GeneSentenceEnco
 from epigen_utils.models import training
 from epigen_utils.models.training import Settings
 
-#: Number of genes in a prior selected from the training samples.
-PRIOR_GENES = 16
 #: Positions of a batch of which the states of all layers are in memory; of GPT-2 XL they take 0.6 GB.
 POSITIONS_WITH_STATES = 2048
 #: Settings for fine-tuning a small GPT-2 on few samples; the paper does not report its hyper-parameters.
@@ -50,7 +48,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         Of the encoder, which is fitted on the training samples.
     aligned, prior, layers
         Lambda of the hybrid loss; the genes of the prior, or one of `fold_selection.SELECTIONS` to select the first
-        `PRIOR_GENES` in the training samples; number of last layers whose attention is aligned.
+        `fold_selection.PRIOR_GENES` in the training samples; number of last layers whose attention is aligned.
     language
         Mu, the weight of causal language modelling beside the classification loss.
     start
@@ -155,7 +153,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
     def _prior(self, values: pd.DataFrame, y: np.ndarray) -> set[str]:
         if isinstance(self.prior, str):
             order = fold_selection.ranked_genes(values.to_numpy(), np.asarray(y).astype(str), self.prior)
-            return {str(gene) for gene in values.columns[order[:PRIOR_GENES]]}
+            return {str(gene) for gene in values.columns[order[: fold_selection.PRIOR_GENES]]}
         return set(self.prior)
 
     def _train(

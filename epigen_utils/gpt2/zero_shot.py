@@ -40,7 +40,8 @@ def load_sentence_encoder(
         Seed of random weights, the control for what pretraining gives; None for the published ones.
     """
     files = fetching.fetch(name)
-    torch.manual_seed(fresh_seed or 0)
+    if fresh_seed is not None:
+        torch.manual_seed(fresh_seed)
     model = BertModel(BertConfig.from_json_file(files["config"]), add_pooling_layer=False)
     if fresh_seed is None:
         weights = {key: value for key, value in load_file(files["weights"]).items() if not key.startswith("pooler")}

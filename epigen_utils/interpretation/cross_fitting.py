@@ -17,7 +17,7 @@ from epigen_utils.gpt2 import sentence_states
 from epigen_utils.gpt2.classifier import GPT2Classifier
 from epigen_utils.interpretation import representations
 from epigen_utils.prediction.sample_cohort import SampleCohort
-from epigen_utils.stats import folds, projections
+from epigen_utils.stats import folds, intervals, projections
 
 #: Planes in which held-out samples are compared with the training samples of their fold.
 BY_PCA, BY_TSNE, BY_COUNTS = "fine-tuned, by PCA", "fine-tuned, by t-SNE", "raw counts, by PCA"
@@ -148,7 +148,7 @@ def balanced_mean(table: pd.DataFrame, column: str, *, limit: float) -> tuple[fl
 
     Both classes count alike, since a model that puts every sample to the larger class would else be above 0. The
     interval is Welch's, with the variance multiplied by 1 + folds / (folds - 1) for the training samples that folds
-    share (after Nadeau and Bengio 2003); NaN if a class has one donor.
+    share (after Nadeau and Bengio 2003); NaN if a class has fewer donors than `intervals.LEAST_UNITS`.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def balanced_mean(table: pd.DataFrame, column: str, *, limit: float) -> tuple[fl
     """
     donors = table.groupby(["class", "donor"])[column].mean().groupby(level="class")
     mean, errors, n_folds = float(donors.mean().mean()), donors.var() / donors.size(), table["fold"].nunique()
-    if donors.size().min() < 2:
+    if donors.size().min() < intervals.LEAST_UNITS:
         return mean, np.nan, np.nan
     error = errors.sum()
     # Welch and Satterthwaite's degrees of freedom.

@@ -16,6 +16,11 @@ PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 FP8_CAPABILITY = (8, 9)
 
 
+def device_name() -> str:
+    """Name of the CUDA device; empty without one."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def why_unavailable(precision: str) -> str:
     """Reason why a precision cannot be used on this machine; empty if it can.
 

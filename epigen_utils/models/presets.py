@@ -62,22 +62,6 @@ GPT2_PRESETS = {
         "attn_pdrop": 0.0,
     },
 }
-#: Keys of a configuration that determine the architecture.
-ARCHITECTURE_KEYS = (
-    "vocab_size",
-    "max_position_embeddings",
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "layer_norm_eps",
-    "initializer_range",
-    "type_vocab_size",
-    "pad_token_id",
-)
 #: Keys of a saved configuration that tell the presets of an architecture apart (`preset_of`).
 SHAPE_KEYS = {
     "bert": ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
@@ -318,13 +302,6 @@ def model_sizes() -> list[dict[str, object]]:
 def read_config(path: Path) -> dict[str, object]:
     """Read a published ``config.json``."""
     return json.loads(path.read_text())
-
-
-def compare_configs(config: PretrainedConfig, published: dict[str, object]) -> list[dict[str, str]]:
-    """Architecture keys present in both configurations: ``key``, ``ours``, ``published``."""
-    ours = config.to_dict()
-    keys = [key for key in ARCHITECTURE_KEYS if key in published]
-    return [{"key": key, "ours": str(ours[key]), "published": str(published[key])} for key in keys]
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> PreTrainedModel:

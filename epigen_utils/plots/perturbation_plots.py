@@ -5,30 +5,34 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from epigen_utils.downstream import perturbation_tests
 from epigen_utils.plots import layout, style
 
 
 def shift_volcano(
-    ax: Axes, table: pd.DataFrame, *, target: str, planted: set[str] | None = None, alpha: float, n_labels: int = 8
+    ax: Axes,
+    table: pd.DataFrame,
+    *,
+    target: str,
+    unit: str,
+    called: pd.Series,
+    planted: set[str] | None = None,
+    n_labels: int = 8,
 ) -> Axes:
     """-log10 of the p-value against the shift towards the target state; coloured are the genes that are called.
-
-    Both are over donors, or over cells where donors are unknown or too few (`perturbation_tests.called_genes`).
 
     Parameters
     ----------
     table
         Result of `perturbation_tests.goal_state_shift`.
+    unit, called
+        What p-values are over, donors or cells, and which genes are called (`perturbation_tests.called_genes`).
     planted
         Ensembl ids of planted regulators, marked.
     """
-    unit, is_called = perturbation_tests.called_genes(table, alpha)
     p = {"donors": "Donor_pval", "cells": "Goal_end_vs_random_pval"}[unit]
     tested = table.dropna(subset=[p])
     shift, height = tested["Shift_to_goal_end"], -np.log10(tested[p].clip(lower=1e-300))
-    called = is_called[tested.index].to_numpy()
-    layout.called_points(ax, shift, height, called, colour=style.PALETTE[2], size=8)
+    layout.called_points(ax, shift, height, called[tested.index].to_numpy(), colour=style.PALETTE[2], size=8)
     if planted:
         subset = tested["Ensembl_ID"].isin(planted).to_numpy()
         label = f"planted regulators ({subset.sum()})"

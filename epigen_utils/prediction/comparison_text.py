@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from epigen_utils.prediction.model_comparison import MIN_PERMUTATIONS
+from epigen_utils.stats.permutation import MIN_PERMUTATIONS
 
 #: What the columns of `model_comparison.compare_models` are, for readers of a table.
 SCORE_DEFINITIONS = {
@@ -41,7 +41,8 @@ def describe_difference(change: dict[str, float]) -> str:
         return f"{abs(value):.2f} {'lower' if value < 0 else 'higher'}"
 
     if np.isnan(change["low"]):
-        return f"{words(change['difference'])} in every fold" if change["difference"] else "the same in every fold"
+        size = words(change["difference"]) if change["difference"] else "the same"
+        return f"{size} (no interval: the folds agree, or there is one)"
     return f"{words(change['difference'])} (95% interval: {words(change['low'])} to {words(change['high'])})"
 
 

@@ -40,10 +40,6 @@ def permuted_label_aucs(
     return np.array(aucs)
 
 
-#: Fewest permutations with which p can be 0.05.
-MIN_PERMUTATIONS = 19
-
-
 def compare_models(
     cohort: sample_cohort.SampleCohort,
     estimators: dict[str, object],
@@ -78,7 +74,7 @@ def compare_models(
             first = predictions[name][predictions[name]["repeat"] == 0]
             observed = two_classes.pooled_scores(first, cohort.positive)["auc"]
             row |= {"shuffled": null.mean(), "labelings": len(null)}
-            if m >= MIN_PERMUTATIONS:
+            if m >= permutation.MIN_PERMUTATIONS:
                 every = np.append(null, observed)
                 row |= {"p": permutation.pvalue(observed, null), "smallest p": (every >= every.max() - 1e-12).mean()}
         rows.append({"data set": cohort.name, "model": name, **row})
@@ -134,7 +130,8 @@ def paired_difference(predictions: pd.DataFrame, baseline: pd.DataFrame, positiv
     Such folds are those of two models that both rank every sample rightly.
     """
     change = two_classes.auc_difference(predictions, baseline, positive)
-    return change | ({"low": np.nan, "high": np.nan} if change["low"] == change["high"] else {})
+    # Folds that are the same may differ by rounding.
+    return change | ({"low": np.nan, "high": np.nan} if np.isclose(change["low"], change["high"]) else {})
 
 
 def pretraining_gains(

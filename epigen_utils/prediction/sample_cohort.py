@@ -10,7 +10,6 @@ import pandas as pd
 from epigen_utils.data import datasets, genes, orthologs, simulated_bulk
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.expression import fold_selection, normalisation
-from epigen_utils.gpt2.classifier import PRIOR_GENES
 from epigen_utils.stats import folds
 
 
@@ -124,8 +123,8 @@ def describe_prior(kind: str) -> str:
     return {
         "planted": "every second gene that the simulation changed",
         "panels": "every second gene of the panels in data/gene_panels.gmt",
-        fold_selection.SELECTIONS[1]: f"the {PRIOR_GENES} genes with the highest F statistic between the classes in "
-        "the training samples, which is the label in another form and no biology",
+        fold_selection.SELECTIONS[1]: f"the {fold_selection.PRIOR_GENES} genes with the highest F statistic between "
+        "the classes in the training samples, which is the label in another form and no biology",
     }[kind]
 
 

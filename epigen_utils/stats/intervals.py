@@ -1,14 +1,21 @@
 """Confidence intervals over donors, seeds, independent cohorts and repeated folds."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
-#: Fewest units of a bootstrap interval. Of three units, 1 sample in 27 is the lowest unit three times, more than 2.5%,
-#: so that a 95% interval would be the range.
+#: Fewest units (donors, cells) of an interval over units. Of three units, 1 bootstrap sample in 27 is the lowest unit
+#: three times, more than 2.5%, so that a 95% interval would be the range; Student's and Welch's are given likewise.
 LEAST_UNITS = 4
+
+
+def ends(row: Mapping[str, float], name: str = "") -> dict[str, float]:
+    """``low`` and ``high`` of a table's row as arguments: its columns ``<name> low`` and ``<name> high``."""
+    return {end: row[f"{name} {end}".strip()] for end in ("low", "high")}
 
 
 def student_interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -105,12 +105,9 @@ def scores_with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000,
     ``low``, ``high``, ``cells`` and ``donors`` (of the class, for its own scores).
     """
     names = class_names(predictions)
-    code, donors = pd.factorize(predictions["donor"])
-    true, predicted = (pd.Categorical(predictions[column], names).codes for column in ("true", "predicted"))
-    counts = np.zeros((len(donors), len(names), len(names)))  # (donors, true, predicted)
-    np.add.at(counts, (code, true, predicted), 1)
+    counts = counts_by_donor(predictions)
     n = counts.sum(axis=2)  # (donors, true)
-    drawn = intervals.resample_donors(_donor_strata(n), n_bootstrap, np.random.default_rng(seed))
+    drawn = intervals.resample_donors(donor_strata(counts), n_bootstrap, np.random.default_rng(seed))
     # The observed counts, then those of the draws: (1 + draws, true, predicted).
     samples = np.stack([counts.sum(axis=0), *(counts[rows].sum(axis=0) for rows in drawn)])
     accuracy, precision, recall, f1 = _scores(samples)
@@ -121,7 +118,7 @@ def scores_with_intervals(predictions: pd.DataFrame, *, n_bootstrap: int = 1000,
     table = pd.DataFrame({"score": labels, "value": values[0], "low": low, "high": high})
     of_class = [slice(None), slice(None), *(column for column in range(len(names)) for _ in range(3))]
     table["cells"] = [int(n[:, column].sum()) for column in of_class]
-    table["donors"] = [int((n[:, column].reshape(len(donors), -1).sum(axis=1) > 0).sum()) for column in of_class]
+    table["donors"] = [int((n[:, column].reshape(len(n), -1).sum(axis=1) > 0).sum()) for column in of_class]
     return table
 
 
@@ -179,13 +176,8 @@ def retention(
     """
     if list(student["row"]) != list(teacher["row"]):
         raise DataError("retention: the two tables are of other cells; ask both for the same")
-    code, donors = pd.factorize(teacher["donor"])
-    names = class_names(teacher)
-    n = np.zeros((len(donors), len(names)))  # (donors, classes)
-    np.add.at(n, (code, pd.Categorical(teacher["true"], names).codes), 1)
-    hits = [
-        np.bincount(code, table["true"] == table["predicted"], minlength=len(donors)) for table in (student, teacher)
-    ]
+    counts = [counts_by_donor(table) for table in (student, teacher)]
+    n, hits = counts[1].sum(axis=2), [np.trace(table, axis1=1, axis2=2) for table in counts]  # n: (donors, classes)
 
     def ratios(rows: np.ndarray) -> tuple[float, float]:
         cells = n[rows].sum(axis=0)
@@ -193,17 +185,33 @@ def retention(
         majority = cells.max() / cells.sum()
         return of_student / of_teacher, lift(of_student, majority) / lift(of_teacher, majority)
 
-    drawn = intervals.resample_donors(_donor_strata(n), n_bootstrap, np.random.default_rng(seed))
+    drawn = intervals.resample_donors(donor_strata(counts[1]), n_bootstrap, np.random.default_rng(seed))
     low, high = np.nanquantile([ratios(rows) for rows in drawn], [0.025, 0.975], axis=0)
-    observed = ratios(np.arange(len(donors)))
+    observed = ratios(np.arange(len(n)))
     values = {}
     for i, name in enumerate(("by accuracy", "by lift")):
         values |= {name: observed[i], f"{name} low": low[i], f"{name} high": high[i]}
     return values
 
 
-def _donor_strata(n: np.ndarray) -> np.ndarray:
-    """Stratum of each donor, from cells by donor and class: its class if each donor is in one class, else 0 for all."""
+def counts_by_donor(predictions: pd.DataFrame) -> np.ndarray:
+    """Confusion counts of each donor: donors (sorted) x true x predicted class."""
+    names = class_names(predictions)
+    code, donors = pd.factorize(predictions["donor"], sort=True)
+    true, predicted = (pd.Categorical(predictions[column], names).codes for column in ("true", "predicted"))
+    counts = np.zeros((len(donors), len(names), len(names)))
+    np.add.at(counts, (code, true, predicted), 1)
+    return counts
+
+
+def macro_f1(counts: np.ndarray) -> float:
+    """Macro-F1 of counts, true x predicted; a class that is neither there nor predicted counts 0."""
+    return float(_scores(counts)[3].mean())
+
+
+def donor_strata(counts: np.ndarray) -> np.ndarray:
+    """Stratum of each donor, from `counts_by_donor`: its class if each donor is in one class, else 0 for all."""
+    n = counts.sum(axis=2)
     nested = ((n > 0).sum(axis=1) == 1).all()
     return n.argmax(axis=1) if nested else np.zeros(len(n), int)
 
@@ -240,6 +248,19 @@ def probability_calibration(
     return table.reset_index(drop=True), summary
 
 
+def printed_bounds(shares: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Printed shares as numbers, and the smallest and the largest shares that round to them.
+
+    Parameters
+    ----------
+    shares
+        True x predicted class, as printed (strings, so that the last digit is known).
+    """
+    half = shares.map(lambda word: 0.5 * 10.0 ** -len(str(word).partition(".")[2]))
+    value = shares.astype(float)
+    return value, (value - half).clip(lower=0), value + half
+
+
 def scores_from_shares(shares: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
     """Scores that follow from the rounded row shares of a printed confusion matrix.
 
@@ -255,10 +276,8 @@ def scores_from_shares(shares: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:
     A row a score (``accuracy``, and precision, recall and F1 of each class): ``score``, ``value``, and ``low`` and
     ``high``, its range over all matrices that round to the printed one.
     """
-    text = shares.map(str)
-    value, half = text.astype(float), text.map(lambda word: 0.5 * 10.0 ** -len(word.partition(".")[2]))
     n = sizes[shares.index]
-    middle, low, high = (table.clip(lower=0).mul(n, axis=0) for table in (value, value - half, value + half))
+    middle, low, high = (table.mul(n, axis=0) for table in printed_bounds(shares))
     rows = [("accuracy", *(np.trace(table) / n.sum() for table in (middle, low, high)))]
     for name in shares.index:
         for kind in ("precision", "recall", "F1"):

@@ -8,6 +8,9 @@ import numpy as np
 
 from epigen_utils.errors import DataError
 
+#: Fewest permutations with which a one-sided p can be 0.05.
+MIN_PERMUTATIONS = 19
+
 
 def permuted_labels(
     labels: np.ndarray, *, donors: np.ndarray | None = None, n_permutations: int = 999, seed: int = 0

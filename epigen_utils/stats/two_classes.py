@@ -79,7 +79,8 @@ def scores_over_repeats(
     Returns
     -------
     ``auc``, ``f1``, ``accuracy``, ``brier``, ``n`` (samples) and ``donors``; the first three also with `` low`` and
-    `` high``: `intervals.auc_interval`, bootstrap over donors within their class, and Clopper and Pearson's.
+    `` high``: `intervals.auc_interval`, bootstrap over donors within their class (NaN if a class has fewer donors than
+    `intervals.LEAST_UNITS`), and Clopper and Pearson's.
     """
     values = pd.DataFrame([pooled_scores(part, positive) for _, part in predictions.groupby("repeat")]).mean().to_dict()
     first = predictions[predictions["repeat"] == predictions["repeat"].iloc[0]]
@@ -102,6 +103,8 @@ def _f1_interval(predictions: pd.DataFrame, positive: str, n_bootstrap: int, see
         {"hit": true & predicted, "both": true.astype(int) + predicted, "donor": predictions["donor"], "true": true}
     )
     donors = table.groupby("donor").agg(hit=("hit", "sum"), both=("both", "sum"), share=("true", "mean"))
+    if min((donors["share"] > 0).sum(), (donors["share"] < 1).sum()) < intervals.LEAST_UNITS:
+        return np.nan, np.nan
     # Three strata: donors of the positive class, of the other class, and of both.
     strata = np.select([donors["share"] == 1, donors["share"] == 0], [0, 1], 2)
     hit, both = donors["hit"].to_numpy(), donors["both"].to_numpy()

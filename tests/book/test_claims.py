@@ -85,7 +85,7 @@ def test_agreement_looks_at_the_interval(reported, value, low, high, expected):
 @pytest.mark.parametrize("evidence", claims.EVIDENCE)
 def test_a_verdict_says_what_decided_it(evidence):
     agrees, differs = claims.EVIDENCE[evidence]
-    assert judge(run(0.90), evidence=evidence)["verdict"].partition(":")[0] == agrees
+    assert judge(run(0.90), evidence=evidence)["verdict"] == agrees
     assert judge(run(0.80), evidence=evidence)["verdict"] == differs
 
 
@@ -124,12 +124,29 @@ def test_readings_that_disagree(other, expected):
     row = judge(REAL | {"metrics": metrics}, **READINGS)
     assert row["verdict"] == expected
     assert row["readings"] == f"0.9; {'none' if other is None else other}"
+    assert row["decided"] == (other is not None)
 
 
-def test_each_reading_may_need_its_own_data():
+def test_each_reading_has_its_own_data_interval_and_n():
     needs = "table-two | airway"
-    row = judge(run(0.9), needs=needs, metric="epilepsy/02_table_two:auc | epilepsy/02_table_two--airway:auc")
+    frame = pd.DataFrame(
+        [ROW | {"needs": needs, "metric": "epilepsy/02_table_two:auc | epilepsy/02_table_two--airway:auc"}]
+    )
+    other = {
+        "datasets": {"kcna1-sim": {"nature": "simulated"}},
+        "model": "",
+        "metrics": {"auc": {"value": 0.8, "n": 9}},
+    }
+    runs = {"epilepsy/02_table_two": run(0.9, 0.8, 1.0), "epilepsy/02_table_two--airway": other}
+    row = claims.judge_claims(frame, runs).iloc[0]
     assert row["verdict"] == "needs data: airway"
+    assert row["readings"] == "0.9 (0.8 to 1); 0.8 (n = 9), on kcna1-sim"
+
+
+def test_an_interval_that_cannot_be_had_leaves_a_claim_undecided():
+    metrics = {"auc": {"value": 0.7, "low": None, "high": None}}
+    assert judge(REAL | {"metrics": metrics})["verdict"] == claims.UNDECIDED
+    assert judge(REAL | {"metrics": metrics}, reported=">0")["verdict"] == claims.UNDECIDED
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ CLAIM = {
     "n": 30.0,
     "verdict": claims.NOT_REPRODUCED,
     "data": "table-two",
-    "readings": math.nan,
+    "readings": "",
+    "decided": True,
     "shown": "epilepsy/02_table_two.html#fig",
 }
 
@@ -74,10 +75,10 @@ def test_a_claims_id_leads_to_its_card_and_only_the_ledger_has_the_anchor():
 
 
 def test_a_method_check_is_called_one_and_an_empty_one_is_left_out():
-    text = card(reproduced=math.nan, method_check=0.5, verdict="needs data: table-two", data="airway")
+    text = card(decided=False, reproduced=math.nan, method_check=0.5, verdict="needs data: table-two", data="airway")
     assert "<dt>method check</dt><dd>0.5 (0.81 to 0.93; n = 30), on airway</dd>" in text
     assert "this book" not in text
-    assert "method check" not in card(reproduced=math.nan, verdict="needs data: table-two")
+    assert "method check" not in card(decided=False, reproduced=math.nan, verdict="needs data: table-two")
 
 
 def test_every_verdict_has_a_tone():

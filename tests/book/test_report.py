@@ -15,11 +15,13 @@ from epigen_utils.plots import expression_plots
 def test_value_is_a_python_float_and_is_kept(page, shown):
     import numpy as np
 
-    report.value("auc", np.float64(0.5), low=0.4, n=12)
+    report.value("auc", np.float64(0.5), low=0.4, high=np.float64(0.6), n=12)
+    report.value("few", 0.5, low=np.nan, high=np.nan, n=3)
     assert type(shown[1]["auc"]) is float
     report.finish()
     kept = json.loads((page / "metrics.json").read_text())
-    assert kept["metrics"]["auc"] == {"value": 0.5, "low": 0.4, "n": 12.0}
+    assert kept["metrics"]["auc"] == {"value": 0.5, "n": 12.0, "low": 0.4, "high": 0.6}
+    assert kept["metrics"]["few"] == {"value": 0.5, "n": 3.0, "low": None, "high": None}
     assert kept["seed"] == 1
 
 

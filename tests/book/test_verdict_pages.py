@@ -23,7 +23,8 @@ CLAIM = {
     "high": math.nan,
     "n": math.nan,
     "data": "table-two",
-    "readings": math.nan,
+    "readings": "",
+    "decided": True,
     "shown": "",
 }
 
@@ -34,7 +35,7 @@ def judged():
         [
             CLAIM | {"id": "A1", "verdict": claims.CONSISTENT, "reproduced": 0.9},
             CLAIM | {"id": "A2", "verdict": claims.INCONSISTENT, "reproduced": 0.5},
-            CLAIM | {"id": "A3", "verdict": f"{claims.NEEDS_DATA}: table-two"},
+            CLAIM | {"id": "A3", "verdict": f"{claims.NEEDS_DATA}: table-two", "decided": False},
             CLAIM | {"id": "B1", "verdict": claims.REPRODUCED, "reproduced": 0.9, "paper": "B"},
         ]
     )
@@ -50,8 +51,12 @@ def test_findings_count_what_the_claims_say(judged):
     assert "judges 4 claims" in text
     assert "Claims of paper A, 3 in all: 1 hold as far as they can be checked, 1 do not, 1 stay open." in text
     assert "Reproduced by a run on the paper's own data and model: 1;" in text
-    metrics = {"epilepsy/07_classification": {"metrics": {"auc": {"value": 0.683}, "rival": {"value": 0.828}}}}
-    assert "AUC of 0.68, the best plain baseline 0.83" in verdict_pages.findings("demo", judged, metrics)
+    run = {"model": "gpt2-tiny", "metrics": {"auc": {"value": 0.683}, "rival": {"value": 0.828}}}
+    metrics = {"epilepsy/07_classification": run}
+    assert (
+        "`gpt2-tiny` on gene sentences has a held-out AUC of 0.68, the best plain baseline 0.83"
+        in verdict_pages.findings("demo", judged, metrics)
+    )
 
 
 def test_a_verdict_page_lists_highlights_where_they_belong(judged):

@@ -50,6 +50,9 @@ def test_what_a_series_says_of_its_samples(series):
     assert table["age"].tolist()[0] == "P40"
     assert table["age"].isna().tolist() == [False, True], "a characteristic that one sample lacks"
     assert list(table) == ["title", "source", "genotype", "age"]
+    table = geo.read_sample_table(series(SERIES.format(ftp="ftp://host/GSE1").replace("genotype:", "Source:")))
+    assert table["source"].tolist() == ["brain", "brain"], "a characteristic of that name does not replace it"
+    assert table["source (stated)"].tolist() == ["wild type", "Kcna1-/-"]
 
 
 def test_mistakes_are_one_line(series):

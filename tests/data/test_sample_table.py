@@ -36,6 +36,10 @@ def test_missing_is_not_untreated(small):
     assert sample_table.stated_treatments(small) is None
     small.obs["Diet"] = ["ketogenic", None, "control", "control", None, "control"]
     assert sample_table.stated_treatments(small) == ["control", "ketogenic"]
+    small.uns["epigen"]["group"] = "Diet"
+    assert sample_table.stated_treatments(small) == ["control", "ketogenic"], "the group says it, too"
+    small.obs["Diet"] = None
+    assert sample_table.stated_treatments(small) is None
 
 
 @pytest.mark.parametrize(

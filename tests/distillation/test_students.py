@@ -17,6 +17,23 @@ from epigen_utils.geneformer import masked_genes, vocabularies
 from epigen_utils.geneformer.masked_genes import MaskedGenes
 from epigen_utils.models import presets, training
 
+#: Keys of a configuration that determine the architecture.
+ARCHITECTURE_KEYS = (
+    "vocab_size",
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "layer_norm_eps",
+    "initializer_range",
+    "type_vocab_size",
+    "pad_token_id",
+)
+
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
@@ -237,7 +254,7 @@ def test_what_the_page_says_of_the_published_code_is_in_its_configuration_and_lo
     assert (shape["vocab_size"], shape["num_hidden_layers"], shape["num_attention_heads"]) == (25_426, 4, 4)
     assert said["cells a step"].endswith(str(training_options["batch_size"] * training_options["grad_accum_steps"]))
     ours = presets.preset("student-4.3m").to_dict()
-    assert all(ours[key] == shape[key] for key in presets.ARCHITECTURE_KEYS if key in shape)
+    assert all(ours[key] == shape[key] for key in ARCHITECTURE_KEYS if key in shape)
     last = pd.read_csv(paths.DATA / "student_logs.csv").groupby("student", sort=False)["step"].last()
     assert said["steps"] == ", ".join(f"{last[name]:,} ({name[8:].upper()})" for name in last.index)
 

@@ -122,12 +122,6 @@ def test_a_teacher_that_is_no_better_than_the_largest_class_has_no_lift_to_retai
     assert row["by accuracy"] > 1
 
 
-def test_ends_are_given_or_left_out():
-    assert donor_scores.interval_ends({"low": 0.1, "high": 0.2}) == {"low": 0.1, "high": 0.2}
-    assert donor_scores.interval_ends({"low": np.nan, "high": 0.2}) == {}
-    assert donor_scores.interval_ends({"accuracy low": 0.1, "accuracy high": 1}, "accuracy ") == {"low": 0.1, "high": 1}
-
-
 def test_classes_that_a_model_does_not_name():
     cells = predicted()
     silent = cells.assign(predicted=cells["predicted"].replace("dcm", "hcm"))

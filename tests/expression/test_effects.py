@@ -1,3 +1,4 @@
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -158,8 +159,10 @@ def test_the_interval_of_a_joint_change_covers_the_weaker_one():
 
 def test_the_contrast_of_all_mutants_is_the_widest():
     contrasts = {"DM": ("g", "DM", "WT"), "mutants": ("g", "DM+5a1", "WT"), "5a1": ("g", "5a1", "WT")}
-    assert effects.most_pooled(contrasts) == "mutants"
-    assert effects.most_pooled({"a": ("g", "a", "c"), "b": ("g", "b", "c")}) == "a"
+    adata = anndata.AnnData(obs=pd.DataFrame({"g": ["DM", "5a1", "WT", "CD4+CD8+"]}, list("abcd")))
+    assert effects.most_pooled(adata, contrasts) == "mutants"
+    assert effects.most_pooled(adata, {"a": ("g", "DM", "WT"), "b": ("g", "5a1", "WT")}) == "a"
+    assert effects.most_pooled(adata, {"both": ("g", "CD4+CD8+", "WT")} | contrasts) == "mutants", "a level, no pool"
 
 
 def test_pooled_changes_by_a_t_test(small):

@@ -136,6 +136,8 @@ def test_markers_are_correlated_within_each_time_alone():
     assert summary.loc[0, "p"] == pytest.approx(0.002)
     _, other = trajectories.markers_along(values, order, times, {"marker": "down"})
     assert other.loc[0, "mean"] == pytest.approx(1)
+    with pytest.raises(DataError, match="markers constant, gone: no cell has them, or all alike; name others"):
+        trajectories.markers_along(values, order, times, {"constant": "up", "gone": "up"})
 
 
 def test_bins_have_equally_many_cells_and_their_means(planted):
@@ -170,3 +172,15 @@ def test_settings_are_compared_with_the_first(planted):
     assert table["within"].iloc[0] == pytest.approx(1)
     assert table["within"].iloc[1] > 0.9
     assert (table["auc"] > 0.98).all()
+
+
+def test_the_first_setting_is_not_computed_again(planted, monkeypatch):
+    adata, values, _ = planted
+    options = {"neighbors": [15, 30], "components": [10]}
+    arguments = values, values["fall5"], adata.obs["day"], "late"
+    first = trajectories.diffusion_pseudotime(*arguments[:2], n_components=10)["pseudotime"]
+    expected = trajectories.over_settings(*arguments, **options)
+    pd.testing.assert_frame_equal(trajectories.over_settings(*arguments, **options, first=first[::-1]), expected)
+    monkeypatch.setattr(trajectories, "diffusion_pseudotime", None)
+    alone = trajectories.over_settings(*arguments, neighbors=[15], components=[10], first=first)
+    pd.testing.assert_frame_equal(alone, expected.head(1))

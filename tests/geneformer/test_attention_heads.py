@@ -118,9 +118,10 @@ def test_preferences_are_counted_in_both_directions_and_against_both():
     assert counts["against"].tolist() == [attention_heads.LIKE_RANK, attention_heads.ALL_OTHERS]
     assert counts[["prefer", "avoid", "heads"]].to_numpy().tolist() == [[1, 1, 3]] * 2
     assert counts["share"].tolist() == pytest.approx([1 / 3] * 2)
-    none = attention_heads.compare_preferences(received, {})
-    assert none.empty
-    assert attention_heads.count_preferences(none, alpha=0.05).empty
+    for classes in ({}, {"none": set()}, {"elsewhere": {900}}, {"all": set(range(300))}):
+        none = attention_heads.compare_preferences(received, classes)
+        assert none.empty, classes
+        assert attention_heads.count_preferences(none, alpha=0.05).empty
 
 
 def test_stand_ins_are_as_many_in_each_bin_of_ranks():

@@ -63,6 +63,12 @@ def test_apart_beside_noise(found):
     assert list(layouts) == ["PCA", "t-SNE", "UMAP"]
 
 
+def test_overlap_counts_samples_nearer_to_the_other_mean():
+    plane = pd.DataFrame({"x": [0.0, 1.0, 9.0, 10.0, 11.0, 12.0], "y": 0.0})
+    assert representations.count_overlapping(plane, pd.Series(list("aaabbb"))) == 1
+    assert representations.count_overlapping(plane, pd.Series(list("aabbbb"))) == 0
+
+
 def test_what_a_model_was_told_is_given_back_once_it_is_learned_by_heart(found, tmp_path):
     parts, _, _ = found
     settings = replace(classifier.FINE_TUNING_SETTINGS, epochs=25)
@@ -77,7 +83,11 @@ def test_what_a_model_was_told_is_given_back_once_it_is_learned_by_heart(found, 
     words = representations.describe_memorisation(told, told)
     assert "gives 100% of them back" in words
     assert "only held-out samples" in words
-    nothing = told | {"p": 0.4}
+    assert told["majority"] < 0.7
+    hidden = told | {"p": 0.03}
+    words = representations.describe_memorisation(hidden, hidden)
+    assert "has memorised labels that mean nothing, and neither picture shows it" in words
+    nothing = hidden | {"accuracy": told["majority"]}
     assert "has not memorised them so far" in representations.describe_memorisation(nothing, nothing)
 
 

@@ -16,6 +16,7 @@ def device(monkeypatch):
 
 def test_without_a_gpu(device):
     device()
+    assert precision.device_name() == ""
     assert precision.why_unavailable("fp32") == precision.why_unavailable("bf16") == ""
     for name in ("fp16", "fp8"):
         assert "needs a CUDA device" in precision.why_unavailable(name)

@@ -113,14 +113,6 @@ def test_the_table_of_sizes_is_of_the_presets():
     assert (rows["student-3m"]["layers"], rows["student-3m"]["width"]) == (4, 96)
 
 
-def test_compared_shows_both_sides():
-    config = presets.preset("geneformer-10m")
-    assert presets.compare_configs(config, {"hidden_size": 256, "hidden_act": "gelu", "vocab": 1}) == [
-        {"key": "hidden_size", "ours": "256", "published": "256"},
-        {"key": "hidden_act", "ours": "relu", "published": "gelu"},
-    ]
-
-
 def test_another_number_of_heads_loads_the_same_weights_and_is_another_model():
     model = presets.build(presets.preset("student-2m", vocab_size=60, initializer_range=0.3), "masked-lm").eval()
     ids = torch.arange(2, 22)[None]

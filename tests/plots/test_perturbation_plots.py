@@ -18,8 +18,13 @@ def table():
     return found.assign(Donor_low=found["Donor_shift"] - 1, Donor_high=found["Donor_shift"] + 1)
 
 
+def volcano(ax, table, **options):
+    unit, called = perturbation_tests.called_genes(table, 0.05)
+    perturbation_plots.shift_volcano(ax, table, target="nf", unit=unit, called=called, **options)
+
+
 def test_volcano_goes_by_donors_where_they_are_known(ax, table):
-    perturbation_plots.shift_volcano(ax, table, target="nf", planted={"g1", "g2"}, alpha=0.05)
+    volcano(ax, table, planted={"g1", "g2"})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "not called (27)",
         "called (3)",
@@ -27,13 +32,13 @@ def test_volcano_goes_by_donors_where_they_are_known(ax, table):
     ]
     assert "donors" in ax.get_ylabel()
     names = ["Donor_shift", "Donor_pval", "Donor_FDR", "Donor_low", "Donor_high"]
-    perturbation_plots.shift_volcano(ax, table.drop(columns=names), target="nf", alpha=0.05)
+    volcano(ax, table.drop(columns=names))
     assert "cells" in ax.get_ylabel()
 
 
 def test_volcano_colours_and_text_count_the_same_genes(ax, table):
     _, called = perturbation_tests.called_genes(table, 0.05)
-    perturbation_plots.shift_volcano(ax, table, target="nf", alpha=0.05)
+    volcano(ax, table)
     coloured = next(dots for dots in ax.collections if dots.get_label().startswith("called"))
     np.testing.assert_array_equal(coloured.get_offsets()[:, 0], table.loc[called, "Shift_to_goal_end"])
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pandas as pd
 
-from epigen_utils.prediction import comparison_text, model_comparison
+from epigen_utils.prediction import comparison_text
+from epigen_utils.stats import permutation
 
 
 def test_the_words_of_a_learning_curve_say_how_many_there_were():
@@ -19,12 +20,14 @@ def test_fewer_than_nineteen_shuffles_are_said_to_give_no_p():
     )
     assert "on 1 shuffled labeling alone and has no p-value" in comparison_text.describe_permutations(1)
     assert "on 18 shuffled labelings alone and has no p-value" in comparison_text.describe_permutations(18)
-    assert "which give its p-value" in comparison_text.describe_permutations(model_comparison.MIN_PERMUTATIONS)
+    assert "which give its p-value" in comparison_text.describe_permutations(permutation.MIN_PERMUTATIONS)
 
 
 def test_a_difference_has_both_ends_of_its_interval_or_says_that_folds_agree():
     nothing = {"difference": 0.0, "low": np.nan, "high": np.nan}
-    assert comparison_text.describe_difference(nothing) == "the same in every fold"
+    assert comparison_text.describe_difference(nothing) == "the same (no interval: the folds agree, or there is one)"
+    one = comparison_text.describe_difference(nothing | {"difference": -0.2})
+    assert one == "0.20 lower (no interval: the folds agree, or there is one)"
     change = {"difference": 0.2, "low": -0.1, "high": 0.5}
     assert comparison_text.describe_difference(change) == "0.20 higher (95% interval: 0.10 lower to 0.50 higher)"
 

@@ -146,3 +146,11 @@ def test_a_model_stands_beside_the_best_plain_model_with_its_genes():
         found.rival["auc"] >= comparison.set_index("model").loc["logistic regression, by expression difference", "auc"]
     )
     assert found.difference["difference"] <= 0
+
+
+def test_folds_that_differ_by_rounding_alone_tell_nothing_of_spread(monkeypatch):
+    for high, known in ((0.1 + 0.2, False), (0.4, True)):
+        change = {"difference": 0.3, "low": 0.3, "high": high}
+        monkeypatch.setattr(model_comparison.two_classes, "auc_difference", lambda *_, change=change: change)
+        found = model_comparison.paired_difference(None, None, "b")
+        assert np.isfinite([found["low"], found["high"]]).all() == known

@@ -52,3 +52,11 @@ def test_overlapping_training_sets_widen_the_interval():
     half = 2.7764451 * np.sqrt((1 / 5 + 1 / 4) * values.var(ddof=1))
     by_hand = (pytest.approx(0.8), pytest.approx(0.8 - half), pytest.approx(0.8 + half))
     assert intervals.nadeau_bengio_interval(values, test_share=1 / 5) == by_hand
+
+
+def test_ends_of_a_row():
+    row = {"low": 0.1, "high": 0.2, "accuracy low": np.nan, "accuracy high": 1}
+    assert intervals.ends(row) == {"low": 0.1, "high": 0.2}
+    ends = intervals.ends(row, "accuracy")
+    assert np.isnan(ends["low"])
+    assert ends["high"] == 1

@@ -103,6 +103,18 @@ def test_a_donor_with_samples_of_both_classes_is_one():
     assert found["f1 low"] <= found["f1"] <= found["f1 high"]
 
 
+def test_f1_of_three_donors_of_a_class_has_no_interval_and_of_four_has_one():
+    found = predictions()
+    for n, known in ((3, False), (4, True)):
+        for few, many in (("a", "b"), ("b", "a")):
+            first = found["row"] % 10 < n
+            scores = two_classes.scores_over_repeats(found[first | (found["true"] == many)], "b")
+            assert np.isfinite([scores["f1 low"], scores["f1 high"]]).all() == known, few
+            assert np.isfinite([scores["f1"], scores["auc low"], scores["accuracy low"]]).all()
+    paired = found[found["row"] % 10 < 4].assign(donor=lambda table: "d" + (table["row"] % 10).astype(str))
+    assert np.isfinite(two_classes.scores_over_repeats(paired, "b")["f1 low"]), "four donors of both classes"
+
+
 def test_a_model_beside_itself_is_no_better():
     found = predictions()
     found["fold"] = found["row"] % 4
