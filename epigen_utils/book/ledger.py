@@ -2,6 +2,8 @@
 
 import html
 import json
+import re
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -84,11 +86,13 @@ def _tone(kind: str) -> str:
     return next(tone for tone, kinds in TONES.items() if kind in kinds)
 
 
-def card(claim: pd.Series, *, root: str = "", anchor: bool = False) -> str:
+def card(claim: pd.Series, *, root: str = "", anchor: bool = False, ids: Collection[str] = ()) -> str:
     """A claim as HTML.
 
     Parameters
     ----------
+    ids
+        Ids of claims; where the premise names one, it leads to its card.
     root
         Way from the page to the book's root, such as ``../``.
     anchor
@@ -96,26 +100,38 @@ def card(claim: pd.Series, *, root: str = "", anchor: bool = False) -> str:
     """
     kind = verdict_kind(claim["verdict"])
     chapter = claim["metric"].partition(":")[0]
+    identity = f' id="{card_id(claim["id"])}"' if anchor else ""
+    ledger = "" if anchor else f"{root}claims.html"
     # The label is a heading for both screen readers and eyes: what was computed counts only where it decides.
     facts = {
         "quantity": html.escape(claim["quantity"]),
         "reported": html.escape(reported_text(claim["reported"])),
         "this book" if claim["decided"] else "method check": html.escape(computed_text(claim)),
-        "premise": html.escape(claim["premise"]),
+        "premise": _linked(html.escape(claim["premise"]), ledger, ids),
         "decided by": html.escape(f"{EVIDENCE[claim['evidence']]}: {claim['needs']}"),
         "shown in": f'<a href="{root}{claim["shown"]}">{chapter}</a>' if claim["shown"] else chapter,
     }
     rows = "".join(f"<dt>{name}</dt><dd>{fact}</dd>" for name, fact in facts.items() if fact)
-    identity = f' id="{card_id(claim["id"])}"' if anchor else ""
-    target = f"{'' if anchor else root + 'claims.html'}#{card_id(claim['id'])}"
     return (
         f'<article class="epigen-claim epigen-{_tone(kind)}"{identity} data-paper="{claim["paper"]}"'
         f' data-verdict="{kind}" data-evidence="{claim["evidence"]}" data-chapter="{chapter.partition("--")[0]}">'
-        f'<p class="epigen-claim-head"><a class="epigen-claim-id" href="{target}">{claim["id"]}</a>'
+        f'<p class="epigen-claim-head"><span class="epigen-claim-id">{_link(claim["id"], ledger)}</span>'
         f'<strong class="epigen-verdict">{html.escape(claim["verdict"])}</strong></p>'
         f"<blockquote>“{html.escape(quote_text(claim['quote']))}”"
         f" <cite>Paper {claim['paper']}, {html.escape(claim['locus'])}</cite></blockquote><dl>{rows}</dl></article>"
     )
+
+
+def _linked(text: str, ledger: str, ids: Collection[str]) -> str:
+    """Text in which each id of a claim leads to its card."""
+    if not ids:
+        return text
+    pattern = rf"(?<![\w-])(?:{'|'.join(map(re.escape, sorted(ids, key=len, reverse=True)))})(?![\w-])"
+    return re.sub(pattern, lambda found: _link(found[0], ledger), text)
+
+
+def _link(claim: str, ledger: str) -> str:
+    return f'<a href="{ledger}#{card_id(claim)}">{claim}</a>'
 
 
 def card_id(claim: str) -> str:
@@ -125,7 +141,8 @@ def card_id(claim: str) -> str:
 
 def cards(judged: pd.DataFrame, *, root: str = "", anchor: bool = False) -> str:
     """The cards of claims, as one block of HTML."""
-    inside = "\n".join(card(claim, root=root, anchor=anchor) for _, claim in judged.iterrows())
+    ids = set(claims.read_claims()["id"])
+    inside = "\n".join(card(claim, root=root, anchor=anchor, ids=ids) for _, claim in judged.iterrows())
     return f'<div class="epigen-claims">\n{inside}\n</div>'
 
 

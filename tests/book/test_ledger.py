@@ -74,6 +74,14 @@ def test_a_claims_id_leads_to_its_card_and_only_the_ledger_has_the_anchor():
     assert 'href="../claims.html#claim-X1"' in card(root="../")
 
 
+def test_a_premise_leads_to_the_claims_that_it_names():
+    text = ledger.card(
+        pd.Series(CLAIM | {"premise": "as B-mlm-4.3m, not B-mlm"}), root="../", ids={"B-mlm", "B-mlm-4.3m"}
+    )
+    assert '<dd>as <a href="../claims.html#claim-B-mlm-4-3m">B-mlm-4.3m</a>, not <a href=' in text
+    assert '#claim-B-mlm">B-mlm</a></dd>' in text
+
+
 def test_a_method_check_is_called_one_and_an_empty_one_is_left_out():
     text = card(decided=False, reproduced=math.nan, method_check=0.5, verdict="needs data: table-two", data="airway")
     assert "<dt>method check</dt><dd>0.5 (0.81 to 0.93; n = 30), on airway</dd>" in text
