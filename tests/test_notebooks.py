@@ -100,6 +100,19 @@ def test_begin_names_this_notebook(source):
     assert any(f'report.begin("{key}"' in cell.source for cell in code_of(source))
 
 
+#: Functions beside those of `report` that a cell may end in: they write files, and give nothing that would be shown.
+GIVE_NOTHING = {"files.write_json", "student_runs.write_runs", "vocabularies.save_vocabulary"}
+
+
+@EACH
+def test_no_cell_ends_in_a_value_that_would_be_shown(source):
+    for cell in code_of(source):
+        last = ast.parse(cell.source).body[-1]
+        if isinstance(last, ast.Expr):
+            called = ast.unparse(last.value.func)
+            assert called.startswith("report.") or called in GIVE_NOTHING, cell.source
+
+
 @EACH
 def test_numbers_glued_into_the_prose_are_made_on_the_page(source):
     prose = "\n".join(cell.source for cell in cells(source) if cell.cell_type == "markdown")
