@@ -146,14 +146,14 @@ def cards(judged: pd.DataFrame, *, root: str = "", anchor: bool = False) -> str:
     return f'<div class="epigen-claims">\n{inside}\n</div>'
 
 
-def bars(judged: pd.DataFrame, *, root: str = "") -> str:
+def bars(judged: pd.DataFrame) -> str:
     """The claims of each paper as a bar of verdicts; a part leads to its claims in the ledger. HTML, with a legend."""
     counts = claims.count_verdicts(judged)
     lines = []
     for paper in counts.columns:
         parts = []
         for kind, count in counts[paper][counts[paper] > 0].items():
-            link = f"{root}claims.html?paper={paper}&amp;verdict={kind.replace(' ', '+')}"
+            link = f"claims.html?paper={paper}&amp;verdict={kind.replace(' ', '+')}"
             parts.append(
                 f'<a class="{_shade(kind)}" style="flex-grow:{count}" href="{link}"'
                 f' title="{kind}: {count}" aria-label="Paper {paper}, {kind}: {count} claims">{count}</a>'
