@@ -1,6 +1,7 @@
 """Readers of expression files into AnnData: text tables, h5ad and GCT, with genes in rows or in columns."""
 
 import functools
+import json
 import re
 import warnings
 import zlib
@@ -93,6 +94,7 @@ def read_table(
     drop_rows: str = "",
     sample_header: list[str] | None = None,
     sample_index: str = "",
+    sample_columns: dict[str, str] | None = None,
     subset: bool | str = False,
     strip: str = "",
     donor_pattern: str = "",
@@ -103,7 +105,8 @@ def read_table(
     Parameters
     ----------
     inputs
-        Paths by role: ``counts``, and optionally ``samples``, a table with one row per sample.
+        Paths by role: ``counts``, and optionally ``samples``, a table with one row per sample, or a JSON list with one
+        object per sample.
     genes_in
         ``rows`` or ``columns``; if empty, inferred from the sample table, the Ensembl ids or the shape, in this order.
         The orientation and the evidence for it are stored in ``uns["genes_in"]``.
@@ -118,6 +121,8 @@ def read_table(
     sample_header, sample_index, strip
         Names of the columns of a sample table without a header; its column of sample ids; regular expression to remove
         from the ids.
+    sample_columns
+        Columns of the sample table to keep, by their names there, and their names here; all, as they are, by default.
     subset
         Whether the sample table may hold samples that the counts lack; ``both``: the counts may also hold samples that
         the table lacks.
@@ -136,7 +141,9 @@ def read_table(
         frame = frame[~frame.index.astype(str).str.match(drop_rows)]
     symbols = frame[symbol].astype(str) if symbol else None
     frame = frame.drop(columns=[*(drop or []), *([symbol] if symbol else [])])
-    samples = _read_samples(inputs["samples"], sample_header, sample_index, strip) if "samples" in inputs else None
+    samples = None
+    if "samples" in inputs:
+        samples = _read_samples(inputs["samples"], sample_header, sample_index, strip, sample_columns)
     orientation = f"{genes_in}, as asked" if genes_in else _infer_orientation(frame, samples)
     genes_in_rows = orientation.startswith("rows")
     frame = _to_numbers(path, frame, ("gene", "sample") if genes_in_rows else ("sample", "gene"))
@@ -197,23 +204,29 @@ def _recode(path: Path, values: pd.Series, levels: dict[str, str]) -> list[str]:
     return [levels[value] for value in values]
 
 
-def _read_samples(path: Path, header: list[str] | None, index: str, strip: str) -> pd.DataFrame:
+def _read_samples(
+    path: Path, header: list[str] | None, index: str, strip: str, columns: dict[str, str] | None
+) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path).astype(str).reset_index()
+        elif path.suffix == ".json":
+            table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig")), dtype=str)
         else:
             table = pd.read_csv(
                 path, sep=_separator(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
             )
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
+    if not len(table.columns):
+        raise DataError(f"{path}: no samples; give a row or an object for each")
     table = table.set_index(index or table.columns[0])
     table.index = table.index.str.replace(strip, "", regex=True) if strip else table.index
     if table.index.has_duplicates:
         raise DataError(
             f"{path}: sample {table.index[table.index.duplicated()][0]!r}: given twice; keep one row a sample"
         )
-    return table
+    return table[list(columns)].rename(columns=columns) if columns else table
 
 
 def _join_samples(inputs: dict[str, Path], names: pd.Index, table: pd.DataFrame, subset: bool) -> pd.DataFrame:

@@ -37,6 +37,10 @@ def most_pooled(adata: anndata.AnnData, contrasts: dict[str, tuple[str, str, str
     return max(contrasts, key=lambda name: len(designs.target_levels(adata, *contrasts[name][:2])))
 
 
+#: What stands for a gene without an ortholog in the data.
+NOT_IN_THE_DATA = "not in the data"
+
+
 def reported_gene_effects(
     adata: anndata.AnnData, results: dict[str, pd.DataFrame], reported: pd.DataFrame, *, alpha: float
 ) -> pd.DataFrame:
@@ -59,7 +63,7 @@ def reported_gene_effects(
         row = {"human": gene.human, "function": printed["function"], "reported": printed["log2FoldChange"]}
         row["reported padj"] = printed["padj"]
         if pd.isna(gene.gene):
-            rows.append(row | {"gene": "not in the data"})
+            rows.append(row | {"gene": NOT_IN_THE_DATA})
             continue
         for name, table in results.items():
             result = table.loc[gene.gene]
@@ -70,6 +74,17 @@ def reported_gene_effects(
             rows.append(row | {"same sign": same if result["padj"] < alpha else "not called"})
     columns = ["human", "function", "gene", "contrast", "baseMean", "log2FoldChange", "low", "high", "padj"]
     return pd.DataFrame(rows, columns=[*columns, "reported", "reported padj", "same sign"])
+
+
+def expressed_effects(table: pd.DataFrame, expressed: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `reported_gene_effects` that say something: of expressed genes, and of genes not in the data.
+
+    Parameters
+    ----------
+    expressed
+        The genes of `sample_quality.find_expressed`.
+    """
+    return table[table["gene"].isin(expressed["symbol"]) | (table["gene"] == NOT_IN_THE_DATA)]
 
 
 def claimed_effects(table: pd.DataFrame, *, neurons: bool) -> pd.DataFrame:
@@ -336,7 +351,8 @@ def over_representation(chosen: list[str], sets: dict[str, list[str]], universe:
     A row a set: ``set``, ``genes`` (of the set in the universe), ``chosen`` (of these among the chosen), ``expected``,
     ``p`` and ``padj`` (Benjamini-Hochberg over the sets).
     """
-    background, selected = set(universe), set(chosen)
+    background = set(universe)
+    selected = background.intersection(chosen)
     rows = []
     for name, members in sets.items():
         inside = set(members) & background

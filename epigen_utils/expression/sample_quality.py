@@ -1,4 +1,4 @@
-"""Sample quality: distances, association of principal components with the sample table, outlying samples."""
+"""Sample quality: expressed genes, distances, components associated with the sample table, outlying samples."""
 
 import anndata
 import numpy as np
@@ -52,6 +52,64 @@ def neuronal_note(adata: anndata.AnnData) -> str:
         f"This tissue has no neurons: genes that neurons express (those of {', '.join(NEURONAL_MARKERS)} that the data "
         f"name) have a median of {value:.2g} counts per million."
     )
+
+
+#: Mean normalised count from which a gene is expressed: below it the interval of a log2 fold change is as wide as any
+#: change that could be of interest.
+LEAST_MEAN_COUNT = 10.0
+
+
+def expressed_genes(adata: anndata.AnnData) -> pd.Index:
+    """Ids of the expressed genes: of a mean normalised count, DESeq2's baseMean, of at least `LEAST_MEAN_COUNT`.
+
+    Raises
+    ------
+    DataError
+        If size factors are undefined (`normalisation.size_factors`).
+    """
+    normalised = normalisation.count_table(adata).div(normalisation.size_factors(adata), axis=0)
+    return adata.var_names[(normalised.mean() >= LEAST_MEAN_COUNT).to_numpy()]
+
+
+def find_expressed(adata: anndata.AnnData, human: list[str]) -> tuple[pd.DataFrame, str]:
+    """Find the expressed genes of a data set that correspond to human symbols, and name the others.
+
+    Returns
+    -------
+    Rows of `orthologs.find_genes` with an expressed gene; a sentence on the genes of the data that are not expressed
+    and so are left out, empty if all are.
+    """
+    found = orthologs.find_genes(adata, human).dropna(subset=["gene"])
+    expressed = found["gene"].isin(expressed_genes(adata))
+    names = found.loc[~expressed, "symbol"].drop_duplicates().tolist()
+    note = (
+        f"{' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]]))} {'is' if len(names) == 1 else 'are'} not "
+        f"expressed in this data set (mean normalised count below {LEAST_MEAN_COUNT:g}) and therefore not shown."
+    )
+    return found[expressed].reset_index(drop=True), note if names else ""
+
+
+def expressed_sets(adata: anndata.AnnData, sets: dict[str, list[str]]) -> tuple[dict[str, list[str]], str]:
+    """The expressed genes of gene sets, and how many of each set they are.
+
+    Parameters
+    ----------
+    sets
+        Name -> gene ids of the data set (`orthologs.find_gene_sets`).
+
+    Returns
+    -------
+    The sets without the genes that are not expressed, a set without any left out; a sentence with the number of
+    expressed genes of each set, empty if all are expressed.
+    """
+    expressed = set(expressed_genes(adata))
+    kept = {name: [gene for gene in ids if gene in expressed] for name, ids in sets.items()}
+    shares = ", ".join(f"{name.replace('_', ' ')} {len(kept[name])} of {len(ids)}" for name, ids in sets.items() if ids)
+    note = (
+        f"Only genes of a panel that are expressed in this data set are used (mean normalised count of at least "
+        f"{LEAST_MEAN_COUNT:g}): {shares}."
+    )
+    return {name: ids for name, ids in kept.items() if ids}, note if kept != sets else ""
 
 
 #: Deviation of the correlation, in scaled median absolute deviations, below which a sample is an outlier.

@@ -133,14 +133,14 @@ def test_each_reading_has_its_own_data_interval_and_n():
         [ROW | {"needs": needs, "metric": "epilepsy/02_table_two:auc | epilepsy/02_table_two--airway:auc"}]
     )
     other = {
-        "datasets": {"kcna1-sim": {"nature": "simulated"}},
+        "datasets": {"airway-as-mouse": {"nature": "simulated"}},
         "model": "",
         "metrics": {"auc": {"value": 0.8, "n": 9}},
     }
     runs = {"epilepsy/02_table_two": run(0.9, 0.8, 1.0), "epilepsy/02_table_two--airway": other}
     row = claims.judge_claims(frame, runs).iloc[0]
     assert row["verdict"] == "needs data: airway"
-    assert row["readings"] == "0.9 (0.8 to 1); 0.8 (n = 9), on kcna1-sim"
+    assert row["readings"] == "0.9 (0.8 to 1); 0.8 (n = 9), on airway-as-mouse"
 
 
 def test_an_interval_that_cannot_be_had_leaves_a_claim_undecided():

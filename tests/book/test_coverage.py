@@ -46,8 +46,8 @@ def test_the_state_says_on_which_data(one_cover):
     assert state({}) == ["epilepsy/02_table_two.html", "still to come"]
     real = {"epilepsy/02_table_two": {"datasets": {"table-two": {"nature": "real"}}}}
     assert state(real) == [link, "on the paper's data"]
-    other = {"epilepsy/02_table_two": {"datasets": {"kcna1-sim": {"nature": "simulated"}}}}
-    assert state(other) == [link, "same method, on kcna1-sim (simulated)"]
+    other = {"epilepsy/02_table_two": {"datasets": {"airway-as-mouse": {"nature": "simulated"}}}}
+    assert state(other) == [link, "same method, on airway-as-mouse (simulated)"]
     one_cover(own="")
     assert state(other) == [link, "covered"]
     one_cover(page="intro", at="", own="")

@@ -91,7 +91,7 @@ def test_simulated_data_are_announced_as_such(page, shown):
 
 
 def test_the_banner_says_what_was_summed_and_what_was_lost(page, shown):
-    adata = orthologs.humanise(datasets.load("slc13a5-sim"))
+    adata = orthologs.humanise(datasets.load("airway-as-zebrafish"))
     adata.uns["samples_of_donors"] = 99
     report.banner(adata)
     myst = shown[0][-1]["text/markdown"].replace("\\", "")

@@ -1,8 +1,9 @@
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 
-from epigen_utils.data import datasets, readers, registry
+from epigen_utils.data import datasets, fetching, readers, registry
 from epigen_utils.errors import DataError
 
 
@@ -115,3 +116,42 @@ def test_load_does_not_change_the_file(small, tmp_path):
     datasets.load(path, group="condition")
     assert path.read_bytes() == before
     assert anndata.read_h5ad(path).uns["epigen"]["name"] == "small"
+
+
+#: Data set of Expression Atlas -> species' genes in the table, samples of the reference and of the other group, and the sign
+#: that the published fold changes have beside those of the registry's contrast.
+ATLAS = {
+    "slc2a5-xenografts": (58735, (5, 5), -1),
+    "klf1-erythroid": (55573, (3, 3), -1),
+    "prostate-paired": (61860, (14, 14), 1),
+    "elp3-bt549": (58735, (3, 3), -1),
+    "dmd-myoblasts": (56748, (3, 6), -1),
+    "mdx-myoblasts": (56748, (3, 3), -1),
+    "mdx-bgeo-myoblasts": (56748, (3, 3), -1),
+}
+
+
+@pytest.mark.parametrize("name", ATLAS)
+def test_the_contrasts_of_expression_atlas(name):
+    n_genes, sizes, sign = ATLAS[name]
+    adata = datasets.load(name, task="donors" if name == "prostate-paired" else "groups")
+    groups = adata.obs["condition"]
+    assert adata.n_vars == n_genes
+    assert tuple(groups.value_counts(sort=False)) == sizes, "the reference is the first level"
+    counts = adata.layers["counts"]
+    share = counts / counts.sum(axis=1, keepdims=True)
+    reference = (groups == groups.cat.categories[0]).to_numpy()
+    published = pd.read_csv(fetching.fetch("deseq2-r-atlas")[name], sep="\t", index_col=0)["log2_fold_change"]
+    assert set(published.index) == set(adata.var_names[counts.sum(axis=0) > 0])
+    many = (counts > 100).all(axis=0)
+    change = np.log2(share[~reference][:, many].mean(axis=0) / share[reference][:, many].mean(axis=0))
+    assert sign * np.corrcoef(change, published[adata.var_names[many]])[0, 1] > 0.9
+
+
+def test_patients_are_blocks_and_the_parts_of_one_study_share_their_controls():
+    prostate = datasets.load("prostate-paired")
+    assert pd.crosstab(prostate.obs["individual"], prostate.obs["condition"]).eq(1).all(axis=None)
+    whole, *parts = (datasets.load(name) for name in ("dmd-myoblasts", "mdx-myoblasts", "mdx-bgeo-myoblasts"))
+    assert set(whole.obs_names) == set.union(*(set(part.obs_names) for part in parts))
+    for part in parts:
+        np.testing.assert_array_equal(part.layers["counts"], whole[part.obs_names, part.var_names].layers["counts"])

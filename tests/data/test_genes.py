@@ -54,7 +54,7 @@ def test_a_line_that_is_no_gene_set_is_named(tmp_path):
 
 
 def test_panels_in_a_data_set_bring_paralogs():
-    fish = datasets.load("slc13a5-sim")
+    fish = datasets.load("airway-as-zebrafish")
     panels = orthologs.find_gene_sets(fish, genes.gene_panels())
     assert {"gria1a", "gria1b"} <= set(panels["Glutamatergic"])
     assert set(panels) == set(genes.gene_panels())

@@ -88,7 +88,7 @@ def test_homologene_as_ncbi_writes_it(cache, serve, monkeypatch):
 
 
 def test_counts_under_human_ids():
-    fish = datasets.load("slc13a5-sim")
+    fish = datasets.load("airway-as-zebrafish")
     found = orthologs.humanise(fish)
     ids = genes.gene_table("homo_sapiens").drop_duplicates("symbol").set_index("symbol")["ensembl_id"]
     both = fish[:, ["gria1a", "gria1b"]].layers["counts"].sum(axis=1)

@@ -1,8 +1,10 @@
+import json
+
 import anndata
 import numpy as np
 import pytest
 
-from epigen_utils.data import datasets
+from epigen_utils.data import datasets, readers
 from epigen_utils.errors import DataError
 
 
@@ -130,3 +132,19 @@ def test_a_bad_cell_is_named_the_right_way_round(tmp_path):
     path = tmp_path / "columns.csv"
     path.write_text("id," + ",".join(GENES) + "\ns1,1,2,3\ns2,4,many,6\n")
     assert f"sample 's2', gene '{GENES[1]}': 'many' is not a number" in refused(path)
+
+
+def test_samples_as_json_and_a_choice_of_their_columns(table_files, tmp_path):
+    counts, samples = table_files()
+    listed = [{"id": f"{group}{i}", "condition": group, "batch": i} for group in "ab" for i in (1, 2)]
+    path = tmp_path / "samples.json"
+    path.write_text(json.dumps(listed))
+    by_json = datasets.load(counts, metadata=path, group="condition")
+    assert by_json.obs["condition"].tolist() == list("aabb")
+    assert by_json.obs["batch"].tolist() == list("1212"), "as text, like the columns of a CSV file"
+    inputs = {"counts": counts, "samples": path}
+    chosen = readers.read_table(inputs, sample_columns={"batch": "individual", "condition": "condition"})
+    assert chosen.obs.to_dict("list") == {"individual": list("1212"), "condition": list("aabb")}
+    for content, said in (("[", "cannot be read as a table"), ('{"a": 1}', "cannot be read"), ("[]", "no samples")):
+        path.write_text(content)
+        assert said in refused(counts, metadata=path, group="condition")

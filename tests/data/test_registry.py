@@ -55,7 +55,7 @@ def test_an_unknown_name_gets_the_nearest():
 
 
 def test_a_simulated_set_brings_what_it_is_made_from():
-    assert registry.with_bases(["kcna1-sim", "/my/own.h5ad", "airway"]) == ["kcna1-sim", "airway"]
+    assert registry.with_bases(["airway-as-mouse", "/my/own.h5ad", "airway"]) == ["airway-as-mouse", "airway"]
 
 
 def test_cards_are_written_from_the_registry():

@@ -38,12 +38,12 @@ def test_reference_must_be_a_group():
 
 @pytest.fixture(scope="module")
 def fish():
-    return datasets.load("slc13a5-sim")
+    return datasets.load("airway-as-zebrafish")
 
 
 @pytest.fixture(scope="module")
 def mouse():
-    return datasets.load("kcna1-sim")
+    return datasets.load("airway-as-mouse")
 
 
 def test_a_thinned_cohort_has_the_wanted_design(fish):

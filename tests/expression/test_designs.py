@@ -26,7 +26,7 @@ def test_contrast_as_text():
 
 
 def test_contrasts_come_from_the_caller_the_table_or_the_groups(small):
-    fish = datasets.load("slc13a5-sim")
+    fish = datasets.load("airway-as-zebrafish")
     design, found = designs.design_and_contrasts(fish)
     assert design == "~batch + genotype"
     singles = {name: ("genotype", name, "WT") for name in ("DM", "5a1", "5b1")}
@@ -122,7 +122,7 @@ def test_numbers_are_covariates_where_levels_would_be_too_many(small):
 def test_blocks_are_donors_or_what_the_design_blocks_on():
     airway = datasets.load("airway")
     assert list(designs.permutation_blocks(airway, "~cell + dex", ("dex", "trt", "untrt"))) == list(airway.obs["cell"])
-    sim = datasets.load("kcna1-sim")
+    sim = datasets.load("airway-as-mouse")
     blocked = designs.permutation_blocks(sim, "~batch + genotype", ("genotype", "KO", "WT"))
     assert list(blocked) == list(sim.obs["batch"])
     assert designs.permutation_blocks(sim, "~genotype", ("genotype", "KO", "WT")) is None

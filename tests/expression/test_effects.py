@@ -10,7 +10,7 @@ from epigen_utils.expression import effects
 
 
 def test_table_one_keeps_paralogs_apart_and_says_what_is_not_there():
-    fish = datasets.load("slc13a5-sim")[:, ["gria1a", "gria1b", "fosb"]].copy()
+    fish = datasets.load("airway-as-zebrafish")[:, ["gria1a", "gria1b", "fosb"]].copy()
     results = {
         "DM": pd.DataFrame(
             {"baseMean": 9.0, "log2FoldChange": [1.0, -2.0, 0.5], "lfcSE": 0.1, "padj": [0.01, 0.01, 0.5]},
@@ -28,6 +28,8 @@ def test_table_one_keeps_paralogs_apart_and_says_what_is_not_there():
     assert rows["reported padj"].tolist() == [0.001] * 4
     claimed = effects.claimed_effects(rows, neurons=True)
     assert claimed["gene"].to_dict() == {"GRIA1": "gria1a", "FOSB": "fosb"}
+    shown = effects.expressed_effects(rows, pd.DataFrame({"symbol": ["gria1b", "fosb"]}))
+    assert shown["gene"].tolist() == ["gria1b", "fosb", "not in the data"], "and claims are judged by all"
 
 
 def test_a_gene_that_was_not_tested_checks_nothing():
@@ -51,7 +53,7 @@ def test_false_discoveries_and_power_by_hand():
 
 
 def test_planted_changes_of_pooled_levels_and_of_another_reference():
-    fish = datasets.load("slc13a5-sim")
+    fish = datasets.load("airway-as-zebrafish")
     truth = fish.varm["log2_fold_change"]
     pooled = effects.planted_fold_changes(truth, fish, ("genotype", "DM+5a1", "WT"))
     np.testing.assert_allclose(pooled, (truth["DM"] + truth["5a1"]) / 2)
@@ -89,7 +91,7 @@ def test_enrichment_is_the_same_again_and_empty_without_sets(ranked):
 
 def test_a_cohort_beside_a_published_table():
     """Rat symbols against mouse symbols meet at the human orthologs that are one to one on both sides."""
-    fish = datasets.load("slc13a5-sim")
+    fish = datasets.load("airway-as-zebrafish")
     one = orthologs.one_to_one_orthologs("danio_rerio")
     pairs = {human: symbol for symbol, human in one.items() if symbol in fish.var_names}
     mouse = orthologs.one_to_one_orthologs("mus_musculus")
@@ -130,6 +132,8 @@ def test_overlaps_against_fishers_exact_test():
         counts = [[hits, size - hits], [50 - hits, 200 - 50 - size + hits]]
         assert table.loc[name, "p"] == pytest.approx(stats.fisher_exact(counts, alternative="greater").pvalue)
     assert table["padj"].tolist() == pytest.approx(stats.false_discovery_control(table["p"]).tolist())
+    outside = effects.over_representation([*chosen, "elsewhere"], sets, universe).set_index("set")
+    pd.testing.assert_frame_equal(outside, table)
 
 
 def test_a_joint_change_is_positive_only_if_every_part_is():

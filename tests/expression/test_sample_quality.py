@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats import f_oneway, linregress
 
-from epigen_utils.data import datasets, orthologs
+from epigen_utils.data import datasets, genes, orthologs
 from epigen_utils.expression import sample_quality
 from epigen_utils.stats import projections
 
@@ -65,7 +65,7 @@ def test_tracks_are_the_group_and_what_sorts_samples():
 
 
 def test_smooth_muscle_has_no_neurons_and_a_brain_has():
-    muscle = datasets.load("kcna1-sim")
+    muscle = datasets.load("airway-as-mouse")
     assert sample_quality.neuronal_expression(muscle) < 1.5
     assert not sample_quality.has_neurons(muscle)
     assert "no neurons" in sample_quality.neuronal_note(muscle)
@@ -81,3 +81,43 @@ def test_genes_without_names_are_not_called_a_tissue_without_neurons():
     assert np.isnan(sample_quality.neuronal_expression(nameless))
     assert not sample_quality.has_neurons(nameless)
     assert "have no names" in sample_quality.neuronal_note(nameless)
+
+
+def test_expressed_genes_have_ten_counts_after_size_factors(small):
+    two = small[:2].copy()
+    two.layers["counts"] = np.array([[8, 12, 0, 100], [32, 0, 32, 400]])  # size factors 1/2 and 2
+    # Normalised: 16 and 16, 24 and 0, 0 and 16, 200 and 200; the raw means of the second and third are 6 and 16.
+    assert list(sample_quality.expressed_genes(two)) == ["g1", "g2", "g4"]
+
+
+def test_genes_of_neurons_are_left_out_of_muscle_by_name():
+    genes_of_paper = ["GRIA1", "GRIA2", "SST", "PVALB", "FOSB"]
+    mouse, note = sample_quality.find_expressed(datasets.load("airway-as-mouse"), genes_of_paper)
+    assert mouse["symbol"].tolist() == ["Gria1", "Fosb"]
+    assert note == (
+        "Gria2, Sst and Pvalb are not expressed in this data set (mean normalised count below 10) and therefore not shown."
+    )
+    fish, note = sample_quality.find_expressed(datasets.load("airway-as-zebrafish"), genes_of_paper)
+    assert fish["symbol"].tolist() == ["gria1a", "gria1b"], "paralogs are expressed or not, each for itself"
+    assert note.startswith("gria2a, gria2b, sst1.1, sst1.2, pvalb2, pvalb7, pvalb6 and fosb are not expressed")
+    assert sample_quality.find_expressed(datasets.load("airway-as-mouse"), ["PVALB"])[1].startswith("Pvalb is not")
+
+
+def test_where_all_genes_are_expressed_nothing_is_left_out():
+    muscle = datasets.load("airway-as-mouse")
+    names = ["GRIA1", "FOSB", "VIM", "not a gene"]
+    found, note = sample_quality.find_expressed(muscle, names)
+    pd.testing.assert_frame_equal(found, orthologs.find_genes(muscle, names).dropna())
+    assert note == ""
+    sets = {"one": ["Gria1", "Fosb"], "two": ["Vim"]}
+    assert sample_quality.expressed_sets(muscle, sets) == (sets, "")
+
+
+def test_panels_keep_their_expressed_genes():
+    muscle = datasets.load("airway-as-mouse")
+    panels = orthologs.find_gene_sets(muscle, genes.gene_panels())
+    kept, note = sample_quality.expressed_sets(muscle, panels | {"absent_panel": []})
+    assert kept["GABAergic"] == ["Calb2", "Cck", "Reln"]
+    assert "GABAergic 3 of 16, GABA A receptors 2 of 19, Glutamatergic 8 of 19" in note
+    assert "absent" not in note
+    assert sample_quality.expressed_sets(muscle, {"none": ["Pvalb", "Sst"]})[0] == {}

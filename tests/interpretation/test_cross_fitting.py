@@ -14,7 +14,7 @@ from epigen_utils.prediction import sample_cohort
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     """Three wild types against nine mutants, as in the paper's zebrafish series."""
-    cohort = sample_cohort.load_cohort("slc13a5-sim")
+    cohort = sample_cohort.load_cohort("airway-as-zebrafish")
     settings = replace(classifier.FINE_TUNING_SETTINGS, epochs=3)
     model = GPT2Classifier(settings=settings, folder=tmp_path_factory.mktemp("m"))
     return cohort, model, cross_fitting.held_out_positions(cohort, model, n_genes=8, n_layouts=2)

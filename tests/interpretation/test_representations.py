@@ -157,7 +157,7 @@ def test_a_cohort_too_small_for_halves():
 
 def test_three_against_nine_as_in_the_paper():
     """One of the three is held out, whatever the seed; there is no second way."""
-    cohort = sample_cohort.load_cohort("slc13a5-sim")
+    cohort = sample_cohort.load_cohort("airway-as-zebrafish")
     for seed in range(5):
         parts = representations.split_cohort(cohort, n_genes=8, seed=seed)
         assert [(labels == "WT").sum() for labels in parts.labels] == [2, 1]

@@ -1,0 +1,297 @@
+"""Dispersions of many genes: Cox-Reid adjusted likelihood, with or without a prior, along R's own path.
+
+R maximises by a line search that stops at a gain of one millionth, so that an estimate depends on the path to it: to
+agree in the tests, the path is the same here, for all genes at once. Tables are samples x genes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from epigen_utils.deseq import design as designs
+from epigen_utils.deseq import elementwise
+from epigen_utils.deseq.design import Design
+
+LOWEST, START_STEP, ACCEPT, GAIN, MAX_STEPS = 1e-8, 1.0, 1e-4, 1e-6, 100
+
+#: Numbers of steps after which the genes that are not done are put together.
+PASSES = (10, 20, MAX_STEPS)
+#: Bounds of the log dispersion during the search, and points of each of the two grids that follow where it fails.
+BOUNDS, GRID = (-30.0, 10.0), 20
+
+#: Log dispersion below which a search is given up, and the rounding of a log posterior, relative to its size.
+LEFT, ROUNDING = math.log(LOWEST / 10), 1e-15
+
+#: Samples from which distinct counts are found, and the share of genes from which all are evaluated rather than some.
+DISTINCT_FROM, FULL_SHARE = 24, 0.7
+
+
+def highest(n_samples: int) -> float:
+    """The largest dispersion that an estimate may have."""
+    return max(10.0, n_samples)
+
+
+@dataclasses.dataclass(slots=True)
+class Posterior:
+    """Log posterior of log dispersions, one a gene, with Cox and Reid's adjustment (Love et al. 2014, eq. 6-8).
+
+    Attributes
+    ----------
+    counts, mu
+        Samples x genes; means as counts, above zero.
+    design
+        Of which the adjustment is.
+    centres, variance
+        The normal prior of the log dispersion; None for none.
+    total, values, times
+        Each gene's sum of counts; its distinct counts (at most the samples, x genes) and how often each occurs, since a
+        sum of gamma functions needs each count once. By `prepare`.
+    """
+
+    counts: Tensor
+    mu: Tensor
+    design: Design
+    centres: Tensor | None = None
+    variance: float | None = None
+    total: Tensor | None = None
+    values: Tensor | None = None
+    times: Tensor | None = None
+
+    def prepare(self) -> "Posterior":
+        """Find totals and distinct counts, once for all evaluations."""
+        self.total = self.counts.sum(dim=0)
+        if len(self.counts) >= DISTINCT_FROM:
+            self.values, self.times = distinct(self.counts)
+        else:
+            self.values = self.counts
+        return self
+
+    def of(self, genes: Tensor) -> "Posterior":
+        """The same for some genes, by their positions."""
+
+        def columns(table: Tensor | None) -> Tensor | None:
+            return None if table is None else table[..., genes]
+
+        counts, times = columns(self.counts), columns(self.times)
+        values = counts if times is None else columns(self.values)
+        centres, total = columns(self.centres), columns(self.total)
+        return Posterior(counts, columns(self.mu), self.design, centres, self.variance, total, values, times)
+
+    def _sum(self, terms: Tensor) -> Tensor:
+        """Sum over samples of a function of the counts that is given for each distinct count."""
+        return (terms if self.times is None else terms.mul_(self.times)).sum(dim=0)
+
+    def evaluate(self, log_alpha: Tensor) -> tuple[Tensor, "Point"]:
+        """Log posterior up to a constant of the gene, genes, and what its slope there needs."""
+        y, mu, alpha = self.counts, self.mu, log_alpha.exp()
+        r = 1 / alpha
+        scaled = mu * alpha
+        log_scaled = elementwise.log1p(scaled)
+        scaled.add_(1)
+        gammas = self._sum(elementwise.log_gamma(self.values + r)) - len(y) * elementwise.log_gamma(r)
+        # log(mu + r) is log(1 + mu alpha) - log(alpha)
+        value = gammas - ((y + r).mul_(log_scaled)).sum(dim=0) + self.total * log_alpha
+        factor = designs.cholesky(self.design.information(mu / scaled))
+        value -= 0.5 * (designs.log_determinant(factor) + self.design.log_scale)
+        if self.variance is not None:
+            value -= 0.5 * (log_alpha - self.centres).square() / self.variance
+        return value, Point(log_alpha, scaled, log_scaled, factor)
+
+    def slope(self, point: "Point") -> Tensor:
+        """Derivative of the log posterior at a point, genes."""
+        y, mu, alpha = self.counts, self.mu, point.log_alpha.exp()
+        r = 1 / alpha
+        weights = mu / point.scaled
+        # y alpha / scaled - mu alpha / scaled is the term of the residual
+        terms = ((y - mu).mul_(alpha)).div_(point.scaled).add_(point.log_scaled)
+        digammas = len(y) * torch.digamma(r) - self._sum(torch.digamma(self.values + r))
+        slope = r * (terms.sum(dim=0) + digammas)
+        change = self.design.information(weights.square())
+        slope += 0.5 * alpha * (designs.inverse(point.factor) * change).sum(dim=(0, 1))
+        if self.variance is not None:
+            slope -= (point.log_alpha - self.centres) / self.variance
+        return slope
+
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    """What evaluations at a log dispersion share: 1 + mu alpha and its log, and the Cholesky factor of X' W X."""
+
+    log_alpha: Tensor
+    scaled: Tensor
+    log_scaled: Tensor
+    factor: Tensor
+
+    def of(self, genes: Tensor) -> "Point":
+        """The same for some genes, by their positions."""
+        return Point(*(getattr(self, name)[..., genes] for name in self.__slots__))
+
+
+def distinct(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Each gene's distinct counts and how often they occur, both as many as the gene with the most has, x genes."""
+    ordered = elementwise.sort_samples(counts)
+    places = torch.cat([torch.zeros_like(ordered[:1]), (ordered[1:] != ordered[:-1]).to(ordered.dtype)]).cumsum(dim=0)
+    places = places.to(torch.int64)
+    shape = (int(places[-1].max()) + 1, counts.shape[1])
+    values = torch.zeros(shape, dtype=counts.dtype, device=counts.device).scatter_(0, places, ordered)
+    times = torch.zeros(shape, dtype=counts.dtype, device=counts.device)
+    return values, times.scatter_add_(0, places, torch.ones_like(ordered))
+
+
+class Search:
+    """Line searches of genes: gradient steps with backtracking that end, as R's do, at a step that gains under 1e-6.
+
+    Attributes
+    ----------
+    log_alpha, first, value
+        Genes: where the search is, and the log posterior at its start and there.
+    steps
+        Number of steps taken, genes.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        self.log_alpha = start.clone()
+        self.first, self.value, self.slope, self.accepted = (torch.zeros_like(start) for _ in range(4))
+        self.step = torch.full_like(start, START_STEP)
+        self.steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
+        self.done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+
+    def advance(self, genes: Tensor, posterior: Posterior, max_steps: int) -> None:
+        """Take some genes' steps until they are done or have taken so many."""
+        names = ("log_alpha", "value", "slope", "step", "accepted", "done")
+        a, value, slope, step, accepted, done = (getattr(self, name)[genes] for name in names)
+        taken = int(self.steps[genes[0]])
+        if not taken:
+            value, point = posterior.evaluate(a)
+            slope = posterior.slope(point)
+            self.first[genes] = value
+        for taken in range(taken + 1, max_steps + 1):
+            ends = a + step * slope
+            step = torch.where(ends < BOUNDS[0], (BOUNDS[0] - a) / slope, step)
+            step = torch.where(ends > BOUNDS[1], (BOUNDS[1] - a) / slope, step)
+            proposal = a + step * slope
+            proposed, point = posterior.evaluate(proposal)
+            better = proposed >= value + step * ACCEPT * slope.square() - ROUNDING * value.abs()
+            better &= ~done
+            ended = better & (proposed - value < GAIN)
+            left = better & ~ended & (proposal < LEFT)
+            # A search that leaves below keeps the former value, by which R then rejects a first step that leaves.
+            value = torch.where(better & ~left, proposed, value)
+            a = torch.where(better, proposal, a)
+            ended |= left
+            if ended.any():
+                self.steps[genes[ended]] = taken
+                done |= ended
+            moved = better & ~ended
+            accepted += better
+            n_moved = int(moved.sum())
+            if n_moved > FULL_SHARE * len(a):
+                slope = torch.where(moved, posterior.slope(point), slope)
+            elif n_moved:
+                places = moved.nonzero().squeeze(1)
+                slope[places] = posterior.of(places).slope(point.of(places))
+            longer = torch.clamp(step * 1.1, max=START_STEP)
+            longer = torch.where(accepted % 5 == 0, longer / 2, longer)
+            step = torch.where(better, longer, step / 2)
+            n_done = int(done.sum())
+            if n_done == len(a) or taken == max_steps or n_done > (1 - FULL_SHARE) * len(a):
+                for name, column in zip(names, (a, value, slope, step, accepted, done), strict=True):
+                    getattr(self, name)[genes] = column
+                self.steps[genes[~done]] = taken
+                if n_done == len(a):
+                    return
+                keep = (~done).nonzero().squeeze(1)
+                genes, posterior = genes[keep], posterior.of(keep)
+                a, value, slope, step, accepted, done = (
+                    column[keep] for column in (a, value, slope, step, accepted, done)
+                )
+
+
+@dataclasses.dataclass(slots=True)
+class Genes:
+    """Genes whose dispersions are looked for: their positions in the counts, and their means, samples x these genes."""
+
+    counts: Tensor
+    positions: Tensor
+    means: Tensor
+    design: Design
+    #: Cuts positions into parts that fit the work space.
+    split: Callable[[Tensor], Iterable[Tensor]]
+
+    def posterior(self, some: Tensor, centres: Tensor | None, variance: float | None) -> Posterior:
+        """Of some of these genes."""
+        counts, means = self.counts[:, self.positions[some]], self.means[:, some]
+        return Posterior(counts, means, self.design, None if centres is None else centres[some], variance).prepare()
+
+    def search(self, start: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Search:
+        """Line searches from a start; the few genes that take long go on together."""
+        found = Search(start)
+        for max_steps in PASSES:
+            for some in self.split((~found.done).nonzero().squeeze(1)):
+                found.advance(some, self.posterior(some, centres, variance), max_steps)
+        return found
+
+    def search_grids(self, wanted: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Tensor:
+        """Dispersions on two grids, the second around the best point of the first, of the genes in a mask."""
+        ends = math.log(LOWEST), math.log(highest(len(self.counts)))
+        width = (ends[1] - ends[0]) / (GRID - 1)
+        like = {"dtype": self.counts.dtype, "device": self.counts.device}
+        coarse, fine = torch.linspace(*ends, GRID, **like), torch.linspace(-width, width, GRID, **like)
+        best = [self.counts.new_empty(0)]
+        for some in self.split(wanted.nonzero().squeeze(1)):
+            posterior = self.posterior(some, centres, variance)
+            centre = _best(posterior, coarse[:, None].expand(GRID, len(some)))
+            best.append(_best(posterior, centre + fine[:, None]))
+        return torch.cat(best).exp()
+
+
+def _best(posterior: Posterior, grid: Tensor) -> Tensor:
+    values = torch.stack([posterior.evaluate(points)[0] for points in grid])
+    return grid.gather(0, values.argmax(dim=0, keepdim=True)).squeeze(0)
+
+
+def first_guesses(normalised: Tensor, design: Design, mean_inverse_factor: float) -> Tensor:
+    """Where searches start: the smaller of two moment estimates, genes.
+
+    Parameters
+    ----------
+    normalised
+        Counts over size factors, samples x genes.
+    mean_inverse_factor
+        Mean over samples of one over the size factor.
+    """
+    mu = linear_means(normalised, design).clamp(min=1)
+    rough = (((normalised - mu).square() - mu) / mu.square()).sum(dim=0) / design.residual_df
+    mean = normalised.mean(dim=0)
+    moments = (normalised.var(dim=0) - mean_inverse_factor * mean) / mean.square()
+    guess = torch.minimum(rough.clamp(min=0), moments)
+    return guess.clamp(LOWEST, highest(design.n_samples))
+
+
+def linear_means(normalised: Tensor, design: Design) -> Tensor:
+    """Least-squares means of normalised counts, samples x genes."""
+    return design.basis @ (design.basis.T @ normalised)
+
+
+def genewise(genes: Genes, guesses: Tensor) -> Tensor:
+    """Dispersion of each gene from its own counts, genes; ``guesses`` by `first_guesses`."""
+    found = genes.search(guesses.log())
+    top = highest(len(genes.counts))
+    alpha = found.log_alpha.exp().clamp(max=top)
+    alpha = torch.where(found.value < found.first + found.first.abs() / 1e6, guesses, alpha)
+    failed = ((found.steps >= MAX_STEPS) | (found.steps == 1)) & (alpha > 10 * LOWEST)
+    alpha[failed] = genes.search_grids(failed)
+    return alpha.clamp(LOWEST, top)
+
+
+def maximum_a_posteriori(genes: Genes, genewise: Tensor, trend: Tensor, variance: float) -> Tensor:
+    """Dispersions under a normal prior of their logs around the trend, genes."""
+    centres = trend.log()
+    found = genes.search(torch.where(genewise > 0.1 * trend, genewise, trend).log(), centres, variance)
+    alpha = found.log_alpha.exp()
+    failed = found.steps >= MAX_STEPS
+    alpha[failed] = genes.search_grids(failed, centres, variance)
+    return alpha.clamp(LOWEST, highest(len(genes.counts)))

@@ -1,0 +1,261 @@
+"""DESeq2's fit of a design to counts: size factors, dispersions, coefficients, outliers; for all genes, in chunks.
+
+Beside the counts and one table of means as large as they are (samples x genes, 8 bytes a value each), the work space is
+that of a chunk of genes: about 20 tables of `CHUNK` values.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epigen_utils.deseq import dispersions, elementwise, glm, outliers, size_factors, trends
+from epigen_utils.deseq.design import Design
+from epigen_utils.errors import DataError
+
+#: Counts (samples x genes) that are worked on at once, by the type of device.
+CHUNK = {"cpu": 2**17, "cuda": 2**24}
+
+#: Samples in a cell that let an outlier of it be replaced, R's default.
+MIN_REPLICATES = 7
+
+#: Spreads of log dispersions above the trend beyond which a gene keeps its own.
+OUTLIER_SPREADS = 2.0
+
+
+@dataclasses.dataclass(slots=True)
+class Estimates:
+    """Estimates of genes: 1-d tensors of genes, but for ``beta`` (coefficients x genes, natural log)."""
+
+    base_mean: Tensor
+    genewise: Tensor
+    trend: Tensor
+    map: Tensor
+    dispersion: Tensor
+    outlier: Tensor
+    beta: Tensor
+    converged: Tensor
+    replaced: Tensor
+    #: Largest Cook's distance among samples whose cell has replicates, and counts above the one with the largest.
+    cooks: Tensor
+    n_larger: Tensor
+
+    @classmethod
+    def empty(cls, n_genes: int, n_coefficients: int, device: torch.device) -> "Estimates":
+        """Of genes that are not fitted yet: numbers NaN, masks False."""
+
+        def column(value: float, dtype: torch.dtype) -> Tensor:
+            return torch.full((n_genes,), value, dtype=dtype, device=device)
+
+        columns = {field.name: column(torch.nan, torch.float64) for field in dataclasses.fields(cls)}
+        columns |= {name: column(False, torch.bool) for name in ("outlier", "converged", "replaced")}
+        columns["n_larger"] = column(0, torch.int64)
+        columns["beta"] = columns["beta"].repeat(n_coefficients, 1)
+        return cls(**columns)
+
+    def put(self, genes: Tensor | slice, **columns: Tensor) -> None:
+        """Write columns of some genes, by their positions."""
+        for name, values in columns.items():
+            getattr(self, name)[..., genes] = values
+
+
+@dataclasses.dataclass(slots=True)
+class Fit:
+    """A design fitted to counts; `testing` has its tests.
+
+    Attributes
+    ----------
+    present
+        Mask of all genes: those with counts. What follows has these genes only.
+    counts
+        Samples x genes, outliers replaced.
+    factors
+        Size factors, samples x 1, or per-gene factors, samples x genes.
+    genes
+        Estimates, a value a gene.
+    trend
+        The dispersion trend; None where dispersions are the gene-wise ones.
+    scatter, prior_variance
+        Variance of log dispersions around the trend, and of their prior.
+    """
+
+    present: np.ndarray
+    counts: Tensor
+    factors: Tensor
+    design: Design
+    genes: Estimates
+    trend: trends.Trend | None = None
+    scatter: float = float("nan")
+    prior_variance: float = float("nan")
+
+    def split(self, genes: Tensor) -> Iterator[Tensor]:
+        """Positions of genes in parts that are worked on at once."""
+        return iter(genes.split(max(1, CHUNK[genes.device.type] // len(self.counts)))) if len(genes) else iter(())
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Positions of the genes that have coefficients, in parts."""
+        return self.split(self.genes.beta[0].isfinite().nonzero().squeeze(1))
+
+    def factors_of(self, genes: Tensor) -> Tensor:
+        """Factors of some genes, samples x 1 or samples x genes."""
+        return self.factors if self.factors.shape[1] == 1 else self.factors[:, genes]
+
+    def means(self, genes: Tensor) -> Tensor:
+        """Fitted means of some genes, samples x genes, as counts."""
+        return self.factors_of(genes) * elementwise.exp(self.design.matrix @ self.genes.beta[:, genes])
+
+    def of_all(self, column: Tensor, missing: float = np.nan) -> np.ndarray:
+        """A column of the genes with counts as one of all genes."""
+        values = np.full(len(self.present), float(missing))
+        values[self.present] = column.cpu().numpy()
+        return values
+
+
+def fit(
+    counts: np.ndarray,
+    design: np.ndarray,
+    *,
+    factors: str | np.ndarray = "ratio",
+    trend_kind: str = "parametric",
+    smoother: trends.Smoother | None = None,
+    min_replicates: int | None = MIN_REPLICATES,
+    device: str = "cpu",
+) -> Fit:
+    """Fit a design (Love, Huber and Anders 2014), with the estimates of R DESeq2 1.38.
+
+    Parameters
+    ----------
+    counts
+        Samples x genes, whole numbers.
+    design
+        Model matrix of full rank, samples x coefficients.
+    factors
+        ``ratio`` or ``poscounts`` (`size_factors.estimate`); or size factors, samples; or factors of every count,
+        samples x genes, for gene lengths that differ between samples.
+    trend_kind
+        ``parametric``, ``local`` or ``mean`` (`trends.fit`); ``none`` to test with the gene-wise dispersions.
+    smoother
+        Fits the local trend.
+    min_replicates
+        Samples that a cell must have for its outliers to be replaced; None to replace none.
+    device
+        Of torch.
+
+    Raises
+    ------
+    DataError
+        If the counts or the design cannot be fitted: all counts zero or equal, no residual degrees of freedom, no size
+        factors, no trend.
+    """
+    _check(counts, design)
+    result = _start(counts, design, factors, device)
+    genes = torch.arange(result.counts.shape[1], device=device)
+    means = _fit_genewise(result, genes)
+    if trend_kind != "none":
+        base, own = result.genes.base_mean.cpu().numpy(), result.genes.genewise.cpu().numpy()
+        result.trend = trends.fit(base, own, trend_kind, smoother)
+        at_means = result.trend(base)
+        result.scatter = trends.scatter(own, at_means)
+        result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
+    _fit_models(result, genes, means)
+    outlying = _judge_outliers(result, min_replicates)
+    if len(outlying):
+        _refit(result, outlying)
+    return result
+
+
+def _start(counts: np.ndarray, design: np.ndarray, factors: str | np.ndarray, device: str) -> Fit:
+    model, present = Design.of(design, device), (counts > 0).any(axis=0)
+    if isinstance(factors, str):
+        factors = size_factors.estimate(counts, factors)
+    f = np.array(factors, dtype=float)
+    f = torch.as_tensor(f[:, None] if f.ndim == 1 else np.ascontiguousarray(f[:, present]), device=device)
+    y = torch.as_tensor(np.ascontiguousarray(counts[:, present], dtype=float), device=device)
+    return Fit(present, y, f, model, Estimates.empty(y.shape[1], model.n_coefficients, y.device))
+
+
+def _check(counts: np.ndarray, design: np.ndarray) -> None:
+    if not counts.size or not (counts > 0).any():
+        raise DataError("counts: every count is zero; nothing can be fitted")
+    if (counts == counts[0, 0]).all():
+        raise DataError("counts: every count is the same; nothing can be fitted")
+    if len(design) <= design.shape[1]:
+        raise DataError(
+            f"design: {design.shape[1]} coefficients for {len(design)} samples leave nothing to estimate dispersion from"
+        )
+
+
+def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
+    """Base means and gene-wise dispersions of some genes; gives their means, samples x genes."""
+    factors = fit.factors
+    inverse_factor = float((1 / (factors if factors.shape[1] == 1 else factors.mean(dim=1))).mean())
+    means, first = torch.empty(len(fit.counts), len(genes), dtype=torch.float64, device=genes.device), 0
+    guesses = torch.empty_like(means[0])
+    for part in fit.split(genes):
+        place, first = slice(first, first + len(part)), first + len(part)
+        y, f = fit.counts[:, part], fit.factors_of(part)
+        normalised = y / f
+        guesses[place] = dispersions.first_guesses(normalised, fit.design, inverse_factor)
+        if fit.design.is_groups:
+            means[:, place] = f * dispersions.linear_means(normalised, fit.design)
+        else:
+            means[:, place] = glm.regress(y, f, guesses[place], fit.design).mu
+        fit.genes.put(part, base_mean=normalised.mean(dim=0))
+    means.clamp_(min=glm.LEAST_MEAN)
+    search = dispersions.Genes(fit.counts, genes, means, fit.design, fit.split)
+    fit.genes.put(genes, genewise=dispersions.genewise(search, guesses))
+    return means
+
+
+def _fit_models(fit: Fit, genes: Tensor, means: Tensor) -> None:
+    """Final dispersions and coefficients of some genes; ``means`` are those of the gene-wise fit."""
+    genewise = fit.genes.genewise[genes]
+    fit.genes.put(genes, dispersion=genewise)
+    if fit.trend is not None:
+        trend = torch.as_tensor(fit.trend(fit.genes.base_mean[genes].cpu().numpy()), device=genes.device)
+        search = dispersions.Genes(fit.counts, genes, means, fit.design, fit.split)
+        shrunk = dispersions.maximum_a_posteriori(search, genewise, trend, fit.prior_variance)
+        outlier = genewise.log() > trend.log() + OUTLIER_SPREADS * fit.scatter**0.5
+        fit.genes.put(
+            genes, trend=trend, map=shrunk, outlier=outlier, dispersion=torch.where(outlier, genewise, shrunk)
+        )
+    for part in fit.split(genes):
+        model = glm.regress(fit.counts[:, part], fit.factors_of(part), fit.genes.dispersion[part], fit.design)
+        fit.genes.put(part, beta=model.beta, converged=model.converged)
+
+
+def _judge_outliers(fit: Fit, min_replicates: int | None) -> Tensor:
+    """Cook's distances; outliers in cells of enough samples are replaced.
+
+    Returns
+    -------
+    Positions of the genes to fit again: those with an outlier, if any sample's outliers can be replaced.
+    """
+    replaceable = fit.design.in_cells_of(min_replicates or len(fit.counts) + 1)
+    kept = torch.as_tensor(~replaceable, device=fit.counts.device)[:, None]
+    cutoff = outliers.cutoff(fit.design)
+    outlying = [fit.counts.new_empty(0, dtype=torch.int64)]
+    for part in fit.chunks():
+        y, f, mu = fit.counts[:, part], fit.factors_of(part), fit.means(part)
+        leverages = glm.leverages(mu, fit.genes.dispersion[part], fit.design)
+        cooks = outliers.cooks_distances(y, f, mu, leverages, fit.design)
+        largest = outliers.largest_distance(cooks * kept, fit.design)  # an outlier that is replaced is not flagged
+        fit.genes.put(part, cooks=largest, n_larger=outliers.larger_counts(y, cooks))
+        beyond = cooks > cutoff
+        some = part[beyond.any(dim=0)]
+        if replaceable.any() and len(some):
+            fit.counts[:, part] = outliers.replacements(y, f, beyond & ~kept)
+            outlying.append(some)
+    return torch.cat(outlying)
+
+
+def _refit(fit: Fit, outlying: Tensor) -> None:
+    """Fit genes again on counts whose outliers are replaced, with the trend and prior of the first fit."""
+    fit.genes.replaced[outlying] = True
+    left = (fit.counts[:, outlying] > 0).any(dim=0)
+    fit.genes.beta[:, outlying[~left]] = torch.nan
+    fit.genes.base_mean[outlying[~left]] = 0.0
+    genes = outlying[left]
+    _fit_models(fit, genes, _fit_genewise(fit, genes))

@@ -1,0 +1,201 @@
+"""Negative binomial regression of many genes by iteratively reweighted least squares (Love et al. 2014, eq. 1-4).
+
+Tables are samples x genes; coefficients are natural logarithms, coefficients x genes.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from epigen_utils.deseq import design as designs
+from epigen_utils.deseq import elementwise
+from epigen_utils.deseq.design import Design
+
+#: Relative change of the deviance that ends the iteration, its longest length, the smallest mean (counts), and the
+#: size of a coefficient (natural log) at which R gives up a gene.
+TOLERANCE, MAX_STEPS, LEAST_MEAN, LARGEST = 1e-8, 100, 0.5, 30.0
+
+#: Ridge of log2 coefficients, R's default: too weak to shrink, it keeps systems solvable.
+RIDGE = 1e-6
+
+
+@dataclasses.dataclass(slots=True)
+class Fit:
+    """Fitted models.
+
+    Attributes
+    ----------
+    beta
+        Coefficients x genes, natural log.
+    mu
+        Means, samples x genes, as counts.
+    converged
+        Mask of genes; the others were fitted by a general optimiser that did not settle either.
+    """
+
+    beta: Tensor
+    mu: Tensor
+    converged: Tensor
+
+
+def regress(counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor | None = None) -> Fit:
+    """Fit every gene's model; genes on which the iteration fails are fitted by L-BFGS-B, as in R.
+
+    Parameters
+    ----------
+    factors
+        Size factors, samples x 1, or per-gene factors, samples x genes.
+    alpha
+        Dispersions, genes.
+    penalties
+        Of squared log2 coefficients, one a coefficient; `RIDGE` by default.
+    """
+    if design.is_intercept and penalties is None:
+        mean = (counts / factors).mean(dim=0)
+        return Fit(mean.log()[None], factors * mean, torch.ones_like(mean, dtype=torch.bool))
+    fitted, converged, start = _iterate(counts, factors, alpha, design, _penalties(design, penalties))
+    beta = design.to_coefficients @ fitted
+    mu = factors * elementwise.exp(design.basis @ fitted)
+    for gene in (~converged).nonzero().squeeze(1).tolist():
+        column = factors[:, gene if factors.shape[1] > 1 else 0]
+        first = beta[:, gene] if (beta[:, gene].abs() < LARGEST).all() else design.to_coefficients @ start[:, gene]
+        log2 = _optimise(counts[:, gene], column, alpha[gene], design, _penalties(design, penalties), first)
+        beta[:, gene], converged[gene] = log2.x * math.log(2), log2.success
+        mu[:, gene] = column * (design.matrix @ beta[:, gene]).exp()
+    return Fit(beta, mu, converged)
+
+
+def _penalties(design: Design, penalties: Tensor | None) -> Tensor:
+    return torch.full_like(design.matrix[0], RIDGE) if penalties is None else penalties
+
+
+def _iterate(
+    counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Coefficients in the basis, whether the iteration settled, and its start."""
+    ridge = design.ridge(penalties / math.log(2) ** 2)[:, :, None]
+    log_factors = elementwise.log(factors)
+    start = design.basis.T @ elementwise.log(counts / factors + 0.1)
+    fitted, converged = start.clone(), torch.zeros_like(alpha, dtype=torch.bool)
+    genes, deviance = torch.arange(len(alpha), device=alpha.device), torch.zeros_like(alpha)
+    y, a, gamma, shared = counts, alpha, start, factors.shape[1] == 1
+    fixed = _log_binomials(y, a)
+    log_mu = (log_factors + design.basis @ gamma).clamp(min=math.log(LEAST_MEAN))
+    for step in range(MAX_STEPS):
+        mu = elementwise.exp(log_mu)
+        weights = mu / (1 + mu * a)
+        working = weights * (log_mu - log_factors + y / mu - 1)
+        gamma = designs.solve(designs.cholesky(design.information(weights) + ridge), design.basis.T @ working)
+        eta = design.basis @ gamma
+        log_mu = (log_factors + eta).clamp(min=math.log(LEAST_MEAN))
+        last, deviance = deviance, -2 * _log_likelihood(y, log_mu, a, fixed)
+        change = (deviance - last).abs() / (deviance.abs() + 0.1)
+        failed = ((design.to_coefficients @ gamma).abs() > LARGEST).any(dim=0) | ~change.isfinite()
+        settled = (change < TOLERANCE) & ~failed if step else torch.zeros_like(failed)
+        ended = settled | failed
+        if step == MAX_STEPS - 1:
+            ended = torch.ones_like(ended)
+        if ended.any():
+            fitted[:, genes[ended]], converged[genes[ended]] = gamma[:, ended], settled[ended]
+            keep = (~ended).nonzero().squeeze(1)
+            if not len(keep):
+                break
+            genes, y, a, fixed, deviance = genes[keep], y[:, keep], a[keep], fixed[keep], deviance[keep]
+            log_mu, log_factors = log_mu[:, keep], log_factors if shared else log_factors[:, keep]
+    return fitted, converged, start
+
+
+def _log_binomials(counts: Tensor, alpha: Tensor) -> Tensor:
+    """The part of the log likelihood that is without the means, genes."""
+    r = 1 / alpha
+    terms = elementwise.log_gamma(counts + r) - elementwise.log_gamma(counts + 1)
+    return terms.sum(dim=0) - len(counts) * elementwise.log_gamma(r) + counts.sum(dim=0) * alpha.log()
+
+
+def _log_likelihood(counts: Tensor, log_mu: Tensor, alpha: Tensor, fixed: Tensor) -> Tensor:
+    return fixed + (
+        counts * log_mu - (counts + 1 / alpha) * elementwise.log1p(elementwise.exp(log_mu).mul_(alpha))
+    ).sum(dim=0)
+
+
+def log_likelihood(counts: Tensor, mu: Tensor, alpha: Tensor) -> Tensor:
+    """Negative binomial log likelihood, genes; means below the smallest number count as that."""
+    log_mu = mu.clamp(min=torch.finfo(mu.dtype).tiny).log()
+    return _log_likelihood(counts, log_mu, alpha, _log_binomials(counts, alpha))
+
+
+def _optimise(counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor, start: Tensor):
+    """Minimise the penalised likelihood of one gene over log2 coefficients, with slopes by central differences.
+
+    R's optim, with its defaults: which is not exact, but where it stops is what R reports.
+    """
+    y, x, f = (part.cpu().numpy() for part in (counts, design.matrix, factors))
+    a, weights = float(alpha), penalties.cpu().numpy()
+
+    def loss(beta: np.ndarray) -> np.ndarray:
+        """Of coefficients x points."""
+        eta = np.log(f)[:, None] + np.log(2) * (x @ beta)
+        likelihood = y[:, None] * eta - (y[:, None] + 1 / a) * np.logaddexp(0, eta + np.log(a))
+        return -likelihood.sum(axis=0) + 0.5 * weights @ np.square(beta)
+
+    def with_slopes(beta: np.ndarray) -> tuple[float, np.ndarray]:
+        shifts = 1e-3 * np.eye(len(beta))
+        values = loss(np.column_stack([beta[:, None], beta[:, None] + shifts, beta[:, None] - shifts]))
+        return float(values[0]), (values[1 : len(beta) + 1] - values[len(beta) + 1 :]) / 2e-3
+
+    options = {"maxiter": 100, "maxcor": 5, "ftol": 1e7 * np.finfo(float).eps, "gtol": 0.0}
+    found = minimize(
+        with_slopes,
+        np.clip(start.cpu().numpy() / np.log(2), -LARGEST, LARGEST),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-LARGEST, LARGEST)] * len(x[0]),
+        options=options,
+    )
+    found.x = torch.as_tensor(found.x, dtype=start.dtype, device=start.device)
+    return found
+
+
+def weights_and_inverse(
+    mu: Tensor, alpha: Tensor, design: Design, penalties: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (samples x genes), the inverse of the penalised information and the information (in the basis)."""
+    mu = mu.clamp(min=LEAST_MEAN)
+    weights = mu / (1 + mu * alpha)
+    information = design.information(weights)
+    ridge = 0.0
+    if penalties is not None or not design.is_intercept:
+        ridge = design.ridge(_penalties(design, penalties) / math.log(2) ** 2)[:, :, None]
+    return weights, designs.inverse(designs.cholesky(information + ridge)), information
+
+
+def leverages(mu: Tensor, alpha: Tensor, design: Design) -> Tensor:
+    """Diagonal of the hat matrix, samples x genes."""
+    weights, inverse, _ = weights_and_inverse(mu, alpha, design)
+    return weights * design.quadratic(inverse)
+
+
+def standard_errors(
+    mu: Tensor, alpha: Tensor, design: Design, vectors: Tensor, penalties: Tensor | None = None
+) -> Tensor:
+    """Standard errors of linear combinations of the coefficients, natural log.
+
+    Parameters
+    ----------
+    vectors
+        Combinations x coefficients.
+
+    Returns
+    -------
+    Combinations x genes.
+    """
+    _, inverse, information = weights_and_inverse(mu, alpha, design, penalties)
+    errors = []
+    for vector in vectors @ design.to_coefficients:
+        direction = (inverse * vector[None, :, None]).sum(dim=1)
+        errors.append((direction * designs.apply(information, direction)).sum(dim=0).clamp(min=0).sqrt())
+    return torch.stack(errors)

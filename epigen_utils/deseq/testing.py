@@ -1,0 +1,257 @@
+"""Tests of a fit: Wald and likelihood-ratio, thresholds on the fold change, Cook's cut-off, independent filtering.
+
+Arrays have a value a gene; NaN stands where R has NA.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from scipy.special import chdtrc, ndtr
+
+from epigen_utils.deseq import glm, outliers
+from epigen_utils.deseq.design import Design
+from epigen_utils.deseq.fitting import Fit
+from epigen_utils.errors import DataError
+
+ALTERNATIVES = ("greaterAbs", "lessAbs", "greater", "less")
+
+
+@dataclasses.dataclass(slots=True)
+class Tests:
+    """Results of one test, genes each: fold changes and errors are log2."""
+
+    base_mean: np.ndarray
+    log2_fold_change: np.ndarray
+    error: np.ndarray
+    statistic: np.ndarray
+    pvalue: np.ndarray
+    padj: np.ndarray
+
+
+def wald(
+    fit: Fit,
+    contrast: np.ndarray,
+    *,
+    compared: np.ndarray | None = None,
+    threshold: float = 0.0,
+    alternative: str = "greaterAbs",
+    alpha: float = 0.1,
+    cooks_filter: bool = True,
+    independent_filter: bool = True,
+    two_groups: bool = False,
+) -> Tests:
+    """Wald test of a linear combination of the coefficients.
+
+    Parameters
+    ----------
+    contrast
+        Weights, coefficients.
+    compared
+        Mask of the samples that the contrast compares; a gene without counts in them has fold change 0 and p-value 1.
+    threshold, alternative
+        The null hypothesis: the log2 fold change is at most ``threshold`` in size (``greaterAbs``), at least that
+        (``lessAbs``), at most (``greater``) or at least minus the threshold (``less``).
+    alpha
+        FDR that independent filtering is tuned for.
+    two_groups
+        Whether the design is one factor of two levels, where R spares an outlier with three larger counts.
+
+    Raises
+    ------
+    DataError
+        If the alternative is unknown, the threshold is negative or, for ``lessAbs``, zero.
+    """
+    change, error = _estimate(fit, contrast)
+    statistic, pvalue = _test(change, error, threshold, alternative)
+    silent = _without_counts(fit, _compared_samples(fit.design, contrast) if compared is None else compared)
+    change[silent], statistic[silent], pvalue[silent] = 0.0, 0.0, 1.0
+    return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
+
+
+def likelihood_ratio(
+    fit: Fit,
+    reduced: np.ndarray,
+    contrast: np.ndarray,
+    *,
+    alpha: float = 0.1,
+    cooks_filter: bool = True,
+    independent_filter: bool = True,
+    two_groups: bool = False,
+) -> Tests:
+    """Likelihood-ratio test of a design against a smaller one; fold changes are those of the ``contrast``.
+
+    Parameters
+    ----------
+    reduced
+        Model matrix, samples x coefficients, spanned by that of the fit.
+
+    Raises
+    ------
+    DataError
+        If the reduced design is not smaller, or not within the full one.
+    """
+    smaller = Design.of(reduced, fit.counts.device)
+    lost = smaller.matrix - fit.design.basis @ (fit.design.basis.T @ smaller.matrix)
+    df = fit.design.n_coefficients - smaller.n_coefficients
+    if df < 1 or lost.abs().max() > 1e-8 * smaller.matrix.abs().max():
+        raise DataError("reduced design: it must leave out terms of the full one, and add none")
+    change, error = _estimate(fit, contrast)
+    gains = torch.full_like(fit.genes.base_mean, torch.nan)
+    for genes in fit.chunks():
+        y, alphas = fit.counts[:, genes], fit.genes.dispersion[genes]
+        factors = fit.factors_of(genes)
+        restricted = glm.regress(y, factors, alphas, smaller)
+        full, less = (glm.log_likelihood(y, mu, alphas) for mu in (fit.means(genes), restricted.mu))
+        gains[genes] = full - less
+    statistic = fit.of_all(2 * gains)
+    pvalue = chdtrc(df, np.maximum(statistic, 0))
+    return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
+
+
+def _estimate(fit: Fit, contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log2 fold changes and their standard errors, genes."""
+    vector = torch.as_tensor(np.asarray(contrast, dtype=float), device=fit.counts.device)
+    change, error = vector @ fit.genes.beta, torch.full_like(fit.genes.base_mean, torch.nan)
+    for genes in fit.chunks():
+        alpha = fit.genes.dispersion[genes]
+        error[genes] = glm.standard_errors(fit.means(genes), alpha, fit.design, vector[None])[0]
+    return fit.of_all(change / math.log(2)), fit.of_all(error / math.log(2))
+
+
+def _test(change: np.ndarray, error: np.ndarray, threshold: float, alternative: str) -> tuple[np.ndarray, np.ndarray]:
+    """Wald statistics and p-values."""
+    if alternative not in ALTERNATIVES:
+        raise DataError(f"alternative {alternative!r}: there is {', '.join(ALTERNATIVES)}")
+    if threshold < 0 or (threshold == 0 and alternative == "lessAbs"):
+        raise DataError(
+            f"threshold {threshold:g}: it must be {'positive' if alternative == 'lessAbs' else 'at least 0'}"
+        )
+    above, below = (change - threshold) / error, (change + threshold) / error
+    if alternative == "greater":
+        return np.maximum(above, 0), ndtr(-above)
+    if alternative == "less":
+        return np.minimum(below, 0), ndtr(below)
+    if alternative == "lessAbs":
+        return np.minimum(np.maximum(-above, 0), np.maximum(below, 0)), np.maximum(ndtr(above), ndtr(-below))
+    distance = (np.abs(change) - threshold) / error
+    return np.sign(change) * np.maximum(distance, 0), np.minimum(1, 2 * ndtr(-distance))
+
+
+def _compared_samples(design: Design, contrast: np.ndarray) -> np.ndarray:
+    """Samples that a numeric contrast compares: all if its weights have one sign, since it then compares no groups."""
+    contrast = np.asarray(contrast, dtype=float)
+    if (contrast >= 0).all() or (contrast <= 0).all():
+        return np.zeros(design.n_samples, bool)
+    return np.abs(design.matrix.cpu().numpy()) @ (contrast != 0) != 0
+
+
+def _without_counts(fit: Fit, samples: np.ndarray) -> np.ndarray:
+    """Mask of the genes that have coefficients and no counts in some samples; none if there are no samples."""
+    rows = fit.counts[torch.as_tensor(samples, device=fit.counts.device)]
+    if not len(rows):
+        return np.zeros(len(fit.present), bool)
+    return fit.of_all((rows == 0).all(dim=0) & fit.genes.beta[0].isfinite(), missing=0) > 0
+
+
+def _finish(
+    fit: Fit,
+    change: np.ndarray,
+    error: np.ndarray,
+    statistic: np.ndarray,
+    pvalue: np.ndarray,
+    alpha: float,
+    cooks_filter: bool,
+    independent_filter: bool,
+    two_groups: bool,
+) -> Tests:
+    mean = fit.of_all(fit.genes.base_mean, missing=0)
+    emptied = (mean == 0) & fit.present  # nothing is left without the outlier
+    for column, value in ((change, 0.0), (error, 0.0), (statistic, 0.0), (pvalue, 1.0)):
+        column[emptied] = value
+    if cooks_filter:
+        flagged = fit.of_all(fit.genes.cooks) > outliers.cutoff(fit.design)
+        if two_groups:
+            flagged &= fit.of_all(fit.genes.n_larger) < 3
+        pvalue[flagged] = np.nan
+    padj = filtered_fdr(pvalue, mean, alpha) if independent_filter else benjamini_hochberg(pvalue)
+    return Tests(mean, change, error, statistic, pvalue, padj)
+
+
+def benjamini_hochberg(pvalue: np.ndarray) -> np.ndarray:
+    """Adjusted p-values; missing ones are left out."""
+    padj = np.full(len(pvalue), np.nan)
+    order = np.argsort(-pvalue, kind="stable")  # NaN last
+    order = order[: np.count_nonzero(~np.isnan(pvalue))]
+    ranks = np.arange(len(order), 0, -1)
+    padj[order] = np.minimum(1, np.minimum.accumulate(len(order) / ranks * pvalue[order]))
+    return padj
+
+
+def filtered_fdr(pvalue: np.ndarray, mean: np.ndarray, alpha: float, n_cutoffs: int = 50) -> np.ndarray:
+    """Adjusted p-values of the genes above a mean, chosen so that about the most are called (R's ``results``).
+
+    The number called is smoothed over the quantiles of the mean; the lowest quantile whose number is within a residual
+    of the smooth maximum is taken.
+    """
+    lowest = (mean == 0).mean()
+    quantiles = np.linspace(lowest, 0.95 if lowest < 0.95 else 1.0, n_cutoffs)
+    cutoffs = _quantiles(mean, quantiles)
+    called = _called_above(pvalue, mean, cutoffs, alpha)
+    chosen = 0
+    if called.max() > 10:
+        smooth = lowess(quantiles, called.astype(float))
+        some = called > 0
+        least = smooth.max() - np.sqrt(np.square(called[some] - smooth[some]).mean())
+        chosen = int((called > least).argmax())
+    return benjamini_hochberg(np.where(mean >= cutoffs[chosen], pvalue, np.nan))
+
+
+def _called_above(pvalue: np.ndarray, mean: np.ndarray, cutoffs: np.ndarray, alpha: float) -> np.ndarray:
+    """Number of genes called at each cut-off of the mean."""
+    order = np.argsort(pvalue, kind="stable")[: np.count_nonzero(~np.isnan(pvalue))]
+    p, mean = pvalue[order], mean[order]
+    called = []
+    for cutoff in cutoffs:
+        kept = p[mean >= cutoff]
+        passing = np.flatnonzero(len(kept) / np.arange(1, len(kept) + 1) * kept < alpha)
+        called.append(passing[-1] + 1 if len(passing) else 0)
+    return np.array(called)
+
+
+def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Quantiles in R's arithmetic, since a gene on a cut-off must stay on it."""
+    ordered = np.sort(values)
+    index = (len(values) - 1) * shares
+    low = np.floor(index).astype(int)
+    high, weight = np.ceil(index).astype(int), index - low
+    return np.where(ordered[low] == ordered[high], ordered[low], (1 - weight) * ordered[low] + weight * ordered[high])
+
+
+def lowess(x: np.ndarray, y: np.ndarray, *, share: float = 0.2, n_robust: int = 3) -> np.ndarray:
+    """Locally weighted straight lines (Cleveland 1979) with robust weights, as R's ``lowess``; at each of the points."""
+    n = len(x)
+    distances = np.abs(x[:, None] - x)
+    n_near = max(2, min(n, int(share * n + 1e-7)))
+    window = np.sort(distances, axis=1)[:, n_near - 1 : n_near]
+    near = np.where(distances <= 0.999 * window, (1 - (distances / window) ** 3) ** 3, 0.0)
+    near[distances <= 0.001 * window] = 1.0
+    robust = np.ones(n)
+    for _ in range(n_robust + 1):
+        weights = near * robust
+        total = weights.sum(axis=1, keepdims=True)
+        weights = weights / np.where(total > 0, total, 1)
+        centre = (weights * x).sum(axis=1, keepdims=True)
+        spread = (weights * (x - centre) ** 2).sum(axis=1, keepdims=True)
+        tilted = np.sqrt(spread) > 0.001 * (x[-1] - x[0])
+        lever = np.where(tilted, (x[:, None] - centre) / np.where(tilted, spread, 1), 0)
+        fitted = np.where(total[:, 0] > 0, (weights * (1 + lever * (x - centre)) * y).sum(axis=1), y)
+        residuals = np.abs(y - fitted)
+        middle = np.sort(residuals)
+        scale = 3 * (middle[n // 2] + middle[n - n // 2 - 1]) if n % 2 == 0 else 6 * middle[n // 2]
+        if scale < 1e-7 * residuals.mean():
+            break
+        robust = np.where(residuals <= 0.999 * scale, (1 - (residuals / scale) ** 2) ** 2, 0.0)
+        robust[residuals <= 0.001 * scale] = 1.0
+    return fitted
