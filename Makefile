@@ -8,8 +8,12 @@ QUIET := $(if $(CI),--quiet)
 # What is installed is compiled afterwards, by all cores; as in pip, a file for another Python is passed over.
 PIP_INSTALL = $(PYTHON) -m pip --python $(BIN)/python install $(QUIET) --disable-pip-version-check --no-compile
 TOOLS := fastqc fastp rna-star samtools subread multiqc
+R := r-base-core r-bioc-deseq2 r-cran-jsonlite
+HAS_R := Rscript -e 'stopifnot(nzchar(sapply(c("DESeq2", "jsonlite"), function(p) system.file(package = p))))'
+DRAWS ?= 20
+SEED ?= 1
 
-.PHONY: book test test-slow lint lock cards sweeps tools venv clean
+.PHONY: book test test-slow lint lock cards sweeps tools r venv clean
 
 book: $(VENV)/.ready
 	@$(BIN)/epigen build --profile $(PROFILE)
@@ -53,6 +57,14 @@ tools:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TOOLS) >/dev/null; \
 	elif command -v conda >/dev/null; then conda env update --file environment.yml; \
 	else echo "make tools: needs root and apt-get, or conda (environment.yml); without them the reads chapter is left out" >&2; exit 1; fi
+
+# Random analyses beside R DESeq2's; no part of the book. RECORD=<file> writes the report.
+r: $(VENV)/.ready
+	@if $(HAS_R) >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(R) >/dev/null; \
+	else echo "make r: needs R with DESeq2 and jsonlite, or root and apt-get to install them ($(R)); nothing was compared" >&2; exit 1; fi
+	@$(BIN)/python tests/fuzz_deseq.py --draws $(DRAWS) --seed $(SEED) $(if $(RECORD),--record $(RECORD))
 
 clean:
 	rm -rf _build results book/_generated book/epilepsy book/geneformer .snakemake

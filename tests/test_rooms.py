@@ -18,6 +18,7 @@ ROOMS = (
     "data",
     "stats",
     "models",
+    "deseq",
     "expression",
     "geneformer",
     "gpt2",

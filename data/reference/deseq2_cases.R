@@ -88,6 +88,15 @@ fit <- function(dds, case) {
   do.call(DESeq, arguments)
 }
 
+# Steps of the reduced model's iteration, which nbinomLRT does not keep: the reduced design fitted alone, with the same
+# dispersions and counts.
+reduced_iterations <- function(dds, case) {
+  alone <- dds
+  if ("replaceCounts" %in% assayNames(dds)) counts(alone) <- assay(dds, "replaceCounts")
+  design(alone) <- as.formula(case$reduced)
+  mcols(nbinomWaldTest(alone, quiet = TRUE))$betaIter
+}
+
 test <- function(dds, case) {
   arguments <- list(dds, alpha = case$alpha, lfcThreshold = case$lfcThreshold, altHypothesis = case$altHypothesis,
                     independentFiltering = case$independentFiltering)
@@ -123,8 +132,9 @@ run_case <- function(folder) {
   res <- timed("results", test(dds, case))
 
   table <- as.data.frame(res)
-  kept <- c("dispGeneEst", "dispFit", "dispMAP", "dispersion", "dispOutlier", "betaConv", "fullBetaConv",
-            "reducedBetaConv", "maxCooks", "replace")
+  kept <- c("dispGeneEst", "dispFit", "dispMAP", "dispersion", "dispOutlier", "dispGeneIter", "dispIter", "betaConv",
+            "fullBetaConv", "reducedBetaConv", "betaIter", "maxCooks", "replace")
+  if (case$test == "LRT") table$reducedBetaIter <- reduced_iterations(dds, case)
   for (name in intersect(kept, names(mcols(dds)))) table[[name]] <- mcols(dds)[[name]]
   write_table(table, file.path(folder, "results.csv"), "gene")
   if (!is.null(sizeFactors(dds))) {

@@ -1,4 +1,4 @@
-"""The design of a fit, and the linear algebra of many genes at once: one small system a gene, genes along the last axis.
+"""The design of a fit, and the linear algebra of many genes at once: a small system a gene, genes along the last axis.
 
 A model is fitted in an orthonormal basis of its columns, so that covariates of any scale leave the systems well
 conditioned; coefficients, covariances and the ridge are those of the columns given.

@@ -25,8 +25,13 @@ BOUNDS, GRID = (-30.0, 10.0), 20
 #: Log dispersion below which a search is given up, and the rounding of a log posterior, relative to its size.
 LEFT, ROUNDING = math.log(LOWEST / 10), 1e-15
 
-#: Samples from which distinct counts are found, and the share of genes from which all are evaluated rather than some.
-DISTINCT_FROM, FULL_SHARE = 24, 0.7
+#: Rows of `Posterior.tails` for each sample up to which they save time, and the share of genes from which all are
+#: evaluated rather than some.
+TAIL_ROWS, FULL_SHARE = 3, 0.7
+
+#: What a posterior has of each gene, and what of it slopes need.
+TABLES = ("counts", "mu", "centres", "residuals", "total", "excess", "tails")
+SLOPE_TABLES = ("counts", "centres", "residuals", "excess", "tails")
 
 
 def highest(n_samples: int) -> float:
@@ -46,9 +51,11 @@ class Posterior:
         Of which the adjustment is.
     centres, variance
         The normal prior of the log dispersion; None for none.
-    total, values, times
-        Each gene's sum of counts; its distinct counts (at most the samples, x genes) and how often each occurs, since a
-        sum of gamma functions needs each count once. By `prepare`.
+    residuals, total, excess
+        Counts less means, and each gene's sums of counts and residuals. By `prepare`.
+    tails
+        Number of samples with more than 0, 1, 2, ... counts, as many rows as the largest count, x genes: the log gamma
+        of a count is a sum of logarithms, which many samples share. None where counts are too large for it to pay.
     """
 
     counts: Tensor
@@ -56,60 +63,65 @@ class Posterior:
     design: Design
     centres: Tensor | None = None
     variance: float | None = None
+    residuals: Tensor | None = None
     total: Tensor | None = None
-    values: Tensor | None = None
-    times: Tensor | None = None
+    excess: Tensor | None = None
+    tails: Tensor | None = None
 
     def prepare(self) -> "Posterior":
-        """Find totals and distinct counts, once for all evaluations."""
-        self.total = self.counts.sum(dim=0)
-        if len(self.counts) >= DISTINCT_FROM:
-            self.values, self.times = distinct(self.counts)
-        else:
-            self.values = self.counts
+        """Compute what all evaluations share."""
+        self.residuals = self.counts - self.mu
+        self.total, self.excess = self.counts.sum(dim=0), self.residuals.sum(dim=0)
+        largest = int(self.counts.max())
+        if largest <= TAIL_ROWS * len(self.counts):
+            self.tails = count_tails(self.counts, largest)
         return self
 
-    def of(self, genes: Tensor) -> "Posterior":
-        """The same for some genes, by their positions."""
+    def of(self, genes: Tensor, names: tuple[str, ...] = TABLES) -> "Posterior":
+        """The same for some genes, by their positions; with ``names``, only some tables of it."""
+        tables = {name: getattr(self, name) for name in names}
+        parts = {name: None if table is None else table[..., genes] for name, table in tables.items()}
+        return Posterior(**{"counts": None, "mu": None} | parts, design=self.design, variance=self.variance)
 
-        def columns(table: Tensor | None) -> Tensor | None:
-            return None if table is None else table[..., genes]
+    def _log_gammas(self, r: Tensor) -> Tensor:
+        """Sum over samples of log gamma(y + r) - log gamma(r), genes."""
+        if self.tails is None:
+            return elementwise.log_gamma(self.counts + r).sum(dim=0) - len(self.counts) * elementwise.log_gamma(r)
+        return elementwise.log(r + self._rows()).mul_(self.tails).sum(dim=0)
 
-        counts, times = columns(self.counts), columns(self.times)
-        values = counts if times is None else columns(self.values)
-        centres, total = columns(self.centres), columns(self.total)
-        return Posterior(counts, columns(self.mu), self.design, centres, self.variance, total, values, times)
+    def _digammas(self, r: Tensor) -> Tensor:
+        """Derivative of `_log_gammas` with respect to r."""
+        if self.tails is None:
+            return elementwise.digamma(self.counts + r).sum(dim=0) - len(self.counts) * torch.digamma(r)
+        return (self.tails / (r + self._rows())).sum(dim=0)
 
-    def _sum(self, terms: Tensor) -> Tensor:
-        """Sum over samples of a function of the counts that is given for each distinct count."""
-        return (terms if self.times is None else terms.mul_(self.times)).sum(dim=0)
+    def _rows(self) -> Tensor:
+        return torch.arange(len(self.tails), dtype=self.tails.dtype, device=self.tails.device)[:, None]
 
     def evaluate(self, log_alpha: Tensor) -> tuple[Tensor, "Point"]:
         """Log posterior up to a constant of the gene, genes, and what its slope there needs."""
-        y, mu, alpha = self.counts, self.mu, log_alpha.exp()
+        alpha = log_alpha.exp()
         r = 1 / alpha
-        scaled = mu * alpha
+        scaled = self.mu * alpha
         log_scaled = elementwise.log1p(scaled)
-        scaled.add_(1)
-        gammas = self._sum(elementwise.log_gamma(self.values + r)) - len(y) * elementwise.log_gamma(r)
+        weights = self.mu / scaled.add_(1)
+        sum_logs = log_scaled.sum(dim=0)
         # log(mu + r) is log(1 + mu alpha) - log(alpha)
-        value = gammas - ((y + r).mul_(log_scaled)).sum(dim=0) + self.total * log_alpha
-        factor = designs.cholesky(self.design.information(mu / scaled))
+        value = self._log_gammas(r) - log_scaled.mul_(self.counts).sum(dim=0) - r * sum_logs + self.total * log_alpha
+        factor = designs.cholesky(self.design.information(weights))
         value -= 0.5 * (designs.log_determinant(factor) + self.design.log_scale)
         if self.variance is not None:
             value -= 0.5 * (log_alpha - self.centres).square() / self.variance
-        return value, Point(log_alpha, scaled, log_scaled, factor)
+        return value, Point(log_alpha, weights, sum_logs, factor)
 
     def slope(self, point: "Point") -> Tensor:
         """Derivative of the log posterior at a point, genes."""
-        y, mu, alpha = self.counts, self.mu, point.log_alpha.exp()
+        alpha = point.log_alpha.exp()
         r = 1 / alpha
-        weights = mu / point.scaled
-        # y alpha / scaled - mu alpha / scaled is the term of the residual
-        terms = ((y - mu).mul_(alpha)).div_(point.scaled).add_(point.log_scaled)
-        digammas = len(y) * torch.digamma(r) - self._sum(torch.digamma(self.values + r))
-        slope = r * (terms.sum(dim=0) + digammas)
-        change = self.design.information(weights.square())
+        # the sum of (y - mu) alpha / (1 + mu alpha), of which 1 / (1 + mu alpha) is 1 - alpha times the weight
+        terms = alpha * (self.excess - alpha * (self.residuals * point.weights).sum(dim=0)) + point.sum_logs
+        slope = r * (terms - self._digammas(r))
+        change = self.design.information(point.weights.square())
         slope += 0.5 * alpha * (designs.inverse(point.factor) * change).sum(dim=(0, 1))
         if self.variance is not None:
             slope -= (point.log_alpha - self.centres) / self.variance
@@ -118,11 +130,21 @@ class Posterior:
 
 @dataclasses.dataclass(slots=True)
 class Point:
-    """What evaluations at a log dispersion share: 1 + mu alpha and its log, and the Cholesky factor of X' W X."""
+    """What evaluations at a log dispersion share.
+
+    Attributes
+    ----------
+    weights
+        mu / (1 + mu alpha), samples x genes.
+    sum_logs
+        Sum over samples of log(1 + mu alpha), genes.
+    factor
+        Cholesky factors of X' W X.
+    """
 
     log_alpha: Tensor
-    scaled: Tensor
-    log_scaled: Tensor
+    weights: Tensor
+    sum_logs: Tensor
     factor: Tensor
 
     def of(self, genes: Tensor) -> "Point":
@@ -130,15 +152,11 @@ class Point:
         return Point(*(getattr(self, name)[..., genes] for name in self.__slots__))
 
 
-def distinct(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Each gene's distinct counts and how often they occur, both as many as the gene with the most has, x genes."""
-    ordered = elementwise.sort_samples(counts)
-    places = torch.cat([torch.zeros_like(ordered[:1]), (ordered[1:] != ordered[:-1]).to(ordered.dtype)]).cumsum(dim=0)
-    places = places.to(torch.int64)
-    shape = (int(places[-1].max()) + 1, counts.shape[1])
-    values = torch.zeros(shape, dtype=counts.dtype, device=counts.device).scatter_(0, places, ordered)
-    times = torch.zeros(shape, dtype=counts.dtype, device=counts.device)
-    return values, times.scatter_add_(0, places, torch.ones_like(ordered))
+def count_tails(counts: Tensor, largest: int) -> Tensor:
+    """Number of samples with more than k counts, k from 0 to below the largest count, x genes."""
+    histogram = torch.zeros((largest + 1, counts.shape[1]), dtype=counts.dtype, device=counts.device)
+    histogram.scatter_add_(0, counts.to(torch.int64), torch.ones_like(counts))
+    return len(counts) - histogram[:-1].cumsum(dim=0)
 
 
 class Search:
@@ -163,12 +181,12 @@ class Search:
         """Take some genes' steps until they are done or have taken so many."""
         names = ("log_alpha", "value", "slope", "step", "accepted", "done")
         a, value, slope, step, accepted, done = (getattr(self, name)[genes] for name in names)
-        taken = int(self.steps[genes[0]])
-        if not taken:
+        before = int(self.steps[genes[0]])
+        if not before:
             value, point = posterior.evaluate(a)
             slope = posterior.slope(point)
             self.first[genes] = value
-        for taken in range(taken + 1, max_steps + 1):
+        for taken in range(before + 1, max_steps + 1):
             ends = a + step * slope
             step = torch.where(ends < BOUNDS[0], (BOUNDS[0] - a) / slope, step)
             step = torch.where(ends > BOUNDS[1], (BOUNDS[1] - a) / slope, step)
@@ -192,7 +210,7 @@ class Search:
                 slope = torch.where(moved, posterior.slope(point), slope)
             elif n_moved:
                 places = moved.nonzero().squeeze(1)
-                slope[places] = posterior.of(places).slope(point.of(places))
+                slope[places] = posterior.of(places, SLOPE_TABLES).slope(point.of(places))
             longer = torch.clamp(step * 1.1, max=START_STEP)
             longer = torch.where(accepted % 5 == 0, longer / 2, longer)
             step = torch.where(better, longer, step / 2)

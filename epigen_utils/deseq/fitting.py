@@ -68,7 +68,10 @@ class Fit:
     Attributes
     ----------
     present
-        Mask of all genes: those with counts. What follows has these genes only.
+        Positions of the genes with counts, in ascending order of their largest one, so that genes that need the same
+        computations stand together. What follows has these genes only.
+    n_genes
+        Number of all genes.
     counts
         Samples x genes, outliers replaced.
     factors
@@ -82,6 +85,7 @@ class Fit:
     """
 
     present: np.ndarray
+    n_genes: int
     counts: Tensor
     factors: Tensor
     design: Design
@@ -108,7 +112,7 @@ class Fit:
 
     def of_all(self, column: Tensor, missing: float = np.nan) -> np.ndarray:
         """A column of the genes with counts as one of all genes."""
-        values = np.full(len(self.present), float(missing))
+        values = np.full(self.n_genes, float(missing))
         values[self.present] = column.cpu().numpy()
         return values
 
@@ -149,14 +153,10 @@ def fit(
         If the counts or the design cannot be fitted: all counts zero or equal, no residual degrees of freedom, no size
         factors, no trend.
     """
-    _check(counts, design)
-    result = _start(counts, design, factors, device)
+    result, means = _fit_trend(counts, design, factors, trend_kind, smoother, device)
     genes = torch.arange(result.counts.shape[1], device=device)
-    means = _fit_genewise(result, genes)
-    if trend_kind != "none":
-        base, own = result.genes.base_mean.cpu().numpy(), result.genes.genewise.cpu().numpy()
-        result.trend = trends.fit(base, own, trend_kind, smoother)
-        at_means = result.trend(base)
+    if result.trend:
+        own, at_means = (column.cpu().numpy() for column in (result.genes.genewise, result.genes.trend))
         result.scatter = trends.scatter(own, at_means)
         result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
     _fit_models(result, genes, means)
@@ -166,14 +166,47 @@ def fit(
     return result
 
 
+def fit_trend(
+    counts: np.ndarray,
+    design: np.ndarray,
+    *,
+    factors: str | np.ndarray = "ratio",
+    trend_kind: str = "parametric",
+    smoother: trends.Smoother | None = None,
+    device: str = "cpu",
+) -> Fit:
+    """Gene-wise dispersions and their trend alone, for transformations; `fit` documents parameters and errors."""
+    return _fit_trend(counts, design, factors, trend_kind, smoother, device)[0]
+
+
+def _fit_trend(
+    counts: np.ndarray,
+    design: np.ndarray,
+    factors: str | np.ndarray,
+    trend_kind: str,
+    smoother: trends.Smoother | None,
+    device: str,
+) -> tuple[Fit, Tensor]:
+    _check(counts, design)
+    result = _start(counts, design, factors, device)
+    genes = torch.arange(result.counts.shape[1], device=device)
+    means = _fit_genewise(result, genes)
+    if trend_kind != "none":
+        base, own = result.genes.base_mean.cpu().numpy(), result.genes.genewise.cpu().numpy()
+        result.trend = trends.fit(base, own, trend_kind, smoother)
+        result.genes.put(genes, trend=torch.as_tensor(result.trend(base), device=device))
+    return result, means
+
+
 def _start(counts: np.ndarray, design: np.ndarray, factors: str | np.ndarray, device: str) -> Fit:
-    model, present = Design.of(design, device), (counts > 0).any(axis=0)
+    model, largest = Design.of(design, device), counts.max(axis=0)
+    present = np.argsort(largest, kind="stable")[np.count_nonzero(largest == 0) :]
     if isinstance(factors, str):
         factors = size_factors.estimate(counts, factors)
     f = np.array(factors, dtype=float)
     f = torch.as_tensor(f[:, None] if f.ndim == 1 else np.ascontiguousarray(f[:, present]), device=device)
     y = torch.as_tensor(np.ascontiguousarray(counts[:, present], dtype=float), device=device)
-    return Fit(present, y, f, model, Estimates.empty(y.shape[1], model.n_coefficients, y.device))
+    return Fit(present, counts.shape[1], y, f, model, Estimates.empty(y.shape[1], model.n_coefficients, y.device))
 
 
 def _check(counts: np.ndarray, design: np.ndarray) -> None:
@@ -183,7 +216,8 @@ def _check(counts: np.ndarray, design: np.ndarray) -> None:
         raise DataError("counts: every count is the same; nothing can be fitted")
     if len(design) <= design.shape[1]:
         raise DataError(
-            f"design: {design.shape[1]} coefficients for {len(design)} samples leave nothing to estimate dispersion from"
+            f"design: {design.shape[1]} coefficients for {len(design)} samples leave nothing to estimate dispersion "
+            "from; add replicates"
         )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from epigen_utils.errors import DataError
 
 
-def log_geometric_means(counts: np.ndarray, kind: str = "ratio", unit: str = "sample") -> np.ndarray:
+def log_geometric_means(counts: np.ndarray, kind: str = "ratio", *, unit: str = "sample") -> np.ndarray:
     """Log geometric mean of each gene over samples x genes; -inf where a gene gives no ratio.
 
     Parameters
@@ -14,7 +14,7 @@ def log_geometric_means(counts: np.ndarray, kind: str = "ratio", unit: str = "sa
         ``ratio``: of the genes with counts in every sample. ``poscounts``: the n-th root of the product of the counts
         above zero, for data in which no gene is detected everywhere.
     unit
-        What the rows are called in the error.
+        What the rows are called in the error; ``poscounts`` is named as a remedy for samples alone.
 
     Raises
     ------
@@ -28,10 +28,8 @@ def log_geometric_means(counts: np.ndarray, kind: str = "ratio", unit: str = "sa
     if kind == "ratio":
         means = logs.mean(axis=0)
         if not np.isfinite(means).any():
-            raise DataError(
-                f"size factors: no gene is detected in every {unit}; take size_factors='poscounts', or drop the "
-                f"shallowest {unit}s"
-            )
+            mend = "take size_factors='poscounts', or " if unit == "sample" else ""
+            raise DataError(f"size factors: no gene is detected in every {unit}; {mend}drop the shallowest {unit}s")
         return means
     means = np.where(np.isfinite(logs), logs, 0.0).mean(axis=0)
     return np.where((counts > 0).any(axis=0), means, -np.inf)

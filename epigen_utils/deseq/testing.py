@@ -151,7 +151,7 @@ def _without_counts(fit: Fit, samples: np.ndarray) -> np.ndarray:
     """Mask of the genes that have coefficients and no counts in some samples; none if there are no samples."""
     rows = fit.counts[torch.as_tensor(samples, device=fit.counts.device)]
     if not len(rows):
-        return np.zeros(len(fit.present), bool)
+        return np.zeros(fit.n_genes, bool)
     return fit.of_all((rows == 0).all(dim=0) & fit.genes.beta[0].isfinite(), missing=0) > 0
 
 
@@ -167,7 +167,7 @@ def _finish(
     two_groups: bool,
 ) -> Tests:
     mean = fit.of_all(fit.genes.base_mean, missing=0)
-    emptied = (mean == 0) & fit.present  # nothing is left without the outlier
+    emptied = fit.of_all(fit.genes.base_mean == 0, missing=0) > 0  # nothing is left without the outlier
     for column, value in ((change, 0.0), (error, 0.0), (statistic, 0.0), (pvalue, 1.0)):
         column[emptied] = value
     if cooks_filter:
@@ -230,7 +230,7 @@ def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def lowess(x: np.ndarray, y: np.ndarray, *, share: float = 0.2, n_robust: int = 3) -> np.ndarray:
-    """Locally weighted straight lines (Cleveland 1979) with robust weights, as R's ``lowess``; at each of the points."""
+    """Locally weighted straight lines (Cleveland 1979) with robust weights, as R's ``lowess``."""
     n = len(x)
     distances = np.abs(x[:, None] - x)
     n_near = max(2, min(n, int(share * n + 1e-7)))

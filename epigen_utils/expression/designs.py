@@ -206,6 +206,15 @@ def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, st
     return np.mean([model.contrast(variable, reference, level) for level in levels], axis=0)
 
 
+def is_two_groups(adata: anndata.AnnData, design: str) -> bool:
+    """Whether a design is one factor of two levels."""
+    table = covariates(adata.obs)
+    variables = [name for name in FormulaicContrasts(table, design).variables if name in table]
+    if len(variables) != 1 or pd.api.types.is_numeric_dtype(table[variables[0]]):
+        return False
+    return table[variables[0]].nunique() == 2
+
+
 def permutation_blocks(adata: anndata.AnnData, design: str, contrast: tuple[str, str, str]) -> np.ndarray | None:
     """Blocks within which labels may be permuted: donors, or levels of the terms that the design blocks on.
 

@@ -1,27 +1,31 @@
 """Differential expression by a design and its contrasts, in DESeq2's columns.
 
-The engine is PyDESeq2 (Muzellec et al. 2023); tests/expression/test_differential.py measures how it differs from R
-DESeq2 1.38.3.
+The engine is `deseq`, which gives R's numbers (tests/fuzz_deseq.py); PyDESeq2 (Muzellec et al. 2023) is a
+second one, to compare with.
 """
 
 import dataclasses
 import itertools
+import warnings
+from collections.abc import Mapping
 
 import anndata
 import numpy as np
 import pandas as pd
-from pydeseq2.dds import DeseqDataSet
-from pydeseq2.ds import DeseqStats
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
-from epigen_utils.errors import DataError
-from epigen_utils.expression import designs, normalisation
-from epigen_utils.expression.gene_batches import GeneBatchInference
+from epigen_utils.deseq import fitting, shrinkage, testing
+from epigen_utils.errors import DataError, suggest
+from epigen_utils.expression import designs, normalisation, second_engine, trend_smoother
 from epigen_utils.stats import permutation
 
 DESEQ_COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
-ENGINES = ("pydeseq2",)
+ENGINES = ("torch", "pydeseq2")
+PRIORS = ("normal", "apeglm")
+
+#: (variable, target, reference), or weights of the design's coefficients by their names.
+Contrast = tuple[str, str, str] | Mapping[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,34 +34,58 @@ class FittedDesign:
 
     adata: anndata.AnnData
     design: str
-    dds: DeseqDataSet
-    inference: GeneBatchInference
+    matrix: pd.DataFrame
+    fit: fitting.Fit
 
     def results(
         self,
-        contrast: tuple[str, str, str],
+        contrast: Contrast,
         *,
         alpha: float = 0.05,
         independent_filter: bool = True,
         cooks_filter: bool = True,
-        shrink: bool = False,
+        lfc_threshold: float = 0.0,
+        alt_hypothesis: str = "greaterAbs",
+        shrink: str | None = None,
     ) -> pd.DataFrame:
-        """Test one contrast; `deseq` documents parameters, columns and errors."""
-        designs.check_contrast(self.adata, contrast)
-        test = DeseqStats(
-            self.dds,
-            contrast=designs.contrast_vector(self.adata, self.design, contrast),
-            alpha=alpha,
-            cooks_filter=cooks_filter,
-            independent_filter=independent_filter,
-            inference=self.inference,
-            quiet=True,
+        """Wald test of one contrast; `deseq` documents parameters, columns and errors."""
+        weights, compared = self._weights(contrast)
+        options = self._filters(alpha, independent_filter, cooks_filter)
+        tests = testing.wald(
+            self.fit, weights, compared=compared, threshold=lfc_threshold, alternative=alt_hypothesis, **options
         )
-        with normalisation.quiet_pydeseq2():
-            test.summary()
-            if shrink:
-                test.lfc_shrink(coeff=self._coefficient(test, contrast), adapt=True)
-        return test.results_df[DESEQ_COLUMNS].reindex(self.adata.var_names)
+        table = self._table(tests)
+        if shrink is not None:
+            table["log2FoldChange"], table["lfcSE"] = self._shrunken(weights, tests.error, shrink)
+        return table
+
+    def likelihood_ratio(
+        self,
+        reduced: str,
+        contrast: Contrast | None = None,
+        *,
+        alpha: float = 0.05,
+        independent_filter: bool = True,
+        cooks_filter: bool = True,
+    ) -> pd.DataFrame:
+        """Likelihood-ratio test of the design against a reduced one: whether the terms left out explain anything.
+
+        Parameters
+        ----------
+        reduced
+            A formula within the design's, such as ``~1``.
+        contrast
+            Whose fold changes and errors the table shows; by default the design's last coefficient.
+
+        Raises
+        ------
+        DataError
+            If the reduced design is not within the full one.
+        """
+        weights = np.eye(self.matrix.shape[1])[-1] if contrast is None else self._weights(contrast)[0]
+        smaller = designs.design_matrix(self.adata, reduced).to_numpy(dtype=float)
+        options = self._filters(alpha, independent_filter, cooks_filter)
+        return self._table(testing.likelihood_ratio(self.fit, smaller, weights, **options))
 
     @property
     def dispersions(self) -> pd.DataFrame:
@@ -65,54 +93,99 @@ class FittedDesign:
 
         Returns
         -------
-        A row a gene: ``baseMean`` (counts), ``genewise`` (from the gene's own counts), ``trend``, ``final`` (used
-        in the tests), ``outlier`` (so far above the trend that the final estimate is the gene-wise one).
+        A row a gene: ``baseMean`` (counts), ``genewise`` (from the gene's own counts), ``trend``, ``map`` (shrunken
+        towards the trend), ``final`` (used in the tests), ``outlier`` (so far above the trend that the final estimate
+        is the gene-wise one).
         """
-        names = {"_normed_means": "baseMean", "genewise_dispersions": "genewise", "fitted_dispersions": "trend"}
-        names |= {"dispersions": "final", "_outlier_genes": "outlier"}
-        table = self.dds.var.loc[self.dds.var["non_zero"], list(names)].rename(columns=names)
-        return table.astype({"outlier": bool})
+        names = {"base_mean": "baseMean", "genewise": "genewise", "trend": "trend", "map": "map", "dispersion": "final"}
+        table = pd.DataFrame({label: self.fit.of_all(getattr(self.fit.genes, name)) for name, label in names.items()})
+        table["outlier"] = self.fit.of_all(self.fit.genes.outlier, missing=0) > 0
+        return table.set_axis(self.adata.var_names)[table["genewise"].notna().to_numpy()]
 
-    def _coefficient(self, test: DeseqStats, contrast: tuple[str, str, str]) -> str:
+    def _weights(self, contrast: Contrast) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weights of the coefficients, and the samples that a contrast of levels compares."""
+        if isinstance(contrast, Mapping):
+            unknown = [name for name in contrast if name not in self.matrix]
+            if unknown:
+                raise DataError(f"contrast: no coefficient {unknown[0]!r} (there is {', '.join(self.matrix)})")
+            return self.matrix.columns.map(contrast).to_series().fillna(0).to_numpy(dtype=float), None
+        designs.check_contrast(self.adata, contrast)
         variable, target, reference = contrast
-        name = f"{variable}[T.{target}]"
-        vector = test.contrast_vector
-        if name not in test.LFC or vector[test.LFC.columns.get_loc(name)] != 1 or np.count_nonzero(vector) != 1:
+        levels = [*designs.target_levels(self.adata, variable, target), reference]
+        compared = self.adata.obs[variable].astype(str).isin(levels).to_numpy()
+        return designs.contrast_vector(self.adata, self.design, contrast), compared
+
+    def _filters(self, alpha: float, independent_filter: bool, cooks_filter: bool) -> dict:
+        two_groups = designs.is_two_groups(self.adata, self.design)
+        filters = {"independent_filter": independent_filter, "cooks_filter": cooks_filter}
+        return {"alpha": alpha, "two_groups": two_groups, **filters}
+
+    def _table(self, tests: testing.Tests) -> pd.DataFrame:
+        columns = (tests.base_mean, tests.log2_fold_change, tests.error, tests.statistic, tests.pvalue, tests.padj)
+        return pd.DataFrame(dict(zip(DESEQ_COLUMNS, columns, strict=True)), index=self.adata.var_names)
+
+    def _shrunken(self, weights: np.ndarray, errors: np.ndarray, prior: str) -> tuple[np.ndarray, np.ndarray]:
+        if prior not in PRIORS:
+            raise DataError(f"shrinkage {prior!r}: {suggest(prior, PRIORS)}")
+        position = int(np.abs(weights).argmax())
+        sign = weights[position]
+        if np.count_nonzero(weights) != 1 or abs(sign) != 1:
             raise DataError(
-                f"shrinkage: {target!r} against {reference!r} is not one coefficient of {self.design!r}; compare with "
-                "the design's reference level, or leave it unshrunk"
+                f"shrinkage: this contrast is not one coefficient of {self.design!r}; compare with the design's "
+                "reference level, or leave it unshrunk"
             )
-        return name
+        if prior == "apeglm":
+            change, error = shrinkage.apeglm(self.fit, position, errors)
+        else:
+            names = list(self.matrix)
+            intercept = names.index("Intercept") if "Intercept" in names else None
+            change, error = shrinkage.normal(self.fit, position, intercept=intercept)
+        return sign * change, error
 
 
-def fit_design(adata: anndata.AnnData, *, design: str, engine: str = "pydeseq2") -> FittedDesign:
+def fit_design(
+    adata: anndata.AnnData,
+    *,
+    design: str,
+    size_factors: str | pd.Series = "ratio",
+    normalization_factors: pd.DataFrame | None = None,
+    trend: str = "parametric",
+    min_replicates_for_replace: int | None = fitting.MIN_REPLICATES,
+    device: str = "cpu",
+) -> FittedDesign:
     """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors."""
-    if engine not in ENGINES:
-        raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
     designs.check_design(adata, design)
-    normalisation.size_factors(adata)  # raises a readable error if they are undefined
-    inference = GeneBatchInference()
-    with normalisation.quiet_pydeseq2():
-        dds = DeseqDataSet(
-            counts=normalisation.count_table(adata),
-            metadata=designs.covariates(adata.obs),
-            design=design,
-            inference=inference,
-            quiet=True,
-        )
-        dds.deseq2()
-    return FittedDesign(adata, design, dds, inference)
+    counts = normalisation.count_table(adata).to_numpy()
+    factors = size_factors
+    if normalization_factors is not None:
+        factors = normalization_factors.loc[adata.obs_names, adata.var_names].to_numpy(dtype=float)
+    elif isinstance(size_factors, pd.Series):
+        factors = size_factors.loc[adata.obs_names].to_numpy(dtype=float)
+    matrix = designs.design_matrix(adata, design)
+    fit = fitting.fit(
+        counts,
+        matrix.to_numpy(dtype=float),
+        factors=factors,
+        trend_kind=trend,
+        smoother=trend_smoother.local_regression,
+        min_replicates=min_replicates_for_replace,
+        device=device,
+    )
+    if fit.trend is not None and fit.trend.kind != trend:
+        warnings.warn("dispersion trend: the parametric fit failed; a local regression is used", stacklevel=2)
+    return FittedDesign(adata, design, matrix, fit)
 
 
 def deseq(
     adata: anndata.AnnData,
     *,
     design: str,
-    contrast: tuple[str, str, str],
-    engine: str = "pydeseq2",
+    contrast: Contrast | None = None,
+    reduced: str | None = None,
+    engine: str = "torch",
     **options,
 ) -> pd.DataFrame:
-    """Differential expression of one contrast (Love, Huber and Anders 2014).
+    """Differential expression of one contrast (Love, Huber and Anders 2014), as R DESeq2 1.38 computes it.
 
     Parameters
     ----------
@@ -122,22 +195,35 @@ def deseq(
         A formula over columns of ``obs``, e.g. ``~batch + condition``.
     contrast
         (variable, target, reference); a positive log2 fold change is higher in the target. A target ``a+b`` pools two
-        levels: the mean of their log2 fold changes is tested.
+        levels: the mean of their log2 fold changes is tested. Or weights by coefficient, such as
+        ``{"dose": 1}`` or ``{"genotype[T.ko]:sex[T.m]": 1}``.
+    reduced
+        A smaller formula: a likelihood-ratio test against it instead of the Wald test
+        (`FittedDesign.likelihood_ratio`).
+    engine
+        ``torch``, or ``pydeseq2`` to compare with, which has ``alpha``, ``independent_filter`` and ``cooks_filter``.
     options
-        Of `FittedDesign.results`: ``alpha``, the level that independent filtering is tuned for;
-        ``independent_filter`` and ``cooks_filter``, on as in R; ``shrink``, whether to shrink ``log2FoldChange`` and
-        ``lfcSE`` (apeglm's prior, Zhu et al. 2019), which leaves p-values unchanged.
+        Of the fit: ``size_factors``, ``ratio`` or ``poscounts`` (no gene needs to be detected in every sample) or a
+        series; ``normalization_factors``, samples x genes, for gene lengths that differ between samples; ``trend`` of
+        the dispersions, ``parametric`` (falls back to ``local``), ``local``, ``mean`` or ``none``;
+        ``min_replicates_for_replace``, samples in a cell from which outliers are replaced, None for never; ``device``
+        of torch.
+
+        Of the test: ``alpha``, the level that independent filtering is tuned for; ``independent_filter`` and
+        ``cooks_filter``, on as in R; ``lfc_threshold``, the log2 fold change to test against, with ``alt_hypothesis``
+        ``greaterAbs``, ``lessAbs``, ``greater`` or ``less``; ``shrink``, whether to shrink ``log2FoldChange`` and
+        ``lfcSE`` by the prior ``normal`` or ``apeglm`` (Zhu et al. 2019), which leaves p-values unchanged.
 
     Returns
     -------
     A row a gene, in the order of the data set: ``baseMean`` (counts), ``log2FoldChange``, ``lfcSE`` (log2), ``stat``
-    (Wald), ``pvalue``, ``padj`` (Benjamini-Hochberg). Genes without counts, and genes removed by Cook's distance or
-    independent filtering, have NaN where R has NA.
+    (Wald, or twice the log likelihood ratio), ``pvalue``, ``padj`` (Benjamini-Hochberg). Genes without counts, and
+    genes removed by Cook's distance or independent filtering, have NaN where R has NA.
 
     Raises
     ------
     DataError
-        Naming a column, level or term: missing, empty, with too few samples, or confounded with another.
+        Naming a column, level, term or option: missing, empty, with too few samples, or confounded with another.
 
     Examples
     --------
@@ -152,8 +238,19 @@ def deseq(
     LL0000009394           0.038  0.059  0.912
     LL0000012381           0.016  0.065  0.912
     """
-    designs.check_contrast(adata, contrast)
-    return fit_design(adata, design=design, engine=engine).results(contrast, **options)
+    if engine not in ENGINES:
+        raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
+    if contrast is None and reduced is None:
+        raise DataError("deseq: give a contrast, or a reduced design for a likelihood-ratio test")
+    if isinstance(contrast, tuple):
+        designs.check_contrast(adata, contrast)
+    if engine == "pydeseq2":
+        return second_engine.results(adata, design=design, contrast=contrast, **options)[DESEQ_COLUMNS]
+    of_fit = ("size_factors", "normalization_factors", "trend", "min_replicates_for_replace", "device")
+    fitted = fit_design(adata, design=design, **{name: options.pop(name) for name in of_fit if name in options})
+    if reduced is not None:
+        return fitted.likelihood_ratio(reduced, contrast, **options)
+    return fitted.results(contrast, **options)
 
 
 def linear_contrasts(

@@ -9,7 +9,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from pydeseq2.preprocessing import deseq2_norm_transform
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
@@ -18,8 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from epigen_utils.deseq import size_factors
 from epigen_utils.errors import DataError, suggest
-from epigen_utils.expression import normalisation
 
 #: Criteria of gene selection: variance of log2 expression, or the F statistic between the classes.
 SELECTIONS = ("variance", "expression difference")
@@ -28,14 +27,14 @@ PRIOR_GENES = 16
 
 
 class FrozenSizeFactors(BaseEstimator):
-    """Median-of-ratios size factors relative to the training samples' geometric means (Love et al. 2014, by PyDESeq2).
+    """Median-of-ratios size factors relative to the training samples' geometric means (Love et al. 2014).
 
     The reference is fixed after fitting: the size factor of a new sample does not depend on the other new samples.
     """
 
     def fit(self, counts: np.ndarray, y: object = None) -> "FrozenSizeFactors":
-        """Fit the reference to counts, samples x genes (`normalisation.size_factor_reference`)."""
-        self.reference_ = normalisation.size_factor_reference(counts, "training sample")
+        """Fit the reference to counts, samples x genes (`size_factors.log_geometric_means`)."""
+        self.log_means_ = size_factors.log_geometric_means(counts, unit="training sample")
         return self
 
     def transform(self, counts: np.ndarray) -> np.ndarray:
@@ -46,15 +45,14 @@ class FrozenSizeFactors(BaseEstimator):
         DataError
             If a sample's size factor is undefined: it lacks too many of the reference genes.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            normed, factors = deseq2_norm_transform(counts, *self.reference_)
-        undefined = np.flatnonzero(~(np.isfinite(factors) & (factors > 0)))
-        if len(undefined):
+        missing = (counts[:, np.isfinite(self.log_means_)] == 0).mean(axis=1) > 0.5
+        if missing.any():
             raise DataError(
-                f"sample {undefined[0]} of {len(counts)}: has too few of the genes that size factors are made of; "
+                f"sample {missing.argmax()} of {len(counts)}: has too few of the genes that size factors are made of; "
                 "leave it out"
             )
-        return np.log2(normed + 1)
+        factors = size_factors.median_of_ratios(counts, self.log_means_)
+        return np.log2(counts / factors[:, None] + 1)
 
 
 def ranked_genes(values: np.ndarray, y: np.ndarray, by: str) -> np.ndarray:

@@ -1,17 +1,12 @@
 """Normalisation of bulk counts: size factors, log2, VST, TPM, and gene variances. Tables are samples x genes."""
 
-import contextlib
-import warnings
-
 import anndata
 import numpy as np
 import pandas as pd
-from pydeseq2.dds import DeseqDataSet
-from pydeseq2.preprocessing import deseq2_norm_fit, deseq2_norm_transform
 
-from epigen_utils.errors import DataError
-from epigen_utils.expression import designs
-from epigen_utils.expression.gene_batches import GeneBatchInference
+from epigen_utils.deseq import size_factors as deseq_size_factors
+from epigen_utils.deseq import transformation
+from epigen_utils.expression import designs, trend_smoother
 
 
 def count_table(adata: anndata.AnnData) -> pd.DataFrame:
@@ -46,23 +41,14 @@ def sum_by_donor(adata: anndata.AnnData) -> anndata.AnnData:
     return summed
 
 
-def size_factor_reference(counts: np.ndarray, unit: str = "sample") -> tuple[np.ndarray, np.ndarray]:
-    """Log geometric mean of each gene over samples x genes, and mask of the genes that size factors are medians of.
+def size_factors(adata: anndata.AnnData, kind: str = "ratio") -> pd.Series:
+    """Median-of-ratios size factors, one a sample.
 
-    Love et al. 2014, by PyDESeq2. ``unit`` names the samples in the error.
-
-    Raises
-    ------
-    DataError
-        If no gene is detected in every sample, which leaves the ratios undefined.
-    """
-    if not (counts > 0).all(axis=0).any():
-        raise DataError(f"size factors: no gene is detected in every {unit}; drop the shallowest samples")
-    return deseq2_norm_fit(counts)
-
-
-def size_factors(adata: anndata.AnnData) -> pd.Series:
-    """Median-of-ratios size factors, one a sample, by PyDESeq2; `size_factor_reference` documents errors.
+    Parameters
+    ----------
+    kind
+        ``ratio``, or ``poscounts`` for data in which no gene is detected in every sample
+        (`deseq.size_factors.log_geometric_means`, which documents errors).
 
     Examples
     --------
@@ -73,8 +59,7 @@ def size_factors(adata: anndata.AnnData) -> pd.Series:
     >>> normalisation.size_factors(anndata.AnnData(layers={"counts": counts})).round(3).to_dict()
     {'0': 0.5, '1': 1.0, '2': 2.0}
     """
-    counts = count_table(adata).to_numpy()
-    _, factors = deseq2_norm_transform(counts, *size_factor_reference(counts))
+    factors = deseq_size_factors.estimate(count_table(adata).to_numpy(), kind)
     return pd.Series(factors, index=adata.obs_names, name="size_factor")
 
 
@@ -97,15 +82,16 @@ def raw_and_log_matrices(adata: anndata.AnnData) -> dict[str, pd.DataFrame]:
     return {"raw counts": table, "log2 counts": np.log2(table + 1), "log2, size factors": log2_normalised(adata)}
 
 
-def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
+def vst(adata: anndata.AnnData, *, design: str = "", n_genes: int | None = None) -> pd.DataFrame:
     """Variance stabilising transformation of DESeq2, on the log2 scale for large counts; samples x genes.
-
-    The dispersion trend is fitted on all genes, as in R's ``varianceStabilizingTransformation``; ``vst`` uses 1,000.
 
     Parameters
     ----------
     design
         Formula for the estimation of dispersions; empty for a blind transformation (``blind=TRUE`` in R).
+    n_genes
+        Genes that the dispersion trend is fitted on: None for all, as in R's ``varianceStabilizingTransformation``;
+        R's ``vst`` takes 1000.
 
     Raises
     ------
@@ -123,23 +109,11 @@ def vst(adata: anndata.AnnData, *, design: str = "") -> pd.DataFrame:
     WT2          17.96         18.05
     WT3          17.92         18.09
     """
-    size_factors(adata)
     if design:
         designs.check_design(adata, design)
-    metadata = designs.covariates(adata.obs)
-    dds = DeseqDataSet(
-        counts=count_table(adata),
-        metadata=metadata,
-        design=design or "~1",
-        inference=GeneBatchInference(),
-        quiet=True,
-    )
-    with quiet_pydeseq2():
-        dds.fit_size_factors()
-        if design:
-            dds.fit_genewise_dispersions(vst=True)
-        dds.vst_fit(use_design=bool(design))
-        values = dds.vst_transform()
+    matrix = designs.design_matrix(adata, design or "~1").to_numpy(dtype=float)
+    counts = count_table(adata).to_numpy()
+    values = transformation.vst(counts, matrix, n_genes=n_genes, smoother=trend_smoother.local_regression)
     return pd.DataFrame(values, adata.obs_names, adata.var_names)
 
 
@@ -218,15 +192,6 @@ def tpm(adata: anndata.AnnData, lengths: pd.Series) -> pd.DataFrame:
         raise ValueError(f"none of the {adata.n_vars} genes has a length; check that both use the same ids")
     rate = count_table(adata)[bases.index].div(bases, axis=1)
     return rate.div(rate.sum(axis=1), axis=0) * 1e6
-
-
-@contextlib.contextmanager
-def quiet_pydeseq2():
-    """Suppress PyDESeq2's warnings of cases that it resolves itself, by falling back to another fit as R does."""
-    with warnings.catch_warnings():
-        for message in ("The dispersion trend curve fitting did not converge", "As the residual degrees of freedom"):
-            warnings.filterwarnings("ignore", message=message)
-        yield
 
 
 def rank_genes(adata: anndata.AnnData) -> pd.DataFrame:

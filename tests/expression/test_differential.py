@@ -72,7 +72,7 @@ def test_the_sign_follows_the_contrast(pasilla, ours):
 
 
 def test_shrinkage_leaves_p_values_and_pulls_in_fold_changes(pasilla, ours):
-    shrunk = differential.deseq(pasilla, design=DESIGN, contrast=CONTRAST, shrink=True)
+    shrunk = differential.deseq(pasilla, design=DESIGN, contrast=CONTRAST, shrink="apeglm")
     np.testing.assert_allclose(shrunk["pvalue"], ours["pvalue"])
     assert shrunk["log2FoldChange"].abs().sum() < ours["log2FoldChange"].abs().sum()
 
@@ -164,7 +164,7 @@ def test_several_contrasts_of_one_fit_and_pooled_levels():
     with pytest.raises(DataError, match="'wt' is compared with itself"):
         fitted.results(("group", "m1+wt", "wt"))
     with pytest.raises(DataError, match="not one coefficient"):
-        fitted.results(("group", "m1+m2", "wt"), shrink=True)
+        fitted.results(("group", "m1+m2", "wt"), shrink="apeglm")
 
 
 def test_dispersions_beside_r(pasilla):
