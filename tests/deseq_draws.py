@@ -31,9 +31,10 @@ CONTRASTS = {"reference": 0.42, "swapped": 0.14, "between": 0.16, "weights": 0.2
 COUNTS = {
     "outliers": 0.3, "zero inflation": 0.15, "genes without counts": 0.35, "single samples": 0.25, "huge": 0.12,
     "no gene everywhere": 0.12, "poisson": 0.07, "constant": 0.1, "empty group": 0.25,
+    "all equal": 0.015,
 }  # fmt: skip
 #: Shares of the other choices.
-REAL, FEW_GENES, ODD_NAMES, UNUSED_LEVEL, LRT, SHRUNKEN = 0.13, 0.08, 0.15, 0.08, 0.22, 0.12
+REAL, FEW_GENES, ODD_NAMES, UNUSED_LEVEL, LRT, SHRUNKEN = 0.13, 0.08, 0.15, 0.08, 0.22, 0.15
 
 ODD_LEVELS = (
     "wild type",
@@ -160,7 +161,7 @@ def draw(seed: int, number: int) -> Case:
     contrast, kind = draw_contrast(rng, obs, terms)
     kinds.append(f"contrast: {kind}")
     reduced = draw_reduced(rng, terms) if rng.random() < LRT else None
-    options, factors, more = draw_options(rng, counts, contrast, is_lrt=reduced is not None)
+    options, factors, more = draw_options(rng, counts, kind, is_lrt=reduced is not None)
     return Case(seed, number, counts, obs, terms, contrast, reduced, factors, options, (*kinds, *more))
 
 
@@ -318,6 +319,11 @@ def plant_constants(rng, counts, obs):
     counts[:, rng.random(counts.shape[1]) < 0.03] = int(10 ** rng.uniform(0, 4))
 
 
+def plant_one_count(rng, counts, obs):
+    """All counts are the same."""
+    counts[:] = int(rng.integers(1, 100))
+
+
 def plant_empty_groups(rng, counts, obs):
     """Genes that are not seen in one level of a factor, or only there."""
     factors = [column for column in obs if isinstance(obs[column].dtype, pd.CategoricalDtype)]
@@ -336,6 +342,7 @@ PLANT = {
     "constant": plant_constants,
     "empty group": plant_empty_groups,
     "no gene everywhere": plant_a_zero_everywhere,
+    "all equal": plant_one_count,
 }
 
 
@@ -425,8 +432,8 @@ def draw_reduced(rng: np.random.Generator, terms: Terms) -> Terms:
     return kept
 
 
-def draw_options(rng: np.random.Generator, counts: pd.DataFrame, contrast, *, is_lrt: bool):
-    """Options, normalization factors, and the kinds of both."""
+def draw_options(rng: np.random.Generator, counts: pd.DataFrame, contrast: str, *, is_lrt: bool):
+    """Options, normalization factors, and the kinds of both, for a kind of contrast."""
     values, kinds, factors = {}, [], None
     ratio = 0.68 if (counts > 0).all().any() else 0.2  # else refused by both, which a few cases show
     how = choice(rng, {"ratio": ratio, "poscounts": 0.18, "given": 0.09, "normalization factors": 0.09})
@@ -447,7 +454,7 @@ def draw_options(rng: np.random.Generator, counts: pd.DataFrame, contrast, *, is
         values["lfc_threshold"] = choice(rng, {0.25: 0.3, 0.5: 0.3, 1.0: 0.3, 0.0: 0.1})
         values["alt_hypothesis"] = choice(rng, {"greaterAbs": 1, "lessAbs": 1, "greater": 1, "less": 1})
         kinds.append(f"alternative: {values['alt_hypothesis']}")
-    elif not is_lrt and isinstance(contrast, tuple) and rng.random() < SHRUNKEN:
+    elif not is_lrt and contrast in ("reference", "swapped") and rng.random() < SHRUNKEN:
         values["shrink"] = "normal"
         kinds.append("shrink: normal")
     kinds.append("test: LRT" if is_lrt else "test: Wald")

@@ -49,14 +49,15 @@ class Tolerance:
     absolute: float = 0.0
 
 
-#: Dispersions below ten times the smallest, 1e-8, are taken for the smallest by R.
-LEAST_DISPERSION = 1e-7
+#: Of dispersions, whose smallest is 1e-8: R fits no trend to gene-wise ones below the first, and takes those below the
+#: second for the smallest.
+LEAST_USED, LEAST_DISPERSION = 1e-6, 1e-7
 
 #: By quantity. Those of log2FoldChange, lfcSE and pvalue are the ones that the engine promises.
 TOLERANCES = {
     "size factor": Tolerance(1e-8),
     "baseMean": Tolerance(1e-8),
-    "genewise": Tolerance(1e-3, LEAST_DISPERSION),
+    "genewise": Tolerance(1e-3, LEAST_USED),
     "trend": Tolerance(1e-3),
     "map": Tolerance(1e-3, LEAST_DISPERSION),
     "final": Tolerance(1e-3, LEAST_DISPERSION),

@@ -123,7 +123,6 @@ def fit(
     *,
     factors: str | np.ndarray = "ratio",
     trend_kind: str = "parametric",
-    smoother: trends.Smoother | None = None,
     min_replicates: int | None = MIN_REPLICATES,
     device: str = "cpu",
 ) -> Fit:
@@ -140,8 +139,6 @@ def fit(
         samples x genes, for gene lengths that differ between samples.
     trend_kind
         ``parametric``, ``local`` or ``mean`` (`trends.fit`); ``none`` to test with the gene-wise dispersions.
-    smoother
-        Fits the local trend.
     min_replicates
         Samples that a cell must have for its outliers to be replaced; None to replace none.
     device
@@ -153,7 +150,7 @@ def fit(
         If the counts or the design cannot be fitted: all counts zero or equal, no residual degrees of freedom, no size
         factors, no trend.
     """
-    result, means = _fit_trend(counts, design, factors, trend_kind, smoother, device)
+    result, means = _fit_trend(counts, design, factors, trend_kind, device)
     genes = torch.arange(result.counts.shape[1], device=device)
     if result.trend:
         own, at_means = (column.cpu().numpy() for column in (result.genes.genewise, result.genes.trend))
@@ -172,11 +169,10 @@ def fit_trend(
     *,
     factors: str | np.ndarray = "ratio",
     trend_kind: str = "parametric",
-    smoother: trends.Smoother | None = None,
     device: str = "cpu",
 ) -> Fit:
     """Gene-wise dispersions and their trend alone, for transformations; `fit` documents parameters and errors."""
-    return _fit_trend(counts, design, factors, trend_kind, smoother, device)[0]
+    return _fit_trend(counts, design, factors, trend_kind, device)[0]
 
 
 def _fit_trend(
@@ -184,7 +180,6 @@ def _fit_trend(
     design: np.ndarray,
     factors: str | np.ndarray,
     trend_kind: str,
-    smoother: trends.Smoother | None,
     device: str,
 ) -> tuple[Fit, Tensor]:
     _check(counts, design)
@@ -193,7 +188,7 @@ def _fit_trend(
     means = _fit_genewise(result, genes)
     if trend_kind != "none":
         base, own = result.genes.base_mean.cpu().numpy(), result.genes.genewise.cpu().numpy()
-        result.trend = trends.fit(base, own, trend_kind, smoother)
+        result.trend = trends.fit(base, own, trend_kind)
         result.genes.put(genes, trend=torch.as_tensor(result.trend(base), device=device))
     return result, means
 

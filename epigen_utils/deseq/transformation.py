@@ -4,7 +4,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from epigen_utils.deseq import fitting, size_factors
-from epigen_utils.deseq.trends import Smoother, Trend
+from epigen_utils.deseq.trends import Trend
 from epigen_utils.errors import DataError
 
 #: Mean normalised count above which a gene may be among the few that R's ``vst`` fits the trend on.
@@ -18,13 +18,12 @@ def vst(
     factors: str | np.ndarray = "ratio",
     n_genes: int | None = None,
     trend_kind: str = "parametric",
-    smoother: Smoother | None = None,
 ) -> np.ndarray:
     """Transform counts to a scale on which their variance hardly depends on their mean; log2 for large counts.
 
     Parameters
     ----------
-    counts, design, factors, trend_kind, smoother
+    counts, design, factors, trend_kind
         As in `fitting.fit`; an intercept alone as the design for a blind transformation.
     n_genes
         Number of genes that the dispersion trend is fitted on, evenly over the means above `LEAST_MEAN`: 1000 in R's
@@ -46,7 +45,7 @@ def vst(
     normalised = counts / by_sample
     chosen = slice(None) if n_genes is None else spread_over_means(normalised.mean(axis=0), n_genes)
     given = factors if np.ndim(factors) == 1 else by_sample[:, chosen]
-    fit = fitting.fit_trend(counts[:, chosen], design, factors=given, trend_kind=trend_kind, smoother=smoother)
+    fit = fitting.fit_trend(counts[:, chosen], design, factors=given, trend_kind=trend_kind)
     return transform(normalised, fit.trend, float((1 / by_sample.mean(axis=1)).mean()))
 
 

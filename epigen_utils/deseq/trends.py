@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 from scipy.special import polygamma
 
 from epigen_utils import paths
@@ -17,8 +18,8 @@ LEAST_VARIANCE = 0.25
 #: Median absolute deviation of a standard normal is one over this.
 MAD_SCALE = 1.4826
 
-#: A function of means and dispersions that gives a function of means, for the trend ``local``.
-Smoother = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
+#: Share of the genes in a local regression's window (locfit's ``nn``), and length of a cell of its mesh, in windows.
+WINDOW, CELL = 0.7, 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +34,22 @@ class Trend:
         return self.function(means)
 
 
-def fit(means: np.ndarray, genewise: np.ndarray, kind: str, smoother: Smoother | None = None) -> Trend:
+def fit(means: np.ndarray, genewise: np.ndarray, kind: str) -> Trend:
     """Fit the trend of gene-wise dispersions over mean normalised counts.
 
     Parameters
     ----------
     kind
-        ``parametric`` (asymptote + extra / mean), by the ``smoother`` where its fit fails; ``local``, the smoother;
-        ``mean``, a constant.
+        ``parametric`` (asymptote + extra / mean), ``local`` where its fit fails; ``local``, a local regression of the
+        logarithms; ``mean``, a constant.
 
     Raises
     ------
     DataError
-        If no gene's dispersion is above the minimum, the kind is unknown, or a smoother is needed and none is given.
+        If no gene's dispersion is above the minimum, or the kind is unknown.
     """
     if kind not in ("parametric", "local", "mean"):
-        raise DataError(f"trend {kind!r}: there is parametric, local, mean")
+        raise DataError(f"trend {kind!r}: there is parametric, local, mean and none")
     usable = genewise > 100 * LOWEST
     if not usable.any():
         raise DataError(
@@ -65,9 +66,8 @@ def fit(means: np.ndarray, genewise: np.ndarray, kind: str, smoother: Smoother |
         if coefficients is not None:
             asymptote, extra = coefficients
             return Trend("parametric", lambda x: asymptote + extra / x, (asymptote, extra))
-    if smoother is None:
-        raise DataError("trend: the parametric fit failed, and no smoother is given for a local one")
-    return Trend("local", smoother(means, genewise))
+    curve = local_regression(np.log(means[usable]), np.log(genewise[usable]), means[usable])
+    return Trend("local", lambda x: np.exp(curve(np.log(x))))
 
 
 def fit_parametric(means: np.ndarray, genewise: np.ndarray) -> tuple[float, float] | None:
@@ -193,3 +193,54 @@ def smooth(values: np.ndarray) -> np.ndarray:
     heights, slopes, cell = tables["values"] @ values, tables["slopes"] @ values, tables["cell"].astype(int)
     parts = np.stack([heights[cell], heights[cell + 1], slopes[cell], slopes[cell + 1]], axis=1)
     return (tables["weights"] * parts).sum(axis=1)
+
+
+def local_regression(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Weighted local quadratic regression as R's locfit has it by default (Loader 1999).
+
+    Values and slopes are computed at the vertices of a mesh that is as fine as the windows are narrow, with cubics
+    between them; beyond the data the curve bends as the quadratic through all points does.
+
+    Raises
+    ------
+    DataError
+        If there are too few points for a window.
+    """
+    n_near = int(len(x) * WINDOW)
+    if n_near < 3 or len(np.unique(x)) < 3:
+        raise DataError(f"dispersions: {len(x)} genes are too few for a local trend; take trend='mean'")
+
+    def at(vertex: float) -> tuple[float, float, float]:
+        """Width of the window, value and slope at a vertex."""
+        distances = np.abs(x - vertex)
+        width = np.partition(distances, n_near - 1)[n_near - 1]
+        near = np.where(distances < width, (1 - np.minimum(distances / width, 1) ** 3) ** 3, 0.0)
+        value, slope, _ = _quadratic(x - vertex, y, near * weights)
+        return width, value, slope
+
+    vertices = {float(end): at(end) for end in (x.min(), x.max())}
+    cells = [(x.min(), x.max())]
+    while cells:
+        low, high = cells.pop()
+        if high - low > CELL * min(vertices[low][0], vertices[high][0]):
+            middle = (low + high) / 2
+            vertices[middle] = at(middle)
+            cells += [(low, middle), (middle, high)]
+    knots = np.array(sorted(vertices))
+    values, slopes = np.array([vertices[knot][1:] for knot in knots]).T
+    inside = CubicHermiteSpline(knots, values, slopes)
+    bend = _quadratic(x - np.average(x, weights=weights), y, weights)[2]
+
+    def curve(points: np.ndarray) -> np.ndarray:
+        within = np.clip(points, knots[0], knots[-1])
+        beyond = points - within
+        slope = np.where(beyond < 0, slopes[0], slopes[-1])
+        return inside(within) + slope * beyond + bend * beyond**2
+
+    return curve
+
+
+def _quadratic(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Coefficients of a weighted quadratic, the constant first."""
+    roots = np.sqrt(weights)
+    return np.linalg.lstsq(np.vander(x, 3, increasing=True) * roots[:, None], y * roots, rcond=None)[0]

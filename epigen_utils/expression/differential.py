@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from epigen_utils.deseq import fitting, shrinkage, testing
 from epigen_utils.errors import DataError, suggest
-from epigen_utils.expression import designs, normalisation, second_engine, trend_smoother
+from epigen_utils.expression import designs, normalisation, second_engine
 from epigen_utils.stats import permutation
 
 DESEQ_COLUMNS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
@@ -167,12 +167,11 @@ def fit_design(
         matrix.to_numpy(dtype=float),
         factors=factors,
         trend_kind=trend,
-        smoother=trend_smoother.local_regression,
         min_replicates=min_replicates_for_replace,
         device=device,
     )
     if fit.trend is not None and fit.trend.kind != trend:
-        warnings.warn("dispersion trend: the parametric fit failed; a local regression is used", stacklevel=2)
+        warnings.warn("dispersion trend: the parametric fit failed; a local one is used", stacklevel=2)
     return FittedDesign(adata, design, matrix, fit)
 
 

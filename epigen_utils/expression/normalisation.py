@@ -6,7 +6,7 @@ import pandas as pd
 
 from epigen_utils.deseq import size_factors as deseq_size_factors
 from epigen_utils.deseq import transformation
-from epigen_utils.expression import designs, trend_smoother
+from epigen_utils.expression import designs
 
 
 def count_table(adata: anndata.AnnData) -> pd.DataFrame:
@@ -113,7 +113,7 @@ def vst(adata: anndata.AnnData, *, design: str = "", n_genes: int | None = None)
         designs.check_design(adata, design)
     matrix = designs.design_matrix(adata, design or "~1").to_numpy(dtype=float)
     counts = count_table(adata).to_numpy()
-    values = transformation.vst(counts, matrix, n_genes=n_genes, smoother=trend_smoother.local_regression)
+    values = transformation.vst(counts, matrix, n_genes=n_genes)
     return pd.DataFrame(values, adata.obs_names, adata.var_names)
 
 
