@@ -29,6 +29,8 @@ Donor = Annotated[str, typer.Option(help="Column that says which donor each samp
 Metadata = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
 Species = Annotated[str, typer.Option(help="Such as mus_musculus; for orthologs, where the gene ids do not tell.")]
 GenesIn = Annotated[str, typer.Option(help="rows or columns of your file; found out where it is not given.")]
+RoundCounts = Annotated[bool, typer.Option("--round-counts", help="Round counts that are estimates (RSEM, salmon).")]
+SizeFactors = Annotated[str, typer.Option(help="poscounts where no gene is detected in every sample; ratio otherwise.")]
 Sheet = Annotated[
     str, typer.Option(help="A sample sheet of FASTQ files: counts are made of them, then the book's part on these.")
 ]
@@ -48,14 +50,16 @@ def check_dataset(
     reference: Reference = "",
     donor: Donor = "",
     genes_in: GenesIn = "",
+    round_counts: RoundCounts = False,
+    size_factors: SizeFactors = "",
     task: str = "",
 ) -> None:
     """Say what is wrong with a data set before anything runs on it."""
     columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
-    _load_and_describe(dataset, **columns, task=task)
+    _load_and_describe(dataset, **columns, round_counts=round_counts, size_factors=size_factors, task=task)
 
 
-def _load_and_describe(dataset: str, **options: str) -> dict[str, int] | None:
+def _load_and_describe(dataset: str, **options: str | bool) -> dict[str, int] | None:
     """Load a data set and print its dimensions.
 
     Returns
@@ -92,6 +96,8 @@ def build_book(
     donor: Donor = "",
     species: Species = "",
     genes_in: GenesIn = "",
+    round_counts: RoundCounts = False,
+    size_factors: SizeFactors = "",
     sheet: Sheet = "",
     genome: Genome = "",
     gtf: Gtf = "",
@@ -117,8 +123,10 @@ def build_book(
             **columns,
             "species": species,
             "genes_in": genes_in,
+            "round_counts": round_counts,
+            "size_factors": size_factors,
         }
-        options = columns | {"metadata": user_data["metadata"], "genes_in": genes_in}
+        options = columns | {name: user_data[name] for name in ("metadata", "genes_in", "round_counts", "size_factors")}
         user_data["sizes"] = _load_and_describe(user_data["dataset"], **options, task="groups")
     elif sheet:
         files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
@@ -129,7 +137,7 @@ def build_book(
         }
         user_data |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
         user_data["sizes"] = sample_sheets.group_sizes(sample_sheets.read_sheet(sheet))
-    elif any((metadata, group, reference, donor, species, genes_in)):
+    elif any((metadata, group, reference, donor, species, genes_in, round_counts, size_factors)):
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")

@@ -31,6 +31,8 @@ def load(
     species: str = "",
     genes_in: str = "",
     task: str = "",
+    round_counts: bool = False,
+    size_factors: str = "",
 ) -> anndata.AnnData:
     """Load and check a data set.
 
@@ -51,6 +53,11 @@ def load(
     task
         Requirements to check (`schema.TASKS`); by default ``intensity`` for arrays, ``groups`` if a group column is
         named, else ``counts``.
+    round_counts
+        Whether to round counts that are estimates, such as RSEM's or salmon's, to integers.
+    size_factors
+        How the samples' depths are estimated: ``ratio`` (the default), or ``poscounts`` for data in which no gene is
+        detected in every sample (`deseq.size_factors.log_geometric_means`).
 
     Returns
     -------
@@ -82,8 +89,15 @@ def load(
     else:
         adata, about = _load_registered(name)
     overrides = {"group": group, "reference": reference, "donor": donor, "batch": batch, "species": species}
+    overrides["size_factors"] = size_factors
     about |= {key: value for key, value in overrides.items() if value}
     adata.uns["epigen"] = about
+    if (
+        round_counts
+        and about["measure"] == "counts"
+        and np.isfinite(schema.stored_values(adata.layers["counts"])).all()
+    ):
+        adata.layers["counts"] = _round_to_integers(adata.layers["counts"])
     if task and task not in schema.TASKS:
         raise DataError(f"task {task!r}: {suggest(task, schema.TASKS)}")
     if not task:

@@ -104,8 +104,10 @@ def _check_values(adata: anndata.AnnData, measure: str) -> list[str]:
         if fractional.sum() > max(1, 0.05 * np.count_nonzero(values)):
             share = fractional.sum() / np.count_nonzero(values)
             what = f"{value:g} is not an integer, nor are {share:.0%} of the non-zero values"
-            return [f"{where}: {what}; these look normalised: give the raw counts"]
-        return [f"{where}: {value:g} is not an integer; give raw counts, or round it if it is an estimate"]
+            return [
+                f"{where}: {what}; these look normalised: give the raw counts, or round_counts if they are estimates"
+            ]
+        return [f"{where}: {value:g} is not an integer; give raw counts, or round_counts if they are estimates"]
     if not values.any():
         return [f"layers[{measure!r}]: every value is zero; give a matrix with counts in it"]
     return []

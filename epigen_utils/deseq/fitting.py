@@ -117,6 +117,7 @@ class Fit:
         return values
 
 
+@elementwise.one_thread()
 def fit(
     counts: np.ndarray,
     design: np.ndarray,
@@ -163,6 +164,7 @@ def fit(
     return result
 
 
+@elementwise.one_thread()
 def fit_trend(
     counts: np.ndarray,
     design: np.ndarray,

@@ -19,6 +19,7 @@ WIDE_VARIANCE, WIDE_SCALE = 1e6, 15.0
 UPPER = 0.05
 
 
+@elementwise.one_thread()
 def normal(fit: Fit, coefficient: int, *, intercept: int | None = 0) -> tuple[np.ndarray, np.ndarray]:
     """Log2 fold change of a coefficient and its standard error under a normal prior (Love et al. 2014, eq. 10-12).
 
@@ -71,6 +72,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> 
     return float((1 - part) * at[0] + part * at[1])
 
 
+@elementwise.one_thread()
 def apeglm(fit: Fit, coefficient: int, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log2 fold change of a coefficient and its posterior standard deviation under a Cauchy prior.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.special import chdtrc, ndtr
 
-from epigen_utils.deseq import glm, outliers
+from epigen_utils.deseq import elementwise, glm, outliers
 from epigen_utils.deseq.design import Design
 from epigen_utils.deseq.fitting import Fit
 from epigen_utils.errors import DataError
@@ -30,6 +30,7 @@ class Tests:
     padj: np.ndarray
 
 
+@elementwise.one_thread()
 def wald(
     fit: Fit,
     contrast: np.ndarray,
@@ -70,6 +71,7 @@ def wald(
     return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
 
 
+@elementwise.one_thread()
 def likelihood_ratio(
     fit: Fit,
     reduced: np.ndarray,

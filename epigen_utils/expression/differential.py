@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
+from epigen_utils.data import schema
 from epigen_utils.deseq import fitting, shrinkage, testing
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.expression import designs, normalisation, second_engine
@@ -147,7 +148,7 @@ def fit_design(
     adata: anndata.AnnData,
     *,
     design: str,
-    size_factors: str | pd.Series = "ratio",
+    size_factors: str | pd.Series = "",
     normalization_factors: pd.DataFrame | None = None,
     trend: str = "parametric",
     min_replicates_for_replace: int | None = fitting.MIN_REPLICATES,
@@ -156,11 +157,14 @@ def fit_design(
     """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors."""
     designs.check_design(adata, design)
     counts = normalisation.count_table(adata).to_numpy()
-    factors = size_factors
+    if not schema.are_integers(counts).all():
+        raise DataError("differential expression: counts are not integers; load the data set with round_counts=True")
     if normalization_factors is not None:
         factors = normalization_factors.loc[adata.obs_names, adata.var_names].to_numpy(dtype=float)
     elif isinstance(size_factors, pd.Series):
         factors = size_factors.loc[adata.obs_names].to_numpy(dtype=float)
+    else:
+        factors = normalisation.size_factors(adata, size_factors).to_numpy()
     matrix = designs.design_matrix(adata, design)
     fit = fitting.fit(
         counts,
@@ -203,10 +207,10 @@ def deseq(
         ``torch``, or ``pydeseq2`` to compare with, which has ``alpha``, ``independent_filter`` and ``cooks_filter``.
     options
         Of the fit: ``size_factors``, ``ratio`` or ``poscounts`` (no gene needs to be detected in every sample) or a
-        series; ``normalization_factors``, samples x genes, for gene lengths that differ between samples; ``trend`` of
-        the dispersions, ``parametric`` (falls back to ``local``), ``local``, ``mean`` or ``none``;
-        ``min_replicates_for_replace``, samples in a cell from which outliers are replaced, None for never; ``device``
-        of torch.
+        series, by default what the data set was loaded with; ``normalization_factors``, samples x genes, for gene
+        lengths that differ between samples; ``trend`` of the dispersions, ``parametric`` (falls back to ``local``),
+        ``local``, ``mean`` or ``none``; ``min_replicates_for_replace``, samples in a cell from which outliers are
+        replaced, None for never; ``device`` of torch.
 
         Of the test: ``alpha``, the level that independent filtering is tuned for; ``independent_filter`` and
         ``cooks_filter``, on as in R; ``lfc_threshold``, the log2 fold change to test against, with ``alt_hypothesis``

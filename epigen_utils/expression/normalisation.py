@@ -41,14 +41,15 @@ def sum_by_donor(adata: anndata.AnnData) -> anndata.AnnData:
     return summed
 
 
-def size_factors(adata: anndata.AnnData, kind: str = "ratio") -> pd.Series:
+def size_factors(adata: anndata.AnnData, kind: str = "") -> pd.Series:
     """Median-of-ratios size factors, one a sample.
 
     Parameters
     ----------
     kind
         ``ratio``, or ``poscounts`` for data in which no gene is detected in every sample
-        (`deseq.size_factors.log_geometric_means`, which documents errors).
+        (`deseq.size_factors.log_geometric_means`, which documents errors); by default what the data set was loaded
+        with, else ``ratio``.
 
     Examples
     --------
@@ -59,6 +60,7 @@ def size_factors(adata: anndata.AnnData, kind: str = "ratio") -> pd.Series:
     >>> normalisation.size_factors(anndata.AnnData(layers={"counts": counts})).round(3).to_dict()
     {'0': 0.5, '1': 1.0, '2': 2.0}
     """
+    kind = kind or adata.uns.get("epigen", {}).get("size_factors", "ratio")
     factors = deseq_size_factors.estimate(count_table(adata).to_numpy(), kind)
     return pd.Series(factors, index=adata.obs_names, name="size_factor")
 
@@ -112,8 +114,8 @@ def vst(adata: anndata.AnnData, *, design: str = "", n_genes: int | None = None)
     if design:
         designs.check_design(adata, design)
     matrix = designs.design_matrix(adata, design or "~1").to_numpy(dtype=float)
-    counts = count_table(adata).to_numpy()
-    values = transformation.vst(counts, matrix, n_genes=n_genes)
+    factors = size_factors(adata).to_numpy()
+    values = transformation.vst(count_table(adata).to_numpy(), matrix, factors=factors, n_genes=n_genes)
     return pd.DataFrame(values, adata.obs_names, adata.var_names)
 
 
