@@ -6,13 +6,12 @@ agree in the tests, the path is the same here, for all genes at once. Tables are
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from epigen_utils.deseq import design as designs
-from epigen_utils.deseq import elementwise
+from epigen_utils.deseq import elementwise, parts
 from epigen_utils.deseq.design import Design
 
 LOWEST, START_STEP, ACCEPT, GAIN, MAX_STEPS = 1e-8, 1.0, 1e-4, 1e-6, 100
@@ -22,15 +21,15 @@ PASSES = (10, 20, MAX_STEPS)
 #: Bounds of the log dispersion during the search, and points of each of the two grids that follow where it fails.
 BOUNDS, GRID = (-30.0, 10.0), 20
 
-#: Log dispersion below which a search is given up, and the rounding of a log posterior, relative to its size.
-LEFT, ROUNDING = math.log(LOWEST / 10), 1e-15
+#: Log dispersion below which a search is given up, and the rounding of a log posterior for each count that is in it.
+LEFT, ROUNDING = math.log(LOWEST / 10), 2e-15
 
 #: Rows of `Posterior.tails` for each sample up to which they save time, and the share of genes from which all are
 #: evaluated rather than some.
 TAIL_ROWS, FULL_SHARE = 3, 0.7
 
 #: What a posterior has of each gene, and what of it slopes need.
-TABLES = ("counts", "mu", "centres", "residuals", "total", "excess", "tails")
+TABLES = ("counts", "mu", "centres", "residuals", "total", "excess", "rounding", "tails")
 SLOPE_TABLES = ("counts", "centres", "residuals", "excess", "tails")
 
 
@@ -51,8 +50,9 @@ class Posterior:
         Of which the adjustment is.
     centres, variance
         The normal prior of the log dispersion; None for none.
-    residuals, total, excess
-        Counts less means, and each gene's sums of counts and residuals. By `prepare`.
+    residuals, total, excess, rounding
+        Counts less means, each gene's sums of counts and residuals, and what rounding does to its log posterior. By
+        `prepare`.
     tails
         Number of samples with more than 0, 1, 2, ... counts, as many rows as the largest count, x genes: the log gamma
         of a count is a sum of logarithms, which many samples share. None where counts are too large for it to pay.
@@ -66,12 +66,14 @@ class Posterior:
     residuals: Tensor | None = None
     total: Tensor | None = None
     excess: Tensor | None = None
+    rounding: Tensor | None = None
     tails: Tensor | None = None
 
     def prepare(self) -> "Posterior":
         """Compute what all evaluations share."""
         self.residuals = self.counts - self.mu
         self.total, self.excess = self.counts.sum(dim=0), self.residuals.sum(dim=0)
+        self.rounding = ROUNDING * (len(self.counts) + self.total)
         largest = int(self.counts.max())
         if largest <= TAIL_ROWS * len(self.counts):
             self.tails = count_tails(self.counts, largest)
@@ -83,11 +85,14 @@ class Posterior:
         parts = {name: None if table is None else table[..., genes] for name, table in tables.items()}
         return Posterior(**{"counts": None, "mu": None} | parts, design=self.design, variance=self.variance)
 
-    def _log_gammas(self, r: Tensor) -> Tensor:
-        """Sum over samples of log gamma(y + r) - log gamma(r), genes."""
+    def _log_gammas(self, log_alpha: Tensor) -> Tensor:
+        """Sum over samples of log gamma(y + r) - log gamma(r) + y log(alpha) where r is 1 / alpha, genes."""
+        alpha = log_alpha.exp()
         if self.tails is None:
-            return elementwise.log_gamma(self.counts + r).sum(dim=0) - len(self.counts) * elementwise.log_gamma(r)
-        return elementwise.log(r + self._rows()).mul_(self.tails).sum(dim=0)
+            r = 1 / alpha
+            gammas = elementwise.log_gamma(self.counts + r).sum(dim=0) - len(self.counts) * elementwise.log_gamma(r)
+            return gammas + self.total * log_alpha
+        return elementwise.log1p(alpha * self._rows()).mul_(self.tails).sum(dim=0)
 
     def _digammas(self, r: Tensor) -> Tensor:
         """Derivative of `_log_gammas` with respect to r."""
@@ -107,7 +112,7 @@ class Posterior:
         weights = self.mu / scaled.add_(1)
         sum_logs = log_scaled.sum(dim=0)
         # log(mu + r) is log(1 + mu alpha) - log(alpha)
-        value = self._log_gammas(r) - log_scaled.mul_(self.counts).sum(dim=0) - r * sum_logs + self.total * log_alpha
+        value = self._log_gammas(log_alpha) - log_scaled.mul_(self.counts).sum(dim=0) - r * sum_logs
         factor = designs.cholesky(self.design.information(weights))
         value -= 0.5 * (designs.log_determinant(factor) + self.design.log_scale)
         if self.variance is not None:
@@ -192,7 +197,7 @@ class Search:
             step = torch.where(ends > BOUNDS[1], (BOUNDS[1] - a) / slope, step)
             proposal = a + step * slope
             proposed, point = posterior.evaluate(proposal)
-            better = proposed >= value + step * ACCEPT * slope.square() - ROUNDING * value.abs()
+            better = proposed >= value + step * ACCEPT * slope.square() - posterior.rounding
             better &= ~done
             ended = better & (proposed - value < GAIN)
             left = better & ~ended & (proposal < LEFT)
@@ -236,8 +241,6 @@ class Genes:
     positions: Tensor
     means: Tensor
     design: Design
-    #: Cuts positions into parts that fit the work space.
-    split: Callable[[Tensor], Iterable[Tensor]]
 
     def posterior(self, some: Tensor, centres: Tensor | None, variance: float | None) -> Posterior:
         """Of some of these genes."""
@@ -248,8 +251,11 @@ class Genes:
         """Line searches from a start; the few genes that take long go on together."""
         found = Search(start)
         for max_steps in PASSES:
-            for some in self.split((~found.done).nonzero().squeeze(1)):
+
+            def advance(some: Tensor, max_steps: int = max_steps) -> None:
                 found.advance(some, self.posterior(some, centres, variance), max_steps)
+
+            parts.for_each(advance, self._split(~found.done))
         return found
 
     def search_grids(self, wanted: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Tensor:
@@ -258,12 +264,18 @@ class Genes:
         width = (ends[1] - ends[0]) / (GRID - 1)
         like = {"dtype": self.counts.dtype, "device": self.counts.device}
         coarse, fine = torch.linspace(*ends, GRID, **like), torch.linspace(-width, width, GRID, **like)
-        best = [self.counts.new_empty(0)]
-        for some in self.split(wanted.nonzero().squeeze(1)):
+        best = torch.empty_like(self.means[0])
+
+        def look(some: Tensor) -> None:
             posterior = self.posterior(some, centres, variance)
             centre = _best(posterior, coarse[:, None].expand(GRID, len(some)))
-            best.append(_best(posterior, centre + fine[:, None]))
-        return torch.cat(best).exp()
+            best[some] = _best(posterior, centre + fine[:, None])
+
+        parts.for_each(look, self._split(wanted))
+        return best[wanted].exp()
+
+    def _split(self, wanted: Tensor) -> list[Tensor]:
+        return parts.split(wanted.nonzero().squeeze(1), len(self.counts))
 
 
 def _best(posterior: Posterior, grid: Tensor) -> Tensor:

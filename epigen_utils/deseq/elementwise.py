@@ -4,7 +4,6 @@ On a CPU numpy's logarithm takes a third of torch's time, scipy's log gamma two 
 (`benchmarks/deseq.py` prints all four); elsewhere torch's run on the device. Inputs are not changed.
 """
 
-import contextlib
 import math
 from collections.abc import Sequence
 
@@ -12,20 +11,6 @@ import numpy as np
 import torch
 from scipy.special import gammaln
 from torch import Tensor
-
-
-@contextlib.contextmanager
-def one_thread():
-    """Keep torch's operations on one thread each: on tables of a chunk's size more threads wait longer than they work.
-
-    Also a decorator.
-    """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _on_cpu(function: np.ufunc, table: Tensor) -> Tensor:

@@ -1,22 +1,18 @@
 """DESeq2's fit of a design to counts: size factors, dispersions, coefficients, outliers; for all genes, in chunks.
 
 Beside the counts and one table of means as large as they are (samples x genes, 8 bytes a value each), the work space is
-that of a chunk of genes: about 20 tables of `CHUNK` values.
+that of a part of the genes for each thread: about 20 tables of `parts.SIZE` values.
 """
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from epigen_utils.deseq import dispersions, elementwise, glm, outliers, size_factors, trends
+from epigen_utils.deseq import dispersions, elementwise, glm, outliers, parts, size_factors, trends
 from epigen_utils.deseq.design import Design
 from epigen_utils.errors import DataError
-
-#: Counts (samples x genes) that are worked on at once, by the type of device.
-CHUNK = {"cpu": 2**17, "cuda": 2**24}
 
 #: Samples in a cell that let an outlier of it be replaced, R's default.
 MIN_REPLICATES = 7
@@ -94,13 +90,9 @@ class Fit:
     scatter: float = float("nan")
     prior_variance: float = float("nan")
 
-    def split(self, genes: Tensor) -> Iterator[Tensor]:
-        """Positions of genes in parts that are worked on at once."""
-        return iter(genes.split(max(1, CHUNK[genes.device.type] // len(self.counts)))) if len(genes) else iter(())
-
-    def chunks(self) -> Iterator[Tensor]:
+    def tested_parts(self) -> list[Tensor]:
         """Positions of the genes that have coefficients, in parts."""
-        return self.split(self.genes.beta[0].isfinite().nonzero().squeeze(1))
+        return parts.split(self.genes.beta[0].isfinite().nonzero().squeeze(1), len(self.counts))
 
     def factors_of(self, genes: Tensor) -> Tensor:
         """Factors of some genes, samples x 1 or samples x genes."""
@@ -117,7 +109,7 @@ class Fit:
         return values
 
 
-@elementwise.one_thread()
+@parts.one_thread_each()
 def fit(
     counts: np.ndarray,
     design: np.ndarray,
@@ -164,7 +156,7 @@ def fit(
     return result
 
 
-@elementwise.one_thread()
+@parts.one_thread_each()
 def fit_trend(
     counts: np.ndarray,
     design: np.ndarray,
@@ -222,10 +214,11 @@ def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
     """Base means and gene-wise dispersions of some genes; gives their means, samples x genes."""
     factors = fit.factors
     inverse_factor = float((1 / (factors if factors.shape[1] == 1 else factors.mean(dim=1))).mean())
-    means, first = torch.empty(len(fit.counts), len(genes), dtype=torch.float64, device=genes.device), 0
+    means = torch.empty(len(fit.counts), len(genes), dtype=torch.float64, device=genes.device)
     guesses = torch.empty_like(means[0])
-    for part in fit.split(genes):
-        place, first = slice(first, first + len(part)), first + len(part)
+
+    def guess(place: Tensor) -> None:
+        part = genes[place]
         y, f = fit.counts[:, part], fit.factors_of(part)
         normalised = y / f
         guesses[place] = dispersions.first_guesses(normalised, fit.design, inverse_factor)
@@ -234,8 +227,10 @@ def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
         else:
             means[:, place] = glm.regress(y, f, guesses[place], fit.design).mu
         fit.genes.put(part, base_mean=normalised.mean(dim=0))
+
+    parts.for_each(guess, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
     means.clamp_(min=glm.LEAST_MEAN)
-    search = dispersions.Genes(fit.counts, genes, means, fit.design, fit.split)
+    search = dispersions.Genes(fit.counts, genes, means, fit.design)
     fit.genes.put(genes, genewise=dispersions.genewise(search, guesses))
     return means
 
@@ -246,15 +241,18 @@ def _fit_models(fit: Fit, genes: Tensor, means: Tensor) -> None:
     fit.genes.put(genes, dispersion=genewise)
     if fit.trend is not None:
         trend = torch.as_tensor(fit.trend(fit.genes.base_mean[genes].cpu().numpy()), device=genes.device)
-        search = dispersions.Genes(fit.counts, genes, means, fit.design, fit.split)
+        search = dispersions.Genes(fit.counts, genes, means, fit.design)
         shrunk = dispersions.maximum_a_posteriori(search, genewise, trend, fit.prior_variance)
         outlier = genewise.log() > trend.log() + OUTLIER_SPREADS * fit.scatter**0.5
         fit.genes.put(
             genes, trend=trend, map=shrunk, outlier=outlier, dispersion=torch.where(outlier, genewise, shrunk)
         )
-    for part in fit.split(genes):
+
+    def regress(part: Tensor) -> None:
         model = glm.regress(fit.counts[:, part], fit.factors_of(part), fit.genes.dispersion[part], fit.design)
         fit.genes.put(part, beta=model.beta, converged=model.converged)
+
+    parts.for_each(regress, parts.split(genes, len(means)))
 
 
 def _judge_outliers(fit: Fit, min_replicates: int | None) -> Tensor:
@@ -267,19 +265,21 @@ def _judge_outliers(fit: Fit, min_replicates: int | None) -> Tensor:
     replaceable = fit.design.in_cells_of(min_replicates or len(fit.counts) + 1)
     kept = torch.as_tensor(~replaceable, device=fit.counts.device)[:, None]
     cutoff = outliers.cutoff(fit.design)
-    outlying = [fit.counts.new_empty(0, dtype=torch.int64)]
-    for part in fit.chunks():
+    outlying = torch.zeros_like(fit.genes.replaced)
+
+    def judge(part: Tensor) -> None:
         y, f, mu = fit.counts[:, part], fit.factors_of(part), fit.means(part)
         leverages = glm.leverages(mu, fit.genes.dispersion[part], fit.design)
         cooks = outliers.cooks_distances(y, f, mu, leverages, fit.design)
         largest = outliers.largest_distance(cooks * kept, fit.design)  # an outlier that is replaced is not flagged
         fit.genes.put(part, cooks=largest, n_larger=outliers.larger_counts(y, cooks))
         beyond = cooks > cutoff
-        some = part[beyond.any(dim=0)]
-        if replaceable.any() and len(some):
+        if replaceable.any() and beyond.any():
             fit.counts[:, part] = outliers.replacements(y, f, beyond & ~kept)
-            outlying.append(some)
-    return torch.cat(outlying)
+            outlying[part] = beyond.any(dim=0)
+
+    parts.for_each(judge, fit.tested_parts())
+    return outlying.nonzero().squeeze(1)
 
 
 def _refit(fit: Fit, outlying: Tensor) -> None:

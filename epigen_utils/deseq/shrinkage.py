@@ -9,7 +9,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from epigen_utils.deseq import design as designs
-from epigen_utils.deseq import elementwise, glm
+from epigen_utils.deseq import elementwise, glm, parts
 from epigen_utils.deseq.fitting import Fit
 
 #: Variance of the prior of log2 coefficients that are not shrunken (R), and of natural-log ones in apeglm, a scale.
@@ -19,7 +19,7 @@ WIDE_VARIANCE, WIDE_SCALE = 1e6, 15.0
 UPPER = 0.05
 
 
-@elementwise.one_thread()
+@parts.one_thread_each()
 def normal(fit: Fit, coefficient: int, *, intercept: int | None = 0) -> tuple[np.ndarray, np.ndarray]:
     """Log2 fold change of a coefficient and its standard error under a normal prior (Love et al. 2014, eq. 10-12).
 
@@ -44,11 +44,14 @@ def normal(fit: Fit, coefficient: int, *, intercept: int | None = 0) -> tuple[np
     vector = torch.zeros_like(penalties)
     vector[coefficient] = 1.0
     change, error = (torch.full_like(fit.genes.base_mean, torch.nan) for _ in range(2))
-    for genes in fit.chunks():
+
+    def shrink(genes: Tensor) -> None:
         alpha = fit.genes.dispersion[genes]
         fitted = glm.regress(fit.counts[:, genes], fit.factors_of(genes), alpha, fit.design, penalties)
         change[genes] = fitted.beta[coefficient]
         error[genes] = glm.standard_errors(fitted.mu, alpha, fit.design, vector[None], penalties)[0]
+
+    parts.for_each(shrink, fit.tested_parts())
     return fit.of_all(change / math.log(2)), fit.of_all(error / math.log(2))
 
 
@@ -72,7 +75,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> 
     return float((1 - part) * at[0] + part * at[1])
 
 
-@elementwise.one_thread()
+@parts.one_thread_each()
 def apeglm(fit: Fit, coefficient: int, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log2 fold change of a coefficient and its posterior standard deviation under a Cauchy prior.
 
@@ -91,8 +94,11 @@ def apeglm(fit: Fit, coefficient: int, errors: np.ndarray) -> tuple[np.ndarray, 
     mle = fit.of_all(fit.genes.beta[coefficient])
     scale = min(1.0, math.sqrt(cauchy_variance(mle, errors * math.log(2))))
     change, error = (torch.full_like(fit.genes.base_mean, torch.nan) for _ in range(2))
-    for genes in fit.chunks():
+
+    def shrink(genes: Tensor) -> None:
         change[genes], error[genes] = _mode(fit, genes, coefficient, scale)
+
+    parts.for_each(shrink, fit.tested_parts())
     return fit.of_all(change / math.log(2)), fit.of_all(error / math.log(2))
 
 

@@ -9,8 +9,9 @@ import math
 import numpy as np
 import torch
 from scipy.special import chdtrc, ndtr
+from torch import Tensor
 
-from epigen_utils.deseq import elementwise, glm, outliers
+from epigen_utils.deseq import glm, outliers, parts
 from epigen_utils.deseq.design import Design
 from epigen_utils.deseq.fitting import Fit
 from epigen_utils.errors import DataError
@@ -30,7 +31,7 @@ class Tests:
     padj: np.ndarray
 
 
-@elementwise.one_thread()
+@parts.one_thread_each()
 def wald(
     fit: Fit,
     contrast: np.ndarray,
@@ -71,7 +72,7 @@ def wald(
     return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
 
 
-@elementwise.one_thread()
+@parts.one_thread_each()
 def likelihood_ratio(
     fit: Fit,
     reduced: np.ndarray,
@@ -101,12 +102,15 @@ def likelihood_ratio(
         raise DataError("reduced design: it must leave out terms of the full one, and add none")
     change, error = _estimate(fit, contrast)
     gains = torch.full_like(fit.genes.base_mean, torch.nan)
-    for genes in fit.chunks():
+
+    def compare(genes: Tensor) -> None:
         y, alphas = fit.counts[:, genes], fit.genes.dispersion[genes]
         factors = fit.factors_of(genes)
         restricted = glm.regress(y, factors, alphas, smaller)
         full, less = (glm.log_likelihood(y, mu, alphas) for mu in (fit.means(genes), restricted.mu))
         gains[genes] = full - less
+
+    parts.for_each(compare, fit.tested_parts())
     statistic = fit.of_all(2 * gains)
     pvalue = chdtrc(df, np.maximum(statistic, 0))
     return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
@@ -116,9 +120,12 @@ def _estimate(fit: Fit, contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log2 fold changes and their standard errors, genes."""
     vector = torch.as_tensor(np.asarray(contrast, dtype=float), device=fit.counts.device)
     change, error = vector @ fit.genes.beta, torch.full_like(fit.genes.base_mean, torch.nan)
-    for genes in fit.chunks():
+
+    def estimate(genes: Tensor) -> None:
         alpha = fit.genes.dispersion[genes]
         error[genes] = glm.standard_errors(fit.means(genes), alpha, fit.design, vector[None])[0]
+
+    parts.for_each(estimate, fit.tested_parts())
     return fit.of_all(change / math.log(2)), fit.of_all(error / math.log(2))
 
 
