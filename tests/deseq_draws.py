@@ -34,7 +34,7 @@ COUNTS = {
     "all equal": 0.015,
 }  # fmt: skip
 #: Shares of the other choices.
-REAL, FEW_GENES, ODD_NAMES, UNUSED_LEVEL, LRT, SHRUNKEN = 0.13, 0.08, 0.15, 0.08, 0.22, 0.15
+REAL, FEW_GENES, ODD_NAMES, UNUSED_LEVEL, LRT, SHRUNKEN = 0.13, 0.08, 0.15, 0.08, 0.22, 0.2
 
 ODD_LEVELS = (
     "wild type",
@@ -454,7 +454,7 @@ def draw_options(rng: np.random.Generator, counts: pd.DataFrame, contrast: str, 
         values["lfc_threshold"] = choice(rng, {0.25: 0.3, 0.5: 0.3, 1.0: 0.3, 0.0: 0.1})
         values["alt_hypothesis"] = choice(rng, {"greaterAbs": 1, "lessAbs": 1, "greater": 1, "less": 1})
         kinds.append(f"alternative: {values['alt_hypothesis']}")
-    elif not is_lrt and contrast in ("reference", "swapped") and rng.random() < SHRUNKEN:
+    elif not is_lrt and contrast == "reference" and rng.random() < SHRUNKEN:
         values["shrink"] = "normal"
         kinds.append("shrink: normal")
     kinds.append("test: LRT" if is_lrt else "test: Wald")
@@ -565,6 +565,9 @@ def contrast_in_r(case: Case, columns: dict[str, str], levels: dict[str, dict[st
         found["contrast"] = {names[name]: weight for name, weight in case.contrast.items()}
     elif case.contrast:
         column, *two = case.contrast
+        if case.options.shrink:
+            names = dict(coefficients(case.obs, case.terms))
+            found["shrinkCoef"] = names.get(f"{column}[T.{two[0]}]", "absent")
         found["contrast"] = [columns.get(column, column), *(levels.get(column, {}).get(name, name) for name in two)]
     return found
 

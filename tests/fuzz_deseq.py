@@ -12,6 +12,7 @@ import argparse
 import collections
 import dataclasses
 import gzip
+import itertools
 import json
 import math
 import os
@@ -37,6 +38,11 @@ SCRIPT = paths.DATA / "reference" / "deseq2_cases.R"
 BATCH = 50
 #: Steps after which R's iteration gives up (argument maxit of nbinomWaldTest).
 MAX_STEPS = 100
+#: Mean count above which sums of log likelihoods are rounded by as much as the change (1e-6) that ends R's search for a
+#: dispersion.
+ROUNDED = 1e7
+#: Genes that a record lists of a finding.
+LISTED = 20
 #: Share of the values of a quantity that may be outside of its tolerance.
 SHARE_OFF = 0.001
 
@@ -92,6 +98,8 @@ class Outcome:
     flagged, unsettled
         Genes that R flags (``betaConv``), and those on which R's iteration took all its steps, so that its numbers are
         those at which its general optimiser stopped; masks of ``results``; only R's.
+    replaced
+        Genes of which R replaced an outlier, likewise.
     fit
         What R says of its fit: ``fitType`` (after a fall-back), ``dispPriorVar`` and more; only R's.
     """
@@ -105,7 +113,18 @@ class Outcome:
     shrunken: pd.DataFrame | None = None
     flagged: pd.Series | None = None
     unsettled: pd.Series | None = None
+    replaced: pd.Series | None = None
     fit: dict = dataclasses.field(default_factory=dict)
+
+    def unsettled_in(self, quantity: str) -> pd.Series:
+        """Mask of the genes on which R's iteration took all its steps, in the model that a quantity comes from."""
+        if self.shrunken is not None and "shrunken" in quantity:
+            return self.shrunken["betaIter"] >= MAX_STEPS
+        return self.unsettled
+
+    def loose(self, quantity: str) -> pd.Series:
+        """Mask of the genes that R does not settle: these, and those with counts so large that rounding ends a search."""
+        return self.unsettled_in(quantity) | (self.results["baseMean"] > ROUNDED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +143,10 @@ class Finding:
     error
         The largest difference, relative to R's value; NaN where there is none.
     settled
-        Whether it is of the genes on which R's iteration settled, or of the others.
+        Whether it is of the genes that R settles: its iteration ended by itself, and rounding did not end its search for
+        a dispersion.
+    genes
+        All genes that differ.
     cause
         The listed cause, or None.
     """
@@ -135,6 +157,7 @@ class Finding:
     worst: str
     error: float = math.nan
     settled: bool = True
+    genes: tuple[str, ...] = dataclasses.field(default=(), repr=False)
     cause: str | None = None
 
     def __str__(self) -> str:
@@ -177,15 +200,25 @@ class Cause:
 
 
 #: What is estimated for a gene by itself, and what follows from the trend of dispersions, and from the p-values.
-OF_A_GENE = frozenset({*DISPERSIONS.values(), *RESULTS[1:5], "outlier", "NA of pvalue"}) - {"trend"}
+OF_A_GENE = frozenset({*DISPERSIONS.values(), *RESULTS[:5], "outlier", "NA of pvalue"}) - {"trend"}
 SHRUNKEN = frozenset({"shrunken log2FoldChange", "shrunken lfcSE"})
-AFTER_TREND = (OF_A_GENE - {"genewise"}) | SHRUNKEN | {"trend"}
+AFTER_TREND = (OF_A_GENE - {"genewise", "baseMean"}) | SHRUNKEN | {"trend"}
 AFTER_PVALUES = frozenset({"padj", "NA of padj", "calls"})
 
 
 def is_after_trend(comparison: Comparison) -> bool:
-    """Whether the trend went through gene-wise dispersions that R's optimiser left, and no others differ."""
+    """Whether the trend went through gene-wise dispersions of genes that R does not settle, and no others differ."""
     return comparison.found("genewise", settled=False) and not comparison.found("genewise", settled=True)
+
+
+def is_of(genes: pd.Series, comparison: Comparison, finding: Finding) -> bool:
+    """Whether a finding is on some genes that R does not settle; the trend at a gene differs where its mean does.
+
+    The mean does where an outlier is replaced by one side alone, as Cook's distances follow from the fit.
+    """
+    if finding.settled or not genes[list(finding.genes)].all():
+        return False
+    return finding.quantity != "trend" or comparison.found("baseMean", settled=False)
 
 
 def is_after_pvalues(comparison: Comparison) -> bool:
@@ -220,15 +253,33 @@ CAUSES = (
     ),
     Cause(
         "R's optimiser",
-        OF_A_GENE | SHRUNKEN | AFTER_PVALUES,
-        lambda comparison, finding: not finding.settled,
+        OF_A_GENE | SHRUNKEN | AFTER_PVALUES | {"trend"},
+        lambda comparison, finding: is_of(comparison.theirs.unsettled_in(finding.quantity), comparison, finding),
         "R's iteration took all its 100 steps (betaIter), and what it reports is where a general optimiser stopped",
     ),
     Cause(
-        "trend through R's optimiser",
+        "R's rounding",
+        OF_A_GENE | SHRUNKEN | AFTER_PVALUES,
+        lambda comparison, finding: is_of(comparison.theirs.loose(finding.quantity), comparison, finding),
+        "counts above 1e7: R's search for a dispersion ends by the rounding of its log posterior",
+    ),
+    Cause(
+        "trend through these",
         AFTER_TREND,
         lambda comparison, finding: is_after_trend(comparison),
-        "the trend is fitted to gene-wise dispersions, of which some come from means where R's optimiser stopped",
+        "the trend and prior are fitted to gene-wise dispersions, of which some differ for R's optimiser or rounding",
+    ),
+    Cause(
+        "prior through these",
+        SHRUNKEN,
+        lambda comparison, finding: comparison.found("log2FoldChange", settled=False),
+        "the prior of fold changes is as wide as all of them, of which some are where R's optimiser stopped",
+    ),
+    Cause(
+        "shrunken with outliers",
+        SHRUNKEN | {f"NA of {name}" for name in SHRUNKEN},
+        lambda comparison, finding: comparison.theirs.replaced[list(finding.genes)].all(),
+        "R's lfcShrink (normal) fits the counts as they were, those whose outliers the test replaced included",
     ),
     Cause(
         "adjusted with others",
@@ -375,6 +426,7 @@ def read_r(folder: Path) -> Outcome:
         shrunken=pd.read_csv(shrunken, index_col=0) if shrunken.exists() else None,
         flagged=(table[converged] == False).any(axis=1),  # noqa: E712 - a missing value is no flag
         unsettled=(table[steps] >= MAX_STEPS).any(axis=1),
+        replaced=(table["replace"] == True) if "replace" in table else pd.Series(False, table.index),  # noqa: E712
         fit=json.loads((folder / "fit.json").read_text()),
     )
 
@@ -444,18 +496,24 @@ def compare_values(ours: Outcome, theirs: Outcome) -> Iterator[tuple[list[Findin
     """Findings and worst errors of every quantity with a tolerance."""
     if ours.size_factors is not None and theirs.size_factors is not None:
         yield compare_column("size factor", ours.size_factors, theirs.size_factors)
-    groups = {True: ~theirs.flagged & ~theirs.unsettled, False: ~theirs.flagged & theirs.unsettled}
-    yield compare_column("baseMean", ours.results["baseMean"], theirs.results["baseMean"])
-    for name in RESULTS[1:]:
+    groups = groups_of(theirs, "")
+    for name in RESULTS:
         yield compare_column(name, ours.results[name], theirs.results[name], groups)
     mine, their = ours.dispersions.reindex(theirs.dispersions.index), theirs.dispersions
     for name in DISPERSIONS.values():
-        yield compare_column(name, mine[name], their[name], None if name == "trend" else groups)
+        yield compare_column(name, mine[name], their[name], groups)
     off = mine["outlier"].eq(True) != their["outlier"].eq(True)
     yield findings_of("outlier", off, groups, lambda gene: f"{gene}: R {bool(their['outlier'][gene])}"), {}
     if theirs.shrunken is not None and ours.shrunken is not None:
         for name in ("log2FoldChange", "lfcSE"):
+            groups = groups_of(theirs, "shrunken")
             yield compare_column(f"shrunken {name}", ours.shrunken[name], theirs.shrunken[name], groups)
+
+
+def groups_of(theirs: Outcome, quantity: str) -> dict[bool, pd.Series]:
+    """Masks of the genes that R settles, and of the others, both without what R flags."""
+    loose = theirs.loose(quantity)
+    return {True: ~theirs.flagged & ~loose, False: ~theirs.flagged & loose}
 
 
 def findings_of(
@@ -466,8 +524,8 @@ def findings_of(
     for settled, mask in groups.items():
         some = off & mask.reindex(off.index)
         if some.any():
-            number, n = int(some.sum()), int(mask.reindex(off.index).sum())
-            findings.append(Finding(name, number, n, describe(some.idxmax()), settled=settled))
+            n, genes = int(mask.reindex(off.index).sum()), tuple(off.index[some])
+            findings.append(Finding(name, len(genes), n, describe(genes[0]), settled=settled, genes=genes))
     return findings
 
 
@@ -496,7 +554,7 @@ def compare_column(
             worst[name] = float(relative.max())
         if off.sum() > (SHARE_OFF * len(off) if settled else 0):
             text, error = describe(relative.idxmax()), float(relative.max())
-            findings.append(Finding(name, int(off.sum()), len(off), text, error, settled))
+            findings.append(Finding(name, int(off.sum()), len(off), text, error, settled, tuple(off.index[off])))
     return findings, worst
 
 
@@ -505,12 +563,12 @@ def compare_calls(case: Case, ours: Outcome, theirs: Outcome) -> list[Finding]:
     x, y = (side.results["padj"].reindex(theirs.results.index) for side in (ours, theirs))
     off = (x < case.options.alpha) != (y < case.options.alpha)
     findings = []
-    for settled in (True, False):
-        some = off & ~theirs.flagged & (theirs.unsettled != settled)
+    for settled, mask in groups_of(theirs, "calls").items():
+        some = off & mask
         if some.any():
             gene, n = some.idxmax(), int((y < case.options.alpha).sum())
             text = f"{gene}: padj ours {x[gene]:.4g}, R {y[gene]:.4g}"
-            findings.append(Finding("calls", int(some.sum()), n, text, settled=settled))
+            findings.append(Finding("calls", int(some.sum()), n, text, settled=settled, genes=tuple(some.index[some])))
     return findings
 
 
@@ -602,7 +660,8 @@ def record(rows: list[Row], versions: dict, seed: int, path: Path) -> None:
                 "kinds": row.case.kinds,
                 "called by R": row.n_called,
                 "findings": [
-                    dataclasses.asdict(finding) | {"error": None if math.isnan(finding.error) else finding.error}
+                    dataclasses.asdict(finding)
+                    | {"error": None if math.isnan(finding.error) else finding.error, "genes": finding.genes[:LISTED]}
                     for finding in row.findings
                 ],
                 "refusal": row.refusal or None,
@@ -627,49 +686,56 @@ WANTED = {
     "mean_trend": ("trend: mean", "design: two groups", "counts: huge"),
     "real": ("data: airway", "test: Wald"),
 }
-#: Genes of a fixed case, and candidates that R tries for each.
-FIXED_GENES, CANDIDATES = (80, 250), 10
+#: Genes of a fixed case, candidates that R tries for each, and kinds whose genes R often does not settle, or that have
+#: no parametric trend.
+FIXED_GENES, CANDIDATES = (80, 250), 3
+LEFT_OUT = {
+    "counts: zero inflation",
+    "counts: single samples",
+    "counts: poisson",
+    "counts: all equal",
+    "contrast: wrong",
+}
 
 
 def fix(seed: int, folder: Path) -> None:
-    """Write cases and R's numbers in a compact form, one folder each.
-
-    Raises
-    ------
-    RuntimeError
-        If no draw has what is wanted.
-    """
+    """Write cases and R's numbers in a compact form, one folder each."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
         for wanted, kinds in WANTED.items():
-            for case in candidates(seed, kinds):
-                deseq_draws.write(case, root / f"{wanted}-{case.number:05d}")
-        versions = run_r(root)
-        for wanted in WANTED:
-            fitted = [path for path in sorted(root.glob(f"{wanted}-*")) if is_fitted(path, WANTED[wanted])]
-            if not fitted:
-                raise RuntimeError(f"{wanted}: R fits no draw with {WANTED[wanted]}; draw more")
-            compact(fitted[0], folder / wanted)
-        (folder / "session.json").write_text(json.dumps(versions, indent=1) + "\n")
+            compact(first_fitted(seed, kinds, Path(name) / wanted), folder / wanted)
+        shutil.copy(next(Path(name).glob("**/session.json")), folder / "session.json")
 
 
-def candidates(seed: int, kinds: tuple[str, ...]) -> Iterator[Case]:
-    """The first draws that have some kinds and few genes."""
-    found = 0
-    for number in range(100_000):
-        case = deseq_draws.draw(seed, number)
-        if set(kinds) <= set(case.kinds) and FIXED_GENES[0] <= case.counts.shape[1] <= FIXED_GENES[1]:
-            found += 1
-            yield case
-        if found == CANDIDATES:
-            return
+def first_fitted(seed: int, kinds: tuple[str, ...], root: Path) -> Path:
+    """Folder of the first draw that has some kinds and few genes, and that R fits well; R tries a few at a time."""
+    drawn = (deseq_draws.draw(seed, number) for number in itertools.count())
+    suitable = (case for case in drawn if is_suitable(case, kinds))
+    while some := list(itertools.islice(suitable, CANDIDATES)):
+        part = root / f"{some[0].number:05d}"
+        for case in some:
+            deseq_draws.write(case, part / f"{case.number:05d}")
+        run_r(part)
+        for path in sorted(path.parent for path in part.glob("*/case.json")):
+            if is_fitted(path, kinds):
+                return path
+    raise AssertionError("drawing has no end")
+
+
+def is_suitable(case: Case, kinds: tuple[str, ...]) -> bool:
+    """Whether a case may become a fixed one, before R is asked."""
+    few = FIXED_GENES[0] <= case.counts.shape[1] <= FIXED_GENES[1]
+    return few and set(kinds) <= set(case.kinds) and not LEFT_OUT & set(case.kinds)
 
 
 def is_fitted(folder: Path, kinds: tuple[str, ...]) -> bool:
-    """Whether R fitted a case, with the trend that was asked for and some genes called."""
+    """Whether R fitted a case, with the trend that was asked for, nearly all genes settled and some small p-values."""
     theirs = read_r(folder)
     trend = "mean" if "trend: mean" in kinds else "parametric"
-    return theirs.refusal is None and theirs.fit["fitType"] == trend and bool((theirs.results["padj"] < 0.1).any())
+    if theirs.refusal is not None or theirs.fit["fitType"] != trend:
+        return False
+    return bool((theirs.results["pvalue"] < 0.1).any() and theirs.unsettled.mean() < 0.05)
 
 
 def compact(source: Path, target: Path) -> None:

@@ -109,7 +109,15 @@ def both_sides():
 
     def side(**changes):
         parts = {"results": results.copy(), "dispersions": dispersions.copy()}
-        return Outcome(**{"flagged": pd.Series(False, genes), "unsettled": pd.Series(False, genes), **parts, **changes})
+        return Outcome(
+            **{
+                "flagged": pd.Series(False, genes),
+                "unsettled": pd.Series(False, genes),
+                "replaced": pd.Series(False, genes),
+                **parts,
+                **changes,
+            }
+        )
 
     return case, side
 
@@ -228,16 +236,44 @@ def test_genes_on_which_r_does_not_settle_are_told_apart(both_sides):
     assert {(finding.quantity, finding.settled) for finding in row.unexplained} == {("pvalue", True), ("padj", True)}
 
 
+def test_genes_whose_counts_are_rounded_are_told_apart(both_sides):
+    case, side = both_sides
+    ours, theirs = side(), side(fit={"fitType": "parametric"})
+    for one in (ours, theirs):
+        one.results.loc["g5", "baseMean"] = 2e7
+    ours.dispersions.loc["g5", "genewise"] *= 1.1
+    ours.dispersions["map"] *= 1.002
+    row = fuzz_deseq.compare(case, ours, theirs)
+    causes = {(finding.quantity, finding.settled): finding.cause for finding in row.findings}
+    assert causes == {
+        ("genewise", False): "R's rounding",
+        ("map", True): "trend through these",
+        ("map", False): "R's rounding",
+    }
+
+
 def test_a_trend_follows_from_what_it_is_fitted_to(both_sides):
     case, side = both_sides
     ours, theirs = side(), side(fit={"fitType": "parametric"})
     theirs.unsettled["g5"] = True
     ours.dispersions["trend"] *= 1.01
-    assert len(fuzz_deseq.compare(case, ours, theirs).unexplained) == 1
+    assert {finding.quantity for finding in fuzz_deseq.compare(case, ours, theirs).unexplained} == {"trend"}
     ours.dispersions.loc["g5", "genewise"] *= 2
     assert fuzz_deseq.compare(case, ours, theirs).unexplained == []
     ours.dispersions.loc["g6", "genewise"] *= 2
     assert {finding.quantity for finding in fuzz_deseq.compare(case, ours, theirs).unexplained} == {"trend", "genewise"}
+
+
+def test_shrunken_genes_whose_outliers_were_replaced(both_sides):
+    case, side = both_sides
+    ours, theirs = side(), side(fit={"fitType": "parametric"})
+    theirs.shrunken, ours.shrunken = theirs.results.assign(betaIter=5), ours.results.copy()
+    ours.shrunken.loc["g5", "log2FoldChange"] *= 2
+    assert quantities(fuzz_deseq.compare(case, ours, theirs)) == {"shrunken log2FoldChange"}
+    theirs.replaced["g5"] = True
+    assert fuzz_deseq.compare(case, ours, theirs).unexplained == []
+    ours.shrunken.loc["g6", "log2FoldChange"] *= 2
+    assert len(fuzz_deseq.compare(case, ours, theirs).unexplained) == 1
 
 
 def test_a_record_has_a_row_a_case(both_sides, tmp_path):

@@ -20,7 +20,8 @@ CASES = sorted(path.parent for path in REFERENCE.glob("*/case.json"))
 def test_ours_is_r_within_the_tolerances(folder):
     case = deseq_draws.read(folder)
     row = fuzz_deseq.compare(case, fuzz_deseq.run_ours(case), fuzz_deseq.read_r(folder))
-    assert row.findings == [], str(row)
+    assert row.unexplained == [], str(row)
+    assert row.n_unsettled < 0.1 * len(case.counts.columns), "a reference is to compare most of its genes"
 
 
 def test_every_wanted_case_is_there_and_small():

@@ -51,7 +51,8 @@ def wald(
     contrast
         Weights, coefficients.
     compared
-        Mask of the samples that the contrast compares; a gene without counts in them has fold change 0 and p-value 1.
+        Mask of the samples that the contrast compares, by default those that its weights concern; a gene without counts
+        in them has fold change 0.
     threshold, alternative
         The null hypothesis: the log2 fold change is at most ``threshold`` in size (``greaterAbs``), at least that
         (``lessAbs``), at most (``greater``) or at least minus the threshold (``less``).
@@ -65,10 +66,8 @@ def wald(
     DataError
         If the alternative is unknown, the threshold is negative or, for ``lessAbs``, zero.
     """
-    change, error = _estimate(fit, contrast)
+    change, error = _estimate(fit, contrast, compared)
     statistic, pvalue = _test(change, error, threshold, alternative)
-    silent = _without_counts(fit, _compared_samples(fit.design, contrast) if compared is None else compared)
-    change[silent], statistic[silent], pvalue[silent] = 0.0, 0.0, 1.0
     return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
 
 
@@ -78,6 +77,7 @@ def likelihood_ratio(
     reduced: np.ndarray,
     contrast: np.ndarray,
     *,
+    compared: np.ndarray | None = None,
     alpha: float = 0.1,
     cooks_filter: bool = True,
     independent_filter: bool = True,
@@ -100,7 +100,7 @@ def likelihood_ratio(
     df = fit.design.n_coefficients - smaller.n_coefficients
     if df < 1 or lost.abs().max() > 1e-8 * smaller.matrix.abs().max():
         raise DataError("reduced design: it must leave out terms of the full one, and add none")
-    change, error = _estimate(fit, contrast)
+    change, error = _estimate(fit, contrast, compared)
     gains = torch.full_like(fit.genes.base_mean, torch.nan)
 
     def compare(genes: Tensor) -> None:
@@ -116,8 +116,8 @@ def likelihood_ratio(
     return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
 
 
-def _estimate(fit: Fit, contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log2 fold changes and their standard errors, genes."""
+def _estimate(fit: Fit, contrast: np.ndarray, compared: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Log2 fold changes and their standard errors, genes; `wald` documents ``compared``."""
     vector = torch.as_tensor(np.asarray(contrast, dtype=float), device=fit.counts.device)
     change, error = vector @ fit.genes.beta, torch.full_like(fit.genes.base_mean, torch.nan)
 
@@ -126,7 +126,9 @@ def _estimate(fit: Fit, contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         error[genes] = glm.standard_errors(fit.means(genes), alpha, fit.design, vector[None])[0]
 
     parts.for_each(estimate, fit.tested_parts())
-    return fit.of_all(change / math.log(2)), fit.of_all(error / math.log(2))
+    change, error = fit.of_all(change / math.log(2)), fit.of_all(error / math.log(2))
+    change[_without_counts(fit, _compared_samples(fit.design, contrast) if compared is None else compared)] = 0.0
+    return change, error
 
 
 def _test(change: np.ndarray, error: np.ndarray, threshold: float, alternative: str) -> tuple[np.ndarray, np.ndarray]:

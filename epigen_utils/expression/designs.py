@@ -97,7 +97,7 @@ def covariates(obs: pd.DataFrame) -> pd.DataFrame:
     for column in obs:
         values = obs[column]
         if isinstance(values.dtype, pd.CategoricalDtype):
-            obs[column] = values.cat.rename_categories(str)
+            obs[column] = values.cat.rename_categories(str).cat.remove_unused_categories()
             continue
         if pd.api.types.is_float_dtype(values):
             continue
@@ -203,7 +203,12 @@ def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, st
     if pd.api.types.is_numeric_dtype(table[variable]):
         raise DataError(f"contrast: {variable!r} is a number in the design {design!r}; give words to compare levels")
     levels = target_levels(adata, variable, target)
-    return np.mean([model.contrast(variable, reference, level) for level in levels], axis=0)
+    try:
+        return np.mean([model.contrast(variable, reference, level) for level in levels], axis=0)
+    except ValueError:  # of a variable that stands in interactions alone, what its levels mean depends on the others
+        raise DataError(
+            f"contrast: {variable!r} has no term of its own in {design!r}; add it, or give weights by coefficient"
+        ) from None
 
 
 def is_two_groups(adata: anndata.AnnData, design: str) -> bool:

@@ -83,10 +83,12 @@ class FittedDesign:
         DataError
             If the reduced design is not within the full one.
         """
-        weights = np.eye(self.matrix.shape[1])[-1] if contrast is None else self._weights(contrast)[0]
+        weights, compared = np.eye(self.matrix.shape[1])[-1], None
+        if contrast is not None:
+            weights, compared = self._weights(contrast)
         smaller = designs.design_matrix(self.adata, reduced).to_numpy(dtype=float)
         options = self._filters(alpha, independent_filter, cooks_filter)
-        return self._table(testing.likelihood_ratio(self.fit, smaller, weights, **options))
+        return self._table(testing.likelihood_ratio(self.fit, smaller, weights, compared=compared, **options))
 
     @property
     def dispersions(self) -> pd.DataFrame:
