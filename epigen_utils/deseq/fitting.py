@@ -5,6 +5,8 @@ that of a part of the genes for each thread: about 20 tables of `parts.SIZE` val
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -32,11 +34,15 @@ class Estimates:
     dispersion: Tensor
     outlier: Tensor
     beta: Tensor
-    converged: Tensor
+    #: Whether a general optimiser fitted the model, or that of the gene-wise fit, since the iteration did not settle.
+    optimised: Tensor
     replaced: Tensor
-    #: Largest Cook's distance among samples whose cell has replicates, and counts above the one with the largest.
-    cooks: Tensor
-    n_larger: Tensor
+    #: Largest Cook's distance among samples whose cell has replicates, and counts above the one with the largest, for
+    #: either test.
+    cooks_wald: Tensor
+    n_larger_wald: Tensor
+    cooks_ratio: Tensor
+    n_larger_ratio: Tensor
 
     @classmethod
     def empty(cls, n_genes: int, n_coefficients: int, device: torch.device) -> "Estimates":
@@ -46,8 +52,8 @@ class Estimates:
             return torch.full((n_genes,), value, dtype=dtype, device=device)
 
         columns = {field.name: column(torch.nan, torch.float64) for field in dataclasses.fields(cls)}
-        columns |= {name: column(False, torch.bool) for name in ("outlier", "converged", "replaced")}
-        columns["n_larger"] = column(0, torch.int64)
+        columns |= {name: column(False, torch.bool) for name in ("outlier", "optimised", "replaced")}
+        columns |= {name: column(0, torch.int64) for name in ("n_larger_wald", "n_larger_ratio")}
         columns["beta"] = columns["beta"].repeat(n_coefficients, 1)
         return cls(**columns)
 
@@ -149,8 +155,9 @@ def fit(
         own, at_means = (column.cpu().numpy() for column in (result.genes.genewise, result.genes.trend))
         result.scatter = trends.scatter(own, at_means)
         result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
-    _fit_models(result, genes, means)
-    outlying = _judge_outliers(result, min_replicates)
+    replaceable = result.design.in_cells_of(min_replicates or len(result.counts) + 1)
+    _fit_models(result, genes, means, functools.partial(_judge_outliers, result, replaceable))
+    outlying = result.genes.replaced.nonzero().squeeze(1)
     if len(outlying):
         _refit(result, outlying)
     return result
@@ -225,7 +232,9 @@ def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
         if fit.design.is_groups:
             means[:, place] = f * dispersions.linear_means(normalised, fit.design)
         else:
-            means[:, place] = glm.regress(y, f, guesses[place], fit.design).mu
+            model = glm.regress(y, f, guesses[place], fit.design)
+            means[:, place] = model.mu
+            fit.genes.put(part, optimised=~model.settled)
         fit.genes.put(part, base_mean=normalised.mean(dim=0))
 
     parts.for_each(guess, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
@@ -235,7 +244,9 @@ def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
     return means
 
 
-def _fit_models(fit: Fit, genes: Tensor, means: Tensor) -> None:
+def _fit_models(
+    fit: Fit, genes: Tensor, means: Tensor, judge: Callable[[Tensor, glm.Fit, Tensor], None] | None = None
+) -> None:
     """Final dispersions and coefficients of some genes; ``means`` are those of the gene-wise fit."""
     genewise = fit.genes.genewise[genes]
     fit.genes.put(genes, dispersion=genewise)
@@ -248,43 +259,36 @@ def _fit_models(fit: Fit, genes: Tensor, means: Tensor) -> None:
             genes, trend=trend, map=shrunk, outlier=outlier, dispersion=torch.where(outlier, genewise, shrunk)
         )
 
-    def regress(part: Tensor) -> None:
+    def regress(place: Tensor) -> None:
+        part = genes[place]
         model = glm.regress(fit.counts[:, part], fit.factors_of(part), fit.genes.dispersion[part], fit.design)
-        fit.genes.put(part, beta=model.beta, converged=model.converged)
+        fit.genes.put(part, beta=model.beta, optimised=fit.genes.optimised[part] | ~model.settled)
+        if judge is not None:
+            judge(part, model, means[:, place])
 
-    parts.for_each(regress, parts.split(genes, len(means)))
+    parts.for_each(regress, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
 
 
-def _judge_outliers(fit: Fit, min_replicates: int | None) -> Tensor:
-    """Cook's distances; outliers in cells of enough samples are replaced.
+def _judge_outliers(fit: Fit, replaceable: np.ndarray, part: Tensor, model: glm.Fit, means: Tensor) -> None:
+    """Cook's distances of some genes; outliers in cells of enough samples are replaced, and their genes marked.
 
-    Returns
-    -------
-    Positions of the genes to fit again: those with an outlier, if any sample's outliers can be replaced.
+    R's distances for a likelihood-ratio test are those from the means of the gene-wise fit.
     """
-    replaceable = fit.design.in_cells_of(min_replicates or len(fit.counts) + 1)
-    kept = torch.as_tensor(~replaceable, device=fit.counts.device)[:, None]
-    cutoff = outliers.cutoff(fit.design)
-    outlying = torch.zeros_like(fit.genes.replaced)
-
-    def judge(part: Tensor) -> None:
-        y, f, mu = fit.counts[:, part], fit.factors_of(part), fit.means(part)
-        leverages = glm.leverages(mu, fit.genes.dispersion[part], fit.design)
+    y, f = fit.counts[:, part], fit.factors_of(part)
+    leverages = glm.leverages(model.last_mu, fit.genes.dispersion[part], fit.design)
+    kept = torch.as_tensor(~replaceable, device=y.device)[:, None]
+    for test, mu in (("ratio", means), ("wald", model.mu)):
         cooks = outliers.cooks_distances(y, f, mu, leverages, fit.design)
         largest = outliers.largest_distance(cooks * kept, fit.design)  # an outlier that is replaced is not flagged
-        fit.genes.put(part, cooks=largest, n_larger=outliers.larger_counts(y, cooks))
-        beyond = cooks > cutoff
-        if replaceable.any() and beyond.any():
-            fit.counts[:, part] = outliers.replacements(y, f, beyond & ~kept)
-            outlying[part] = beyond.any(dim=0)
-
-    parts.for_each(judge, fit.tested_parts())
-    return outlying.nonzero().squeeze(1)
+        fit.genes.put(part, **{f"cooks_{test}": largest, f"n_larger_{test}": outliers.larger_counts(y, cooks)})
+    beyond = cooks > outliers.cutoff(fit.design)
+    if replaceable.any() and beyond.any():
+        fit.counts[:, part] = outliers.replacements(y, f, beyond & ~kept)
+        fit.genes.put(part, replaced=beyond.any(dim=0))
 
 
 def _refit(fit: Fit, outlying: Tensor) -> None:
     """Fit genes again on counts whose outliers are replaced, with the trend and prior of the first fit."""
-    fit.genes.replaced[outlying] = True
     left = (fit.counts[:, outlying] > 0).any(dim=0)
     fit.genes.beta[:, outlying[~left]] = torch.nan
     fit.genes.base_mean[outlying[~left]] = 0.0

@@ -33,13 +33,17 @@ class Fit:
         Coefficients x genes, natural log.
     mu
         Means, samples x genes, as counts.
-    converged
-        Mask of genes; the others were fitted by a general optimiser that did not settle either.
+    last_mu
+        Means at which the iteration ended, at least `LEAST_MEAN`: R's leverages are of these, also where a general
+        optimiser went on.
+    settled
+        Mask of the genes on which the iteration settled; a general optimiser fitted the others.
     """
 
     beta: Tensor
     mu: Tensor
-    converged: Tensor
+    last_mu: Tensor
+    settled: Tensor
 
 
 def regress(counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor | None = None) -> Fit:
@@ -56,17 +60,20 @@ def regress(counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, pena
     """
     if design.is_intercept and penalties is None:
         mean = (counts / factors).mean(dim=0)
-        return Fit(mean.log()[None], factors * mean, torch.ones_like(mean, dtype=torch.bool))
-    fitted, converged, start = _iterate(counts, factors, alpha, design, _penalties(design, penalties))
+        mu = factors * mean
+        return Fit(mean.log()[None], mu, mu, torch.ones_like(mean, dtype=torch.bool))
+    fitted, last_log_mu, settled, start = _iterate(counts, factors, alpha, design, _penalties(design, penalties))
     beta = design.to_coefficients @ fitted
     mu = factors * elementwise.exp(design.basis @ fitted)
-    for gene in (~converged).nonzero().squeeze(1).tolist():
+    last_mu = mu.clamp(min=LEAST_MEAN)
+    last_mu[:, ~settled] = elementwise.exp(last_log_mu)
+    for gene in (~settled).nonzero().squeeze(1).tolist():
         column = factors[:, gene if factors.shape[1] > 1 else 0]
         first = beta[:, gene] if (beta[:, gene].abs() < LARGEST).all() else design.to_coefficients @ start[:, gene]
         log2 = _optimise(counts[:, gene], column, alpha[gene], design, _penalties(design, penalties), first)
-        beta[:, gene], converged[gene] = log2.x * math.log(2), log2.success
+        beta[:, gene] = log2 * math.log(2)
         mu[:, gene] = column * (design.matrix @ beta[:, gene]).exp()
-    return Fit(beta, mu, converged)
+    return Fit(beta, mu, last_mu, settled)
 
 
 def _penalties(design: Design, penalties: Tensor | None) -> Tensor:
@@ -75,12 +82,13 @@ def _penalties(design: Design, penalties: Tensor | None) -> Tensor:
 
 def _iterate(
     counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients in the basis, whether the iteration settled, and its start."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Coefficients in the basis; last log means of the genes that did not settle; those that did, a mask; the start."""
     ridge = design.ridge(penalties / math.log(2) ** 2)[:, :, None]
     log_factors = elementwise.log(factors)
     start = design.basis.T @ elementwise.log(counts / factors + 0.1)
-    fitted, converged = start.clone(), torch.zeros_like(alpha, dtype=torch.bool)
+    fitted, settled = start.clone(), torch.zeros_like(alpha, dtype=torch.bool)
+    unsettled, left = [torch.arange(0, device=alpha.device)], [counts[:, :0]]
     genes, deviance = torch.arange(len(alpha), device=alpha.device), torch.zeros_like(alpha)
     y, a, gamma, shared = counts, alpha, start, factors.shape[1] == 1
     fixed = _log_binomials(y, a)
@@ -90,23 +98,26 @@ def _iterate(
         weights = mu / (1 + mu * a)
         working = weights * (log_mu - log_factors + y / mu - 1)
         gamma = designs.solve(designs.cholesky(design.information(weights) + ridge), design.basis.T @ working)
-        eta = design.basis @ gamma
-        log_mu = (log_factors + eta).clamp(min=math.log(LEAST_MEAN))
+        before, log_mu = log_mu, (log_factors + design.basis @ gamma).clamp(min=math.log(LEAST_MEAN))
         last, deviance = deviance, -2 * _log_likelihood(y, log_mu, a, fixed)
         change = (deviance - last).abs() / (deviance.abs() + 0.1)
-        failed = ((design.to_coefficients @ gamma).abs() > LARGEST).any(dim=0) | ~change.isfinite()
-        settled = (change < TOLERANCE) & ~failed if step else torch.zeros_like(failed)
-        ended = settled | failed
+        too_large = ((design.to_coefficients @ gamma).abs() > LARGEST).any(dim=0)
+        failed = too_large | ~change.isfinite()
+        good = (change < TOLERANCE) & ~failed if step else torch.zeros_like(failed)
+        ended = good | failed
         if step == MAX_STEPS - 1:
             ended = torch.ones_like(ended)
         if ended.any():
-            fitted[:, genes[ended]], converged[genes[ended]] = gamma[:, ended], settled[ended]
+            fitted[:, genes[ended]], settled[genes[ended]] = gamma[:, ended], good[ended]
+            bad = ended & ~good
+            unsettled.append(genes[bad])
+            left.append(torch.where(too_large, before, log_mu)[:, bad])
             keep = (~ended).nonzero().squeeze(1)
             if not len(keep):
                 break
             genes, y, a, fixed, deviance = genes[keep], y[:, keep], a[keep], fixed[keep], deviance[keep]
             log_mu, log_factors = log_mu[:, keep], log_factors if shared else log_factors[:, keep]
-    return fitted, converged, start
+    return fitted, torch.cat(left, dim=1)[:, torch.cat(unsettled).argsort()], settled, start
 
 
 def _log_binomials(counts: Tensor, alpha: Tensor) -> Tensor:
@@ -128,7 +139,9 @@ def log_likelihood(counts: Tensor, mu: Tensor, alpha: Tensor) -> Tensor:
     return _log_likelihood(counts, log_mu, alpha, _log_binomials(counts, alpha))
 
 
-def _optimise(counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor, start: Tensor):
+def _optimise(
+    counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor, start: Tensor
+) -> Tensor:
     """Minimise the penalised likelihood of one gene over log2 coefficients, with slopes by central differences.
 
     R's optim, with its defaults: which is not exact, but where it stops is what R reports.
@@ -156,8 +169,7 @@ def _optimise(counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, pe
         bounds=[(-LARGEST, LARGEST)] * len(x[0]),
         options=options,
     )
-    found.x = torch.as_tensor(found.x, dtype=start.dtype, device=start.device)
-    return found
+    return torch.as_tensor(found.x, dtype=start.dtype, device=start.device)
 
 
 def weights_and_inverse(

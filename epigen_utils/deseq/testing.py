@@ -68,7 +68,8 @@ def wald(
     """
     change, error = _estimate(fit, contrast, compared)
     statistic, pvalue = _test(change, error, threshold, alternative)
-    return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
+    filters = (alpha, cooks_filter, independent_filter, two_groups)
+    return _finish(fit, "wald", change, error, statistic, pvalue, *filters)
 
 
 @parts.one_thread_each()
@@ -113,7 +114,8 @@ def likelihood_ratio(
     parts.for_each(compare, fit.tested_parts())
     statistic = fit.of_all(2 * gains)
     pvalue = chdtrc(df, np.maximum(statistic, 0))
-    return _finish(fit, change, error, statistic, pvalue, alpha, cooks_filter, independent_filter, two_groups)
+    filters = (alpha, cooks_filter, independent_filter, two_groups)
+    return _finish(fit, "ratio", change, error, statistic, pvalue, *filters)
 
 
 def _estimate(fit: Fit, contrast: np.ndarray, compared: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -168,6 +170,7 @@ def _without_counts(fit: Fit, samples: np.ndarray) -> np.ndarray:
 
 def _finish(
     fit: Fit,
+    test: str,
     change: np.ndarray,
     error: np.ndarray,
     statistic: np.ndarray,
@@ -182,9 +185,9 @@ def _finish(
     for column, value in ((change, 0.0), (error, 0.0), (statistic, 0.0), (pvalue, 1.0)):
         column[emptied] = value
     if cooks_filter:
-        flagged = fit.of_all(fit.genes.cooks) > outliers.cutoff(fit.design)
+        flagged = fit.of_all(getattr(fit.genes, f"cooks_{test}")) > outliers.cutoff(fit.design)
         if two_groups:
-            flagged &= fit.of_all(fit.genes.n_larger) < 3
+            flagged &= fit.of_all(getattr(fit.genes, f"n_larger_{test}")) < 3
         pvalue[flagged] = np.nan
     padj = filtered_fdr(pvalue, mean, alpha) if independent_filter else benjamini_hochberg(pvalue)
     return Tests(mean, change, error, statistic, pvalue, padj)
