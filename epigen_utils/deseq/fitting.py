@@ -155,6 +155,10 @@ def fit(
         own, at_means = (column.cpu().numpy() for column in (result.genes.genewise, result.genes.trend))
         result.scatter = trends.scatter(own, at_means)
         result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
+    if min_replicates is not None and min_replicates < outliers.LEAST_SAMPLES:
+        raise DataError(
+            f"outliers: they are replaced from {outliers.LEAST_SAMPLES} samples in a cell on; ask for no fewer"
+        )
     replaceable = result.design.in_cells_of(min_replicates or len(result.counts) + 1)
     _fit_models(result, genes, means, functools.partial(_judge_outliers, result, replaceable))
     outlying = result.genes.replaced.nonzero().squeeze(1)
@@ -183,7 +187,7 @@ def _fit_trend(
     trend_kind: str,
     device: str,
 ) -> tuple[Fit, Tensor]:
-    _check(counts, design)
+    check(counts, design)
     result = _start(counts, design, factors, device)
     genes = torch.arange(result.counts.shape[1], device=device)
     means = _fit_genewise(result, genes)
@@ -200,12 +204,25 @@ def _start(counts: np.ndarray, design: np.ndarray, factors: str | np.ndarray, de
     if isinstance(factors, str):
         factors = size_factors.estimate(counts, factors)
     f = np.array(factors, dtype=float)
+    if not (np.isfinite(f) & (f > 0)).all():
+        raise DataError("size factors: each must be a positive number")
     f = torch.as_tensor(f[:, None] if f.ndim == 1 else np.ascontiguousarray(f[:, present]), device=device)
     y = torch.as_tensor(np.ascontiguousarray(counts[:, present], dtype=float), device=device)
     return Fit(present, counts.shape[1], y, f, model, Estimates.empty(y.shape[1], model.n_coefficients, y.device))
 
 
-def _check(counts: np.ndarray, design: np.ndarray) -> None:
+def check(counts: np.ndarray, design: np.ndarray) -> None:
+    """Refuse counts and designs that cannot be fitted.
+
+    Raises
+    ------
+    DataError
+        If a count is missing, infinite or negative, all are zero or the same, or no residual degree of freedom is left.
+    """
+    if not np.isfinite(counts).all():
+        raise DataError("counts: a value is missing or infinite; fill or drop it")
+    if (counts < 0).any():
+        raise DataError("counts: a value is negative; give raw counts")
     if not counts.size or not (counts > 0).any():
         raise DataError("counts: every count is zero; nothing can be fitted")
     if (counts == counts[0, 0]).all():

@@ -97,6 +97,8 @@ def likelihood_ratio(
         If the reduced design is not smaller, or not within the full one.
     """
     smaller = Design.of(reduced, fit.counts.device)
+    if not smaller.n_coefficients:
+        raise DataError("reduced design: it has no terms; leave the intercept in (~1)")
     lost = smaller.matrix - fit.design.basis @ (fit.design.basis.T @ smaller.matrix)
     df = fit.design.n_coefficients - smaller.n_coefficients
     if df < 1 or lost.abs().max() > 1e-8 * smaller.matrix.abs().max():
@@ -137,7 +139,7 @@ def _test(change: np.ndarray, error: np.ndarray, threshold: float, alternative: 
     """Wald statistics and p-values."""
     if alternative not in ALTERNATIVES:
         raise DataError(f"alternative {alternative!r}: there is {', '.join(ALTERNATIVES)}")
-    if threshold < 0 or (threshold == 0 and alternative == "lessAbs"):
+    if not threshold >= 0 or (threshold == 0 and alternative == "lessAbs"):
         raise DataError(
             f"threshold {threshold:g}: it must be {'positive' if alternative == 'lessAbs' else 'at least 0'}"
         )
@@ -180,6 +182,8 @@ def _finish(
     independent_filter: bool,
     two_groups: bool,
 ) -> Tests:
+    if not 0 < alpha < 1:
+        raise DataError(f"alpha {alpha:g}: a false discovery rate is between 0 and 1")
     mean = fit.of_all(fit.genes.base_mean, missing=0)
     emptied = fit.of_all(fit.genes.base_mean == 0, missing=0) > 0  # nothing is left without the outlier
     for column, value in ((change, 0.0), (error, 0.0), (statistic, 0.0), (pvalue, 1.0)):

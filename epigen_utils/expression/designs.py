@@ -115,6 +115,8 @@ def design_matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
     DataError
         If the formula cannot be parsed or names a missing column.
     """
+    if not design.strip():
+        raise DataError("design: it is empty; give a formula, such as ~condition")
     try:
         return pd.DataFrame(model_matrix(design, covariates(adata.obs)))
     except FormulaicError as error:

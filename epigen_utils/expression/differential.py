@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import anndata
 import numpy as np
 import pandas as pd
+import torch
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
@@ -111,7 +112,12 @@ class FittedDesign:
             unknown = [name for name in contrast if name not in self.matrix]
             if unknown:
                 raise DataError(f"contrast: no coefficient {unknown[0]!r} (there is {', '.join(self.matrix)})")
-            return self.matrix.columns.map(contrast).to_series().fillna(0).to_numpy(dtype=float), None
+            weights = np.array([contrast.get(name, 0) for name in self.matrix], dtype=float)
+            if not weights.any():
+                raise DataError("contrast: the weights of all coefficients are zero; give one that is not")
+            return weights, None
+        if len(contrast) != 3:
+            raise DataError(f"contrast {contrast!r}: give (variable, target, reference)")
         designs.check_contrast(self.adata, contrast)
         variable, target, reference = contrast
         levels = [*designs.target_levels(self.adata, variable, target), reference]
@@ -158,16 +164,21 @@ def fit_design(
 ) -> FittedDesign:
     """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors."""
     designs.check_design(adata, design)
+    matrix = designs.design_matrix(adata, design)
     counts = normalisation.count_table(adata).to_numpy()
+    fitting.check(counts, matrix.to_numpy())
     if not schema.are_integers(counts).all():
         raise DataError("differential expression: counts are not integers; load the data set with round_counts=True")
     if normalization_factors is not None:
-        factors = normalization_factors.loc[adata.obs_names, adata.var_names].to_numpy(dtype=float)
+        factors = _complete(normalization_factors, adata.obs_names, adata.var_names).to_numpy(dtype=float)
     elif isinstance(size_factors, pd.Series):
-        factors = size_factors.loc[adata.obs_names].to_numpy(dtype=float)
+        factors = _complete(size_factors, adata.obs_names).to_numpy(dtype=float)
     else:
         factors = normalisation.size_factors(adata, size_factors).to_numpy()
-    matrix = designs.design_matrix(adata, design)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(f"device {device!r}: {str(error).splitlines()[0]}") from None
     fit = fitting.fit(
         counts,
         matrix.to_numpy(dtype=float),
@@ -179,6 +190,14 @@ def fit_design(
     if fit.trend is not None and fit.trend.kind != trend:
         warnings.warn("dispersion trend: the parametric fit failed; a local one is used", stacklevel=2)
     return FittedDesign(adata, design, matrix, fit)
+
+
+def _complete(factors: pd.Series | pd.DataFrame, *names: pd.Index) -> pd.Series | pd.DataFrame:
+    """Factors in the order of the samples, and of the genes if they are of every count; each must have one."""
+    for index, wanted in zip(factors.axes, names, strict=True):
+        if len(missing := wanted.difference(index, sort=False)):
+            raise DataError(f"size factors: there is none for {missing[0]!r}")
+    return factors.loc[names]
 
 
 def deseq(

@@ -1,0 +1,177 @@
+import numpy as np
+import pytest
+import torch
+from deseq_units import counts, design, table, tensor, worst
+from scipy.optimize import minimize_scalar
+from scipy.stats import nbinom
+
+from epigen_utils.deseq import dispersions
+from epigen_utils.deseq.design import Design
+from epigen_utils.deseq.dispersions import Genes, Posterior, Search
+
+FACTORS = table("samples")["ratio"].to_numpy()[:, None]
+#: Of a log dispersion of 14 samples.
+BOUNDS = np.log(1e-8), np.log(14)
+SEEN = np.flatnonzero(counts().any(axis=0))
+
+
+def linear_means(y, model):
+    normalised = tensor(y / FACTORS)
+    return tensor(FACTORS) * dispersions.linear_means(normalised, model)
+
+
+@pytest.fixture
+def genes():
+    """The cohort's genes with counts, their means by condition."""
+    y, model = counts()[:, SEEN], Design.of(design("condition"))
+    means = linear_means(y, model).clamp(min=0.5)
+    return Genes(tensor(y), torch.arange(len(SEEN)), means, model)
+
+
+@pytest.fixture
+def guesses(genes):
+    normalised = genes.counts / tensor(FACTORS)
+    return dispersions.first_guesses(normalised, genes.design, float((1 / FACTORS).mean()))
+
+
+def log_posterior(y, mu, matrix, log_alpha, centre=None, variance=None):
+    """Of one gene, by scipy and numpy."""
+    alpha = np.exp(log_alpha)
+    r = 1 / alpha
+    weights = 1 / (1 / mu + alpha)
+    value = nbinom.logpmf(y, r, r / (r + mu)).sum() - 0.5 * np.linalg.slogdet(matrix.T * weights @ matrix)[1]
+    return value - (0 if variance is None else 0.5 * (log_alpha - centre) ** 2 / variance)
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["small counts", "all counts"])
+@pytest.mark.parametrize("variance", [None, 0.7])
+def test_the_posterior_is_scipys_likelihood_adjusted(small, variance):
+    matrix = design("batch", "condition")
+    some = SEEN[counts()[:, SEEN].max(axis=0) < 40] if small else SEEN
+    y, model = counts()[:, some], Design.of(matrix)
+    mu = linear_means(y, model).clamp(min=0.5)
+    centres = None if variance is None else tensor(np.linspace(-4, 1, len(some)))
+    posterior = Posterior(tensor(y), mu, model, centres, variance).prepare()
+    assert (posterior.tails is not None) == small
+    low, high = (tensor(np.full(len(some), at)) for at in (-6.0, 0.5))
+    ours = posterior.evaluate(high)[0] - posterior.evaluate(low)[0]
+    for gene in range(0, len(some), 5):
+        centre = None if centres is None else float(centres[gene])
+        args = y[:, gene], mu[:, gene].numpy(), matrix
+        theirs = log_posterior(*args, 0.5, centre, variance) - log_posterior(*args, -6.0, centre, variance)
+        assert float(ours[gene]) == pytest.approx(theirs, rel=1e-9, abs=1e-8)
+
+
+@pytest.mark.parametrize("terms", [(), ("condition",), ("batch", "dose")], ids="+".join)
+@pytest.mark.parametrize("variance", [None, 0.7])
+def test_the_slope_is_that_of_finite_differences(terms, variance):
+    y, model = counts()[:, SEEN], Design.of(design(*terms))
+    mu = linear_means(y, model).clamp(min=0.5)
+    posterior = Posterior(tensor(y), mu, model, tensor(np.full(len(SEEN), -2.0)), variance).prepare()
+    for at in (-7.0, -3.0, -0.5, 1.5):
+        log_alpha = tensor(np.full(len(SEEN), at))
+        slope = posterior.slope(posterior.evaluate(log_alpha)[1])
+        step = 1e-4
+        ends = [posterior.evaluate(log_alpha + sign * step)[0] for sign in (1, -1)]
+        np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-4, atol=1e-4)
+
+
+def test_some_genes_of_a_posterior_are_those_genes():
+    y, model = counts()[:, SEEN], Design.of(design("condition"))
+    posterior = Posterior(tensor(y), linear_means(y, model).clamp(min=0.5), model).prepare()
+    log_alpha = tensor(np.linspace(-5, 1, len(SEEN)))
+    some = torch.tensor([3, 40, 7])
+    value, point = posterior.evaluate(log_alpha)
+    again = posterior.of(some)
+    np.testing.assert_allclose(again.evaluate(log_alpha[some])[0], value[some], rtol=1e-12)
+    np.testing.assert_allclose(again.slope(point.of(some)), posterior.slope(point)[some], rtol=1e-9, atol=1e-9)
+
+
+def test_count_tails_by_hand():
+    tails = dispersions.count_tails(tensor([[0, 2], [1, 2], [3, 0]]), 3)
+    assert tails.tolist() == [[2, 2], [1, 2], [1, 0]]
+
+
+def test_first_guesses_are_the_smaller_moment():
+    """By the formulas of the manual page of estimateDispersionsGeneEst: rough residuals, and moments, above 1e-8."""
+    y = counts()[:, SEEN]
+    normalised = y / FACTORS
+    group = design("condition")[:, 1]
+    mu = np.maximum(np.stack([normalised[group == level].mean(axis=0) for level in group]), 1)
+    rough = (((normalised - mu) ** 2 - mu) / mu**2).sum(axis=0) / 12
+    mean = normalised.mean(axis=0)
+    moments = (normalised.var(axis=0, ddof=1) - (1 / FACTORS).mean() * mean) / mean**2
+    expected = np.minimum(np.maximum(rough, 0), moments).clip(1e-8, 14)
+    found = dispersions.first_guesses(tensor(normalised), Design.of(design("condition")), (1 / FACTORS).mean())
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert found.min() == 1e-8
+
+
+def test_the_highest_is_ten_or_the_number_of_samples():
+    assert (dispersions.highest(6), dispersions.highest(40)) == (10, 40)
+
+
+def test_genewise_is_rs(genes, guesses):
+    """Worst seen: all within 1e-7."""
+    theirs = table("trend_local")["dispGeneEst"].to_numpy()[SEEN]
+    assert worst(dispersions.genewise(genes, guesses), theirs, absolute=1e-7) < 1e-5
+
+
+def test_genewise_is_the_maximum_or_the_guess_where_little_is_gained(genes, guesses):
+    """R keeps the guess where the search gains less than a millionth of the log posterior, without its constant."""
+    ours, n_kept = dispersions.genewise(genes, guesses), 0
+    first = genes.posterior(torch.arange(len(SEEN)), None, None).evaluate(guesses.log())[0].abs().numpy()
+    for gene in range(1, len(SEEN), 5):
+        args = genes.counts[:, gene].numpy(), genes.means[:, gene].numpy(), genes.design.matrix.numpy()
+        best = minimize_scalar(lambda at, args=args: -log_posterior(*args, at), bounds=BOUNDS, method="bounded")
+        gap = -best.fun - log_posterior(*args, float(ours[gene].log()))
+        kept = abs(float(ours[gene] / guesses[gene]) - 1) < 1e-9
+        n_kept += kept
+        assert gap < (first[gene] / 1e6 if kept else 3e-6), gene
+    assert n_kept >= 3
+
+
+def test_map_is_between_the_genes_own_and_the_trend_and_near_the_maximum(genes, guesses):
+    own = dispersions.genewise(genes, guesses)
+    trend = torch.full_like(own, 0.12)
+    found = dispersions.maximum_a_posteriori(genes, own, trend, 0.4)
+    low, high = torch.minimum(own, trend), torch.maximum(own, trend)
+    assert ((found > low * 0.99) & (found < high * 1.01)).all()
+    gaps = []
+    for gene in range(0, len(SEEN), 9):
+        args = genes.counts[:, gene].numpy(), genes.means[:, gene].numpy(), genes.design.matrix.numpy()
+        best = minimize_scalar(
+            lambda at, args=args: -log_posterior(*args, at, np.log(0.12), 0.4), bounds=BOUNDS, method="bounded"
+        )
+        gaps.append(-best.fun - log_posterior(*args, np.log(float(found[gene])), np.log(0.12), 0.4))
+    assert max(gaps) < 1e-5
+    strong = dispersions.maximum_a_posteriori(genes, own, trend, 1e-4)
+    np.testing.assert_allclose(strong, trend, rtol=0.1)
+
+
+def test_a_search_never_ends_below_its_start(genes, guesses):
+    found = genes.search(guesses.log())
+    assert (found.done | (found.steps == dispersions.MAX_STEPS)).all()
+    assert (found.value >= found.first - 1e-9).all()
+    assert found.steps.max() <= dispersions.MAX_STEPS
+    again = Search(guesses.log())
+    again.advance(torch.arange(len(SEEN)), genes.posterior(torch.arange(len(SEEN)), None, None), dispersions.MAX_STEPS)
+    np.testing.assert_allclose(again.log_alpha, found.log_alpha, atol=1e-8, err_msg="in one pass or three")
+
+
+def test_the_grids_find_the_maximum_to_a_step_of_the_second(genes):
+    wanted = torch.zeros(len(SEEN), dtype=torch.bool)
+    wanted[[5, 60, 61]] = True
+    found = genes.search_grids(wanted).log()
+    step = 2 * (np.log(14) - np.log(1e-8)) / 19 / 19
+    for place, gene in enumerate([5, 60, 61]):
+        args = genes.counts[:, gene].numpy(), genes.means[:, gene].numpy(), genes.design.matrix.numpy()
+        best = minimize_scalar(lambda at, args=args: -log_posterior(*args, at), bounds=BOUNDS, method="bounded")
+        assert abs(float(found[place]) - best.x) < step
+    assert not len(genes.search_grids(torch.zeros_like(wanted)))
+
+
+def test_the_order_of_genes_does_not_matter(genes, guesses):
+    turned = Genes(genes.counts.flip(1), genes.positions, genes.means.flip(1), genes.design)
+    ours, theirs = dispersions.genewise(genes, guesses), dispersions.genewise(turned, guesses.flip(0)).flip(0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10)
