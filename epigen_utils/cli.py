@@ -141,15 +141,12 @@ def build_book(
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")
-    planned = {run.key: run for run in runs.plan_runs(profile, user_data or None)}
-    _print_excluded([run for run in planned.values() if run.name == "main"], user_data)
-    for key in only or []:
-        if key not in planned:
-            raise DataError(f"--only {key}: no such run; {suggest(key, planned)}")
-    chosen = [planned[key] for key in only or planned]
+    planned = runs.plan_runs(profile, user_data or None)
+    _print_excluded([run for run in planned if run.name == "main"], user_data)
+    chosen = _chosen_runs(planned, only)
     _install_tools(chosen)
     _check_reads(chosen, by_name=bool(only), elsewhere=bool(executor))
-    plan = build.Plan(profile, user_data, list(planned.values()), cores, executor)
+    plan = build.Plan(profile, user_data, planned, cores, executor)
     if only:
         build.do_runs(plan, chosen)
     else:
@@ -162,15 +159,29 @@ def build_book(
 def run_sweep(
     profile: Profile = "sweeps",
     device: Annotated[str, typer.Option(help="What it runs on, as the recorded file names it.")] = "cpu",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Run and record this notebook (paper/NN_slug, or with --run) alone; may be repeated."),
+    ] = None,
     cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
 ) -> None:
     """Run a profile that is too large for the book, and keep its numbers under data/recorded/."""
     from epigen_utils.book import recorded
 
     planned = runs.plan_runs(profile)
-    build.do_runs(build.Plan(profile, {}, planned, cores), planned)
-    output = recorded.record_runs(profile, device)
+    chosen = _chosen_runs(planned, only)
+    build.do_runs(build.Plan(profile, {}, planned, cores), chosen)
+    output = recorded.record_runs(profile, device, only or ())
     console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _chosen_runs(planned: list[runs.Run], only: list[str] | None) -> list[runs.Run]:
+    """The planned runs of some keys, or all."""
+    by_key = {run.key: run for run in planned}
+    for key in only or []:
+        if key not in by_key:
+            raise DataError(f"--only {key}: no such run; {suggest(key, by_key)}")
+    return [by_key[key] for key in only or by_key]
 
 
 def _print_excluded(planned: list[runs.Run], user_data: dict) -> None:

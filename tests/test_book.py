@@ -33,7 +33,9 @@ FEW = {
     "epilepsy/01_datasets": {"main": {"cohorts": ["table-two", "airway-as-mouse", "airway"]}},
     "epilepsy/02_table_two": {"main": {"dataset": "table-two", "also": "genotype"}, "airway": {"dataset": "airway"}},
     "epilepsy/03_differential_expression": {"main": {"dataset": "airway-as-mouse"}},
-    "epilepsy/03a_calibration": {"main": {"n_seeds": 2, "n_genes": 300, "n_changed": 30, "n_shuffles": 2, "every": 60}},
+    "epilepsy/03a_calibration": {
+        "main": {"n_seeds": 2, "n_compared": 1, "n_genes": 300, "n_changed": 30, "n_shuffles": 2, "every": 60}
+    },
     "epilepsy/05_gene_sentences": {"main": {"dataset": "airway"}, "airway-as-mouse": {"dataset": "airway-as-mouse"}},
     "epilepsy/11_attention": {"main": {"n_cohorts": 0, "n_models": 1, "epochs": 2.0}},
     "epilepsy/11a_alignment": {"main": {"n_models": 2, "n_sets": 2}},

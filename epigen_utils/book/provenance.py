@@ -1,5 +1,6 @@
 """Where a page's numbers come from: commit, software, hashes, time; and the bundle that runs the page again."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -34,13 +35,20 @@ def package_versions() -> dict[str, str]:
     """Version of Python and of each direct dependency that this process has imported."""
     imported = {"python": platform.python_version()}
     requirements = importlib.metadata.requires("epigen-utils") or []
-    dependencies = {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}
-    distributions = importlib.metadata.packages_distributions()
-    for module in sorted(set(sys.modules) & set(distributions)):
-        for name in distributions[module]:
-            if name.lower() in dependencies:
-                imported[name.lower()] = importlib.metadata.version(name)
+    for name in {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            distribution = importlib.metadata.distribution(name)
+            if not sys.modules.keys().isdisjoint(_modules(distribution)):
+                imported[name] = distribution.version
     return dict(sorted(imported.items()))
+
+
+def _modules(distribution: importlib.metadata.Distribution) -> set[str]:
+    """Names that a distribution is imported by; `packages_distributions` reads those of all that are installed."""
+    if declared := distribution.read_text("top_level.txt"):
+        return set(declared.split())
+    files = (line.split(",")[0] for line in (distribution.read_text("RECORD") or "").splitlines())
+    return {file.split("/")[0].removesuffix(".py") for file in files}
 
 
 def machine_description() -> str:

@@ -1,13 +1,14 @@
 """Metrics of runs that are too large for the profile that shows them: ``data/recorded/<profile>-<device>.json``.
 
 ``make sweeps`` runs the profile ``sweeps`` and writes such a file; so does a run on a GPU. A page shows recorded
-numbers in a column of their own, apart from those that it computed.
+numbers in tables or columns of their own, apart from those that it computed.
 """
 
 import datetime
 import importlib.metadata
 import json
 import platform
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -17,30 +18,41 @@ from epigen_utils.book import markup, notebooks, provenance, runs
 from epigen_utils.files import write_atomically
 
 
-def record_runs(profile: str, device: str) -> Path:
-    """Record the metrics of all runs of a profile, with date, commit, device and the runs' parameters.
+def record_runs(profile: str, device: str, chosen: Collection[str] = ()) -> Path:
+    """Record the metrics of a profile's runs, with date, commit, machine and the runs' parameters.
 
     Parameters
     ----------
     device
         What the runs used, in letters, digits and -, such as ``cpu`` or ``h100``.
+    chosen
+        Keys of the runs to record; what is recorded of the profile's others stays. Empty: all.
     """
-    records = {}
-    for run in runs.plan_runs(profile):
-        results = json.loads(run.metrics.read_text())
-        parameters = {name: value for name, value in run.parameters.items() if name != "results_dir"}
-        records[run.key] = {"parameters": parameters, "seed": results["seed"], "metrics": results["metrics"]}
-    content = {
-        "profile": profile,
-        "device": device,
+    target = paths.RECORDED / f"{profile}-{device}.json"
+    planned = runs.plan_runs(profile)
+    known = json.loads(target.read_text())["runs"] if target.exists() else {}
+    records = {run.key: known[run.key] for run in planned if chosen and run.key in known}
+    made = {
         "machine": provenance.machine_description(),
         "date": datetime.date.today().isoformat(),
         "commit": provenance.current_commit(),
-        "runs": records,
     }
-    target = paths.RECORDED / f"{profile}-{device}.json"
+    for run in planned:
+        if not chosen or run.key in chosen:
+            results = json.loads(run.metrics.read_text())
+            parameters = notebooks.default_values(run.source) | run.parameters
+            del parameters["results_dir"]
+            of_run = {"parameters": parameters, "seed": results["seed"], "metrics": results["metrics"]}
+            records[run.key] = of_run | made
+    content = {"profile": profile, "device": device, "runs": records}
     write_atomically(target, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return target
+
+
+def read_record(name: str) -> dict | None:
+    """What is recorded in ``data/recorded/<name>.json``; None if nothing is."""
+    path = paths.RECORDED / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def recorded_metrics(notebook: str) -> pd.DataFrame:
@@ -55,19 +67,26 @@ def recorded_metrics(notebook: str) -> pd.DataFrame:
     -------
     A row for each run and metric, none if nothing is recorded; ``value``, ``low``, ``high`` and ``n`` are missing where
     the run gave none. Columns: ``run``, ``metric``, ``value``, ``low``, ``high``, ``n``, ``device``, ``date``,
-    ``commit``, ``seed``.
+    ``commit``, ``seed``, ``parameters`` (a dictionary).
     """
-    columns = ["run", "metric", "value", "low", "high", "n", "device", "date", "commit", "seed"]
+    columns = ["run", "metric", "value", "low", "high", "n", "device", "date", "commit", "seed", "parameters"]
     rows = []
     for path in sorted(paths.RECORDED.glob("*.json")):
         content = json.loads(path.read_text())
-        for key, run in content["runs"].items():
+        for key, run in content.get("runs", {}).items():
             recorded_notebook, name = notebooks.split_run_key(key)
             if recorded_notebook == notebook:
-                source = {"run": name, "seed": run["seed"]}
-                source |= {field: content[field] for field in ("device", "date", "commit")}
+                source = {"run": name, "device": content["device"]}
+                source |= {field: run[field] for field in ("seed", "date", "commit", "parameters")}
                 rows += [source | {"metric": metric} | numbers for metric, numbers in run["metrics"].items()]
     return pd.DataFrame(rows, columns=columns)
+
+
+def as_text(metrics: pd.DataFrame, metric: str) -> str:
+    """A metric with its interval as text, or ``not recorded``; ``metrics`` are of one run, indexed by metric."""
+    if metric not in metrics.index:
+        return "not recorded"
+    return markup.with_interval(*metrics.loc[metric, ["value", "low", "high"]], ".3f")
 
 
 def write_benchmark(path: Path, result: dict, *, device: str) -> None:
@@ -85,18 +104,27 @@ def read_benchmark(name: str) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def add_recorded_columns(summary: pd.DataFrame, notebook: str) -> pd.DataFrame:
-    """Add to a page's table a column for each recorded run: its value of the same metric with the interval, as text.
+def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str) -> pd.DataFrame:
+    """Metrics of a notebook's recorded runs: a row a metric, a column a run, values with their intervals as text.
 
     Parameters
     ----------
-    summary
-        A row for each metric, its name in the column ``metric``.
+    metrics
+        Metric -> what the row is called.
+    heading
+        Of a column, a format of the run's parameters, such as ``{n_seeds} cohorts``.
+
+    Returns
+    -------
+    The first column is ``quantity``; metrics that no run has are left out. Without recorded runs there is no row.
     """
-    table = summary.copy()
-    for (name, device, date), metrics in recorded_metrics(notebook).groupby(["run", "device", "date"], sort=False):
-        rows = metrics.set_index("metric").reindex(summary["metric"]).itertuples()
-        table[f"recorded: {name}, {device}, {date}"] = [
-            markup.with_interval(row.value, row.low, row.high, ".3f") for row in rows
+    found = recorded_metrics(notebook)
+    found = found[found["metric"].isin(metrics)]
+    names = [metric for metric in metrics if metric in set(found["metric"])]
+    table = pd.DataFrame({"quantity": [metrics[metric] for metric in names]})
+    for _, rows in found.groupby(["run", "device"], sort=False):
+        by_metric = rows.set_index("metric").reindex(names).itertuples()
+        table[heading.format(**rows["parameters"].iloc[0])] = [
+            markup.with_interval(row.value, row.low, row.high, ".3f") for row in by_metric
         ]
     return table

@@ -234,13 +234,12 @@ def _convert_species(source: anndata.AnnData, species: str, rng: np.random.Gener
     position = pd.Series(range(source.n_vars), index=source.var["symbol"].to_numpy())
     position = position[~position.index.duplicated()]
     pairs = pairs[pairs["human"].isin(position.index)].sort_values(["human", "symbol"], kind="stable")
-    columns, symbols = [], []
-    for human, paralogs in pairs.groupby("human")["symbol"]:
-        human_counts = source.layers["counts"][:, position[human]]
-        shares = rng.dirichlet(np.full(len(paralogs), 2.0))
+    counts = source.layers["counts"][:, position[pairs["human"].unique()].to_numpy()]
+    columns = []
+    for human_counts, n_paralogs in zip(counts.T, pairs.groupby("human").size(), strict=True):
+        shares = rng.dirichlet(np.full(n_paralogs, 2.0))
         columns.append(rng.multinomial(human_counts, shares))  # (samples, paralogs)
-        symbols += list(paralogs)
-    return np.concatenate(columns, axis=1), symbols
+    return np.concatenate(columns, axis=1), list(pairs["symbol"])
 
 
 def _assign_samples(

@@ -1,73 +1,57 @@
-"""Calibration of the differential-expression test: agreement with R, type-I error and FDR, permuted real data."""
+"""Calibration of the differential-expression test: type-I error and FDR on simulated cohorts, permuted real data."""
 
+import copy
+import dataclasses
 from collections.abc import Iterable
 
 import anndata
 import numpy as np
 import pandas as pd
+import torch
 
 from epigen_utils.data import simulated_bulk
+from epigen_utils.deseq import glm
 from epigen_utils.expression import designs, differential, effects
 from epigen_utils.stats import intervals, permutation
 
-
-def compare_with_reference(ours: pd.DataFrame, theirs: pd.DataFrame, *, min_mean: float) -> pd.DataFrame:
-    r"""Differences of a results table from that of another implementation, by column.
-
-    Parameters
-    ----------
-    ours, theirs
-        A row a gene, DESeq2's columns.
-    min_mean
-        Genes with a mean up to this are compared in ``baseMean`` only: at a count or two, estimates are ill defined.
-
-    Returns
-    -------
-    A row a column: ``column``, ``genes`` (with a value in both), ``only ours`` and ``only theirs`` (genes with a value
-    in one), and ``median``, ``99%`` and ``largest`` of \|ours - theirs\|, for ``baseMean`` relative to theirs.
-    """
-    theirs = theirs.reindex(ours.index)
-    rows = []
-    for column in differential.DESEQ_COLUMNS:
-        expressed = theirs["baseMean"] > (0 if column == "baseMean" else min_mean)
-        a, b = ours.loc[expressed, column], theirs.loc[expressed, column]
-        difference = ((a - b) / (b if column == "baseMean" else 1)).abs().dropna()
-        row = {"column": column, "genes": len(difference), "only ours": int((a.notna() & b.isna()).sum())}
-        row |= {"only theirs": int((a.isna() & b.notna()).sum()), "median": difference.median()}
-        rows.append(row | {"99%": difference.quantile(0.99), "largest": difference.max()})
-    return pd.DataFrame(rows)
+#: Tests of a simulated cohort. All but the last have the same fit; the first is the default one.
+DEFAULT, UNFILTERED, LIKELIHOOD_RATIO, KNOWN, PYDESEQ2 = TESTS = (
+    "default",
+    "no filters",
+    "likelihood ratio",
+    "known dispersion",
+    "PyDESeq2",
+)
+#: Metrics of `summarise_rates` that are no shares.
+NO_SHARES = ("called", "fdr_difference_of_pydeseq2")
 
 
-def compare_tables(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
-    r"""Agreement of two tables with the same rows, over all entries.
-
-    Returns
-    -------
-    ``Pearson``, and ``median``, ``99%`` (quantile) and ``largest`` of \|ours - theirs\|.
-    """
-    theirs = theirs.loc[ours.index, ours.columns]
-    difference = (ours - theirs).abs().to_numpy().ravel()
-    row = {"Pearson": float(np.corrcoef(ours.to_numpy().ravel(), theirs.to_numpy().ravel())[0, 1])}
-    return row | dict(zip(("median", "99%", "largest"), np.quantile(difference, [0.5, 0.99, 1]), strict=True))
+def with_known_dispersion(fitted: differential.FittedDesign, dispersion: float) -> differential.FittedDesign:
+    """The same fit with one dispersion for all genes instead of estimated ones; judgements of outliers stay."""
+    fit = fitted.fit
+    genes = copy.copy(fit.genes)
+    genes.dispersion = torch.full_like(genes.dispersion, dispersion)
+    genes.beta = glm.regress(fit.counts, fit.factors, genes.dispersion, fit.design).beta
+    return dataclasses.replace(fitted, fit=dataclasses.replace(fit, genes=genes))
 
 
-def discordant_calls(ours: pd.DataFrame, theirs: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
-    """Genes that only one of two implementations calls.
-
-    Returns
-    -------
-    A row a gene: ``gene``, ``called by`` (ours or theirs), ``baseMean``, and ``log2FoldChange``, ``lfcSE`` and ``padj``
-    of both.
-    """
-    theirs = theirs.reindex(ours.index)
-    called = ours["padj"] < alpha
-    differ = called != (theirs["padj"] < alpha)
-    discordant = pd.DataFrame({"gene": ours.index[differ], "called by": np.where(called[differ], "ours", "theirs")})
-    discordant["baseMean"] = theirs.loc[differ, "baseMean"].to_numpy()
-    for column in ("log2FoldChange", "lfcSE", "padj"):
-        for name, table in (("ours", ours), ("theirs", theirs)):
-            discordant[f"{column}, {name}"] = table.loc[differ, column].to_numpy()
-    return discordant
+def _results_by_test(
+    cohort: anndata.AnnData, contrast: tuple[str, str, str], *, alpha: float, dispersion: float, compare: bool
+) -> dict[str, pd.DataFrame]:
+    """Results of each of `TESTS`, by name; PyDESeq2's only if ``compare``."""
+    fitted = differential.fit_design(cohort, design="~group")
+    known = with_known_dispersion(fitted, dispersion)
+    tables = {
+        DEFAULT: fitted.results(contrast, alpha=alpha),
+        UNFILTERED: fitted.results(contrast, alpha=alpha, independent_filter=False, cooks_filter=False),
+        LIKELIHOOD_RATIO: fitted.likelihood_ratio("~1", contrast, alpha=alpha),
+        KNOWN: known.results(contrast, alpha=alpha),
+    }
+    if compare:
+        tables[PYDESEQ2] = differential.deseq(
+            cohort, design="~group", contrast=contrast, alpha=alpha, engine="pydeseq2"
+        )
+    return tables
 
 
 def error_rates_on_simulations(
@@ -78,6 +62,8 @@ def error_rates_on_simulations(
     n_changed: int,
     alpha: float,
     edges: tuple[float, ...],
+    n_compared: int = 0,
+    dispersion: float = 0.1,
 ) -> pd.DataFrame:
     """False discoveries and power on simulated cohorts with effects, and type-I error on cohorts without.
 
@@ -87,46 +73,104 @@ def error_rates_on_simulations(
         Two groups and their sizes, the reference first.
     edges
         Bin edges of the planted sizes, by which power is given.
+    n_compared
+        Number of the seeds whose cohorts PyDESeq2 tests too.
+    dispersion
+        Of the counts that are drawn.
 
     Returns
     -------
-    A row a seed: ``seed``, ``called``, ``false discoveries`` (share of the called; 0 if none), a column a bin of sizes
-    (share called), and, of the cohort without effects, ``rejected, null`` (share of p-values below ``alpha``) and
-    ``called, null``.
+    A row a seed and test (`TESTS`): ``seed``, ``test``, ``called``, ``false discoveries`` (share of the called; 0 if
+    none), ``tail`` (share of the p-values of unchanged genes below a tenth of ``alpha``), a column a bin of sizes
+    (share called), and, of the default test on a cohort without effects, ``rejected, null`` (share of p-values below
+    ``alpha``) and ``called, null``.
     """
     reference, target = groups
-    rows = []
-    for seed in seeds:
-        row = {"seed": seed}
-        for changed in (n_changed, 0):
-            cohort = simulated_bulk.negative_binomial_cohort(
-                groups=groups, reference=reference, n_genes=n_genes, n_changed=changed, seed=seed
-            )
-            results = differential.deseq(cohort, design="~group", contrast=("group", target, reference), alpha=alpha)
+    contrast, rows = ("group", target, reference), []
+    options = {"groups": groups, "reference": reference, "n_genes": n_genes, "dispersion": dispersion}
+    for i, seed in enumerate(seeds):
+        cohort = simulated_bulk.negative_binomial_cohort(**options, n_changed=n_changed, seed=seed)
+        unchanged = simulated_bulk.negative_binomial_cohort(**options, n_changed=0, seed=seed)
+        null = differential.deseq(unchanged, design="~group", contrast=contrast, alpha=alpha)
+        truth = cohort.varm["log2_fold_change"][target]
+        tables = _results_by_test(cohort, contrast, alpha=alpha, dispersion=dispersion, compare=i < n_compared)
+        for test, results in tables.items():
             n_called = int((results["padj"] < alpha).sum())
-            if changed:
-                truth = cohort.varm["log2_fold_change"][target]
-                rate = effects.false_discovery_proportion(results, truth, alpha=alpha)[0]
-                by_size = effects.power_by_effect_size(results, truth, alpha=alpha, edges=edges).iloc[1:]
-                row |= {"called": n_called, "false discoveries": rate if n_called else 0.0}
-                row |= dict(zip(by_size["size"], by_size["found"], strict=True))
-            else:
-                row |= {"rejected, null": (results["pvalue"].dropna() < alpha).mean(), "called, null": n_called}
-        rows.append(row)
+            rate = effects.false_discovery_proportion(results, truth, alpha=alpha)[0] if n_called else 0.0
+            tail = (results["pvalue"][truth == 0].dropna() < alpha / 10).mean()
+            by_size = effects.power_by_effect_size(results, truth, alpha=alpha, edges=edges).iloc[1:]
+            row = {"seed": seed, "test": test, "called": n_called, "false discoveries": rate, "tail": tail}
+            row |= dict(zip(by_size["size"], by_size["found"], strict=True))
+            if test == DEFAULT:
+                row |= {"rejected, null": (null["pvalue"].dropna() < alpha).mean()}
+                row |= {"called, null": int((null["padj"] < alpha).sum())}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def means_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each column over seeds with Student's 95% interval: ``quantity``, ``mean``, ``low``, ``high``, ``seeds``.
+def by_test(rates: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A column of `error_rates_on_simulations`, seeds x tests."""
+    wide = rates.pivot(index="seed", columns="test", values=column)
+    return wide[[test for test in TESTS if test in wide]]
 
-    Missing values, such as those of a bin without genes, are left out.
+
+def summarise_rates(rates: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
+    """Means over cohorts, of the default test if a row names no other.
+
+    Parameters
+    ----------
+    rates
+        `error_rates_on_simulations`.
+
+    Returns
+    -------
+    A row a quantity: ``quantity``, ``mean``, ``low``, ``high`` (Student's 95% interval, of a share cut at 0 and 1; of a
+    share of cohorts Clopper and Pearson's) and ``cohorts``, and its name in ``metric``. Missing values, such as of a
+    bin without genes, are left out.
     """
+    default = rates[rates["test"] == DEFAULT].set_index("seed")
+    discoveries, tails = by_test(rates, "false discoveries"), by_test(rates, "tail")
+    columns = {f"false discoveries{_suffix(test)}": (f"fdr{_slug(test)}", discoveries[test]) for test in discoveries}
+    if PYDESEQ2 in discoveries:
+        difference = discoveries[PYDESEQ2] - discoveries[DEFAULT]
+        columns["false discoveries, PyDESeq2 less default"] = ("fdr_difference_of_pydeseq2", difference)
+    for test in (DEFAULT, KNOWN):
+        columns[f"p below {alpha / 10:g}, unchanged genes{_suffix(test)}"] = (f"tail{_slug(test)}", tails[test])
+    columns[f"p below {alpha:g}, unchanged cohorts"] = ("null_rejected", default["rejected, null"])
+    columns["called"] = ("called", default["called"])
+    for size in (name for name in rates if " to " in name):
+        columns[f"power, {size}"] = (f"power_{size.replace(' ', '_').replace('.', '_')}", default[size])
     rows = []
-    for name in table.columns.drop("seed"):
-        values = table[name].dropna()
+    for quantity, (metric, values) in columns.items():
+        values = values.dropna()
         mean, low, high = intervals.student_interval(values)
-        rows.append({"quantity": name, "mean": mean, "low": low, "high": high, "seeds": len(values)})
+        if metric not in NO_SHARES:
+            low, high = max(low, 0.0), min(high, 1.0)
+        ends = {"mean": mean, "low": low, "high": high}
+        rows.append({"quantity": quantity, **ends, "cohorts": len(values), "metric": metric})
+    some, n = int((default["called, null"] > 0).sum()), len(default)
+    ends = dict(zip(("low", "high"), intervals.binomial_interval(some, n), strict=True))
+    row = {"quantity": "any gene called, unchanged cohorts", "mean": some / n, **ends, "cohorts": n}
+    rows.append(row | {"metric": "null_any_called"})
     return pd.DataFrame(rows)
+
+
+def _suffix(test: str) -> str:
+    return "" if test == DEFAULT else f", {test}"
+
+
+def _slug(test: str) -> str:
+    return "" if test == DEFAULT else "_" + test.lower().replace(" ", "_")
+
+
+def describe_rate(mean: float, low: float, high: float, *, alpha: float) -> str:
+    """What an interval of the false discovery rate says of the level that was asked for."""
+    found = f"{mean:.3f} (95% interval {low:.3f} to {high:.3f})"
+    if low > alpha:
+        return f"{found}: above the {alpha:g} asked for"
+    if high < alpha:
+        return f"{found}: below the {alpha:g} asked for"
+    return f"{found}, which includes the {alpha:g} asked for"
 
 
 def calls_under_permutation(
@@ -147,7 +191,7 @@ def calls_under_permutation(
 
     Returns
     -------
-    A row a permutation, the observed labels first: ``labels`` (observed or shuffled), ``agree`` (share of the samples
+    A row a permutation, the observed labels first: ``labels`` (observed or permuted), ``agree`` (share of the samples
     whose label is unchanged, in the permutation or its mirror image, whichever is larger), ``called``, ``rejected``
     (share of p-values below ``alpha``).
 
@@ -180,7 +224,7 @@ def calls_under_permutation(
             continue  # the permutation confounded the groups with another term
         results = differential.deseq(cohort, design=design, contrast=(variable, target, reference), alpha=alpha)
         same = (labels == observed).mean()
-        row = {"labels": "shuffled" if rows else "observed", "agree": max(same, 1 - same)}
+        row = {"labels": "permuted" if rows else "observed", "agree": max(same, 1 - same)}
         row |= {"called": int((results["padj"] < alpha).sum())}
         rows.append(row | {"rejected": (results["pvalue"].dropna() < alpha).mean()})
     return pd.DataFrame(rows)

@@ -167,6 +167,8 @@ def check_contrast(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> No
     DataError
         If a column or level is missing, a level has one sample, or a level is compared with itself.
     """
+    if len(contrast) != 3:
+        raise DataError(f"contrast {contrast!r}: give (variable, target, reference)")
     variable, target, reference = contrast
     if variable not in adata.obs:
         raise DataError(f"contrast: no column {variable!r} in obs (columns: {', '.join(map(str, adata.obs))})")

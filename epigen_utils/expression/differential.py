@@ -116,8 +116,6 @@ class FittedDesign:
             if not weights.any():
                 raise DataError("contrast: the weights of all coefficients are zero; give one that is not")
             return weights, None
-        if len(contrast) != 3:
-            raise DataError(f"contrast {contrast!r}: give (variable, target, reference)")
         designs.check_contrast(self.adata, contrast)
         variable, target, reference = contrast
         levels = [*designs.target_levels(self.adata, variable, target), reference]

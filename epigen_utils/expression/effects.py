@@ -3,7 +3,6 @@
 import itertools
 
 import anndata
-import gseapy
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control, hypergeom
@@ -228,50 +227,6 @@ def false_discovery_proportion(results: pd.DataFrame, truth: pd.Series, *, alpha
         return np.nan, np.nan, np.nan
     wrong, n = int((truth[called] == 0).sum()), int(called.sum())
     return wrong / n, *intervals.binomial_interval(wrong, n)
-
-
-def gene_set_enrichment(
-    statistic: pd.Series, sets: dict[str, list[str]], *, n_permutations: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Gene set enrichment of a ranked list (Subramanian et al. 2005, by GSEApy's ``prerank``).
-
-    Genes are permuted, not samples, so correlation within a set makes the p-values too small: they rank sets only.
-
-    Parameters
-    ----------
-    statistic
-        Gene -> ranking statistic, such as Wald's; missing values are left out.
-    sets
-        Name -> genes; sets with fewer than five ranked genes are left out.
-
-    Returns
-    -------
-    A row a set, strongest first: ``set``, ``genes`` (number ranked), ``NES`` (positive: higher in the target), ``p``,
-    ``FDR``, ``leading`` (genes of the leading edge, separated by semicolons). Empty if no set has five genes.
-    """
-    columns = {"Term": "set", "genes": "genes", "NES": "NES", "NOM p-val": "p", "FDR q-val": "FDR"}
-    columns |= {"Lead_genes": "leading"}
-    ranked = statistic.dropna()
-    inside = {name: [gene for gene in dict.fromkeys(members) if gene in ranked.index] for name, members in sets.items()}
-    inside = {name: members for name, members in inside.items() if 5 <= len(members) < len(ranked)}
-    if not inside:
-        return pd.DataFrame(columns=list(columns.values()))
-    # Sorted by name first, so that ties do not depend on the order of the table.
-    ranked = ranked.sort_index(kind="stable").sort_values(ascending=False, kind="stable")
-    table = gseapy.prerank(
-        rnk=ranked,
-        gene_sets=inside,
-        min_size=5,
-        max_size=len(ranked),
-        permutation_num=n_permutations,
-        seed=seed,
-        threads=1,
-        outdir=None,
-        no_plot=True,
-    ).res2d
-    table["genes"] = [len(inside[name]) for name in table["Term"]]
-    table = table[list(columns)].rename(columns=columns).astype({"NES": float, "p": float, "FDR": float})
-    return table.sort_values("NES", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
 def _index_by_human_symbol(published: pd.DataFrame, species: str) -> pd.DataFrame:

@@ -68,7 +68,8 @@ def volcano(ax: Axes, results: pd.DataFrame, names: pd.Series, *, alpha: float, 
     top = height[called].nlargest(3 * n_labels)
     points = np.column_stack([tested.loc[top.index, "log2FoldChange"], top])
     top_names = [str(name) for name in names[top.index]]
-    layout.name_points(ax, points, top_names, span=(8, height.max()), gap=(0.2, 0.04), limit=n_labels)
+    span = (np.ptp(tested["log2FoldChange"]), height.max())
+    layout.name_points(ax, points, top_names, span=span, gap=(0.2, 0.04), limit=n_labels)
     ax.axvline(0, **style.THIN)
     ax.set(xlabel="log2 fold change", ylabel="-log10 p")
     layout.legend_above(ax, ncols=2, markerscale=2)
@@ -152,7 +153,7 @@ def sample_outliers(ax: Axes, table: pd.DataFrame, *, limit: float) -> Axes:
     return ax
 
 
-def dispersion_estimates(ax: Axes, table: pd.DataFrame) -> Axes:
+def dispersion_estimates(ax: Axes, table: pd.DataFrame, *, trend: str) -> Axes:
     """Dispersion against mean: the gene-wise estimates, the trend, and the final estimates that the test uses.
 
     Gene-wise estimates far below the trend, most of them at the numerical floor, are drawn at the lower edge.
@@ -161,13 +162,15 @@ def dispersion_estimates(ax: Axes, table: pd.DataFrame) -> Axes:
     ----------
     table
         Columns ``baseMean``, ``genewise``, ``trend`` and ``final`` (`differential.FittedDesign.dispersions`).
+    trend
+        Kind of the trend.
     """
     estimates = table.dropna(subset=["genewise", "final"]).sort_values("baseMean")
     dots = {"s": 5, "edgecolor": "none", "rasterized": True}
     mean, edge = estimates["baseMean"], estimates["trend"].min() / 300
     ax.scatter(mean, estimates["genewise"].clip(lower=edge), color=style.MUTED, label="gene's own", **dots)
     ax.scatter(mean, estimates["final"], color=style.PALETTE[2], label="tested with", **dots)
-    ax.plot(mean, estimates["trend"], color=style.HIGHLIGHT, linewidth=2, label="trend")
+    ax.plot(mean, estimates["trend"], color=style.HIGHLIGHT, linewidth=2, label=f"{trend} trend")
     layout.log_scale(ax, "xy")
     ax.set(xlabel="mean of normalised counts", ylabel="dispersion")
     layout.legend_above(ax, ncols=3, markerscale=2)
@@ -246,4 +249,28 @@ def difference_intervals(ax: Axes, table: pd.DataFrame) -> Axes:
     names = [f"{row.feature}, {row.contrast}" if several else row.feature for row in table.itertuples()]
     layout.rows(ax, [name.replace("_", " ") for name in names], fontsize=8)
     ax.set_xlabel("difference (z), 95% interval")
+    return ax
+
+
+def values_by_group(
+    ax: Axes, values: pd.Series, labels: pd.Series, *, other: pd.Series | None = None, title: str
+) -> Axes:
+    """Values of the samples by group, with group means; with another factor, a line of means for each of its levels.
+
+    Lines that are not parallel show that the effect of the group depends on the other factor.
+    """
+    levels = layout.group_order(labels)
+    place = labels.map({level: i for i, level in enumerate(levels)}).astype(float)
+    if other is None:
+        for level, members, look in layout.groups(labels):
+            offsets = np.linspace(-0.15, 0.15, members.sum()) if members.sum() > 1 else 0
+            dots = {"s": 26, "edgecolor": "white"} | look
+            layout.points_with_mean(ax, levels.index(level), offsets, values[members], reach=0.28, **dots)
+    else:
+        for level, members, look in layout.groups(other):
+            ax.scatter(place[members], values[members], s=26, edgecolor="white", label=level, **look)
+            means = values[members].groupby(place[members]).mean()
+            ax.plot(means.index, means, color=look["color"], linewidth=1.5)
+    layout.columns(ax, levels, fontsize=8)
+    ax.set_title(title, fontsize=9)
     return ax

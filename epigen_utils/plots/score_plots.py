@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from epigen_utils.plots import layout, style
 
@@ -54,7 +55,8 @@ def values_by_seed(ax: Axes, table: pd.DataFrame, *, level: float | None = None,
         layout.points_with_mean(ax, x, np.linspace(-0.2, 0.2, len(values)), values, reach=0.3, **dots)
     if level is not None:
         ax.axhline(level, color=style.HIGHLIGHT, linestyle="--", linewidth=1)
-    layout.columns(ax, [name.replace(" to ", "\nto ") for name in table], margin=0.6, fontsize=8)
+    names = [name.replace(*((" to ", "\nto ") if " to " in name else (" ", "\n"))) for name in table]
+    layout.columns(ax, names, margin=0.6, fontsize=8)
     ax.set(ylim=(0, None), ylabel=ylabel)
     return ax
 
@@ -62,10 +64,11 @@ def values_by_seed(ax: Axes, table: pd.DataFrame, *, level: float | None = None,
 def permutation_null(ax: Axes, values: pd.Series, *, level: float | None = None, xlabel: str) -> Axes:
     """Statistic under the observed labels (the first value) among those under permuted labels; ``level`` is nominal."""
     null = np.sort(values.to_numpy()[1:])
-    ax.plot(null, np.arange(len(null)), "o", color=style.MUTED, label="shuffled")
+    ax.plot(null, np.arange(len(null)), "o", color=style.MUTED, label="permuted", clip_on=False)
     ax.axvline(values.iloc[0], color=style.HIGHLIGHT, label="observed")
     if level is not None:
         ax.axvline(level, color="black", linestyle="--", linewidth=1, label="level")
-    ax.set(yticks=[], ylabel="labelings", xlim=(0, None), xlabel=xlabel)
+    ax.set(yticks=[], ylabel="permutations", xlim=(0, None), xlabel=xlabel)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     layout.legend_above(ax, ncols=3, fontsize=8)
     return ax

@@ -1,6 +1,5 @@
 import json
 
-import pandas as pd
 import pytest
 
 from epigen_utils import paths
@@ -22,27 +21,55 @@ def kept(tmp_path, monkeypatch):
 def test_a_file_names_date_commit_device_seed_and_parameters(kept):
     content = json.loads(kept.read_text())
     assert kept.name == "sweeps-cpu.json"
-    assert {"date", "commit", "device", "machine"} <= set(content)
     run = content["runs"]["epilepsy/03a_calibration"]
+    assert {"date", "commit", "machine"} <= set(run)
     assert run["parameters"]["n_genes"] == 5000
     assert "results_dir" not in run["parameters"]
     assert run["seed"] == 3
 
 
-def test_a_page_gets_its_own_numbers_in_columns_of_their_own(kept):
+def test_one_run_is_recorded_anew_and_the_others_stay(kept):
+    """Also those of chapters that the profile has no more go."""
+    content = json.loads(kept.read_text())
+    for run in content["runs"].values():
+        run["date"] = "2001-01-01"
+    content["runs"]["epilepsy/99_gone"] = content["runs"]["epilepsy/03a_calibration"]
+    kept.write_text(json.dumps(content))
+    recorded.record_runs("sweeps", "cpu", ["epilepsy/03a_calibration"])
+    dates = {key: run["date"] for key, run in json.loads(kept.read_text())["runs"].items()}
+    assert dates.pop("epilepsy/03a_calibration") > "2001-01-01"
+    assert set(dates.values()) == {"2001-01-01"}
+    assert "epilepsy/99_gone" not in dates
+
+
+def test_a_page_shows_each_recorded_run_under_its_own_sizes(kept):
     found = recorded.recorded_metrics("epilepsy/03a_calibration")
-    assert set(found["run"]) == {"main", "three-against-three"}
-    summary = pd.DataFrame({"metric": ["false_discoveries", "other"], "mean": [0.07, 1.0]})
-    beside = recorded.add_recorded_columns(summary, "epilepsy/03a_calibration")
-    assert beside.columns.str.startswith("recorded: ").sum() == 2
-    assert beside.iloc[:, -1].tolist() == ["0.050 (0.040 to 0.060)", ""]
-    assert beside["mean"].tolist() == [0.07, 1.0]
+    assert {"main", "three-against-three"} <= set(found["run"])
+    metrics = {"false_discoveries": "false discoveries", "other": "other"}
+    table = recorded.recorded_columns("epilepsy/03a_calibration", metrics, heading="{group_size} against {group_size}")
+    assert table["quantity"].tolist() == ["false discoveries"]
+    assert {"3 against 3", "6 against 6"} <= set(table)
+    assert table["3 against 3"].tolist() == ["0.050 (0.040 to 0.060)"]
 
 
-def test_nothing_recorded_adds_no_column(tmp_path, monkeypatch):
+def test_a_recorded_number_as_text(kept):
+    found = recorded.recorded_metrics("epilepsy/03a_calibration")
+    of_run = found[found["run"] == "main"].set_index("metric")
+    assert recorded.as_text(of_run, "false_discoveries") == "0.050 (0.040 to 0.060)"
+    assert recorded.as_text(of_run, "level") == "0.050"
+    assert recorded.as_text(of_run, "other") == "not recorded"
+
+
+def test_nothing_recorded_is_an_empty_table_and_no_record(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RECORDED", tmp_path)
-    summary = pd.DataFrame({"metric": ["x"], "mean": [1.0]})
-    pd.testing.assert_frame_equal(recorded.add_recorded_columns(summary, "epilepsy/03a_calibration"), summary)
+    assert recorded.recorded_columns("epilepsy/03a_calibration", {"x": "x"}, heading="").empty
+    assert recorded.read_record("deseq-fuzz") is None
+
+
+def test_other_records_are_no_runs(kept):
+    kept.with_name("deseq-fuzz.json").write_text(json.dumps({"drawn": 2}))
+    assert len(recorded.recorded_metrics("epilepsy/03a_calibration"))
+    assert recorded.read_record("deseq-fuzz") == {"drawn": 2}
 
 
 def test_a_benchmark_is_kept_with_where_it_ran(tmp_path, capsys):

@@ -4,56 +4,67 @@ import pytest
 
 from epigen_utils.data import simulated_bulk
 from epigen_utils.errors import DataError
-from epigen_utils.expression import calibration
+from epigen_utils.expression import calibration, differential, normalisation
 
 
-def results(**columns):
-    base = {"baseMean": 100.0, "log2FoldChange": 0.0, "lfcSE": 0.1, "stat": 0.0, "pvalue": 0.5, "padj": 0.5}
-    return pd.DataFrame(base | columns, index=["a", "b", "c", "d"])
-
-
-def test_differences_and_calls_by_hand():
-    theirs = results(padj=[0.01, 0.06, 0.01, np.nan], baseMean=[100, 100, 100, 1.0])
-    ours = results(padj=[0.01, 0.04, 0.2, 0.3], baseMean=[101, 100, 100, 1.0])
-    found = calibration.compare_with_reference(ours, theirs, min_mean=10).set_index("column")
-    assert found.loc["baseMean", "largest"] == pytest.approx(0.01)
-    assert found.loc["baseMean", "genes"] == 4
-    assert found.loc["padj", "genes"] == 3
-    assert found.loc["padj", "largest"] == pytest.approx(0.19)
-    calls = calibration.discordant_calls(ours, theirs, alpha=0.05)
-    assert calls[["gene", "called by"]].to_numpy().tolist() == [["b", "ours"], ["c", "theirs"]]
-    assert calls["padj, theirs"].tolist() == [0.06, 0.01]
-
-
-def test_tables_are_compared_entry_by_entry():
-    theirs = pd.DataFrame([[1.0, 2], [3, 4]], ["x", "y"], ["g", "h"])
-    found = calibration.compare_tables(pd.DataFrame([[3.0, 4.5], [1, 2]], ["y", "x"], ["g", "h"]), theirs)
-    assert found["largest"] == 0.5
-    assert found["median"] == 0
-
-
-def test_simulated_cohorts_have_few_false_discoveries_and_much_power():
-    runs = calibration.error_rates_on_simulations(
-        range(3), groups={"c": 6, "m": 6}, n_genes=300, n_changed=40, alpha=0.05, edges=(0, 1, 10)
+@pytest.fixture(scope="module")
+def rates():
+    return calibration.error_rates_on_simulations(
+        range(3), groups={"c": 6, "m": 6}, n_genes=300, n_changed=40, alpha=0.05, edges=(0, 1, 10), n_compared=1
     )
-    assert list(runs["seed"]) == [0, 1, 2]
-    summary = calibration.means_over_seeds(runs).set_index("quantity")
-    assert summary.loc["1 to 10", "mean"] > 0.8
-    assert summary.loc["false discoveries", "mean"] < 0.2
-    assert 0.01 < summary.loc["rejected, null", "mean"] < 0.1
-    assert summary.loc["rejected, null", "seeds"] == 3
 
 
-def test_over_seeds_is_students_interval():
-    found = calibration.means_over_seeds(
-        pd.DataFrame({"seed": [1, 2, 3], "x": [1.0, 2.0, 3.0], "y": [np.nan, 1.0, 1.0]})
+def test_simulated_cohorts_have_few_false_discoveries_and_much_power(rates):
+    assert rates["test"].tolist() == [*calibration.TESTS, *calibration.TESTS[:-1] * 2], "PyDESeq2 on the first alone"
+    assert rates["seed"].unique().tolist() == [0, 1, 2]
+    summary = calibration.summarise_rates(rates, alpha=0.05).set_index("metric")
+    assert summary.loc["power_1_to_10", "mean"] > 0.8
+    assert summary.loc["fdr", "mean"] < 0.2
+    assert 0.01 < summary.loc["null_rejected", "mean"] < 0.1
+    assert summary.loc["null_rejected", "cohorts"] == 3
+    assert summary.loc["fdr_pydeseq2", "cohorts"] == summary.loc["fdr_difference_of_pydeseq2", "cohorts"] == 1
+    assert summary.loc["null_any_called", "high"] == pytest.approx(1 - 0.025 ** (1 / 3)), "none of three"
+
+
+def test_means_over_cohorts_have_students_interval_cut_for_shares():
+    """By hand: false discoveries of 0.0, 0.1 and 0.2; the bin of a cohort without genes is left out."""
+    rows = [
+        {"seed": i, "test": test, "called": 10 * i, "false discoveries": i / 10, "tail": 0.01, "0 to 1": power}
+        | {"rejected, null": 0.05, "called, null": i}
+        for i, power in enumerate([np.nan, 1.0, 1.0])
+        for test in calibration.TESTS[:-1]
+    ]
+    found = calibration.summarise_rates(pd.DataFrame(rows), alpha=0.05).set_index("metric")
+    assert found.loc["fdr", ["mean", "low"]].tolist() == pytest.approx([0.1, 0])
+    assert found.loc["fdr", "high"] == pytest.approx(0.1 + 4.302653 * 0.1 / np.sqrt(3))
+    assert found.loc["called", "low"] == pytest.approx(10 - 4.302653 * 10 / np.sqrt(3)), "no share"
+    assert found.loc["power_0_to_1", ["mean", "cohorts"]].tolist() == [1, 2]
+    assert found.loc["null_any_called", "mean"] == pytest.approx(2 / 3)
+    assert "fdr_pydeseq2" not in found.index
+
+
+def test_the_known_dispersion_is_the_one_tested_with():
+    cohort = simulated_bulk.negative_binomial_cohort(
+        groups={"c": 3, "m": 3}, reference="c", n_genes=50, n_changed=0, dispersion=0.5
     )
-    assert found["mean"].tolist() == [2, 1]
-    assert found["high"][0] - 2 == pytest.approx(4.302653 / np.sqrt(3))
-    assert found["seeds"].tolist() == [3, 2]
+    fitted = differential.fit_design(cohort, design="~group")
+    known = calibration.with_known_dispersion(fitted, 0.5)
+    assert set(known.dispersions["final"]) == {0.5}
+    assert fitted.dispersions["final"].nunique() > 40, "the other fit keeps its own"
+    counts = normalisation.count_table(cohort).div(normalisation.size_factors(cohort), axis=0)
+    change = np.log2(counts[3:].mean() / counts[:3].mean())
+    found = known.results(("group", "m", "c"))["log2FoldChange"]
+    assert np.corrcoef(found, change)[0, 1] > 0.999
 
 
-def test_shuffles_stay_within_donors_and_lose_the_difference():
+def test_what_an_interval_says_of_the_level():
+    say = calibration.describe_rate
+    assert say(0.064, 0.061, 0.067, alpha=0.05) == "0.064 (95% interval 0.061 to 0.067): above the 0.05 asked for"
+    assert say(0.05, 0.04, 0.06, alpha=0.05).endswith(", which includes the 0.05 asked for")
+    assert say(0.03, 0.02, 0.04, alpha=0.05).endswith(": below the 0.05 asked for")
+
+
+def test_permutations_stay_within_donors_and_lose_the_difference():
     adata = simulated_bulk.negative_binomial_cohort(
         groups={"c": 4, "m": 4}, reference="c", n_genes=200, n_changed=80, dispersion=0.02, seed=1
     )
@@ -67,13 +78,13 @@ def test_shuffles_stay_within_donors_and_lose_the_difference():
         alpha=0.05,
         seed=0,
     )
-    assert found["labels"].tolist() == ["observed"] + ["shuffled"] * 7, "2^4 labelings, each with its mirror image"
+    assert found["labels"].tolist() == ["observed"] + ["permuted"] * 7, "2^4 ways, each with its mirror image"
     assert found["agree"].tolist()[0] == 1
     assert set(found["agree"][1:]) == {0.5, 0.75}
     assert found["called"][0] > 2 * found["called"][1:].max()
 
 
-def test_observed_labels_that_cannot_be_tested_are_never_taken_for_shuffled_ones():
+def test_observed_labels_that_cannot_be_tested_are_never_taken_for_permuted_ones():
     adata = simulated_bulk.negative_binomial_cohort(groups={"c": 3, "m": 3}, reference="c", n_genes=60, n_changed=0)
     adata.obs["batch"] = list("xxxyyy")
     chosen = {"design": "~batch + group", "contrast": ("group", "m", "c"), "donors": None}
@@ -81,7 +92,7 @@ def test_observed_labels_that_cannot_be_tested_are_never_taken_for_shuffled_ones
         calibration.calls_under_permutation(adata, **chosen, n_permutations=3, alpha=0.05, seed=0)
 
 
-def test_shuffles_are_drawn_from_all_labelings_and_pooled_levels_are_one_group():
+def test_permutations_are_drawn_from_all_and_pooled_levels_are_one_group():
     adata = simulated_bulk.negative_binomial_cohort(
         groups={"c": 4, "m": 2, "n": 2}, reference="c", n_genes=60, n_changed=0, seed=2
     )
@@ -89,4 +100,4 @@ def test_shuffles_are_drawn_from_all_labelings_and_pooled_levels_are_one_group()
         adata, design="~group", contrast=("group", "m+n", "c"), donors=None, n_permutations=12, alpha=0.05, seed=0
     )
     assert len(found) == 13
-    assert (found["agree"][1:] == 0.5).sum() > 3, "the first labelings in alphabetical order keep most labels"
+    assert (found["agree"][1:] == 0.5).sum() > 3, "the first permutations in alphabetical order keep most labels"

@@ -61,34 +61,6 @@ def test_planted_changes_of_pooled_levels_and_of_another_reference():
     np.testing.assert_allclose(between, truth["DM"] - truth["5a1"])
 
 
-@pytest.fixture
-def ranked():
-    rng = np.random.default_rng(0)
-    return pd.Series(rng.normal(size=500), [f"G{i}" for i in range(500)])
-
-
-def test_enrichment_finds_the_planted_sets_and_their_direction(ranked):
-    order = list(ranked.sort_values(ascending=False).index)
-    sets = {"up": order[:30], "down": order[-30:], "spread": order[::17], "tiny": order[:3], "absent": ["X1", "X2"]}
-    found = effects.gene_set_enrichment(ranked, sets, n_permutations=200).set_index("set")
-    assert set(found.index) == {"up", "down", "spread"}
-    assert found.loc["up", "NES"] > 2
-    assert found.loc["down", "NES"] < -2
-    assert (found.loc[["up", "down"], "FDR"] < 0.01).all()
-    assert found.loc["spread", "FDR"] > 0.1
-    assert found.loc["up", "genes"] == 30
-    assert set(found.loc["up", "leading"].split(";")) <= set(order[:30])
-
-
-def test_enrichment_is_the_same_again_and_empty_without_sets(ranked):
-    sets = {"some": list(ranked.index[:40]), "others": list(ranked.index[40:90])}
-    one, two = (
-        effects.gene_set_enrichment(ranked.sample(frac=1, random_state=i), sets, n_permutations=50) for i in (1, 2)
-    )
-    pd.testing.assert_frame_equal(one, two)
-    assert effects.gene_set_enrichment(ranked, {"absent": ["X"]}).empty
-
-
 def test_a_cohort_beside_a_published_table():
     """Rat symbols against mouse symbols meet at the human orthologs that are one to one on both sides."""
     fish = datasets.load("airway-as-zebrafish")

@@ -82,9 +82,23 @@ def test_intervals_and_scores():
 
 def test_dispersions_far_below_the_trend_are_drawn_at_the_edge():
     table = pd.DataFrame({"baseMean": [1.0, 10, 100], "genewise": [1e-8, 0.5, 0.1], "trend": 0.3, "final": 0.2})
-    ax = expression_plots.dispersion_estimates(plt.figure().subplots(), table)
+    ax = expression_plots.dispersion_estimates(plt.figure().subplots(), table, trend="local")
     assert sorted(ax.collections[0].get_offsets()[:, 1]) == pytest.approx([0.001, 0.1, 0.5])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["gene's own", "tested with", "trend"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["gene's own", "tested with", "local trend"]
+
+
+def test_values_by_group_have_means_or_a_line_for_each_level_of_another_factor():
+    values = pd.Series([1.0, 2, 3, 4, 5, 9], LABELS.index)
+    ax = expression_plots.values_by_group(plt.figure().subplots(), values, LABELS, title="gene")
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["b", "a"]
+    means = sorted(
+        segment[0][1] for drawn in ax.collections if hasattr(drawn, "get_segments") for segment in drawn.get_segments()
+    )
+    assert means == [2, 6]
+    other = pd.Series(list("xyyxxy"), LABELS.index)
+    ax = expression_plots.values_by_group(plt.figure().subplots(), values, LABELS, other=other, title="gene")
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[0, 4.5], [1, 1]], [[0, 9], [1, 2.5]]]
+    assert ax.get_legend_handles_labels()[1] == ["x", "y"]
 
 
 def test_enrichment_colours_what_is_below_the_rate():
