@@ -212,7 +212,10 @@ def test_a_listed_cause_explains_what_it_names_and_no_more(both_sides):
     ours.results.loc["g5", "pvalue"] *= 2
     ours.results.loc["g5", "baseMean"] *= 2
     row = fuzz_deseq.compare(case, ours, theirs)
-    assert {finding.quantity: finding.cause for finding in row.findings} == {"pvalue": "local trend at its ends", "baseMean": None}
+    assert {finding.quantity: finding.cause for finding in row.findings} == {
+        "pvalue": "local trend at its ends",
+        "baseMean": None,
+    }
     lone = fuzz_deseq.compare(case, Outcome(refusal="'p' of 'lone' has one sample"), theirs)
     assert lone.findings[0].cause == "one sample"
     assert [cause.name for cause in fuzz_deseq.CAUSES if len(cause.explanation) < 20] == []
