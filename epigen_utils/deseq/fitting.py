@@ -255,6 +255,8 @@ def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
         fit.genes.put(part, base_mean=normalised.mean(dim=0))
 
     parts.for_each(guess, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
+    if not means.isfinite().all():
+        raise DataError("design: its coefficients leave the range of numbers; centre and scale the numeric covariates")
     means.clamp_(min=glm.LEAST_MEAN)
     search = dispersions.Genes(fit.counts, genes, means, fit.design)
     fit.genes.put(genes, genewise=dispersions.genewise(search, guesses))

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.special import gammaln
 from torch import Tensor
 
 from epigen_utils.deseq import design as designs
@@ -148,12 +149,14 @@ def _optimise(
     """
     y, x, f = (part.cpu().numpy() for part in (counts, design.matrix, factors))
     a, weights = float(alpha), penalties.cpu().numpy()
+    # what ends the search is relative to the whole likelihood
+    constant = (gammaln(y + 1 / a) - gammaln(1 / a) - gammaln(y + 1)).sum() + y.sum() * np.log(a)
 
     def loss(beta: np.ndarray) -> np.ndarray:
         """Of coefficients x points."""
         eta = np.log(f)[:, None] + np.log(2) * (x @ beta)
         likelihood = y[:, None] * eta - (y[:, None] + 1 / a) * np.logaddexp(0, eta + np.log(a))
-        return -likelihood.sum(axis=0) + 0.5 * weights @ np.square(beta)
+        return -likelihood.sum(axis=0) - constant + 0.5 * weights @ np.square(beta)
 
     def with_slopes(beta: np.ndarray) -> tuple[float, np.ndarray]:
         shifts = 1e-3 * np.eye(len(beta))

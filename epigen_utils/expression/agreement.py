@@ -144,6 +144,13 @@ def list_causes(record: dict) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["cause", "findings", "what it is"]).sort_values("findings", ascending=False)
 
 
+def list_errors(record: dict) -> pd.DataFrame:
+    """Largest relative error of each quantity in the random analyses, beside its tolerance."""
+    found = record["worst relative error within tolerance or share"]
+    rows = [{"quantity": name, "tolerance": row["tolerance"], "largest": row["worst"]} for name, row in found.items()]
+    return pd.DataFrame(rows)
+
+
 def list_speeds(benchmark: dict) -> pd.DataFrame:
     """Times of ``benchmarks/deseq.json`` beside those of this book's engine, repeat by repeat.
 

@@ -113,6 +113,11 @@ def test_causes_of_random_analyses_come_most_frequent_first():
     assert table.to_numpy().tolist() == [["frequent", 5, "why"], ["rare", 1, ""]]
 
 
+def test_errors_of_random_analyses_stand_beside_their_tolerances():
+    record = {"worst relative error within tolerance or share": {"pvalue": {"tolerance": 0.01, "worst": 0.003}}}
+    assert agreement.list_errors(record).to_numpy().tolist() == [["pvalue", 0.01, 0.003]]
+
+
 def test_ratios_of_times_are_taken_repeat_by_repeat_on_as_many_cores():
     runs = [
         {"samples": 8, "cores": 1, "engine": "epigen_utils", "device": "cpu", "seconds": [1.0, 2.0, 1.0], "MiB": 300.0},
