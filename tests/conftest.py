@@ -21,6 +21,15 @@ MIRROR = paths.ROOT.parent / "shared" / "data"
 needs_mirror = pytest.mark.skipif(not MIRROR.exists(), reason=f"no mirror at {MIRROR}")
 
 
+@pytest.fixture(autouse=True)
+def environment():
+    """What a test sets in the environment, such as the threads of a run, ends with it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def ax():
     figure, axes = plt.subplots()

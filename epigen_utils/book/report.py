@@ -185,7 +185,7 @@ def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
     page, path = current_page(), _write_csv("tables", name, frame)
     short = frame.copy()
     for column in short.select_dtypes("float"):
-        short[column] = [None if pd.isna(cell) else float(f"{cell:.3g}") for cell in frame[column]]
+        short[column] = [float(f"{cell:.3g}") for cell in frame[column].tolist()]
     short = short.astype(object).where(short.notna(), None)
     content = json.dumps({"columns": list(short), "rows": short.to_numpy().tolist()}, separators=(",", ":"))
     script = path.with_suffix(".js")

@@ -20,12 +20,14 @@ def load_search_fold(
     group: str = "",
     reference: str = "",
     donor: str = "",
+    round_counts: bool = False,
     max_samples: int = 0,
     n_genes: int = 32,
     seed: int = 0,
 ) -> grid_search.SearchFold:
     """Load a cohort and divide it by `grid_search.divide_twice`; parameters are those of the notebook."""
     columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor}
+    columns |= {"round_counts": round_counts}
     cohort = sample_cohort.subsample_cohort(sample_cohort.load_cohort(dataset, **columns), max_samples, seed)
     return grid_search.divide_twice(cohort, n_genes=n_genes, seed=seed)
 

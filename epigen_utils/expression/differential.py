@@ -251,14 +251,13 @@ def deseq(
     --------
     >>> from epigen_utils.data import datasets
     >>> from epigen_utils.expression import differential
-    >>> adata = datasets.load("table-two")
-    >>> results = differential.deseq(adata, design="~condition", contrast=("condition", "mutant", "WT"))
+    >>> adata = datasets.load("negative-binomial-sim")
+    >>> results = differential.deseq(adata, design="~group", contrast=("group", "mutant", "control"))
     >>> results[["log2FoldChange", "lfcSE", "padj"]].head(3).round(3)
-                  log2FoldChange  lfcSE   padj
-    gene
-    LL0000013464           0.128  0.220  0.912
-    LL0000009394           0.038  0.059  0.912
-    LL0000012381           0.016  0.065  0.912
+              log2FoldChange  lfcSE   padj
+    SIM00000          -0.235  0.231  0.885
+    SIM00001           0.056  0.308  0.983
+    SIM00002           0.269  0.281  0.906
     """
     if engine not in ENGINES:
         raise DataError(f"engine {engine!r}: there is {', '.join(ENGINES)}")
