@@ -104,7 +104,7 @@ def read_benchmark(name: str) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str) -> pd.DataFrame:
+def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str, order: str = "") -> pd.DataFrame:
     """Metrics of a notebook's recorded runs: a row a metric, a column a run, values with their intervals as text.
 
     Parameters
@@ -113,6 +113,8 @@ def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str) ->
         Metric -> what the row is called.
     heading
         Of a column, a format of the run's parameters, such as ``{n_seeds} cohorts``.
+    order
+        Parameter whose value puts the runs in order; as recorded by default.
 
     Returns
     -------
@@ -122,9 +124,10 @@ def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str) ->
     found = found[found["metric"].isin(metrics)]
     names = [metric for metric in metrics if metric in set(found["metric"])]
     table = pd.DataFrame({"quantity": [metrics[metric] for metric in names]})
-    for _, rows in found.groupby(["run", "device"], sort=False):
+    of_runs = [(rows["parameters"].iloc[0], rows) for _, rows in found.groupby(["run", "device"], sort=False)]
+    for parameters, rows in sorted(of_runs, key=lambda run: run[0][order]) if order else of_runs:
         by_metric = rows.set_index("metric").reindex(names).itertuples()
-        table[heading.format(**rows["parameters"].iloc[0])] = [
-            markup.with_interval(row.value, row.low, row.high, ".3f") for row in by_metric
+        table[heading.format(**parameters)] = [
+            markup.with_interval(row.value, row.low, row.high, ".3g") for row in by_metric
         ]
     return table

@@ -14,8 +14,8 @@ TOLERANCES = {
     "lfcSE": (1e-3, 1e-6),
     "pvalue": (1e-2, 0.0),
 }
-#: Columns whose largest differences are recorded.
-RECORDED_COLUMNS = ("log2FoldChange", "lfcSE", "pvalue")
+#: Columns whose largest differences are recorded, and their names in tables.
+RECORDED_COLUMNS = {"log2FoldChange": "log2FC", "lfcSE": "lfcSE", "pvalue": "p"}
 #: The engine of this book, as benchmarks/deseq.json names it.
 OWN_ENGINE = "epigen_utils"
 
@@ -60,11 +60,11 @@ def compare_tables(found: pd.DataFrame, reference: pd.DataFrame) -> dict[str, fl
 
 
 def compare_calls(found: pd.DataFrame, reference: pd.DataFrame, *, alpha: float) -> dict[str, int]:
-    """Genes that two implementations call: ``called``, ``by both``, ``alone`` and ``by the reference alone``."""
+    """Genes that two implementations call: ``called``, ``by both``, ``alone`` and ``reference alone``."""
     mine, theirs = (table["padj"].reindex(found.index) < alpha for table in (found, reference))
     both = int((mine & theirs).sum())
     counts = {"called": int(mine.sum()), "by both": both, "alone": int(mine.sum()) - both}
-    return counts | {"by the reference alone": int(theirs.sum()) - both}
+    return counts | {"reference alone": int(theirs.sum()) - both}
 
 
 def differing_genes(found: pd.DataFrame, reference: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
@@ -94,18 +94,17 @@ def list_datasets(record: dict) -> pd.DataFrame:
 
     Returns
     -------
-    A row a data set: ``data set``, ``samples``, ``genes``, ``design``, ``called by R``, ``calls that differ``,
-    ``NA that differ``, ``beyond`` (genes beyond a tolerance), and the largest relative difference of each of
-    `RECORDED_COLUMNS`.
+    A row a data set: ``data set``, ``samples``, ``genes``, ``called`` (by R), ``calls differ``, ``NA differ``,
+    ``beyond`` (genes beyond a tolerance), and the largest relative difference of fold changes, their errors and
+    p-values: ``log2FC``, ``lfcSE``, ``p``.
     """
+    names = {"name": "data set", "samples": "samples", "genes": "genes", "called by R": "called"}
+    names |= {"calls that differ": "calls differ", "NA that differ": "NA differ", "n beyond": "beyond"}
     rows = []
     for dataset in record["data sets"]:
-        row = {"data set": dataset["name"]}
-        row |= {name: dataset.get(name) for name in ("samples", "genes", "design", "called by R")}
-        row |= {name: dataset.get(name) for name in ("calls that differ", "NA that differ")}
-        row["beyond"] = dataset.get("n beyond")
         errors = dataset.get("errors", {})
-        rows.append(row | {name: errors[name]["largest"] if name in errors else np.nan for name in RECORDED_COLUMNS})
+        row = {label: dataset.get(name) for name, label in names.items()}
+        rows.append(row | {label: errors.get(name, {}).get("largest") for name, label in RECORDED_COLUMNS.items()})
     return pd.DataFrame(rows).convert_dtypes()
 
 
@@ -118,6 +117,15 @@ def list_differences(record: dict) -> pd.DataFrame:
         for gene in dataset.get("beyond", [])
     ]
     return pd.DataFrame(rows, columns=["data set", *columns.values()])
+
+
+def summarise_causes(differences: pd.DataFrame) -> pd.DataFrame:
+    """`list_differences` by cause, the most frequent first: ``cause``, ``genes``, ``data sets``, ``largest error``."""
+    causes = differences.groupby("cause")
+    table = causes.agg(
+        **{"genes": ("gene", "size"), "data sets": ("data set", "nunique"), "largest error": ("error", "max")}
+    )
+    return table.sort_values("genes", ascending=False, kind="stable").reset_index()
 
 
 def list_versions(record: dict) -> pd.DataFrame:

@@ -125,8 +125,8 @@ def summarise_rates(rates: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
     Returns
     -------
     A row a quantity: ``quantity``, ``mean``, ``low``, ``high`` (Student's 95% interval, of a share cut at 0 and 1; of a
-    share of cohorts Clopper and Pearson's) and ``cohorts``, and its name in ``metric``. Missing values, such as of a
-    bin without genes, are left out.
+    share of cohorts Clopper and Pearson's; none of fewer than four cohorts) and ``cohorts``, and its name in
+    ``metric``. Missing values, such as of a bin without genes, are left out.
     """
     default = rates[rates["test"] == DEFAULT].set_index("seed")
     discoveries, tails = by_test(rates, "false discoveries"), by_test(rates, "tail")
@@ -144,7 +144,9 @@ def summarise_rates(rates: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
     for quantity, (metric, values) in columns.items():
         values = values.dropna()
         mean, low, high = intervals.student_interval(values)
-        if metric not in NO_SHARES:
+        if len(values) < intervals.LEAST_UNITS:
+            low = high = np.nan
+        elif metric not in NO_SHARES:
             low, high = max(low, 0.0), min(high, 1.0)
         ends = {"mean": mean, "low": low, "high": high}
         rows.append({"quantity": quantity, **ends, "cohorts": len(values), "metric": metric})

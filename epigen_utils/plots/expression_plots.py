@@ -252,6 +252,20 @@ def difference_intervals(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
+def genes_by_group(
+    table: pd.DataFrame, labels: pd.Series, titles: list[str], *, other: pd.Series | None = None, ylabel: str
+) -> Figure:
+    """Values of genes by group, a panel each (`values_by_group`); ``table`` is samples x genes."""
+    figure, axes = layout.panels(table.shape[1], columns=3, width=3, height=2.5)
+    for ax, gene, title in zip(axes, table, titles, strict=True):
+        values_by_group(ax, table[gene], labels, other=other, title=title)
+    for ax in axes[::3]:
+        ax.set_ylabel(ylabel)
+    if other is not None:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
 def values_by_group(
     ax: Axes, values: pd.Series, labels: pd.Series, *, other: pd.Series | None = None, title: str
 ) -> Axes:

@@ -24,7 +24,7 @@ def test_differences_by_column_by_hand():
 
 def test_calls_by_hand():
     found = agreement.compare_calls(OURS, THEIRS, alpha=0.05)
-    assert found == {"called": 2, "by both": 1, "alone": 1, "by the reference alone": 1}
+    assert found == {"called": 2, "by both": 1, "alone": 1, "reference alone": 1}
 
 
 def test_every_gene_that_differs_is_listed_with_what_differs():
@@ -80,8 +80,8 @@ PARITY = {
 def test_recorded_data_sets_and_their_differences():
     table = agreement.list_datasets(PARITY)
     assert table["data set"].tolist() == ["pasilla", "refused"]
-    assert table.loc[0, "log2FoldChange"] == 2e-3
-    assert table["called by R"].isna().tolist() == [False, True]
+    assert table.loc[0, "log2FC"] == 2e-3
+    assert table["called"].isna().tolist() == [False, True]
     assert agreement.list_differences(PARITY).to_dict("records") == [
         {
             "data set": "pasilla",
@@ -93,6 +93,12 @@ def test_recorded_data_sets_and_their_differences():
             "cause": "the trend: rounding",
         }
     ]
+
+
+def test_differences_by_cause():
+    genes = [("a", 0.1, "x", "rounding"), ("b", 0.2, "y", "rounding"), ("c", 0.9, "x", "optimiser")]
+    found = agreement.summarise_causes(pd.DataFrame(genes, columns=["gene", "error", "data set", "cause"]))
+    assert found.to_numpy().tolist() == [["rounding", 2, 2, 0.2], ["optimiser", 1, 1, 0.9]]
 
 
 def test_versions_of_r():

@@ -27,19 +27,20 @@ def test_simulated_cohorts_have_few_false_discoveries_and_much_power(rates):
 
 
 def test_means_over_cohorts_have_students_interval_cut_for_shares():
-    """By hand: false discoveries of 0.0, 0.1 and 0.2; the bin of a cohort without genes is left out."""
+    """By hand: false discoveries of 0.0, 0.1, 0.2 and 0.3; the bin of a cohort without genes is left out."""
     rows = [
         {"seed": i, "test": test, "called": 10 * i, "false discoveries": i / 10, "tail": 0.01, "0 to 1": power}
         | {"rejected, null": 0.05, "called, null": i}
-        for i, power in enumerate([np.nan, 1.0, 1.0])
+        for i, power in enumerate([np.nan, 1.0, 1.0, 1.0])
         for test in calibration.TESTS[:-1]
     ]
     found = calibration.summarise_rates(pd.DataFrame(rows), alpha=0.05).set_index("metric")
-    assert found.loc["fdr", ["mean", "low"]].tolist() == pytest.approx([0.1, 0])
-    assert found.loc["fdr", "high"] == pytest.approx(0.1 + 4.302653 * 0.1 / np.sqrt(3))
-    assert found.loc["called", "low"] == pytest.approx(10 - 4.302653 * 10 / np.sqrt(3)), "no share"
-    assert found.loc["power_0_to_1", ["mean", "cohorts"]].tolist() == [1, 2]
-    assert found.loc["null_any_called", "mean"] == pytest.approx(2 / 3)
+    half = 3.182446 * np.std([0, 0.1, 0.2, 0.3], ddof=1) / 2
+    assert found.loc["fdr", ["mean", "low", "high"]].tolist() == pytest.approx([0.15, 0, 0.15 + half])
+    assert found.loc["called", "low"] == pytest.approx(15 - 100 * half), "no share"
+    assert found.loc["power_0_to_1", ["mean", "cohorts"]].tolist() == [1, 3]
+    assert found.loc["power_0_to_1", ["low", "high"]].isna().all(), "three cohorts"
+    assert found.loc["null_any_called", "mean"] == 0.75
     assert "fdr_pydeseq2" not in found.index
 
 

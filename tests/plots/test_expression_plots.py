@@ -98,7 +98,12 @@ def test_values_by_group_have_means_or_a_line_for_each_level_of_another_factor()
     other = pd.Series(list("xyyxxy"), LABELS.index)
     ax = expression_plots.values_by_group(plt.figure().subplots(), values, LABELS, other=other, title="gene")
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[0, 4.5], [1, 1]], [[0, 9], [1, 2.5]]]
-    assert ax.get_legend_handles_labels()[1] == ["x", "y"]
+    table = pd.DataFrame({"g1": values, "g2": values, "g3": values, "g4": values})
+    figure = expression_plots.genes_by_group(table, LABELS, list("1234"), other=other, ylabel="log2")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["1", "2", "3", "4"]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["log2", "", "", "log2"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "y"]
+    assert not expression_plots.genes_by_group(table, LABELS, list("1234"), ylabel="log2").legends
 
 
 def test_enrichment_colours_what_is_below_the_rate():
