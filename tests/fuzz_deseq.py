@@ -234,15 +234,6 @@ def is_after_pvalues(comparison: Comparison) -> bool:
 #: narrow as can be said.
 CAUSES = (
     Cause(
-        "R's fall-back",
-        frozenset({"warning"}),
-        lambda comparison, finding: (
-            "parametric fit failed" in finding.worst
-            and (comparison.theirs.fit.get("fitType"), comparison.case.options.trend) == ("local", "parametric")
-        ),
-        "ours warns, R writes a note, that a local trend is taken where the parametric fit failed in both",
-    ),
-    Cause(
         "few genes",
         frozenset({"refusal"}),
         lambda comparison, finding: (

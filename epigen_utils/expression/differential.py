@@ -6,7 +6,6 @@ second one, to compare with.
 
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Mapping
 
 import anndata
@@ -32,7 +31,10 @@ Contrast = tuple[str, str, str] | Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class FittedDesign:
-    """A design fitted to a data set: the size factors, dispersions and coefficients that contrasts are tested with."""
+    """A design fitted to a data set: the size factors, dispersions and coefficients that contrasts are tested with.
+
+    ``fit.trend.kind`` says which trend was fitted: where the parametric one fails, as in R, it is ``local``.
+    """
 
     adata: anndata.AnnData
     design: str
@@ -185,8 +187,6 @@ def fit_design(
         min_replicates=min_replicates_for_replace,
         device=device,
     )
-    if fit.trend is not None and fit.trend.kind != trend:
-        warnings.warn("dispersion trend: the parametric fit failed; a local one is used", stacklevel=2)
     return FittedDesign(adata, design, matrix, fit)
 
 
