@@ -5,6 +5,7 @@ last. Each output has two forms: MyST for the book, and HTML for a notebook open
 """
 
 import base64
+import gc
 import hashlib
 import html
 import inspect
@@ -32,6 +33,8 @@ with_interval = markup.with_interval
 
 def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> None:
     """Open the page of a run (`open_page.begin`)."""
+    # What was imported stays: collections pass over it from now on, at exit too, which are two seconds of a short run.
+    gc.freeze()
     open_page.begin(notebook, results_dir=results_dir, seed=seed, model=model)
 
 

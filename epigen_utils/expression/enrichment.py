@@ -4,7 +4,7 @@ import gseapy
 import pandas as pd
 
 #: Smallest p-value that is computed: the time grows as p-values fall.
-LEAST_P = 1e-10
+LEAST_P = 1e-6
 
 
 def gene_set_enrichment(
