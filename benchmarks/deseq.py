@@ -24,9 +24,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from epigen_utils.book import provenance
+from epigen_utils.book import provenance, recorded
 from epigen_utils.deseq import fitting, testing
-from epigen_utils.files import whole_file
 
 N_GENES = 20_000
 ENGINES = ("epigen_utils", "R DESeq2", "PyDESeq2")
@@ -121,7 +120,7 @@ def timed(engine: str, folder: Path, cores: int, device: str = "cpu") -> dict[st
         script = folder / "deseq.R"
         script.write_text(R_SCRIPT.replace("NGENES", str(N_GENES)))
         command = ["Rscript", str(script), str(folder), str(cores)]
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    threads = {"OMP_NUM_THREADS": str(cores if engine == "epigen_utils" else 1), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run([*held, *command], env=os.environ | threads, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return found | {"called": np.fromfile(folder / "padj.bin") < 0.05}
@@ -173,16 +172,9 @@ def main() -> None:
     rows = [row for n in given.samples for row in compare(n, runs, given.repeats)]
     once = [run for run in runs if run[1] == 1]
     rows += [row for n in given.large for row in compare(n, once, 1)]
-    about = {
-        "commit": provenance.current_commit(),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": provenance.machine_description(),
-    }
-    about |= {"cores": os.cpu_count(), "genes": N_GENES}
-    if torch.cuda.is_available():
-        about["device"] = torch.cuda.get_device_name()
-    with whole_file(given.out) as path:
-        path.write_text(json.dumps(about | {"runs": rows}, indent=1) + "\n")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    about = {"commit": provenance.current_commit(), "cores": os.cpu_count(), "genes": N_GENES}
+    recorded.write_benchmark(given.out, about | {"runs": rows}, device=device)
 
 
 if __name__ == "__main__":

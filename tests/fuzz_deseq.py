@@ -32,6 +32,8 @@ from deseq_draws import Case
 
 from epigen_utils import paths
 from epigen_utils.errors import DataError
+from epigen_utils.expression import agreement
+from epigen_utils.files import write_atomically
 
 SCRIPT = paths.DATA / "reference" / "deseq2_cases.R"
 #: Cases that one R process runs; loading DESeq2 takes as long as a few of them.
@@ -40,9 +42,9 @@ BATCH = 50
 MAX_STEPS = 80
 #: Largest relative difference of a local trend at the ends of the data.
 LOCAL_ENDS = 0.2
-#: Mean count above which sums of log likelihoods are rounded by as much as the change (1e-6) that ends R's search for a
-#: dispersion.
-ROUNDED = 1e7
+#: Mean counts above which sums of log likelihoods are rounded by as much as what decides on the first step of R's search
+#: for a dispersion, where that starts at the end of it, and by as much as the change (1e-6) that ends any.
+ROUNDED = 1e5, 1e7
 #: Genes that a record lists of a finding.
 LISTED = 20
 #: Share of the values of a quantity that may be outside of its tolerance.
@@ -61,18 +63,15 @@ class Tolerance:
 #: second for the smallest.
 LEAST_USED, LEAST_DISPERSION = 1e-6, 1e-7
 
-#: By quantity. Those of log2FoldChange, lfcSE and pvalue are the ones that the engine promises.
+#: By quantity; those of a results table are the ones that the engine promises.
 TOLERANCES = {
+    **{name: Tolerance(*bounds) for name, bounds in agreement.TOLERANCES.items()},
     "size factor": Tolerance(1e-8),
-    "baseMean": Tolerance(1e-8),
     "genewise": Tolerance(1e-3, LEAST_USED),
     "trend": Tolerance(1e-3),
     "map": Tolerance(1e-3, LEAST_DISPERSION),
     "final": Tolerance(1e-3, LEAST_DISPERSION),
-    "log2FoldChange": Tolerance(1e-3, 1e-6),
-    "lfcSE": Tolerance(1e-3, 1e-6),
     "stat": Tolerance(1e-3, 1e-6),
-    "pvalue": Tolerance(1e-2, 1e-300),
     "padj": Tolerance(1e-2, 1e-300),
     "shrunken log2FoldChange": Tolerance(1e-3, 1e-6),
     "shrunken lfcSE": Tolerance(1e-3, 1e-6),
@@ -101,6 +100,9 @@ class Outcome:
         Genes that R flags (``betaConv``), and those on which R's iteration took all its steps, so that its numbers are
         those at which its general optimiser stopped; masks of ``results``. R does not say it of the fit that gene-wise
         dispersions come from: there, ours counts.
+    rounded
+        Genes for which rounding decides how R's search for a dispersion ends, likewise: those with the largest counts,
+        and those with large ones whose search starts at its end.
     replaced
         Genes of which R replaced an outlier, likewise.
     fit
@@ -116,6 +118,7 @@ class Outcome:
     shrunken: pd.DataFrame | None = None
     flagged: pd.Series | None = None
     unsettled: pd.Series | None = None
+    rounded: pd.Series | None = None
     replaced: pd.Series | None = None
     fit: dict = dataclasses.field(default_factory=dict)
 
@@ -126,8 +129,8 @@ class Outcome:
         return self.unsettled
 
     def loose(self, quantity: str) -> pd.Series:
-        """Mask of the genes that R does not settle: these, and those with counts so large that rounding ends a search."""
-        return self.unsettled_in(quantity) | (self.results["baseMean"] > ROUNDED)
+        """Mask of the genes that R does not settle: these, and those that rounding decides."""
+        return self.unsettled_in(quantity) | self.rounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +261,7 @@ CAUSES = (
         "R's rounding",
         OF_A_GENE | SHRUNKEN | AFTER_PVALUES,
         lambda comparison, finding: is_of(comparison.theirs.loose(finding.quantity), comparison, finding),
-        "counts above 1e7: R's search for a dispersion ends by the rounding of its log posterior",
+        "means above 1e7, or above 1e5 where R's search for a dispersion takes two steps at most: rounding ends it",
     ),
     Cause(
         "trend through these",
@@ -429,6 +432,7 @@ def read_r(folder: Path) -> Outcome:
     if "map" not in dispersions:
         dispersions["map"] = np.nan
     steps = [name for name in ("betaIter", "reducedBetaIter") if name in table]
+    mean = table["baseMean"]
     size_factors = deseq_draws.table_file(folder, "size_factors")
     shrunken = deseq_draws.table_file(folder, "shrink")
     return Outcome(
@@ -438,6 +442,7 @@ def read_r(folder: Path) -> Outcome:
         shrunken=pd.read_csv(shrunken, index_col=0) if shrunken.exists() else None,
         flagged=(table[converged] == False).any(axis=1),  # noqa: E712 - a missing value is no flag
         unsettled=(table[steps] >= MAX_STEPS).any(axis=1),
+        rounded=(mean > ROUNDED[1]) | ((mean > ROUNDED[0]) & (table["dispGeneIter"] <= 2)),
         replaced=(table["replace"] == True) if "replace" in table else pd.Series(False, table.index),  # noqa: E712
         fit=json.loads((folder / "fit.json").read_text()),
     )
@@ -683,7 +688,7 @@ def record(rows: list[Row], versions: dict, seed: int, path: Path) -> None:
             if row.findings
         ],
     }
-    path.write_text(json.dumps(content, ensure_ascii=False).replace('{"number"', '\n{"number"') + "\n")
+    write_atomically(path, json.dumps(content, ensure_ascii=False).replace('{"number"', '\n{"number"') + "\n")
 
 
 # Fixed references

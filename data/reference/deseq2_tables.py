@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from epigen_utils.deseq import trends
+
 HERE = Path(__file__).parent
 PACKED = HERE / "deseq2_prior_variance.npz"
-#: Histogram breaks of log residuals (natural logarithm).
-BREAKS = np.arange(-20, 21) / 2
 #: Residual degrees of freedom that are tabulated.
 DEGREES = (1, 2, 3)
-#: Variances at which the fitted curve is read.
-FINE = np.linspace(0, 8, 1000)
 
 
 def read(folder: Path, name: str) -> np.ndarray:
@@ -41,35 +39,6 @@ def hermite(vertices: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nd
     return cell, np.stack(weights, axis=1)
 
 
-def smooth(tables: dict[str, np.ndarray], y: np.ndarray) -> np.ndarray:
-    """The loess curve through 200 values, at the 1,000 points of the fine grid; linear in the values."""
-    values, slopes, cell = tables["values"] @ y, tables["slopes"] @ y, tables["cell"]
-    parts = np.stack([values[cell], values[cell + 1], slopes[cell], slopes[cell + 1]], axis=1)
-    return (tables["weights"] * parts).sum(axis=1)
-
-
-def densities(counts: np.ndarray) -> np.ndarray:
-    """Histogram counts (... x bins) as densities."""
-    return counts / counts.sum(axis=-1, keepdims=True) / np.diff(BREAKS)
-
-
-def histogram(values: np.ndarray) -> np.ndarray:
-    """Counts over the breaks, closed on the right as in R."""
-    inside = values[(values > BREAKS[0]) & (values < BREAKS[-1])]
-    return np.bincount(np.searchsorted(BREAKS, inside) - 1, minlength=len(BREAKS) - 1)
-
-
-def prior_variance(tables: dict[str, np.ndarray], genewise: np.ndarray, trend: np.ndarray, df: int) -> float:
-    """The prior variance of log dispersions, as `estimateDispersionsPriorVar` has it with few degrees of freedom."""
-    used = genewise >= 1e-6  # 100 times the least dispersion
-    observed = densities(histogram(np.log(genewise[used]) - np.log(trend[used])))
-    simulated = densities(tables["counts"][df - 1].astype(float))
-    both = np.concatenate([simulated, np.broadcast_to(observed, simulated.shape)], axis=1)
-    small = np.where(both > 0, both, np.inf).min(axis=1, keepdims=True)
-    divergence = (observed * (np.log(observed + small) - np.log(simulated + small))).sum(axis=1)
-    return max(float(FINE[np.argmin(smooth(tables, divergence))]), 0.25)
-
-
 def check(tables: dict[str, np.ndarray], folder: Path) -> None:
     """Compare with R's own curves and prior variances.
 
@@ -79,15 +48,15 @@ def check(tables: dict[str, np.ndarray], folder: Path) -> None:
         If they are not equal: curves within 1e-12, variances within 1e-9.
     """
     random, smoothed = read(folder, "random"), read(folder, "smoothed")
-    worst = max(np.abs(smooth(tables, random[:, i]) - smoothed[:, i]).max() for i in range(random.shape[1]))
+    worst = max(np.abs(trends.smooth(random[:, i], tables) - smoothed[:, i]).max() for i in range(random.shape[1]))
     print(f"loess: {random.shape[1]} curves, worst difference {worst:.1e}")
     differences = []
     for path in sorted(folder.glob("black_box_*_variance.csv.gz")):
         name = path.name.removesuffix("_variance.csv.gz")
-        found = prior_variance(tables, *read(folder, name).T, df=int(name.split("_")[2]))
+        ours = trends.prior_variance(*read(folder, name).T, int(name.split("_")[2]), tables)
         theirs = float(read(folder, f"{name}_variance"))
-        differences.append(abs(found - theirs))
-        print(f"{name}: ours {found:.6f}, estimateDispersionsPriorVar {theirs:.6f}")
+        differences.append(abs(ours - theirs))
+        print(f"{name}: ours {ours:.6f}, estimateDispersionsPriorVar {theirs:.6f}")
     if not (worst < 1e-12 and max(differences) < 1e-9):
         sys.exit("deseq2_tables: the tables do not give R's numbers")
 
@@ -98,7 +67,7 @@ def main() -> None:
         folder = Path(name)
         subprocess.run(["Rscript", HERE / "deseq2_tables.R", folder], check=True)
         vertices = read(folder, "vertices")
-        cell, weights = hermite(vertices, FINE)
+        cell, weights = hermite(vertices, trends.FINE)
         tables = {"counts": np.stack([read(folder, f"counts_{df}") for df in DEGREES]).astype(np.uint16)}
         tables |= {"values": read(folder, "values"), "slopes": read(folder, "slopes")}
         tables |= {"cell": cell.astype(np.uint8), "weights": weights}

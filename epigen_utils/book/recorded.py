@@ -51,7 +51,10 @@ def record_runs(profile: str, device: str, chosen: Collection[str] = ()) -> Path
 
 def read_record(name: str) -> dict | None:
     """What is recorded in ``data/recorded/<name>.json``; None if nothing is."""
-    path = paths.RECORDED / f"{name}.json"
+    return _read_if_there(paths.RECORDED / f"{name}.json")
+
+
+def _read_if_there(path: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
@@ -100,8 +103,7 @@ def write_benchmark(path: Path, result: dict, *, device: str) -> None:
 
 def read_benchmark(name: str) -> dict | None:
     """The result of a script of ``benchmarks/``; None if there is none."""
-    path = paths.BENCHMARKS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return _read_if_there(paths.BENCHMARKS / f"{name}.json")
 
 
 def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str, order: str = "") -> pd.DataFrame:
@@ -120,11 +122,11 @@ def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str, or
     -------
     The first column is ``quantity``; metrics that no run has are left out. Without recorded runs there is no row.
     """
-    found = recorded_metrics(notebook)
-    found = found[found["metric"].isin(metrics)]
-    names = [metric for metric in metrics if metric in set(found["metric"])]
+    recorded = recorded_metrics(notebook)
+    recorded = recorded[recorded["metric"].isin(metrics)]
+    names = [metric for metric in metrics if metric in set(recorded["metric"])]
     table = pd.DataFrame({"quantity": [metrics[metric] for metric in names]})
-    of_runs = [(rows["parameters"].iloc[0], rows) for _, rows in found.groupby(["run", "device"], sort=False)]
+    of_runs = [(rows["parameters"].iloc[0], rows) for _, rows in recorded.groupby(["run", "device"], sort=False)]
     for parameters, rows in sorted(of_runs, key=lambda run: run[0][order]) if order else of_runs:
         by_metric = rows.set_index("metric").reindex(names).itertuples()
         table[heading.format(**parameters)] = [

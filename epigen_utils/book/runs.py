@@ -222,9 +222,8 @@ def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
         raise DataError(f"{file}: the profile has a run called {name!r}; rename the file")
     main_runs = [run for run in planned if run.name == "main"]
     user_runs, counts, options = [], "", {key: value for key, value in user_data.items() if value}
-    if (
-        str(options.pop("round_counts", False)).lower() == "true"
-    ):  # Snakemake passes values of its configuration as strings
+    # Snakemake passes values of its configuration as strings.
+    if str(options.pop("round_counts", False)).lower() == "true":
         options["round_counts"] = True
     if "sheet" in options:
         reads_run = next(run for run in main_runs if run.reads)

@@ -5,6 +5,7 @@ agree in the tests, the path is the same here, for all genes at once. Tables are
 """
 
 import dataclasses
+import functools
 import math
 
 import torch
@@ -17,20 +18,21 @@ from epigen_utils.deseq.design import Design
 LOWEST, START_STEP, ACCEPT, GAIN, MAX_STEPS = 1e-8, 1.0, 1e-4, 1e-6, 100
 
 #: Numbers of steps after which the genes that are not done are put together.
-PASSES = (10, 20, MAX_STEPS)
+ROUNDS = (8, 10, MAX_STEPS)
+
 #: Bounds of the log dispersion during the search, and points of each of the two grids that follow where it fails.
 BOUNDS, GRID = (-30.0, 10.0), 20
 
 #: Log dispersion below which a search is given up, and the rounding of a log posterior for each count that is in it.
-LEFT, ROUNDING = math.log(LOWEST / 10), 2e-15
+LEFT, ROUNDING = math.log(LOWEST / 10), 5e-15
 
 #: Rows of `Posterior.tails` for each sample up to which they save time, and the share of genes from which all are
 #: evaluated rather than some.
 TAIL_ROWS, FULL_SHARE = 3, 0.7
 
 #: What a posterior has of each gene, and what of it slopes need.
-TABLES = ("counts", "mu", "centres", "residuals", "total", "excess", "rounding", "tails")
-SLOPE_TABLES = ("counts", "centres", "residuals", "excess", "tails")
+TABLES = ("counts", "mu", "centres", "residuals", "total", "excess", "rounding", "tails", "large")
+SLOPE_TABLES = ("counts", "centres", "residuals", "excess", "tails", "large")
 
 
 def highest(n_samples: int) -> float:
@@ -53,9 +55,10 @@ class Posterior:
     residuals, total, excess, rounding
         Counts less means, each gene's sums of counts and residuals, and what rounding does to its log posterior. By
         `prepare`.
-    tails
-        Number of samples with more than 0, 1, 2, ... counts, as many rows as the largest count, x genes: the log gamma
-        of a count is a sum of logarithms, which many samples share. None where counts are too large for it to pay.
+    tails, large
+        Number of samples with more than 0, 1, 2, ... counts, rows x genes, and each count or, if more, the number of
+        these rows: the log gamma of a small count is a sum of logarithms, which many samples share. ``large`` is None
+        where all counts are as small as that.
     """
 
     counts: Tensor
@@ -68,6 +71,7 @@ class Posterior:
     excess: Tensor | None = None
     rounding: Tensor | None = None
     tails: Tensor | None = None
+    large: Tensor | None = None
 
     def prepare(self) -> "Posterior":
         """Compute what all evaluations share."""
@@ -75,30 +79,35 @@ class Posterior:
         self.total, self.excess = self.counts.sum(dim=0), self.residuals.sum(dim=0)
         self.rounding = ROUNDING * (len(self.counts) + self.total)
         largest = int(self.counts.max())
-        if largest <= TAIL_ROWS * len(self.counts):
-            self.tails = count_tails(self.counts, largest)
+        n_rows = largest if largest <= TAIL_ROWS * len(self.counts) else elementwise.SERIES_FROM
+        self.tails = count_tails(self.counts, n_rows)
+        if n_rows < largest:
+            self.large = self.counts.clamp(min=n_rows)
         return self
 
     def of(self, genes: Tensor, names: tuple[str, ...] = TABLES) -> "Posterior":
         """The same for some genes, by their positions; with ``names``, only some tables of it."""
         tables = {name: getattr(self, name) for name in names}
-        parts = {name: None if table is None else table[..., genes] for name, table in tables.items()}
+        parts = {name: None if table is None else elementwise.take(table, genes) for name, table in tables.items()}
         return Posterior(**{"counts": None, "mu": None} | parts, design=self.design, variance=self.variance)
 
     def _log_gammas(self, log_alpha: Tensor) -> Tensor:
         """Sum over samples of log gamma(y + r) - log gamma(r) + y log(alpha) where r is 1 / alpha, genes."""
         alpha = log_alpha.exp()
-        if self.tails is None:
-            r = 1 / alpha
-            gammas = elementwise.log_gamma(self.counts + r).sum(dim=0) - len(self.counts) * elementwise.log_gamma(r)
-            return gammas + self.total * log_alpha
-        return elementwise.log1p(alpha * self._rows()).mul_(self.tails).sum(dim=0)
+        sums = elementwise.log1p(alpha * self._rows()).mul_(self.tails).sum(dim=0)
+        if self.large is None:
+            return sums
+        r, n_rows, n_samples = 1 / alpha, len(self.tails), len(self.counts)
+        beyond = elementwise.log_gamma(self.large + r).sum(dim=0) - n_samples * elementwise.log_gamma(n_rows + r)
+        return sums + beyond + (self.total - self.tails.sum(dim=0)) * log_alpha
 
     def _digammas(self, r: Tensor) -> Tensor:
         """Derivative of `_log_gammas` with respect to r."""
-        if self.tails is None:
-            return elementwise.digamma(self.counts + r).sum(dim=0) - len(self.counts) * torch.digamma(r)
-        return (self.tails / (r + self._rows())).sum(dim=0)
+        sums = (self.tails / (r + self._rows())).sum(dim=0)
+        if self.large is None:
+            return sums
+        beyond = elementwise.digamma(self.large + r).sum(dim=0)
+        return sums + beyond - len(self.counts) * elementwise.digamma(len(self.tails) + r)
 
     def _rows(self) -> Tensor:
         return torch.arange(len(self.tails), dtype=self.tails.dtype, device=self.tails.device)[:, None]
@@ -133,6 +142,13 @@ class Posterior:
         return slope
 
 
+    def curvature(self, point: "Point") -> Tensor:
+        """Curvature that the log posterior has at a point if counts are large, genes."""
+        of_a_sample = (point.log_alpha.exp() * point.weights).square_().mean(dim=0)
+        curvature = 0.5 * self.design.residual_df * of_a_sample
+        return curvature if self.variance is None else curvature + 1 / self.variance
+
+
 @dataclasses.dataclass(slots=True)
 class Point:
     """What evaluations at a log dispersion share.
@@ -154,13 +170,13 @@ class Point:
 
     def of(self, genes: Tensor) -> "Point":
         """The same for some genes, by their positions."""
-        return Point(*(getattr(self, name)[..., genes] for name in self.__slots__))
+        return Point(*(elementwise.take(getattr(self, name), genes) for name in self.__slots__))
 
 
-def count_tails(counts: Tensor, largest: int) -> Tensor:
-    """Number of samples with more than k counts, k from 0 to below the largest count, x genes."""
-    histogram = torch.zeros((largest + 1, counts.shape[1]), dtype=counts.dtype, device=counts.device)
-    histogram.scatter_add_(0, counts.to(torch.int64), torch.ones_like(counts))
+def count_tails(counts: Tensor, n_rows: int) -> Tensor:
+    """Number of samples with more than k counts, k from 0 to below the number of rows, x genes."""
+    histogram = torch.zeros((n_rows + 1, counts.shape[1]), dtype=counts.dtype, device=counts.device)
+    histogram.scatter_add_(0, counts.clamp(max=n_rows).to(torch.int64), torch.ones_like(counts))
     return len(counts) - histogram[:-1].cumsum(dim=0)
 
 
@@ -182,33 +198,43 @@ class Search:
         self.steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
         self.done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
 
-    def advance(self, genes: Tensor, posterior: Posterior, max_steps: int) -> None:
-        """Take some genes' steps until they are done or have taken so many."""
-        names = ("log_alpha", "value", "slope", "step", "accepted", "done")
-        a, value, slope, step, accepted, done = (getattr(self, name)[genes] for name in names)
-        before = int(self.steps[genes[0]])
-        if not before:
-            value, point = posterior.evaluate(a)
-            slope = posterior.slope(point)
-            self.first[genes] = value
-        for taken in range(before + 1, max_steps + 1):
-            ends = a + step * slope
-            step = torch.where(ends < BOUNDS[0], (BOUNDS[0] - a) / slope, step)
-            step = torch.where(ends > BOUNDS[1], (BOUNDS[1] - a) / slope, step)
+    def begin(self, genes: Tensor, posterior: Posterior) -> None:
+        """Evaluate some genes where they start, and pass over first steps that are too long for the curvature there.
+
+        They are taken for rejected if the shortest of them is; where it is not, the search begins with the longest.
+        """
+        a = self.log_alpha[genes]
+        value, point = posterior.evaluate(a)
+        slope = posterior.slope(point)
+        step = _within_bounds(a, self.step[genes], slope)
+        n_halvings = posterior.curvature(point).mul_(step / 2).log2().floor().clamp(min=0)
+        places = (n_halvings > 0).nonzero().squeeze(1)
+        if len(places):
+            trial = step[places] / 2 ** n_halvings[places]
+            proposed, _ = posterior.of(places).evaluate(a[places] + trial * slope[places])
+            rejected = ~_improves(proposed, value[places], trial, slope[places], posterior.rounding[places])
+            places = places[rejected]
+            step[places] = trial[rejected] / 2
+            self.steps[genes[places]] = n_halvings[places].to(torch.int64) + 1
+        self.first[genes], self.value[genes], self.slope[genes], self.step[genes] = value, value, slope, step
+
+    def advance(self, genes: Tensor, posterior: Posterior, n_rounds: int) -> None:
+        """Take some genes' steps until they are done, or so many."""
+        names = ("log_alpha", "value", "slope", "step", "steps", "accepted", "done")
+        a, value, slope, step, steps, accepted, done = (getattr(self, name)[genes] for name in names)
+        for left in reversed(range(n_rounds)):
+            step = _within_bounds(a, step, slope)
             proposal = a + step * slope
             proposed, point = posterior.evaluate(proposal)
-            better = proposed >= value + step * ACCEPT * slope.square() - posterior.rounding
-            better &= ~done
+            better = _improves(proposed, value, step, slope, posterior.rounding) & ~done
+            steps += ~done
             ended = better & (proposed - value < GAIN)
-            left = better & ~ended & (proposal < LEFT)
+            gone = better & ~ended & (proposal < LEFT)
             # A search that leaves below keeps the former value, by which R then rejects a first step that leaves.
-            value = torch.where(better & ~left, proposed, value)
+            value = torch.where(better & ~gone, proposed, value)
             a = torch.where(better, proposal, a)
-            ended |= left
-            if ended.any():
-                self.steps[genes[ended]] = taken
-                done |= ended
-            moved = better & ~ended
+            done |= ended | gone | (steps >= MAX_STEPS)
+            moved = better & ~done
             accepted += better
             n_moved = int(moved.sum())
             if n_moved > FULL_SHARE * len(a):
@@ -220,17 +246,28 @@ class Search:
             longer = torch.where(accepted % 5 == 0, longer / 2, longer)
             step = torch.where(better, longer, step / 2)
             n_done = int(done.sum())
-            if n_done == len(a) or taken == max_steps or n_done > (1 - FULL_SHARE) * len(a):
-                for name, column in zip(names, (a, value, slope, step, accepted, done), strict=True):
+            if n_done == len(a) or not left or n_done > (1 - FULL_SHARE) * len(a):
+                for name, column in zip(names, (a, value, slope, step, steps, accepted, done), strict=True):
                     getattr(self, name)[genes] = column
-                self.steps[genes[~done]] = taken
                 if n_done == len(a):
                     return
                 keep = (~done).nonzero().squeeze(1)
                 genes, posterior = genes[keep], posterior.of(keep)
-                a, value, slope, step, accepted, done = (
-                    column[keep] for column in (a, value, slope, step, accepted, done)
+                a, value, slope, step, steps, accepted, done = (
+                    column[keep] for column in (a, value, slope, step, steps, accepted, done)
                 )
+
+
+def _within_bounds(a: Tensor, step: Tensor, slope: Tensor) -> Tensor:
+    """Steps cut to what keeps a log dispersion within `BOUNDS`."""
+    ends = a + step * slope
+    step = torch.where(ends < BOUNDS[0], (BOUNDS[0] - a) / slope, step)
+    return torch.where(ends > BOUNDS[1], (BOUNDS[1] - a) / slope, step)
+
+
+def _improves(proposed: Tensor, value: Tensor, step: Tensor, slope: Tensor, rounding: Tensor) -> Tensor:
+    """Whether a step is accepted: by the rule of Armijo, less what rounding does."""
+    return proposed >= value + step * ACCEPT * slope.square() - rounding
 
 
 @dataclasses.dataclass(slots=True)
@@ -244,19 +281,22 @@ class Genes:
 
     def posterior(self, some: Tensor, centres: Tensor | None, variance: float | None) -> Posterior:
         """Of some of these genes."""
-        counts, means = self.counts[:, self.positions[some]], self.means[:, some]
+        counts, means = elementwise.take(self.counts, self.positions[some]), elementwise.take(self.means, some)
         return Posterior(counts, means, self.design, None if centres is None else centres[some], variance).prepare()
 
     def search(self, start: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Search:
         """Line searches from a start; the few genes that take long go on together."""
-        found = Search(start)
-        for max_steps in PASSES:
+        searches = Search(start)
 
-            def advance(some: Tensor, max_steps: int = max_steps) -> None:
-                found.advance(some, self.posterior(some, centres, variance), max_steps)
+        def advance(turn: int, some: Tensor) -> None:
+            posterior = self.posterior(some, centres, variance)
+            if turn == 0:
+                searches.begin(some, posterior)
+            searches.advance(some, posterior, ROUNDS[turn])
 
-            parts.for_each(advance, self._split(~found.done))
-        return found
+        for turn in range(len(ROUNDS)):
+            parts.for_each(functools.partial(advance, turn), self._split(~searches.done))
+        return searches
 
     def search_grids(self, wanted: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Tensor:
         """Dispersions on two grids, the second around the best point of the first, of the genes in a mask."""
@@ -296,7 +336,8 @@ def first_guesses(normalised: Tensor, design: Design, mean_inverse_factor: float
     mu = linear_means(normalised, design).clamp(min=1)
     rough = (((normalised - mu).square() - mu) / mu.square()).sum(dim=0) / design.residual_df
     mean = normalised.mean(dim=0)
-    moments = (normalised.var(dim=0) - mean_inverse_factor * mean) / mean.square()
+    variance = (normalised - mean).square().sum(dim=0) / (len(normalised) - 1)
+    moments = (variance - mean_inverse_factor * mean) / mean.square()
     guess = torch.minimum(rough.clamp(min=0), moments)
     return guess.clamp(LOWEST, highest(design.n_samples))
 
@@ -308,11 +349,11 @@ def linear_means(normalised: Tensor, design: Design) -> Tensor:
 
 def genewise(genes: Genes, guesses: Tensor) -> Tensor:
     """Dispersion of each gene from its own counts, genes; ``guesses`` by `first_guesses`."""
-    found = genes.search(guesses.log())
+    searches = genes.search(guesses.log())
     top = highest(len(genes.counts))
-    alpha = found.log_alpha.exp().clamp(max=top)
-    alpha = torch.where(found.value < found.first + found.first.abs() / 1e6, guesses, alpha)
-    failed = ((found.steps >= MAX_STEPS) | (found.steps == 1)) & (alpha > 10 * LOWEST)
+    alpha = searches.log_alpha.exp().clamp(max=top)
+    alpha = torch.where(searches.value < searches.first + searches.first.abs() / 1e6, guesses, alpha)
+    failed = ((searches.steps >= MAX_STEPS) | (searches.steps == 1)) & (alpha > 10 * LOWEST)
     alpha[failed] = genes.search_grids(failed)
     return alpha.clamp(LOWEST, top)
 
@@ -320,8 +361,8 @@ def genewise(genes: Genes, guesses: Tensor) -> Tensor:
 def maximum_a_posteriori(genes: Genes, genewise: Tensor, trend: Tensor, variance: float) -> Tensor:
     """Dispersions under a normal prior of their logs around the trend, genes."""
     centres = trend.log()
-    found = genes.search(torch.where(genewise > 0.1 * trend, genewise, trend).log(), centres, variance)
-    alpha = found.log_alpha.exp()
-    failed = found.steps >= MAX_STEPS
+    searches = genes.search(torch.where(genewise > 0.1 * trend, genewise, trend).log(), centres, variance)
+    alpha = searches.log_alpha.exp()
+    failed = searches.steps >= MAX_STEPS
     alpha[failed] = genes.search_grids(failed, centres, variance)
     return alpha.clamp(LOWEST, highest(len(genes.counts)))

@@ -100,6 +100,10 @@ class Fit:
         """Positions of the genes that have coefficients, in parts."""
         return parts.split(self.genes.beta[0].isfinite().nonzero().squeeze(1), len(self.counts))
 
+    def counts_of(self, genes: Tensor) -> Tensor:
+        """Counts of some genes, samples x genes."""
+        return elementwise.take(self.counts, genes)
+
     def factors_of(self, genes: Tensor) -> Tensor:
         """Factors of some genes, samples x 1 or samples x genes."""
         return self.factors if self.factors.shape[1] == 1 else self.factors[:, genes]
@@ -243,7 +247,7 @@ def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
 
     def guess(place: Tensor) -> None:
         part = genes[place]
-        y, f = fit.counts[:, part], fit.factors_of(part)
+        y, f = fit.counts_of(part), fit.factors_of(part)
         normalised = y / f
         guesses[place] = dispersions.first_guesses(normalised, fit.design, inverse_factor)
         if fit.design.is_groups:
@@ -280,10 +284,10 @@ def _fit_models(
 
     def regress(place: Tensor) -> None:
         part = genes[place]
-        model = glm.regress(fit.counts[:, part], fit.factors_of(part), fit.genes.dispersion[part], fit.design)
+        model = glm.regress(fit.counts_of(part), fit.factors_of(part), fit.genes.dispersion[part], fit.design)
         fit.genes.put(part, beta=model.beta, optimised=fit.genes.optimised[part] | ~model.settled)
         if judge is not None:
-            judge(part, model, means[:, place])
+            judge(part, model, elementwise.take(means, place))
 
     parts.for_each(regress, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
 
@@ -293,11 +297,12 @@ def _judge_outliers(fit: Fit, replaceable: np.ndarray, part: Tensor, model: glm.
 
     R's distances for a likelihood-ratio test are those from the means of the gene-wise fit.
     """
-    y, f = fit.counts[:, part], fit.factors_of(part)
+    y, f = fit.counts_of(part), fit.factors_of(part)
     leverages = glm.leverages(model.last_mu, fit.genes.dispersion[part], fit.design)
+    alpha = outliers.robust_dispersions(y / f, fit.design)
     kept = torch.as_tensor(~replaceable, device=y.device)[:, None]
     for test, mu in (("ratio", means), ("wald", model.mu)):
-        cooks = outliers.cooks_distances(y, f, mu, leverages, fit.design)
+        cooks = outliers.cooks_distances(y, alpha, mu, leverages, fit.design)
         largest = outliers.largest_distance(cooks * kept, fit.design)  # an outlier that is replaced is not flagged
         fit.genes.put(part, **{f"cooks_{test}": largest, f"n_larger_{test}": outliers.larger_counts(y, cooks)})
     beyond = cooks > outliers.cutoff(fit.design)

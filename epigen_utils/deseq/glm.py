@@ -81,11 +81,16 @@ def _penalties(design: Design, penalties: Tensor | None) -> Tensor:
     return torch.full_like(design.matrix[0], RIDGE) if penalties is None else penalties
 
 
+def _ridge(design: Design, penalties: Tensor) -> Tensor:
+    """Penalties of squared log2 coefficients as a matrix in the basis, in natural logarithms, with an axis of genes."""
+    return design.ridge(penalties / math.log(2) ** 2)[:, :, None]
+
+
 def _iterate(
     counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Coefficients in the basis; last log means of the genes that did not settle; those that did, a mask; the start."""
-    ridge = design.ridge(penalties / math.log(2) ** 2)[:, :, None]
+    ridge = _ridge(design, penalties)
     log_factors = elementwise.log(factors)
     start = design.basis.T @ elementwise.log(counts / factors + 0.1)
     fitted, settled = start.clone(), torch.zeros_like(alpha, dtype=torch.bool)
@@ -94,13 +99,14 @@ def _iterate(
     y, a, gamma, shared = counts, alpha, start, factors.shape[1] == 1
     fixed = _log_binomials(y, a)
     log_mu = (log_factors + design.basis @ gamma).clamp(min=math.log(LEAST_MEAN))
+    mu = elementwise.exp(log_mu)
     for step in range(MAX_STEPS):
-        mu = elementwise.exp(log_mu)
-        weights = mu / (1 + mu * a)
-        working = weights * (log_mu - log_factors + y / mu - 1)
+        weights = mu / (mu * a).add_(1)
+        working = (y / mu).sub_(1).add_(log_mu).sub_(log_factors).mul_(weights)
         gamma = designs.solve(designs.cholesky(design.information(weights) + ridge), design.basis.T @ working)
         before, log_mu = log_mu, (log_factors + design.basis @ gamma).clamp(min=math.log(LEAST_MEAN))
-        last, deviance = deviance, -2 * _log_likelihood(y, log_mu, a, fixed)
+        mu = elementwise.exp(log_mu)
+        last, deviance = deviance, -2 * _log_likelihood(y, log_mu, mu, a, fixed)
         change = (deviance - last).abs() / (deviance.abs() + 0.1)
         too_large = ((design.to_coefficients @ gamma).abs() > LARGEST).any(dim=0)
         failed = too_large | ~change.isfinite()
@@ -116,8 +122,9 @@ def _iterate(
             keep = (~ended).nonzero().squeeze(1)
             if not len(keep):
                 break
-            genes, y, a, fixed, deviance = genes[keep], y[:, keep], a[keep], fixed[keep], deviance[keep]
-            log_mu, log_factors = log_mu[:, keep], log_factors if shared else log_factors[:, keep]
+            genes, a, fixed, deviance = genes[keep], a[keep], fixed[keep], deviance[keep]
+            y, mu, log_mu = (elementwise.take(table, keep) for table in (y, mu, log_mu))
+            log_factors = log_factors if shared else elementwise.take(log_factors, keep)
     return fitted, torch.cat(left, dim=1)[:, torch.cat(unsettled).argsort()], settled, start
 
 
@@ -128,16 +135,14 @@ def _log_binomials(counts: Tensor, alpha: Tensor) -> Tensor:
     return terms.sum(dim=0) - len(counts) * elementwise.log_gamma(r) + counts.sum(dim=0) * alpha.log()
 
 
-def _log_likelihood(counts: Tensor, log_mu: Tensor, alpha: Tensor, fixed: Tensor) -> Tensor:
-    return fixed + (
-        counts * log_mu - (counts + 1 / alpha) * elementwise.log1p(elementwise.exp(log_mu).mul_(alpha))
-    ).sum(dim=0)
+def _log_likelihood(counts: Tensor, log_mu: Tensor, mu: Tensor, alpha: Tensor, fixed: Tensor) -> Tensor:
+    return fixed + (counts * log_mu).sub_((counts + 1 / alpha).mul_(elementwise.log1p(mu * alpha))).sum(dim=0)
 
 
 def log_likelihood(counts: Tensor, mu: Tensor, alpha: Tensor) -> Tensor:
     """Negative binomial log likelihood, genes; means below the smallest number count as that."""
-    log_mu = mu.clamp(min=torch.finfo(mu.dtype).tiny).log()
-    return _log_likelihood(counts, log_mu, alpha, _log_binomials(counts, alpha))
+    mu = mu.clamp(min=torch.finfo(mu.dtype).tiny)
+    return _log_likelihood(counts, elementwise.log(mu), mu, alpha, _log_binomials(counts, alpha))
 
 
 def _optimise(
@@ -164,7 +169,7 @@ def _optimise(
         return float(values[0]), (values[1 : len(beta) + 1] - values[len(beta) + 1 :]) / 2e-3
 
     options = {"maxiter": 100, "maxcor": 5, "ftol": 1e7 * np.finfo(float).eps, "gtol": 0.0}
-    found = minimize(
+    optimum = minimize(
         with_slopes,
         np.clip(start.cpu().numpy() / np.log(2), -LARGEST, LARGEST),
         jac=True,
@@ -172,7 +177,7 @@ def _optimise(
         bounds=[(-LARGEST, LARGEST)] * len(x[0]),
         options=options,
     )
-    return torch.as_tensor(found.x, dtype=start.dtype, device=start.device)
+    return torch.as_tensor(optimum.x, dtype=start.dtype, device=start.device)
 
 
 def weights_and_inverse(
@@ -184,7 +189,7 @@ def weights_and_inverse(
     information = design.information(weights)
     ridge = 0.0
     if penalties is not None or not design.is_intercept:
-        ridge = design.ridge(_penalties(design, penalties) / math.log(2) ** 2)[:, :, None]
+        ridge = _ridge(design, _penalties(design, penalties))
     return weights, designs.inverse(designs.cholesky(information + ridge)), information
 
 

@@ -50,9 +50,8 @@ def _trimmed_variance(values: Tensor) -> Tensor:
     return scale * trimmed_mean((values - trimmed_mean(values, share)).square(), share)
 
 
-def cooks_distances(counts: Tensor, factors: Tensor, mu: Tensor, leverages: Tensor, design: Design) -> Tensor:
-    """Cook's distance of every count, samples x genes."""
-    alpha = robust_dispersions(counts / factors, design)
+def cooks_distances(counts: Tensor, alpha: Tensor, mu: Tensor, leverages: Tensor, design: Design) -> Tensor:
+    """Cook's distance of every count, samples x genes; dispersions by `robust_dispersions`."""
     residuals = (counts - mu).square() / (mu + alpha * mu.square())
     return residuals / design.n_coefficients * leverages / (1 - leverages).square()
 
@@ -73,5 +72,5 @@ def largest_distance(cooks: Tensor, design: Design) -> Tensor:
 
 def larger_counts(counts: Tensor, cooks: Tensor) -> Tensor:
     """Number of counts above the one with the largest Cook's distance, genes."""
-    suspect = counts.gather(0, cooks.argmax(dim=0, keepdim=True))
+    suspect = counts.gather(0, cooks.max(dim=0, keepdim=True).indices)
     return (counts > suspect).sum(dim=0)

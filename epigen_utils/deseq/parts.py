@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 #: Counts (samples x genes) that are worked on at once, by the type of device; a thread has its own part.
-SIZE = {"cpu": 2**17, "cuda": 2**24}
+SIZE = {"cpu": 2**18, "cuda": 2**24}
 
 _n_threads = contextvars.ContextVar("n_threads", default=1)
 

@@ -47,7 +47,7 @@ def normal(fit: Fit, coefficient: int, *, intercept: int | None = 0) -> tuple[np
 
     def shrink(genes: Tensor) -> None:
         alpha = fit.genes.dispersion[genes]
-        fitted = glm.regress(fit.counts[:, genes], fit.factors_of(genes), alpha, fit.design, penalties)
+        fitted = glm.regress(fit.counts_of(genes), fit.factors_of(genes), alpha, fit.design, penalties)
         change[genes] = fitted.beta[coefficient]
         error[genes] = glm.standard_errors(fitted.mu, alpha, fit.design, vector[None], penalties)[0]
 
@@ -136,7 +136,7 @@ def _mode(fit: Fit, genes: Tensor, coefficient: int, scale: float) -> tuple[Tens
 
 def _climb(fit: Fit, genes: Tensor, beta: Tensor, coefficient: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Log posterior, coefficient and its standard deviation where Newton's method from ``beta`` ends."""
-    y, factors, alpha = fit.counts[:, genes], fit.factors_of(genes), fit.genes.dispersion[genes]
+    y, factors, alpha = fit.counts_of(genes), fit.factors_of(genes), fit.genes.dispersion[genes]
     matrix, p = fit.design.matrix, fit.design.n_coefficients
     products = (matrix[:, :, None] * matrix[:, None, :]).reshape(len(matrix), -1).T
     wide = torch.full_like(matrix[0], 1 / WIDE_SCALE**2)

@@ -39,10 +39,7 @@ def wald(
     compared: np.ndarray | None = None,
     threshold: float = 0.0,
     alternative: str = "greaterAbs",
-    alpha: float = 0.1,
-    cooks_filter: bool = True,
-    independent_filter: bool = True,
-    two_groups: bool = False,
+    **filters: float | bool,
 ) -> Tests:
     """Wald test of a linear combination of the coefficients.
 
@@ -56,10 +53,8 @@ def wald(
     threshold, alternative
         The null hypothesis: the log2 fold change is at most ``threshold`` in size (``greaterAbs``), at least that
         (``lessAbs``), at most (``greater``) or at least minus the threshold (``less``).
-    alpha
-        FDR that independent filtering is tuned for.
-    two_groups
-        Whether the design is one factor of two levels, where R spares an outlier with three larger counts.
+    filters
+        Options of `finish`.
 
     Raises
     ------
@@ -68,8 +63,7 @@ def wald(
     """
     change, error = _estimate(fit, contrast, compared)
     statistic, pvalue = _test(change, error, threshold, alternative)
-    filters = (alpha, cooks_filter, independent_filter, two_groups)
-    return _finish(fit, "wald", change, error, statistic, pvalue, *filters)
+    return finish(fit, "wald", change, error, statistic, pvalue, **filters)
 
 
 @parts.one_thread_each()
@@ -79,10 +73,7 @@ def likelihood_ratio(
     contrast: np.ndarray,
     *,
     compared: np.ndarray | None = None,
-    alpha: float = 0.1,
-    cooks_filter: bool = True,
-    independent_filter: bool = True,
-    two_groups: bool = False,
+    **filters: float | bool,
 ) -> Tests:
     """Likelihood-ratio test of a design against a smaller one; fold changes are those of the ``contrast``.
 
@@ -90,6 +81,10 @@ def likelihood_ratio(
     ----------
     reduced
         Model matrix, samples x coefficients, spanned by that of the fit.
+    compared
+        As in `wald`.
+    filters
+        Options of `finish`.
 
     Raises
     ------
@@ -107,7 +102,7 @@ def likelihood_ratio(
     gains = torch.full_like(fit.genes.base_mean, torch.nan)
 
     def compare(genes: Tensor) -> None:
-        y, alphas = fit.counts[:, genes], fit.genes.dispersion[genes]
+        y, alphas = fit.counts_of(genes), fit.genes.dispersion[genes]
         factors = fit.factors_of(genes)
         restricted = glm.regress(y, factors, alphas, smaller)
         full, less = (glm.log_likelihood(y, mu, alphas) for mu in (fit.means(genes), restricted.mu))
@@ -116,8 +111,7 @@ def likelihood_ratio(
     parts.for_each(compare, fit.tested_parts())
     statistic = fit.of_all(2 * gains)
     pvalue = chdtrc(df, np.maximum(statistic, 0))
-    filters = (alpha, cooks_filter, independent_filter, two_groups)
-    return _finish(fit, "ratio", change, error, statistic, pvalue, *filters)
+    return finish(fit, "ratio", change, error, statistic, pvalue, **filters)
 
 
 def _estimate(fit: Fit, contrast: np.ndarray, compared: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -170,18 +164,37 @@ def _without_counts(fit: Fit, samples: np.ndarray) -> np.ndarray:
     return fit.of_all((rows == 0).all(dim=0) & fit.genes.beta[0].isfinite(), missing=0) > 0
 
 
-def _finish(
+def finish(
     fit: Fit,
     test: str,
     change: np.ndarray,
     error: np.ndarray,
     statistic: np.ndarray,
     pvalue: np.ndarray,
-    alpha: float,
-    cooks_filter: bool,
-    independent_filter: bool,
-    two_groups: bool,
+    *,
+    alpha: float = 0.1,
+    cooks_filter: bool = True,
+    independent_filter: bool = True,
+    two_groups: bool = False,
 ) -> Tests:
+    """Leave outliers without a p-value, and adjust the others.
+
+    Parameters
+    ----------
+    test
+        ``wald`` or ``ratio``, whose Cook's distances are taken.
+    alpha
+        FDR that independent filtering is tuned for.
+    cooks_filter, independent_filter
+        Whether outliers, and genes with low means, are left out.
+    two_groups
+        Whether the design is one factor of two levels, where R spares an outlier with three larger counts.
+
+    Raises
+    ------
+    DataError
+        If ``alpha`` is not between 0 and 1.
+    """
     if not 0 < alpha < 1:
         raise DataError(f"alpha {alpha:g}: a false discovery rate is between 0 and 1")
     mean = fit.of_all(fit.genes.base_mean, missing=0)

@@ -140,30 +140,33 @@ def _log_residuals(genewise: np.ndarray, trend: np.ndarray) -> np.ndarray:
     return np.log(genewise[usable]) - np.log(trend[usable])
 
 
-def prior_variance(genewise: np.ndarray, trend: np.ndarray, residual_df: int) -> float:
+def prior_variance(
+    genewise: np.ndarray, trend: np.ndarray, residual_df: int, tables: dict[str, np.ndarray] | None = None
+) -> float:
     """Variance of the prior of log dispersions: the scatter less what estimation adds.
 
     The sampling variance of a log dispersion is trigamma(df / 2); with three or fewer residual degrees of freedom it is
-    too far from normal for that, and the variance is the one whose simulated residuals look most like those observed.
+    too far from normal for that, and the variance is the one whose simulated residuals look most like those observed;
+    ``tables`` are those of the simulation, by default the packed ones (data/reference/deseq2_tables.py).
     """
     if residual_df > 3:
         return max(scatter(genewise, trend) - float(polygamma(1, residual_df / 2)), LEAST_VARIANCE)
-    return max(_matched_variance(_log_residuals(genewise, trend), residual_df), LEAST_VARIANCE)
+    tables = _simulated() if tables is None else tables
+    return max(_matched_variance(_log_residuals(genewise, trend), residual_df, tables), LEAST_VARIANCE)
 
 
 #: Breaks of the histograms of log residuals, and the candidate variances between which a minimum is looked for.
 BREAKS, FINE = np.arange(-20, 21) / 2, np.linspace(0, 8, 1000)
 
 
-def _matched_variance(residuals: np.ndarray, residual_df: int) -> float:
+def _matched_variance(residuals: np.ndarray, residual_df: int, tables: dict[str, np.ndarray]) -> float:
     """The variance at which simulated residuals differ least, by Kullback-Leibler divergence, from those observed."""
-    tables = _simulated()
     observed = _densities(histogram(residuals))
     simulated = _densities(tables["counts"][residual_df - 1])
     both = np.concatenate([simulated, np.broadcast_to(observed, simulated.shape)], axis=1)
     small = np.where(both > 0, both, np.inf).min(axis=1, keepdims=True)
     divergences = (observed * (np.log(observed + small) - np.log(simulated + small))).sum(axis=1)
-    return float(FINE[smooth(divergences).argmin()])
+    return float(FINE[smooth(divergences, tables).argmin()])
 
 
 @functools.cache
@@ -183,13 +186,13 @@ def _densities(counts: np.ndarray) -> np.ndarray:
     return counts / counts.sum(axis=-1, keepdims=True) / np.diff(BREAKS)
 
 
-def smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray, tables: dict[str, np.ndarray] | None = None) -> np.ndarray:
     """R's loess (span 0.2) through values at 200 equally spaced variances, at the variances of `FINE`.
 
     A loess with given positions is linear in its values: the tables hold value and slope at each vertex of its mesh,
     and the weights of the cubics between them.
     """
-    tables = _simulated()
+    tables = _simulated() if tables is None else tables
     heights, slopes, cell = tables["values"] @ values, tables["slopes"] @ values, tables["cell"].astype(int)
     parts = np.stack([heights[cell], heights[cell + 1], slopes[cell], slopes[cell + 1]], axis=1)
     return (tables["weights"] * parts).sum(axis=1)

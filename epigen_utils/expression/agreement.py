@@ -12,7 +12,7 @@ TOLERANCES = {
     "baseMean": (1e-8, 0.0),
     "log2FoldChange": (1e-3, 1e-6),
     "lfcSE": (1e-3, 1e-6),
-    "pvalue": (1e-2, 0.0),
+    "pvalue": (1e-2, 1e-300),
 }
 #: Columns whose largest differences are recorded, and their names in tables.
 RECORDED_COLUMNS = {"log2FoldChange": "log2FC", "lfcSE": "lfcSE", "pvalue": "p"}
@@ -20,25 +20,25 @@ RECORDED_COLUMNS = {"log2FoldChange": "log2FC", "lfcSE": "lfcSE", "pvalue": "p"}
 OWN_ENGINE = "epigen_utils"
 
 
-def compare_with_reference(found: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+def compare_with_reference(results: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     r"""Differences of a results table from that of a reference implementation, by column.
 
     Parameters
     ----------
-    found, reference
+    results, reference
         A row a gene, DESeq2's columns.
 
     Returns
     -------
     A row a column: ``column``, ``genes`` (with a value in both), ``NA here`` and ``NA there`` (genes that the one or
-    the reference alone leaves without a value), and ``median``, ``99%`` and ``largest`` of \|found - reference\|,
+    the reference alone leaves without a value), and ``median``, ``99%`` and ``largest`` of \|results - reference\|,
     relative to the reference for ``baseMean``.
     """
-    reference = reference.reindex(found.index)
+    reference = reference.reindex(results.index)
     rows = []
     for column in differential.DESEQ_COLUMNS:
         counted = reference["baseMean"] > 0
-        a, b = found.loc[counted, column], reference.loc[counted, column]
+        a, b = results.loc[counted, column], reference.loc[counted, column]
         difference = ((a - b) / (b if column == "baseMean" else 1)).abs().dropna()
         row = {"column": column, "genes": len(difference), "NA here": int((a.isna() & b.notna()).sum())}
         row |= {"NA there": int((a.notna() & b.isna()).sum()), "median": difference.median()}
@@ -46,28 +46,28 @@ def compare_with_reference(found: pd.DataFrame, reference: pd.DataFrame) -> pd.D
     return pd.DataFrame(rows)
 
 
-def compare_tables(found: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+def compare_tables(results: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
     r"""Agreement of two tables with the same rows, over all entries.
 
     Returns
     -------
-    ``Pearson``, and ``median``, ``99%`` (quantile) and ``largest`` of \|found - reference\|.
+    ``Pearson``, and ``median``, ``99%`` (quantile) and ``largest`` of \|results - reference\|.
     """
-    reference = reference.loc[found.index, found.columns]
-    difference = (found - reference).abs().to_numpy().ravel()
-    row = {"Pearson": float(np.corrcoef(found.to_numpy().ravel(), reference.to_numpy().ravel())[0, 1])}
+    reference = reference.loc[results.index, results.columns]
+    difference = (results - reference).abs().to_numpy().ravel()
+    row = {"Pearson": float(np.corrcoef(results.to_numpy().ravel(), reference.to_numpy().ravel())[0, 1])}
     return row | dict(zip(("median", "99%", "largest"), np.quantile(difference, [0.5, 0.99, 1]), strict=True))
 
 
-def compare_calls(found: pd.DataFrame, reference: pd.DataFrame, *, alpha: float) -> dict[str, int]:
+def compare_calls(results: pd.DataFrame, reference: pd.DataFrame, *, alpha: float) -> dict[str, int]:
     """Genes that two implementations call: ``called``, ``by both``, ``alone`` and ``reference alone``."""
-    mine, theirs = (table["padj"].reindex(found.index) < alpha for table in (found, reference))
+    mine, theirs = (table["padj"].reindex(results.index) < alpha for table in (results, reference))
     both = int((mine & theirs).sum())
     counts = {"called": int(mine.sum()), "by both": both, "alone": int(mine.sum()) - both}
     return counts | {"reference alone": int(theirs.sum()) - both}
 
 
-def differing_genes(found: pd.DataFrame, reference: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
+def differing_genes(results: pd.DataFrame, reference: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
     """Every gene on which two implementations differ: in a missing value, in one beyond `TOLERANCES`, in the call.
 
     Returns
@@ -75,16 +75,16 @@ def differing_genes(found: pd.DataFrame, reference: pd.DataFrame, *, alpha: floa
     A row a difference: ``gene``, ``column`` (``call`` where the adjusted p-values lie on either side of ``alpha``), and
     the values ``here`` and ``there``, of ``padj`` for a call.
     """
-    reference = reference.reindex(found.index)
+    reference = reference.reindex(results.index)
     parts = []
     for column in differential.DESEQ_COLUMNS:
-        a, b = found[column], reference[column]
+        a, b = results[column], reference[column]
         differs = a.isna() != b.isna()
         if column in TOLERANCES:
             relative, absolute = TOLERANCES[column]
             differs |= (a - b).abs() > np.maximum(absolute, relative * b.abs())
         parts.append(pd.DataFrame({"column": column, "here": a, "there": b})[differs])
-    a, b = found["padj"], reference["padj"]
+    a, b = results["padj"], reference["padj"]
     parts.append(pd.DataFrame({"column": "call", "here": a, "there": b})[(a < alpha) != (b < alpha)])
     return pd.concat(parts).rename_axis("gene").reset_index()
 
@@ -132,9 +132,9 @@ def list_versions(record: dict) -> pd.DataFrame:
     """Fold changes beyond a tolerance of R DESeq2 1.50.2's: of this engine and of R 1.38.3, by data set."""
     rows = []
     for dataset in record["data sets"]:
-        if found := dataset.get("R 1.50.2"):
-            row = {"data set": dataset["name"], "genes": found["ours"]["genes"]}
-            rows.append(row | {"this engine": found["ours"]["beyond"], "R 1.38.3": found["R 1.38.3"]["beyond"]})
+        if versions := dataset.get("R 1.50.2"):
+            row = {"data set": dataset["name"], "genes": versions["ours"]["genes"]}
+            rows.append(row | {"this engine": versions["ours"]["beyond"], "R 1.38.3": versions["R 1.38.3"]["beyond"]})
     return pd.DataFrame(rows, columns=["data set", "genes", "this engine", "R 1.38.3"])
 
 
@@ -147,15 +147,15 @@ def add_causes(differing: pd.DataFrame, record: dict | None, dataset: str) -> pd
 
 def list_causes(record: dict) -> pd.DataFrame:
     """Disagreements of the random analyses by cause, of ``data/recorded/deseq-fuzz.json``."""
-    found = record["findings by cause"]
-    rows = [{"cause": name, "findings": n, "what it is": record["causes"].get(name, "")} for name, n in found.items()]
+    counts = record["findings by cause"]
+    rows = [{"cause": name, "findings": n, "what it is": record["causes"].get(name, "")} for name, n in counts.items()]
     return pd.DataFrame(rows, columns=["cause", "findings", "what it is"]).sort_values("findings", ascending=False)
 
 
 def list_errors(record: dict) -> pd.DataFrame:
     """Largest relative error of each quantity in the random analyses, beside its tolerance."""
-    found = record["worst relative error within tolerance or share"]
-    rows = [{"quantity": name, "tolerance": row["tolerance"], "largest": row["worst"]} for name, row in found.items()]
+    errors = record["worst relative error within tolerance or share"]
+    rows = [{"quantity": name, "tolerance": row["tolerance"], "largest": row["worst"]} for name, row in errors.items()]
     return pd.DataFrame(rows)
 
 

@@ -167,12 +167,12 @@ def _slug(test: str) -> str:
 
 def describe_rate(mean: float, low: float, high: float, *, alpha: float) -> str:
     """What an interval of the false discovery rate says of the level that was asked for."""
-    found = f"{mean:.3f} (95% interval {low:.3f} to {high:.3f})"
+    rate = f"{mean:.3f} (95% interval {low:.3f} to {high:.3f})"
     if low > alpha:
-        return f"{found}: above the {alpha:g} asked for"
+        return f"{rate}: above the {alpha:g} asked for"
     if high < alpha:
-        return f"{found}: below the {alpha:g} asked for"
-    return f"{found}, which includes the {alpha:g} asked for"
+        return f"{rate}: below the {alpha:g} asked for"
+    return f"{rate}, which includes the {alpha:g} asked for"
 
 
 def calls_under_permutation(

@@ -16,7 +16,10 @@ SOME = slice(1, 21)
 def cooks():
     y = tensor(counts()[:, SOME])
     return outliers.cooks_distances(
-        y, tensor(FACTORS), tensor(by_sample("samples_batch", "mu")), tensor(by_sample("samples_batch", "hat")), BATCH
+        y,
+        outliers.robust_dispersions(y / tensor(FACTORS), BATCH),
+        *(tensor(by_sample("samples_batch", name)) for name in ("mu", "hat")),
+        BATCH,
     )
 
 
