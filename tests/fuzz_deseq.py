@@ -432,7 +432,6 @@ def read_r(folder: Path) -> Outcome:
     if "map" not in dispersions:
         dispersions["map"] = np.nan
     steps = [name for name in ("betaIter", "reducedBetaIter") if name in table]
-    mean = table["baseMean"]
     size_factors = deseq_draws.table_file(folder, "size_factors")
     shrunken = deseq_draws.table_file(folder, "shrink")
     return Outcome(
@@ -442,10 +441,16 @@ def read_r(folder: Path) -> Outcome:
         shrunken=pd.read_csv(shrunken, index_col=0) if shrunken.exists() else None,
         flagged=(table[converged] == False).any(axis=1),  # noqa: E712 - a missing value is no flag
         unsettled=(table[steps] >= MAX_STEPS).any(axis=1),
-        rounded=(mean > ROUNDED[1]) | ((mean > ROUNDED[0]) & (table["dispGeneIter"] <= 2)),
+        rounded=decided_by_rounding(table),
         replaced=(table["replace"] == True) if "replace" in table else pd.Series(False, table.index),  # noqa: E712
         fit=json.loads((folder / "fit.json").read_text()),
     )
+
+
+def decided_by_rounding(table: pd.DataFrame) -> pd.Series:
+    """Mask of the genes of R's table for which rounding decides how the search for a dispersion ends."""
+    mean = table["baseMean"]
+    return (mean > ROUNDED[1]) | ((mean > ROUNDED[0]) & (table["dispGeneIter"] <= 2))
 
 
 # Comparison

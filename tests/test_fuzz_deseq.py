@@ -113,6 +113,7 @@ def both_sides():
             **{
                 "flagged": pd.Series(False, genes),
                 "unsettled": pd.Series(False, genes),
+                "rounded": pd.Series(False, genes),
                 "replaced": pd.Series(False, genes),
                 **parts,
                 **changes,
@@ -239,11 +240,15 @@ def test_genes_on_which_r_does_not_settle_are_told_apart(both_sides):
     assert {(finding.quantity, finding.settled) for finding in row.unexplained} == {("pvalue", True), ("padj", True)}
 
 
-def test_genes_whose_counts_are_rounded_are_told_apart(both_sides):
+def test_rounding_decides_with_the_largest_counts_and_with_large_ones_at_the_start():
+    table = pd.DataFrame({"baseMean": [2e7, 2e5, 2e5, 2e4], "dispGeneIter": [9, 2, 3, 2]})
+    assert fuzz_deseq.decided_by_rounding(table).tolist() == [True, True, False, False]
+
+
+def test_genes_that_rounding_decides_are_told_apart(both_sides):
     case, side = both_sides
     ours, theirs = side(), side(fit={"fitType": "parametric"})
-    for one in (ours, theirs):
-        one.results.loc["g5", "baseMean"] = 2e7
+    theirs.rounded["g5"] = True
     ours.dispersions.loc["g5", "genewise"] *= 1.1
     ours.dispersions["map"] *= 1.002
     row = fuzz_deseq.compare(case, ours, theirs)

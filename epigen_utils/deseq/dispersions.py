@@ -141,7 +141,6 @@ class Posterior:
             slope -= (point.log_alpha - self.centres) / self.variance
         return slope
 
-
     def curvature(self, point: "Point") -> Tensor:
         """Curvature that the log posterior has at a point if counts are large, genes."""
         of_a_sample = (point.log_alpha.exp() * point.weights).square_().mean(dim=0)

@@ -165,7 +165,7 @@ def step_by_step(posterior, a):
     """R's search of one gene, every step of it: where it ends, the number of steps, and of those rejected at first."""
     value, point = posterior.evaluate(a)
     slope, step, accepted, rejected_first = posterior.slope(point), 1.0, 0, 0
-    for n_steps in range(1, 101):
+    for n_steps in range(1, 101):  # noqa: B007 - returned
         end = a + step * slope
         if not -30 <= end <= 10:
             step = float((-30 - a if end < -30 else 10 - a) / slope)
