@@ -11,8 +11,8 @@ from torch import Tensor
 #: Counts (samples x genes) that are worked on at once, by the type of device; a thread has its own part.
 SIZE = {"cpu": 2**18, "cuda": 2**24}
 
-#: Bytes of a block that is taken and freed before the work: the largest up to which the GNU C library then keeps what is
-#: freed, instead of returning it to the system, whose fresh pages took a quarter of the time.
+#: Bytes of a block that is taken and freed before the work: the largest up to which the GNU C library then keeps what
+#: is freed, instead of returning it to the system, whose fresh pages took a quarter of the time.
 KEPT = 2**25 - 2**12
 
 _n_threads = contextvars.ContextVar("n_threads", default=1)
