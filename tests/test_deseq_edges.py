@@ -85,6 +85,26 @@ def three_groups(data):
     counts(only_in_r)(data)
 
 
+def one_outlier_in_p(data):
+    three_groups(data)
+    data.layers["counts"][0, 6] = 5000
+
+
+def few_counts(values, obs):
+    values[:, 6:8] = 0
+    values[3, 6] = 1
+    values[[1, 8], 7] = 2
+
+
+def outliers_in_many_genes(data):
+    """Of the thirteenth gene, which comes first, one is beyond the cut-off by the distances of one test alone."""
+    values = data.layers["counts"].copy()
+    for gene in range(6, 61):
+        values[gene % 14, gene - 1] = values[gene % 14, gene - 1] * (1 + 2 * gene % 17) + 5
+    data.layers["counts"] = values
+    return data[:, [12, *range(12), *range(13, 60)]].copy()
+
+
 def empty_cell(values, obs):
     values[(obs["condition"] == "b") & (obs["batch"] == "y"), 6] = 0
 
@@ -127,6 +147,15 @@ ANSWERED = {
     ),
     "less variable than Poisson: gene-wise": Case(even, options=GENEWISE),
     "gene-wise": Case(options=GENEWISE),
+    "intercept alone": Case(counts(few_counts), "~1", {"Intercept": 1}),
+    "an outlier is all of a group": Case(
+        one_outlier_in_p, "~group", ("group", "q", "p"), {"min_replicates_for_replace": 3}
+    ),
+    "replaced for a likelihood ratio": Case(
+        outliers_in_many_genes,
+        "~batch + condition",
+        options={"reduced": "~batch", "min_replicates_for_replace": 3},
+    ),
     "replaced from 3 on": Case(options={"min_replicates_for_replace": 3}),
 }
 #: Why the tolerance of a case is not 1e-5, relative to R's value, and what it is.
@@ -134,6 +163,7 @@ OPTIMISER = "a gene that leaves the iteration goes to a general optimiser, which
 TOLERANCES = {
     "counts of 1e9": (2e-3, "likelihoods of 1e10 are rounded to 1e-6, where R's search stops"),
     "one sample with counts": (1e-4, OPTIMISER),
+    "an outlier is all of a group": (1e-3, OPTIMISER),
     "gene-wise": (1e-4, OPTIMISER),
     "nothing in the two groups": (1e-2, OPTIMISER),
     "nothing in the two groups: by name": (1e-2, OPTIMISER),
@@ -173,8 +203,8 @@ REFUSED = {
     "not integers": (Case(counts(lambda values, obs: np.add(values, 0.3, out=values))), "round_counts=True"),
     "negative": (Case(set_to(-1, 0, 5)), "negative"),
     "missing count": (Case(set_to(np.nan, 0, 5)), ""),
-    "a sample without counts": (Case(set_to(0, 0)), "size_factors='poscounts'"),
-    "a sample without counts: poscounts": (Case(set_to(0, 0), options={"size_factors": "poscounts"}), "no counts"),
+    "a sample without counts": (Case(set_to(0, 0)), "sample 's1' has no counts; drop it"),
+    "a sample without counts: poscounts": (Case(set_to(0, 0), options={"size_factors": "poscounts"}), "'s1' has no counts"),
     "no samples in a cell": (Case(not_both, "~batch * condition", INTERACTION), "cannot be told apart"),
     "constant covariate": (Case(samples(k=3.5), "~k + condition"), "k cannot be told apart"),
     "collinear columns": (

@@ -213,10 +213,13 @@ def test_a_listed_cause_explains_what_it_names_and_no_more(both_sides):
     ours.results.loc["g5", "pvalue"] *= 2
     ours.results.loc["g5", "baseMean"] *= 2
     row = fuzz_deseq.compare(case, ours, theirs)
-    assert {finding.quantity: finding.cause for finding in row.findings} == {
-        "pvalue": "local trend at its ends",
-        "baseMean": None,
-    }
+    assert {finding.quantity: finding.cause for finding in row.findings} == {"pvalue": None, "baseMean": None}
+    ours.dispersions["trend"] *= 1.01
+    row = fuzz_deseq.compare(case, ours, theirs)
+    causes = {"pvalue": "local trend", "baseMean": None, "trend": "local trend"}
+    assert {finding.quantity: finding.cause for finding in row.findings} == causes
+    shrunk = fuzz_deseq.compare(case, side(), side(fit={"shrinkError": "interactions"}))
+    assert [finding.quantity for finding in shrunk.unexplained] == ["refusal to shrink"]
     lone = fuzz_deseq.compare(case, Outcome(refusal="'p' of 'lone' has one sample"), theirs)
     assert lone.findings[0].cause == "one sample"
     assert [cause.name for cause in fuzz_deseq.CAUSES if len(cause.explanation) < 20] == []

@@ -149,6 +149,11 @@ huge <- C; huge[6, ] <- as.integer(pmin(huge[6, ] * 1e7, 2e9))
 nowhere <- C; nowhere[cbind(1:60, rep(1:14, length = 60))] <- 0L
 no_sample <- C; no_sample[, 1] <- 0L
 constant <- C[6:20, ]; constant[] <- 1:15
+low <- C; low[7:8, ] <- 0L; low[7, 4] <- 1L; low[8, c(2, 9)] <- 2L
+lone <- silent; lone[7, 1] <- 5000L
+wild <- C
+for (k in 6:60) wild[k, 1 + k %% 14] <- as.integer(wild[k, 1 + k %% 14] * (1 + (2 * k) %% 17) + 5)
+wild <- wild[c(13, 1:12, 14:60), ]
 cell <- !(samples$condition == "b" & samples$batch == "y")
 
 edge("no residual degrees", results(run(C[, few], ~ batch + condition)))
@@ -194,6 +199,9 @@ edge("less variable than Poisson", results(run(even, ~ condition)))
 edge("less variable than Poisson: gene-wise", genewise(even))
 edge("gene-wise", genewise(C))
 edge("replaced from 3 on", results(run(C, ~ condition, minReplicatesForReplace = 3), alpha = 0.05))
+edge("intercept alone", results(run(low, ~ 1), name = "Intercept", alpha = 0.05))
+edge("an outlier is all of a group", results(run(lone, ~ group, three, minReplicatesForReplace = 3), contrast = c("group", "q", "p"), alpha = 0.05))
+edge("replaced for a likelihood ratio", results(run(wild, ~ batch + condition, test = "LRT", reduced = ~ batch, minReplicatesForReplace = 3), alpha = 0.05))
 edge("replaced from 2 on", results(run(C, ~ condition, minReplicatesForReplace = 2)))
 edge("negative size factors", { dds <- data_set(C, ~ condition); sizeFactors(dds) <- rep(-1, n); results(DESeq(dds)) })
 edge("far covariate", results(run(C, ~ dose, transform(samples, dose = dose + 1e4))))

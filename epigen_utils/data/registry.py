@@ -16,7 +16,6 @@ DATA_FILES = {
     "paper_items.csv": "figures, tables, equations and sections of both papers, for the table of coverage",
     "recorded": "metrics of runs too large for the profile that shows them, and comparisons with R",
     "reference": "values of R DESeq2, and the script that wrote them",
-    "upstream_deseq2.csv": "where PyDESeq2 differs from R DESeq2, and where R itself is doubtful",
 }
 DATA_KINDS = ("bulk", "cells", "annotation", "model", "reads", "reference")
 FILE_SOURCES = ("bundled", "package", "url", "geo", "mirror", "simulated")

@@ -70,7 +70,7 @@ class Design:
         return (self._products.T @ weights).reshape(p, p, -1)
 
     def quadratic(self, matrices: Tensor) -> Tensor:
-        """B' M b of every sample's row b of the basis and gene's matrix M, samples x genes."""
+        """Quadratic form b' M b of each sample's row b of the basis and each gene's matrix M, samples x genes."""
         return self._products @ matrices.reshape(self.n_coefficients**2, -1)
 
     def ridge(self, penalties: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Design:
 
     @functools.cached_property
     def cells(self) -> np.ndarray:
-        """Number of each sample's cell; samples of a cell have the same row of the matrix."""
+        """Index of each sample's cell; samples of a cell have the same row of the matrix."""
         return np.unique(self.matrix.cpu().numpy(), axis=0, return_inverse=True)[1].ravel()
 
     def in_cells_of(self, n: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Dispersions of many genes: Cox-Reid adjusted likelihood, with or without a prior, along R's own path.
 
-R maximises by a line search that stops at a gain of one millionth, so that an estimate depends on the path to it: to
-agree in the tests, the path is the same here, for all genes at once. Tables are samples x genes.
+R maximises by a line search that stops at a gain of one millionth, so that an estimate depends on the path to it. To
+agree in the tests, the search takes R's steps here, for all genes at once; first steps that the curvature rules out are
+passed over (`Search.begin`), and a step is accepted within rounding. Tables are samples x genes.
 """
 
 import dataclasses
@@ -142,7 +143,7 @@ class Posterior:
         return slope
 
     def curvature(self, point: "Point") -> Tensor:
-        """Curvature that the log posterior has at a point if counts are large, genes."""
+        """Approximate negative second derivative of the log posterior at a point, for large counts, genes."""
         of_a_sample = (point.log_alpha.exp() * point.weights).square_().mean(dim=0)
         curvature = 0.5 * self.design.residual_df * of_a_sample
         return curvature if self.variance is None else curvature + 1 / self.variance

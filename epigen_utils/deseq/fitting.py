@@ -34,15 +34,15 @@ class Estimates:
     dispersion: Tensor
     outlier: Tensor
     beta: Tensor
-    #: Whether a general optimiser fitted the model, or that of the gene-wise fit, since the iteration did not settle.
+    #: Whether a general optimiser fitted the model of the gene-wise fit, since the iteration did not converge.
     optimised: Tensor
     replaced: Tensor
     #: Largest Cook's distance among samples whose cell has replicates, and counts above the one with the largest, for
     #: either test.
     cooks_wald: Tensor
     n_larger_wald: Tensor
-    cooks_ratio: Tensor
-    n_larger_ratio: Tensor
+    cooks_lrt: Tensor
+    n_larger_lrt: Tensor
 
     @classmethod
     def empty(cls, n_genes: int, n_coefficients: int, device: torch.device) -> "Estimates":
@@ -53,7 +53,7 @@ class Estimates:
 
         columns = {field.name: column(torch.nan, torch.float64) for field in dataclasses.fields(cls)}
         columns |= {name: column(False, torch.bool) for name in ("outlier", "optimised", "replaced")}
-        columns |= {name: column(0, torch.int64) for name in ("n_larger_wald", "n_larger_ratio")}
+        columns |= {name: column(0, torch.int64) for name in ("n_larger_wald", "n_larger_lrt")}
         columns["beta"] = columns["beta"].repeat(n_coefficients, 1)
         return cls(**columns)
 
@@ -80,6 +80,8 @@ class Fit:
         Size factors, samples x 1, or per-gene factors, samples x genes.
     genes
         Estimates, a value a gene.
+    seen
+        Whether a count was above zero before outliers were replaced, samples x genes.
     trend
         The dispersion trend; None where dispersions are the gene-wise ones.
     scatter, prior_variance
@@ -92,6 +94,7 @@ class Fit:
     factors: Tensor
     design: Design
     genes: Estimates
+    seen: Tensor
     trend: trends.Trend | None = None
     scatter: float = float("nan")
     prior_variance: float = float("nan")
@@ -127,6 +130,7 @@ def fit(
     factors: str | np.ndarray = "ratio",
     trend_kind: str = "parametric",
     min_replicates: int | None = MIN_REPLICATES,
+    test: str = "wald",
     device: str = "cpu",
 ) -> Fit:
     """Fit a design (Love, Huber and Anders 2014), with the estimates of R DESeq2 1.38.
@@ -144,6 +148,8 @@ def fit(
         ``parametric``, ``local`` or ``mean`` (`trends.fit`); ``none`` to test with the gene-wise dispersions.
     min_replicates
         Samples that a cell must have for its outliers to be replaced; None to replace none.
+    test
+        ``wald`` or ``lrt``, the test that follows: R's outliers are those of its Cook's distances.
     device
         Of torch.
 
@@ -153,18 +159,18 @@ def fit(
         If the counts or the design cannot be fitted: all counts zero or equal, no residual degrees of freedom, no size
         factors, no trend.
     """
+    if min_replicates is not None and min_replicates < outliers.LEAST_SAMPLES:
+        raise DataError(
+            f"outliers: they are replaced from {outliers.LEAST_SAMPLES} samples in a cell on; ask for no fewer"
+        )
     result, means = _fit_trend(counts, design, factors, trend_kind, device)
     genes = torch.arange(result.counts.shape[1], device=device)
     if result.trend:
         own, at_means = (column.cpu().numpy() for column in (result.genes.genewise, result.genes.trend))
         result.scatter = trends.scatter(own, at_means)
         result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
-    if min_replicates is not None and min_replicates < outliers.LEAST_SAMPLES:
-        raise DataError(
-            f"outliers: they are replaced from {outliers.LEAST_SAMPLES} samples in a cell on; ask for no fewer"
-        )
     replaceable = result.design.in_cells_of(min_replicates or len(result.counts) + 1)
-    _fit_models(result, genes, means, functools.partial(_judge_outliers, result, replaceable))
+    _fit_models(result, genes, means, functools.partial(_judge_outliers, result, replaceable, test))
     outlying = result.genes.replaced.nonzero().squeeze(1)
     if len(outlying):
         _refit(result, outlying)
@@ -212,7 +218,8 @@ def _start(counts: np.ndarray, design: np.ndarray, factors: str | np.ndarray, de
         raise DataError("size factors: each must be a positive number")
     f = torch.as_tensor(f[:, None] if f.ndim == 1 else np.ascontiguousarray(f[:, present]), device=device)
     y = torch.as_tensor(np.ascontiguousarray(counts[:, present], dtype=float), device=device)
-    return Fit(present, counts.shape[1], y, f, model, Estimates.empty(y.shape[1], model.n_coefficients, y.device))
+    genes = Estimates.empty(y.shape[1], model.n_coefficients, y.device)
+    return Fit(present, counts.shape[1], y, f, model, genes, y > 0)
 
 
 def check(counts: np.ndarray, design: np.ndarray) -> None:
@@ -285,14 +292,14 @@ def _fit_models(
     def regress(place: Tensor) -> None:
         part = genes[place]
         model = glm.regress(fit.counts_of(part), fit.factors_of(part), fit.genes.dispersion[part], fit.design)
-        fit.genes.put(part, beta=model.beta, optimised=fit.genes.optimised[part] | ~model.settled)
+        fit.genes.put(part, beta=model.beta)
         if judge is not None:
             judge(part, model, elementwise.take(means, place))
 
     parts.for_each(regress, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
 
 
-def _judge_outliers(fit: Fit, replaceable: np.ndarray, part: Tensor, model: glm.Fit, means: Tensor) -> None:
+def _judge_outliers(fit: Fit, replaceable: np.ndarray, test: str, part: Tensor, model: glm.Fit, means: Tensor) -> None:
     """Cook's distances of some genes; outliers in cells of enough samples are replaced, and their genes marked.
 
     R's distances for a likelihood-ratio test are those from the means of the gene-wise fit.
@@ -301,11 +308,14 @@ def _judge_outliers(fit: Fit, replaceable: np.ndarray, part: Tensor, model: glm.
     leverages = glm.leverages(model.last_mu, fit.genes.dispersion[part], fit.design)
     alpha = outliers.robust_dispersions(y / f, fit.design)
     kept = torch.as_tensor(~replaceable, device=y.device)[:, None]
-    for test, mu in (("ratio", means), ("wald", model.mu)):
-        cooks = outliers.cooks_distances(y, alpha, mu, leverages, fit.design)
+    distances = {
+        name: outliers.cooks_distances(y, alpha, mu, leverages, fit.design)
+        for name, mu in (("lrt", means), ("wald", model.mu))
+    }
+    for name, cooks in distances.items():
         largest = outliers.largest_distance(cooks * kept, fit.design)  # an outlier that is replaced is not flagged
-        fit.genes.put(part, **{f"cooks_{test}": largest, f"n_larger_{test}": outliers.larger_counts(y, cooks)})
-    beyond = cooks > outliers.cutoff(fit.design)
+        fit.genes.put(part, **{f"cooks_{name}": largest, f"n_larger_{name}": outliers.larger_counts(y, cooks)})
+    beyond = distances[test] > outliers.cutoff(fit.design)
     if replaceable.any() and beyond.any():
         fit.counts[:, part] = outliers.replacements(y, f, beyond & ~kept)
         fit.genes.put(part, replaced=beyond.any(dim=0))

@@ -184,12 +184,11 @@ def weights_and_inverse(
     mu: Tensor, alpha: Tensor, design: Design, penalties: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (samples x genes), the inverse of the penalised information and the information (in the basis)."""
-    mu = mu.clamp(min=LEAST_MEAN)
-    weights = mu / (1 + mu * alpha)
-    information = design.information(weights)
     ridge = 0.0
     if penalties is not None or not design.is_intercept:
-        ridge = _ridge(design, _penalties(design, penalties))
+        mu, ridge = mu.clamp(min=LEAST_MEAN), _ridge(design, _penalties(design, penalties))
+    weights = mu / (1 + mu * alpha)
+    information = design.information(weights)
     return weights, designs.inverse(designs.cholesky(information + ridge)), information
 
 

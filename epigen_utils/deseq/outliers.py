@@ -65,7 +65,7 @@ def replacements(counts: Tensor, factors: Tensor, outlying: Tensor) -> Tensor:
 def largest_distance(cooks: Tensor, design: Design) -> Tensor:
     """Each gene's largest distance among the samples whose cell has replicates; NaN where there are none."""
     enough = torch.as_tensor(design.in_cells_of(LEAST_SAMPLES), device=cooks.device)
-    if not enough.any() or design.residual_df < 1:
+    if not enough.any():
         return torch.full_like(cooks[0], torch.nan)
     return cooks[enough].amax(dim=0)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from epigen_utils.deseq import design as designs
 from epigen_utils.deseq import elementwise, glm, parts
 from epigen_utils.deseq.fitting import Fit
+from epigen_utils.errors import DataError
 
 #: Variance of the prior of log2 coefficients that are not shrunken (R), and of natural-log ones in apeglm, a scale.
 WIDE_VARIANCE, WIDE_SCALE = 1e6, 15.0
@@ -34,7 +35,14 @@ def normal(fit: Fit, coefficient: int, *, intercept: int | None = 0) -> tuple[np
     Returns
     -------
     Fold changes and errors, of all genes.
+
+    Raises
+    ------
+    DataError
+        If the fit has no dispersion trend, by which coefficients are weighted.
     """
+    if fit.trend is None:
+        raise DataError("shrinkage: the normal prior needs a dispersion trend; take shrink='apeglm', or fit a trend")
     beta = fit.genes.beta.cpu().numpy() / math.log(2)
     weights = 1 / (1 / fit.genes.base_mean + fit.genes.trend).cpu().numpy()
     variances = [
@@ -103,8 +111,16 @@ def apeglm(fit: Fit, coefficient: int, errors: np.ndarray) -> tuple[np.ndarray, 
 
 
 def cauchy_variance(estimates: np.ndarray, errors: np.ndarray) -> float:
-    """Variance of the true effects behind estimates with errors (Efron and Morris 1975), at least 1e-6."""
+    """Variance of the true effects behind estimates with errors (Efron and Morris 1975), at least 1e-6.
+
+    Raises
+    ------
+    DataError
+        If no estimate has an error.
+    """
     usable = np.isfinite(estimates) & np.isfinite(errors) & (errors > 0)
+    if not usable.any():
+        raise DataError("shrinkage: no gene has an estimate with an error; leave the fold changes unshrunk")
     squares, noise = estimates[usable] ** 2, errors[usable] ** 2
 
     def excess(variance: float) -> float:
@@ -135,7 +151,7 @@ def _mode(fit: Fit, genes: Tensor, coefficient: int, scale: float) -> tuple[Tens
 
 
 def _climb(fit: Fit, genes: Tensor, beta: Tensor, coefficient: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Log posterior, coefficient and its standard deviation where Newton's method from ``beta`` ends."""
+    """Log posterior, coefficient and its standard deviation where Newton's method from ``beta`` converges, else NaN."""
     y, factors, alpha = fit.counts_of(genes), fit.factors_of(genes), fit.genes.dispersion[genes]
     matrix, p = fit.design.matrix, fit.design.n_coefficients
     products = (matrix[:, :, None] * matrix[:, None, :]).reshape(len(matrix), -1).T
@@ -177,8 +193,14 @@ def _climb(fit: Fit, genes: Tensor, beta: Tensor, coefficient: int, scale: float
             size = torch.where(worse, size / 2, size)
         beta = torch.where(worse, beta, proposal)
         change, value = (proposed - value).abs(), torch.where(worse, value, proposed)
-        if (worse | (change < 1e-10 * (1 + value.abs()))).all() and (step.abs().amax(dim=0)[~worse] < 1e-6).all():
+        converged = worse | ((change < 1e-10 * (1 + value.abs())) & (step.abs().amax(dim=0) < 1e-6))
+        if converged.all():
             break
     _, curvature = slope_and_curvature(beta, convex=False)
     variance = designs.inverse(designs.cholesky(curvature))[coefficient, coefficient]
-    return value, beta[coefficient], variance.sqrt()
+    missing = torch.full_like(value, torch.nan)
+    return (
+        torch.where(converged, value, -torch.inf),
+        torch.where(converged, beta[coefficient], missing),
+        torch.where(converged, variance.sqrt(), missing),
+    )

@@ -51,8 +51,8 @@ def wald(
         Mask of the samples that the contrast compares, by default those that its weights concern; a gene without counts
         in them has fold change 0.
     threshold, alternative
-        The null hypothesis: the log2 fold change is at most ``threshold`` in size (``greaterAbs``), at least that
-        (``lessAbs``), at most (``greater``) or at least minus the threshold (``less``).
+        Of the log2 fold change: ``greaterAbs`` tests whether its size is above the threshold, ``lessAbs`` whether that
+        is below it, ``greater`` whether it is above the threshold, ``less`` whether it is below minus the threshold.
     filters
         Options of `finish`.
 
@@ -111,7 +111,7 @@ def likelihood_ratio(
     parts.for_each(compare, fit.tested_parts())
     statistic = fit.of_all(2 * gains)
     pvalue = chdtrc(df, np.maximum(statistic, 0))
-    return finish(fit, "ratio", change, error, statistic, pvalue, **filters)
+    return finish(fit, "lrt", change, error, statistic, pvalue, **filters)
 
 
 def _estimate(fit: Fit, contrast: np.ndarray, compared: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -158,10 +158,10 @@ def _compared_samples(design: Design, contrast: np.ndarray) -> np.ndarray:
 
 def _without_counts(fit: Fit, samples: np.ndarray) -> np.ndarray:
     """Mask of the genes that have coefficients and no counts in some samples; none if there are no samples."""
-    rows = fit.counts[torch.as_tensor(samples, device=fit.counts.device)]
-    if not len(rows):
+    seen = fit.seen[torch.as_tensor(samples, device=fit.seen.device)]
+    if not len(seen):
         return np.zeros(fit.n_genes, bool)
-    return fit.of_all((rows == 0).all(dim=0) & fit.genes.beta[0].isfinite(), missing=0) > 0
+    return fit.of_all(~seen.any(dim=0) & fit.genes.beta[0].isfinite(), missing=0) > 0
 
 
 def finish(
@@ -182,7 +182,7 @@ def finish(
     Parameters
     ----------
     test
-        ``wald`` or ``ratio``, whose Cook's distances are taken.
+        ``wald`` or ``lrt``, whose Cook's distances are taken.
     alpha
         FDR that independent filtering is tuned for.
     cooks_filter, independent_filter
@@ -261,7 +261,10 @@ def _quantiles(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def lowess(x: np.ndarray, y: np.ndarray, *, share: float = 0.2, n_robust: int = 3) -> np.ndarray:
-    """Locally weighted straight lines (Cleveland 1979) with robust weights, as R's ``lowess``."""
+    """Locally weighted straight lines (Cleveland 1979) with robust weights.
+
+    R's ``lowess`` where points are further apart than a hundredth of their range.
+    """
     n = len(x)
     distances = np.abs(x[:, None] - x)
     n_near = max(2, min(n, int(share * n + 1e-7)))

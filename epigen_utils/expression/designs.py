@@ -3,7 +3,7 @@
 import anndata
 import numpy as np
 import pandas as pd
-from formulaic import model_matrix
+from formulaic import Formula, model_matrix
 from formulaic.errors import FormulaicError
 from formulaic_contrasts import FormulaicContrasts
 
@@ -215,10 +215,15 @@ def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, st
         ) from None
 
 
+def has_interactions(design: str) -> bool:
+    """Whether a formula has a term of several variables."""
+    return any(len(term.factors) > 1 for term in Formula(design))
+
+
 def is_two_groups(adata: anndata.AnnData, design: str) -> bool:
     """Whether a design is one factor of two levels."""
     table = covariates(adata.obs)
-    variables = [name for name in FormulaicContrasts(table, design).variables if name in table]
+    variables = [name for name in Formula(design).required_variables if name in table]
     if len(variables) != 1 or pd.api.types.is_numeric_dtype(table[variables[0]]):
         return False
     return table[variables[0]].nunique() == 2

@@ -5,18 +5,18 @@ second one, to compare with.
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import anndata
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
 from epigen_utils.data import schema
-from epigen_utils.deseq import fitting, shrinkage, testing
+from epigen_utils.deseq import fitting, parts, shrinkage, testing
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.expression import designs, normalisation, second_engine
 from epigen_utils.stats import permutation
@@ -39,7 +39,12 @@ class FittedDesign:
     adata: anndata.AnnData
     design: str
     matrix: pd.DataFrame
-    fit: fitting.Fit
+    fit_for: Callable[[str], fitting.Fit]  # a test, "wald" or "lrt", whose outliers are replaced
+
+    @property
+    def fit(self) -> fitting.Fit:
+        """The fit for the Wald test."""
+        return self.fit_for("wald")
 
     def results(
         self,
@@ -91,7 +96,8 @@ class FittedDesign:
             weights, compared = self._weights(contrast)
         smaller = designs.design_matrix(self.adata, reduced).to_numpy(dtype=float)
         options = self._filters(alpha, independent_filter, cooks_filter)
-        return self._table(testing.likelihood_ratio(self.fit, smaller, weights, compared=compared, **options))
+        fit = self.fit_for("lrt")
+        return self._table(testing.likelihood_ratio(fit, smaller, weights, compared=compared, **options))
 
     @property
     def dispersions(self) -> pd.DataFrame:
@@ -146,6 +152,10 @@ class FittedDesign:
         if prior == "apeglm":
             change, error = shrinkage.apeglm(self.fit, position, errors)
         else:
+            if designs.has_interactions(self.design):
+                raise DataError(
+                    "shrinkage: the normal prior is not for designs with interactions; take shrink='apeglm'"
+                )
             names = list(self.matrix)
             intercept = names.index("Intercept") if "Intercept" in names else None
             change, error = shrinkage.normal(self.fit, position, intercept=intercept)
@@ -160,9 +170,16 @@ def fit_design(
     normalization_factors: pd.DataFrame | None = None,
     trend: str = "parametric",
     min_replicates_for_replace: int | None = fitting.MIN_REPLICATES,
+    test: str = "wald",
     device: str = "cpu",
 ) -> FittedDesign:
-    """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors."""
+    """Fit a design once, to test several contrasts of it; `deseq` documents parameters and errors.
+
+    Parameters
+    ----------
+    test
+        ``wald`` or ``lrt``: for which the design is fitted at once; for the other it is when that is asked for.
+    """
     designs.check_design(adata, design)
     matrix = designs.design_matrix(adata, design)
     counts = normalisation.count_table(adata).to_numpy()
@@ -175,19 +192,32 @@ def fit_design(
         factors = _complete(size_factors, adata.obs_names).to_numpy(dtype=float)
     else:
         factors = normalisation.size_factors(adata, size_factors).to_numpy()
+    _check_device(device)
+
+    @functools.cache
+    def fit_for(test: str) -> fitting.Fit:
+        return fitting.fit(
+            counts,
+            matrix.to_numpy(dtype=float),
+            factors=factors,
+            trend_kind=trend,
+            min_replicates=min_replicates_for_replace,
+            test=test,
+            device=device,
+        )
+
+    fit_for(test)
+    return FittedDesign(adata, design, matrix, fit_for)
+
+
+def _check_device(device: str) -> None:
+    kind = device.split(":")[0]
+    if kind not in parts.SIZE:
+        raise DataError(f"device {device!r}: {suggest(kind, sorted(parts.SIZE))}")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise DataError(f"device {device!r}: {str(error).splitlines()[0]}") from None
-    fit = fitting.fit(
-        counts,
-        matrix.to_numpy(dtype=float),
-        factors=factors,
-        trend_kind=trend,
-        min_replicates=min_replicates_for_replace,
-        device=device,
-    )
-    return FittedDesign(adata, design, matrix, fit)
 
 
 def _complete(factors: pd.Series | pd.DataFrame, *names: pd.Index) -> pd.Series | pd.DataFrame:
@@ -266,12 +296,23 @@ def deseq(
     if isinstance(contrast, tuple):
         designs.check_contrast(adata, contrast)
     if engine == "pydeseq2":
+        _check_second_engine(contrast, reduced, options)
         return second_engine.results(adata, design=design, contrast=contrast, **options)[DESEQ_COLUMNS]
     of_fit = ("size_factors", "normalization_factors", "trend", "min_replicates_for_replace", "device")
-    fitted = fit_design(adata, design=design, **{name: options.pop(name) for name in of_fit if name in options})
+    of_fit = {name: options.pop(name) for name in of_fit if name in options}
+    fitted = fit_design(adata, design=design, test="lrt" if reduced else "wald", **of_fit)
     if reduced is not None:
         return fitted.likelihood_ratio(reduced, contrast, **options)
     return fitted.results(contrast, **options)
+
+
+def _check_second_engine(contrast: Contrast | None, reduced: str | None, options: dict) -> None:
+    unknown = sorted(options.keys() - {"alpha", "independent_filter", "cooks_filter"})
+    if reduced is not None or not isinstance(contrast, tuple) or unknown:
+        raise DataError(
+            "engine 'pydeseq2': it tests contrasts of levels (Wald), with alpha, independent_filter and cooks_filter; "
+            "take engine='torch'"
+        )
 
 
 def linear_contrasts(
@@ -302,7 +343,7 @@ def linear_contrasts(
     df = len(x) - x.shape[1]
     variance = np.square(y - x @ coefficients).sum(axis=0) / df
     inverse = np.linalg.inv(x.T @ x)
-    parts = []
+    tables = []
     for name, contrast in contrasts.items():
         designs.check_contrast(adata, contrast)
         vector = designs.contrast_vector(adata, design, contrast)
@@ -313,9 +354,9 @@ def linear_contrasts(
         part["difference"], part["low"], part["high"], part["df"] = difference, difference - half, difference + half, df
         with np.errstate(divide="ignore", invalid="ignore"):
             part["p"] = np.where(error > 0, 2 * student.sf(np.abs(difference / error), df), np.nan)
-        part["padj"] = false_discovery_control(part["p"].fillna(1)) if len(part) else []
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+        part["padj"] = testing.benjamini_hochberg(part["p"].to_numpy())
+        tables.append(part)
+    return pd.concat(tables, ignore_index=True)
 
 
 def count_called_under_permutation(

@@ -6,6 +6,7 @@ import pandas as pd
 
 from epigen_utils.deseq import size_factors as deseq_size_factors
 from epigen_utils.deseq import transformation
+from epigen_utils.errors import DataError
 from epigen_utils.expression import designs
 
 
@@ -51,6 +52,11 @@ def size_factors(adata: anndata.AnnData, kind: str = "") -> pd.Series:
         (`deseq.size_factors.log_geometric_means`, which documents errors); by default what the data set was loaded
         with, else ``ratio``.
 
+    Raises
+    ------
+    DataError
+        Naming a sample without counts; or if no gene gives a ratio.
+
     Examples
     --------
     >>> import anndata
@@ -61,7 +67,10 @@ def size_factors(adata: anndata.AnnData, kind: str = "") -> pd.Series:
     {'0': 0.5, '1': 1.0, '2': 2.0}
     """
     kind = kind or adata.uns.get("epigen", {}).get("size_factors", "ratio")
-    factors = deseq_size_factors.estimate(count_table(adata).to_numpy(), kind)
+    counts = count_table(adata).to_numpy()
+    if not counts.any(axis=1).all():
+        raise DataError(f"size factors: sample {adata.obs_names[~counts.any(axis=1)][0]!r} has no counts; drop it")
+    factors = deseq_size_factors.estimate(counts, kind)
     return pd.Series(factors, index=adata.obs_names, name="size_factor")
 
 
