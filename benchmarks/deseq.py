@@ -4,8 +4,9 @@
 
 Each times size factors, fit and Wald test of two groups on the same simulated counts of 20,000 genes, in a process of
 its own: imports and reading are left out, a small analysis is run before the clock starts. Each has one core and two
-(R by BiocParallel's MulticoreParam, PyDESeq2 by its workers), held there by ``taskset``. Peak memory is the process's.
-The calls at an adjusted p-value of 0.05 are compared with R's. With a CUDA device the engine is timed there too.
+(R by BiocParallel's MulticoreParam, PyDESeq2 by its workers), held there by ``taskset``. Peak memory is that of the
+main process, without its workers. The calls at an adjusted p-value of 0.05 are compared with R's. With a CUDA device
+the engine is timed there too.
 """
 
 import argparse
@@ -113,7 +114,7 @@ def one(engine: str, folder: Path, cores: int, device: str) -> None:
 
 
 def timed(engine: str, folder: Path, cores: int, device: str = "cpu") -> dict[str, float]:
-    """Seconds, peak memory in MiB, and the number of calls of one analysis in a process of its own."""
+    """Seconds, peak memory in MiB, and the mask of called genes of one analysis in a process of its own."""
     held = ["taskset", "-c", ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))]
     command = [sys.executable, __file__, "--one", engine, str(folder), "--cores", str(cores), "--device", device]
     if engine == "R DESeq2":
@@ -127,7 +128,7 @@ def timed(engine: str, folder: Path, cores: int, device: str = "cpu") -> dict[st
 
 
 def compare(n_samples: int, runs: list[tuple[str, int, str]], repeats: int) -> list[dict]:
-    """A row a run: medians over the repeats, and ratios of R's time on one core to it, repeat by repeat."""
+    """A row a run: medians over the repeats, and ratios of R's time on as many cores to it, repeat by repeat."""
     with tempfile.TemporaryDirectory() as scratch:
         make(Path(scratch), n_samples)
         found = {run: [] for run in runs}

@@ -204,7 +204,10 @@ REFUSED = {
     "negative": (Case(set_to(-1, 0, 5)), "negative"),
     "missing count": (Case(set_to(np.nan, 0, 5)), ""),
     "a sample without counts": (Case(set_to(0, 0)), "sample 's1' has no counts; drop it"),
-    "a sample without counts: poscounts": (Case(set_to(0, 0), options={"size_factors": "poscounts"}), "'s1' has no counts"),
+    "a sample without counts: poscounts": (
+        Case(set_to(0, 0), options={"size_factors": "poscounts"}),
+        "'s1' has no counts",
+    ),
     "no samples in a cell": (Case(not_both, "~batch * condition", INTERACTION), "cannot be told apart"),
     "constant covariate": (Case(samples(k=3.5), "~k + condition"), "k cannot be told apart"),
     "collinear columns": (

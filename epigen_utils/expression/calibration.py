@@ -32,7 +32,8 @@ def with_known_dispersion(fitted: differential.FittedDesign, dispersion: float) 
     genes = copy.copy(fit.genes)
     genes.dispersion = torch.full_like(genes.dispersion, dispersion)
     genes.beta = glm.regress(fit.counts, fit.factors, genes.dispersion, fit.design).beta
-    return dataclasses.replace(fitted, fit=dataclasses.replace(fit, genes=genes))
+    known = dataclasses.replace(fit, genes=genes)
+    return dataclasses.replace(fitted, fit_for=lambda test: known)
 
 
 def _results_by_test(

@@ -9,6 +9,7 @@ from scipy.stats import nbinom
 
 from epigen_utils.data import datasets
 from epigen_utils.deseq import fitting, shrinkage, testing
+from epigen_utils.errors import DataError
 
 #: The DESeq2 vignette ("Log fold change shrinkage for visualization and ranking", release of 2025): genes of pasilla
 #: with ten counts in three samples, `~ condition`, before and after apeglm.
@@ -162,3 +163,13 @@ def test_a_weighted_quantile_moves_to_what_weighs_more():
     weights[90:] = 50
     assert shrinkage.weighted_quantile(values, weights, 0.5) > 90
     assert shrinkage.weighted_quantile(np.full(5, 2.5), np.arange(1, 6), 0.3) == 2.5
+
+
+def test_what_cannot_be_shrunken_is_refused():
+    without_trend = fitting.fit(counts(), design("condition"), trend_kind="none", min_replicates=None)
+    with pytest.raises(
+        DataError, match="the normal prior needs a dispersion trend; take shrink='apeglm', or fit a trend"
+    ):
+        shrinkage.normal(without_trend, 1)
+    with pytest.raises(DataError, match="no gene has an estimate with an error"):
+        shrinkage.cauchy_variance(np.array([np.nan, 1.0]), np.array([0.1, np.nan]))

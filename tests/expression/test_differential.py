@@ -45,25 +45,19 @@ def test_fold_changes_agree_with_r_where_there_are_counts(ours):
     assert (ours["log2FoldChange"].isna() == theirs["log2FoldChange"].isna()).all(), "genes without counts"
     seen = theirs["baseMean"] > 10
     change = (ours.loc[seen, "log2FoldChange"] - theirs.loc[seen, "log2FoldChange"]).abs()
-    assert change.median() < 5e-4
-    assert change.quantile(0.99) < 0.03, "the largest differ because the dispersions they are weighted by do"
-    assert change.max() < 0.16
-    error = (ours.loc[seen, "lfcSE"] / theirs.loc[seen, "lfcSE"] - 1).abs()
-    assert error.median() < 0.1
-    assert np.corrcoef(ours.loc[seen, "stat"], theirs.loc[seen, "stat"])[0, 1] > 0.99
+    assert change.max() < 1e-5
+    for column in ("lfcSE", "stat"):
+        np.testing.assert_allclose(ours.loc[seen, column], theirs.loc[seen, column], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "filters"), [("results", True), ("results_unfiltered", False)])
 def test_calls_agree_with_r(pasilla, name, filters):
-    """PyDESeq2 0.5 fits a somewhat smaller dispersion trend, so it calls a few genes more; each is near the border."""
     ours = differential.deseq(
         pasilla, design=DESIGN, contrast=CONTRAST, independent_filter=filters, cooks_filter=filters
     )
     theirs = reference(name).reindex(ours.index)
-    differ = (ours["padj"] < 0.05) != (theirs["padj"] < 0.05)
-    assert differ.sum() <= 0.1 * (theirs["padj"] < 0.05).sum()
-    border = theirs.loc[differ, "padj"].fillna(1).clip(upper=ours.loc[differ, "padj"].fillna(1).clip(upper=1))
-    assert border.between(0.001, 0.2).all()
+    assert ((ours["padj"] < 0.05) == (theirs["padj"] < 0.05)).all()
+    assert (ours["padj"].isna() == theirs["padj"].isna()).all()
 
 
 def test_the_sign_follows_the_contrast(pasilla, ours):
@@ -75,6 +69,8 @@ def test_shrinkage_leaves_p_values_and_pulls_in_fold_changes(pasilla, ours):
     shrunk = differential.deseq(pasilla, design=DESIGN, contrast=CONTRAST, shrink="apeglm")
     np.testing.assert_allclose(shrunk["pvalue"], ours["pvalue"])
     assert shrunk["log2FoldChange"].abs().sum() < ours["log2FoldChange"].abs().sum()
+    with pytest.raises(DataError, match="the normal prior is not for designs with interactions; take shrink='apeglm'"):
+        differential.deseq(pasilla, design="~type * condition", contrast=CONTRAST, shrink="normal")
 
 
 def test_planted_changes_are_found_and_all_zero_genes_are_na():
@@ -113,7 +109,7 @@ def test_mistakes_are_one_line(small):
     lone = small[[0, 3]].copy()
     assert "has one sample; a comparison needs replicates" in refused(lone, "~condition", ok)
     nothing = small.copy()
-    nothing.layers["counts"][:, :] = np.eye(*nothing.shape, dtype=int)
+    nothing.layers["counts"][:, :] = 1 - np.eye(*nothing.shape, dtype=int)
     assert "no gene is detected in every sample" in refused(nothing, "~condition", ok)
     two = small[[0, 1, 3, 4]].copy()
     two.obs["donor"] = list("xyzw")
@@ -122,19 +118,18 @@ def test_mistakes_are_one_line(small):
     few.obs["batch"] = list("xyyx")
     few.obs["other"] = list("xxyy")
     assert "leave nothing to estimate dispersion from" in refused(few, "~batch * other", ("batch", "y", "x"))
+    for device, message in (("mps", "device 'mps': known: cpu, cuda"), ("cpus", "device 'cpus': did you mean 'cpu'")):
+        with pytest.raises(DataError, match=message):
+            differential.deseq(small, design="~condition", contrast=ok, device=device)
     with pytest.raises(DataError, match="engine 'r'"):
         differential.deseq(small, design="~condition", contrast=ok, engine="r")
 
 
 def test_vst_against_its_namesakes_in_r(pasilla):
-    """The transformation is R's up to the trend's asymptote, which shifts low counts most; stated, not hidden."""
-    for name, design, largest, at_large in (("vst_blind", "", 0.3, 0.05), ("vst_design", DESIGN, 0.55, 0.12)):
+    for name, design in (("vst_blind", ""), ("vst_design", DESIGN)):
         ours = normalisation.vst(pasilla, design=design)
         theirs = reference(name).T.loc[ours.index, ours.columns]
-        assert (ours - theirs).abs().max().max() < largest, name
-        assert np.corrcoef(ours.to_numpy().ravel(), theirs.to_numpy().ravel())[0, 1] > 0.9995
-        seen = pasilla.layers["counts"].mean(axis=0) > 1000
-        assert (ours - theirs).loc[:, seen].abs().max().max() < at_large, f"{name}: large counts"
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=name)
 
 
 def test_tpm(small):

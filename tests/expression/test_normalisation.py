@@ -17,6 +17,9 @@ def test_size_factors_are_those_of_r_deseq2():
 
 def test_size_factors_need_a_gene_in_every_sample(small):
     small.layers["counts"] = np.eye(6, 4, dtype=int)
+    with pytest.raises(ValueError, match="sample 's4' has no counts; drop it"):
+        normalisation.size_factors(small)
+    small.layers["counts"] = 1 - np.eye(6, 4, dtype=int)
     with pytest.raises(ValueError, match="no gene is detected in every sample"):
         normalisation.size_factors(small)
 

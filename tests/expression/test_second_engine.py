@@ -37,3 +37,13 @@ def test_filters_can_be_left_out(cohort):
 def test_a_design_that_cannot_be_fitted_is_refused(cohort):
     with pytest.raises(DataError, match="design '~tissue'"):
         differential.deseq(cohort, design="~tissue", contrast=CONTRAST, engine="pydeseq2")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"reduced": "~1"}, {"contrast": {"group[T.m]": 1}}, {"lfc_threshold": 1}, {"shrink": "normal"}],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_the_second_engine_cannot_is_refused(cohort, options):
+    with pytest.raises(DataError, match="engine 'pydeseq2': it tests contrasts of levels"):
+        differential.deseq(cohort, engine="pydeseq2", **{"design": "~group", "contrast": CONTRAST} | options)
