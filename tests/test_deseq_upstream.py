@@ -261,7 +261,7 @@ def grid(pasilla):
     columns = [pasilla.obs["type"] == "single-read", pasilla.obs["condition"] == "treated"]
     matrix = np.column_stack([np.ones(7), *columns]).astype(float)
     fit = fitting.fit_trend(pasilla.layers["counts"], matrix)
-    guesses = dispersions.first_guesses(fit.counts / fit.factors, fit.design, float((1 / fit.factors).mean()))
+    guesses = dispersions.initial_dispersions(fit.counts / fit.factors, fit.design, float((1 / fit.factors).mean()))
     means = glm.regress(fit.counts, fit.factors, guesses, fit.design).mu.clamp(min=0.5)
     posterior = Posterior(fit.counts, means, fit.design).prepare()
 

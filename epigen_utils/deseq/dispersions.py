@@ -36,7 +36,7 @@ TABLES = ("counts", "mu", "centres", "residuals", "total", "excess", "rounding",
 SLOPE_TABLES = ("counts", "centres", "residuals", "excess", "tails", "large")
 
 
-def highest(n_samples: int) -> float:
+def max_dispersion(n_samples: int) -> float:
     """The largest dispersion that an estimate may have."""
     return max(10.0, n_samples)
 
@@ -300,7 +300,7 @@ class Genes:
 
     def search_grids(self, wanted: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Tensor:
         """Dispersions on two grids, the second around the best point of the first, of the genes in a mask."""
-        ends = math.log(LOWEST), math.log(highest(len(self.counts)))
+        ends = math.log(LOWEST), math.log(max_dispersion(len(self.counts)))
         width = (ends[1] - ends[0]) / (GRID - 1)
         like = {"dtype": self.counts.dtype, "device": self.counts.device}
         coarse, fine = torch.linspace(*ends, GRID, **like), torch.linspace(-width, width, GRID, **like)
@@ -323,7 +323,7 @@ def _best(posterior: Posterior, grid: Tensor) -> Tensor:
     return grid.gather(0, values.argmax(dim=0, keepdim=True)).squeeze(0)
 
 
-def first_guesses(normalised: Tensor, design: Design, mean_inverse_factor: float) -> Tensor:
+def initial_dispersions(normalised: Tensor, design: Design, mean_inverse_factor: float) -> Tensor:
     """Where searches start: the smaller of two moment estimates, genes.
 
     Parameters
@@ -339,7 +339,7 @@ def first_guesses(normalised: Tensor, design: Design, mean_inverse_factor: float
     variance = (normalised - mean).square().sum(dim=0) / (len(normalised) - 1)
     moments = (variance - mean_inverse_factor * mean) / mean.square()
     guess = torch.minimum(rough.clamp(min=0), moments)
-    return guess.clamp(LOWEST, highest(design.n_samples))
+    return guess.clamp(LOWEST, max_dispersion(design.n_samples))
 
 
 def linear_means(normalised: Tensor, design: Design) -> Tensor:
@@ -348,9 +348,9 @@ def linear_means(normalised: Tensor, design: Design) -> Tensor:
 
 
 def genewise(genes: Genes, guesses: Tensor) -> Tensor:
-    """Dispersion of each gene from its own counts, genes; ``guesses`` by `first_guesses`."""
+    """Dispersion of each gene from its own counts, genes; ``guesses`` by `initial_dispersions`."""
     searches = genes.search(guesses.log())
-    top = highest(len(genes.counts))
+    top = max_dispersion(len(genes.counts))
     alpha = searches.log_alpha.exp().clamp(max=top)
     alpha = torch.where(searches.value < searches.first + searches.first.abs() / 1e6, guesses, alpha)
     failed = ((searches.steps >= MAX_STEPS) | (searches.steps == 1)) & (alpha > 10 * LOWEST)
@@ -365,4 +365,4 @@ def maximum_a_posteriori(genes: Genes, genewise: Tensor, trend: Tensor, variance
     alpha = searches.log_alpha.exp()
     failed = searches.steps >= MAX_STEPS
     alpha[failed] = genes.search_grids(failed, centres, variance)
-    return alpha.clamp(LOWEST, highest(len(genes.counts)))
+    return alpha.clamp(LOWEST, max_dispersion(len(genes.counts)))

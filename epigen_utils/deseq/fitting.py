@@ -20,7 +20,7 @@ from epigen_utils.errors import DataError
 MIN_REPLICATES = 7
 
 #: Spreads of log dispersions above the trend beyond which a gene keeps its own.
-OUTLIER_SPREADS = 2.0
+OUTLIER_SD = 2.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -256,7 +256,7 @@ def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
         part = genes[place]
         y, f = fit.counts_of(part), fit.factors_of(part)
         normalised = y / f
-        guesses[place] = dispersions.first_guesses(normalised, fit.design, inverse_factor)
+        guesses[place] = dispersions.initial_dispersions(normalised, fit.design, inverse_factor)
         if fit.design.is_groups:
             means[:, place] = f * dispersions.linear_means(normalised, fit.design)
         else:
@@ -284,7 +284,7 @@ def _fit_models(
         trend = torch.as_tensor(fit.trend(fit.genes.base_mean[genes].cpu().numpy()), device=genes.device)
         search = dispersions.Genes(fit.counts, genes, means, fit.design)
         shrunk = dispersions.maximum_a_posteriori(search, genewise, trend, fit.prior_variance)
-        outlier = genewise.log() > trend.log() + OUTLIER_SPREADS * fit.scatter**0.5
+        outlier = genewise.log() > trend.log() + OUTLIER_SD * fit.scatter**0.5
         fit.genes.put(
             genes, trend=trend, map=shrunk, outlier=outlier, dispersion=torch.where(outlier, genewise, shrunk)
         )

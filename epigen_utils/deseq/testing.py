@@ -198,9 +198,9 @@ def finish(
     if not 0 < alpha < 1:
         raise DataError(f"alpha {alpha:g}: a false discovery rate is between 0 and 1")
     mean = fit.of_all(fit.genes.base_mean, missing=0)
-    emptied = fit.of_all(fit.genes.base_mean == 0, missing=0) > 0  # nothing is left without the outlier
+    all_zero = fit.of_all(fit.genes.base_mean == 0, missing=0) > 0  # nothing is left without the outlier
     for column, value in ((change, 0.0), (error, 0.0), (statistic, 0.0), (pvalue, 1.0)):
-        column[emptied] = value
+        column[all_zero] = value
     if cooks_filter:
         flagged = fit.of_all(getattr(fit.genes, f"cooks_{test}")) > outliers.cutoff(fit.design)
         if two_groups:

@@ -31,7 +31,7 @@ def genes():
 @pytest.fixture
 def guesses(genes):
     normalised = genes.counts / tensor(FACTORS)
-    return dispersions.first_guesses(normalised, genes.design, float((1 / FACTORS).mean()))
+    return dispersions.initial_dispersions(normalised, genes.design, float((1 / FACTORS).mean()))
 
 
 def log_posterior(y, mu, matrix, log_alpha, centre=None, variance=None):
@@ -102,13 +102,13 @@ def test_first_guesses_are_the_smaller_moment():
     mean = normalised.mean(axis=0)
     moments = (normalised.var(axis=0, ddof=1) - (1 / FACTORS).mean() * mean) / mean**2
     expected = np.minimum(np.maximum(rough, 0), moments).clip(1e-8, 14)
-    found = dispersions.first_guesses(tensor(normalised), Design.of(design("condition")), (1 / FACTORS).mean())
+    found = dispersions.initial_dispersions(tensor(normalised), Design.of(design("condition")), (1 / FACTORS).mean())
     np.testing.assert_allclose(found, expected, rtol=1e-10)
     assert found.min() == 1e-8
 
 
 def test_the_highest_is_ten_or_the_number_of_samples():
-    assert (dispersions.highest(6), dispersions.highest(40)) == (10, 40)
+    assert (dispersions.max_dispersion(6), dispersions.max_dispersion(40)) == (10, 40)
 
 
 def test_genewise_is_rs(genes, guesses):
@@ -190,7 +190,7 @@ def test_a_search_goes_the_way_of_single_steps(variance):
     y = tensor(rng.poisson(rng.gamma(1 / alpha, alpha * mean, (120, 80))))
     y = y[:, (y > 0).any(dim=0)]
     means = dispersions.linear_means(y, model).clamp(min=0.5)
-    start = dispersions.first_guesses(y, model, 1.0).log() + tensor(rng.normal(0, 1, y.shape[1]))
+    start = dispersions.initial_dispersions(y, model, 1.0).log() + tensor(rng.normal(0, 1, y.shape[1]))
     genes = Genes(y, torch.arange(y.shape[1]), means, model)
     centres = None if variance is None else torch.full_like(start, -2.0)
     searches = genes.search(start, centres, variance)
