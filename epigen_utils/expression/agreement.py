@@ -145,6 +145,13 @@ def add_causes(differing: pd.DataFrame, record: dict | None, dataset: str) -> pd
     return differing.assign(cause=[known.get(gene, "not known") for gene in differing["gene"]])
 
 
+def count_equal_calls(record: dict) -> tuple[int, int]:
+    """Number of the recorded random analyses with equal calls, and of those that both fit."""
+    n_fitted = sum(record["verdicts"].get(verdict, 0) for verdict in ("equal", "differs"))
+    differ = [any(finding["quantity"] == "calls" for finding in row["findings"]) for row in record["rows"]]
+    return n_fitted - sum(differ), n_fitted
+
+
 def list_causes(record: dict) -> pd.DataFrame:
     """Disagreements of the random analyses by cause, of ``data/recorded/deseq-fuzz.json``."""
     counts = record["findings by cause"]

@@ -142,3 +142,9 @@ def test_ratios_of_times_are_taken_repeat_by_repeat_on_as_many_cores():
     assert table.loc[1, ["seconds", "times ours", "low", "high"]].tolist() == [12.0, 12.0, 10.0, 15.0]
     assert table["times ours"].isna().tolist() == [True, False, True, False]
     assert table.loc[3, "times ours"] == pytest.approx(0.1)
+
+
+def test_equal_calls_are_those_of_analyses_that_both_fit():
+    rows = [{"findings": [{"quantity": "calls"}, {"quantity": "padj"}]}, {"findings": [{"quantity": "padj"}]}]
+    record = {"verdicts": {"equal": 5, "differs": 2, "refused by both": 3}, "rows": rows}
+    assert agreement.count_equal_calls(record) == (6, 7)
