@@ -345,6 +345,7 @@ def analyse(case: Case) -> Outcome:
         normalization_factors=case.normalization_factors,
         trend=options.trend,
         min_replicates_for_replace=options.min_replicates_for_replace,
+        test="wald" if case.reduced is None else "lrt",
     )
     test = {
         "alpha": options.alpha,

@@ -141,7 +141,7 @@ def log_posteriors(fitted, gene: str, name: str, alphas: tuple[float, ...]) -> l
         means = glm.regress(y, factors, guess, fit.design).mu
     prior = {} if name == "genewise" else {"centres": fit.genes.trend[place].log(), "variance": fit.prior_variance}
     posterior = dispersions.Posterior(y, means.clamp(min=glm.LEAST_MEAN), fit.design, **prior).prepare()
-    return [float(posterior.evaluate(torch.full_like(posterior.total, alpha).log())[0]) for alpha in alphas]
+    return [float(posterior.evaluate(torch.full_like(posterior.excess, alpha).log())[0]) for alpha in alphas]
 
 
 def compare(name: str, case: Case, folder: Path) -> dict:

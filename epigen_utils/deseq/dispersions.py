@@ -32,7 +32,7 @@ LEFT, ROUNDING = math.log(LOWEST / 10), 5e-15
 TAIL_ROWS, FULL_SHARE = 3, 0.7
 
 #: What a posterior has of each gene, and what of it slopes need.
-TABLES = ("counts", "mu", "centres", "residuals", "total", "excess", "rounding", "tails", "large")
+TABLES = ("counts", "mu", "centres", "residuals", "beyond", "excess", "rounding", "tails", "large")
 SLOPE_TABLES = ("counts", "centres", "residuals", "excess", "tails", "large")
 
 
@@ -53,13 +53,12 @@ class Posterior:
         Of which the adjustment is.
     centres, variance
         The normal prior of the log dispersion; None for none.
-    residuals, total, excess, rounding
-        Counts less means, each gene's sums of counts and residuals, and what rounding does to its log posterior. By
-        `prepare`.
-    tails, large
+    residuals, excess, rounding
+        Counts less means, each gene's sum of them, and what rounding does to its log posterior. By `prepare`.
+    tails, large, beyond
         Number of samples with more than 0, 1, 2, ... counts, rows x genes, and each count or, if more, the number of
-        these rows: the log gamma of a small count is a sum of logarithms, which many samples share. ``large`` is None
-        where all counts are as small as that.
+        these rows, and each gene's sum of counts beyond that: the log gamma of a small count is a sum of logarithms,
+        which many samples share. ``large`` is None where all counts are as small as that.
     """
 
     counts: Tensor
@@ -68,7 +67,7 @@ class Posterior:
     centres: Tensor | None = None
     variance: float | None = None
     residuals: Tensor | None = None
-    total: Tensor | None = None
+    beyond: Tensor | None = None
     excess: Tensor | None = None
     rounding: Tensor | None = None
     tails: Tensor | None = None
@@ -77,11 +76,12 @@ class Posterior:
     def prepare(self) -> "Posterior":
         """Compute what all evaluations share."""
         self.residuals = self.counts - self.mu
-        self.total, self.excess = self.counts.sum(dim=0), self.residuals.sum(dim=0)
-        self.rounding = ROUNDING * (len(self.counts) + self.total)
+        total, self.excess = self.counts.sum(dim=0), self.residuals.sum(dim=0)
+        self.rounding = ROUNDING * (len(self.counts) + total)
         largest = int(self.counts.max())
         n_rows = largest if largest <= TAIL_ROWS * len(self.counts) else elementwise.SERIES_FROM
         self.tails = count_tails(self.counts, n_rows)
+        self.beyond = total - self.tails.sum(dim=0)
         if n_rows < largest:
             self.large = self.counts.clamp(min=n_rows)
         return self
@@ -99,16 +99,16 @@ class Posterior:
         if self.large is None:
             return sums
         r, n_rows, n_samples = 1 / alpha, len(self.tails), len(self.counts)
-        beyond = elementwise.log_gamma(self.large + r).sum(dim=0) - n_samples * elementwise.log_gamma(n_rows + r)
-        return sums + beyond + (self.total - self.tails.sum(dim=0)) * log_alpha
+        gammas = elementwise.log_gamma(self.large + r).sum(dim=0) - n_samples * elementwise.log_gamma(n_rows + r)
+        return sums + gammas + self.beyond * log_alpha
 
     def _digammas(self, r: Tensor) -> Tensor:
         """Derivative of `_log_gammas` with respect to r."""
         sums = (self.tails / (r + self._rows())).sum(dim=0)
         if self.large is None:
             return sums
-        beyond = elementwise.digamma(self.large + r).sum(dim=0)
-        return sums + beyond - len(self.counts) * elementwise.digamma(len(self.tails) + r)
+        digammas = elementwise.digamma(self.large + r).sum(dim=0)
+        return sums + digammas - len(self.counts) * elementwise.digamma(len(self.tails) + r)
 
     def _rows(self) -> Tensor:
         return torch.arange(len(self.tails), dtype=self.tails.dtype, device=self.tails.device)[:, None]

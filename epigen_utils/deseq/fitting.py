@@ -82,6 +82,8 @@ class Fit:
         Estimates, a value a gene.
     seen
         Whether a count was above zero before outliers were replaced, samples x genes.
+    replaces
+        Whether a cell has enough samples for its outliers to be replaced.
     trend
         The dispersion trend; None where dispersions are the gene-wise ones.
     scatter, prior_variance
@@ -95,6 +97,7 @@ class Fit:
     design: Design
     genes: Estimates
     seen: Tensor
+    replaces: bool = False
     trend: trends.Trend | None = None
     scatter: float = float("nan")
     prior_variance: float = float("nan")
@@ -170,6 +173,7 @@ def fit(
         result.scatter = trends.scatter(own, at_means)
         result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
     replaceable = result.design.in_cells_of(min_replicates or len(result.counts) + 1)
+    result.replaces = bool(replaceable.any())
     _fit_models(result, genes, means, functools.partial(_judge_outliers, result, replaceable, test))
     outlying = result.genes.replaced.nonzero().squeeze(1)
     if len(outlying):
@@ -316,7 +320,7 @@ def _judge_outliers(fit: Fit, replaceable: np.ndarray, test: str, part: Tensor, 
         largest = outliers.largest_distance(cooks * kept, fit.design)  # an outlier that is replaced is not flagged
         fit.genes.put(part, **{f"cooks_{name}": largest, f"n_larger_{name}": outliers.larger_counts(y, cooks)})
     beyond = distances[test] > outliers.cutoff(fit.design)
-    if replaceable.any() and beyond.any():
+    if fit.replaces and beyond.any():
         fit.counts[:, part] = outliers.replacements(y, f, beyond & ~kept)
         fit.genes.put(part, replaced=beyond.any(dim=0))
 

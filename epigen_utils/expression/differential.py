@@ -39,12 +39,13 @@ class FittedDesign:
     adata: anndata.AnnData
     design: str
     matrix: pd.DataFrame
+    test: str
     fit_for: Callable[[str], fitting.Fit]  # a test, "wald" or "lrt", whose outliers are replaced
 
     @property
     def fit(self) -> fitting.Fit:
-        """The fit for the Wald test."""
-        return self.fit_for("wald")
+        """The fit for the test that the design was fitted for."""
+        return self.fit_for(self.test)
 
     def results(
         self,
@@ -60,9 +61,8 @@ class FittedDesign:
         """Wald test of one contrast; `deseq` documents parameters, columns and errors."""
         weights, compared = self._weights(contrast)
         options = self._filters(alpha, independent_filter, cooks_filter)
-        tests = testing.wald(
-            self.fit, weights, compared=compared, threshold=lfc_threshold, alternative=alt_hypothesis, **options
-        )
+        options |= {"compared": compared, "threshold": lfc_threshold, "alternative": alt_hypothesis}
+        tests = testing.wald(self._fit_of("wald"), weights, **options)
         table = self._table(tests)
         if shrink is not None:
             table["log2FoldChange"], table["lfcSE"] = self._shrunken(weights, tests.error, shrink)
@@ -96,7 +96,7 @@ class FittedDesign:
             weights, compared = self._weights(contrast)
         smaller = designs.design_matrix(self.adata, reduced).to_numpy(dtype=float)
         options = self._filters(alpha, independent_filter, cooks_filter)
-        fit = self.fit_for("lrt")
+        fit = self._fit_of("lrt")
         return self._table(testing.likelihood_ratio(fit, smaller, weights, compared=compared, **options))
 
     @property
@@ -113,6 +113,10 @@ class FittedDesign:
         table = pd.DataFrame({label: self.fit.of_all(getattr(self.fit.genes, name)) for name, label in names.items()})
         table["outlier"] = self.fit.of_all(self.fit.genes.outlier, missing=0) > 0
         return table.set_axis(self.adata.var_names)[table["genewise"].notna().to_numpy()]
+
+    def _fit_of(self, test: str) -> fitting.Fit:
+        """The fit for a test; where no outlier can be replaced, both tests have the same."""
+        return self.fit_for(test) if self.fit.replaces else self.fit
 
     def _weights(self, contrast: Contrast) -> tuple[np.ndarray, np.ndarray | None]:
         """Weights of the coefficients, and the samples that a contrast of levels compares."""
@@ -150,7 +154,7 @@ class FittedDesign:
                 "reference level, or leave it unshrunk"
             )
         if prior == "apeglm":
-            change, error = shrinkage.apeglm(self.fit, position, errors)
+            change, error = shrinkage.apeglm(self._fit_of("wald"), position, errors)
         else:
             if designs.has_interactions(self.design):
                 raise DataError(
@@ -158,7 +162,7 @@ class FittedDesign:
                 )
             names = list(self.matrix)
             intercept = names.index("Intercept") if "Intercept" in names else None
-            change, error = shrinkage.normal(self.fit, position, intercept=intercept)
+            change, error = shrinkage.normal(self._fit_of("wald"), position, intercept=intercept)
         return sign * change, error
 
 
@@ -178,7 +182,7 @@ def fit_design(
     Parameters
     ----------
     test
-        ``wald`` or ``lrt``: for which the design is fitted at once; for the other it is when that is asked for.
+        ``wald`` or ``lrt``: for which the design is fitted at once; for the other it is fitted when that is used.
     """
     designs.check_design(adata, design)
     matrix = designs.design_matrix(adata, design)
@@ -207,7 +211,7 @@ def fit_design(
         )
 
     fit_for(test)
-    return FittedDesign(adata, design, matrix, fit_for)
+    return FittedDesign(adata, design, matrix, test, fit_for)
 
 
 def _check_device(device: str) -> None:
@@ -307,7 +311,7 @@ def deseq(
 
 
 def _check_second_engine(contrast: Contrast | None, reduced: str | None, options: dict) -> None:
-    unknown = sorted(options.keys() - {"alpha", "independent_filter", "cooks_filter"})
+    unknown = options.keys() - {"alpha", "independent_filter", "cooks_filter"}
     if reduced is not None or not isinstance(contrast, tuple) or unknown:
         raise DataError(
             "engine 'pydeseq2': it tests contrasts of levels (Wald), with alpha, independent_filter and cooks_filter; "

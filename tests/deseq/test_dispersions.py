@@ -102,9 +102,9 @@ def test_first_guesses_are_the_smaller_moment():
     mean = normalised.mean(axis=0)
     moments = (normalised.var(axis=0, ddof=1) - (1 / FACTORS).mean() * mean) / mean**2
     expected = np.minimum(np.maximum(rough, 0), moments).clip(1e-8, 14)
-    found = dispersions.initial_dispersions(tensor(normalised), Design.of(design("condition")), (1 / FACTORS).mean())
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
-    assert found.min() == 1e-8
+    initial = dispersions.initial_dispersions(tensor(normalised), Design.of(design("condition")), (1 / FACTORS).mean())
+    np.testing.assert_allclose(initial, expected, rtol=1e-10)
+    assert initial.min() == 1e-8
 
 
 def test_the_highest_is_ten_or_the_number_of_samples():

@@ -120,9 +120,9 @@ def test_an_outlier_with_three_larger_counts_is_spared_between_two_groups(batch)
     n_larger = batch.genes.n_larger_wald.clone()
     for n, expected in ((3, np.arange(len(flagged)) == 0), (2, flagged)):  # the first gene is without counts
         batch.genes.n_larger_wald[:] = n
-        found = testing.wald(batch, B_AGAINST_A, two_groups=True).pvalue
+        pvalue = testing.wald(batch, B_AGAINST_A, two_groups=True).pvalue
         batch.genes.n_larger_wald[:] = n_larger
-        np.testing.assert_array_equal(np.isnan(found), expected)
+        np.testing.assert_array_equal(np.isnan(pvalue), expected)
 
 
 def test_benjamini_and_hochberg_are_scipys():

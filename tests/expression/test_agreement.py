@@ -97,8 +97,8 @@ def test_recorded_data_sets_and_their_differences():
 
 def test_differences_by_cause():
     genes = [("a", 0.1, "x", "rounding"), ("b", 0.2, "y", "rounding"), ("c", 0.9, "x", "optimiser")]
-    found = agreement.summarise_causes(pd.DataFrame(genes, columns=["gene", "error", "data set", "cause"]))
-    assert found.to_numpy().tolist() == [["rounding", 2, 2, 0.2], ["optimiser", 1, 1, 0.9]]
+    table = agreement.summarise_causes(pd.DataFrame(genes, columns=["gene", "error", "data set", "cause"]))
+    assert table.to_numpy().tolist() == [["rounding", 2, 2, 0.2], ["optimiser", 1, 1, 0.9]]
 
 
 def test_versions_of_r():
