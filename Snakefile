@@ -57,7 +57,7 @@ for run in PLAN:
             params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable, job=job
             priority: PRIORITY[run.key]
             threads: run.needs.threads
-            shell: "{params.python:q} -m epigen_utils.book.search_jobs {params.run:q} {params.job}"
+            shell: "{params.python:q} -m epigen_utils.warm_start 'import torch' epigen_utils.book.search_jobs {params.run:q} {params.job}"
 
     rule:
         name: run.rule
@@ -70,7 +70,7 @@ for run in PLAN:
         params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable
         priority: PRIORITY[run.key]
         threads: run.needs.threads
-        shell: "{params.python:q} -m epigen_utils.book.runs {params.run:q} {threads}"
+        shell: "{params.python:q} -m epigen_utils.warm_start 'import papermill' epigen_utils.book.runs {params.run:q} {threads}"
 
 
 for stage, stage_runs in enumerate(STAGES):

@@ -17,6 +17,15 @@ import psutil
 from epigen_utils import paths
 from epigen_utils.errors import DataError
 
+#: Environment variables that set the number of threads of numerical libraries.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
 
 def exit_with_process(pid: int) -> None:
     """Exit when another process has exited."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from epigen_utils import paths, processes
+from epigen_utils import paths, processes, warm_start
 from epigen_utils.book import progress, runs
 from epigen_utils.errors import DataError, first_error
 
@@ -181,7 +181,13 @@ def _run_snakemake(plan: Plan, targets: list[os.PathLike], jobs: TextIO, *, earl
         subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
     command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *map(str, targets)]
     with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, **options) as process,
+        warm_start.server() as address,
+        subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            **options | {"env": options["env"] | address},
+        ) as process,
         open(paths.BUILD_LOG, "w") as log,
     ):
         try:

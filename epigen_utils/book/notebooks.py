@@ -162,6 +162,18 @@ def code(source: Path) -> str:
     return "\n".join(cell.source for cell in _read_notebook(source).cells if cell.cell_type == "code")
 
 
+def library_imports(source: Path) -> str:
+    """Statements by which a notebook, and the modules that it imports, import others than the package's, one a line."""
+    codes = [code(source), *(file.read_text() for file in imported_modules(source) if file.suffix == ".py")]
+    statements = {
+        ast.unparse(node)
+        for text in codes
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and not _imported_files([node])
+    }
+    return "\n".join(sorted(statements))
+
+
 def modules_of_code(file: Path) -> list[Path]:
     """Files of the helper package that a Python file outside it depends on; its imports inside functions count too."""
     return _closure(_imported_files(ast.walk(ast.parse(file.read_text()))))

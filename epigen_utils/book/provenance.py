@@ -31,14 +31,24 @@ def current_commit() -> str:
     return head + (" with uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else "")
 
 
-def package_versions() -> dict[str, str]:
-    """Version of Python and of each direct dependency that this process has imported."""
+def package_versions(code: str = "") -> dict[str, str]:
+    """Version of Python and of each direct dependency that a page's code imports, or the modules of the package do.
+
+    Parameters
+    ----------
+    code
+        The notebook's. What this process has imported is not enough: a warm start has imported other pages' libraries.
+    """
+    package = f"{paths.PACKAGE.name}."
+    loaded = [module.__file__ for name, module in sys.modules.items() if name.startswith(package)]
+    codes = [code, *(Path(file).read_text() for file in loaded if file)]
+    named = {name for text in codes for name in re.findall(r"^\s*(?:from|import) (\w+)", text, re.MULTILINE)}
     imported = {"python": platform.python_version()}
     requirements = importlib.metadata.requires("epigen-utils") or []
     for name in {re.split(r"[^\w-]", line)[0] for line in requirements if "extra ==" not in line}:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             distribution = importlib.metadata.distribution(name)
-            if not sys.modules.keys().isdisjoint(_modules(distribution)):
+            if not _modules(distribution).isdisjoint(named & sys.modules.keys()):
                 imported[name] = distribution.version
     return dict(sorted(imported.items()))
 

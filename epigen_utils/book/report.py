@@ -21,7 +21,8 @@ import myst_nb
 import pandas as pd
 from IPython.core.getipython import get_ipython
 
-from epigen_utils.book import claims, ledger, markup, open_page, provenance
+from epigen_utils import paths
+from epigen_utils.book import claims, ledger, markup, notebooks, open_page, provenance
 from epigen_utils.book.open_page import Page, current_page, show
 from epigen_utils.data import fetching, registry
 from epigen_utils.files import sha256, write_atomically
@@ -319,7 +320,8 @@ def finish() -> None:
         for name, about in page.datasets.items()
         for role, digest in about["sha256"].items()
     }
-    rows |= provenance.package_versions()
+    code = notebooks.code(paths.NOTEBOOKS / f"{page.notebook}.ipynb")
+    rows |= provenance.package_versions(code)
     lines = "\n".join(f"| {text(key)} | {text(content)} |" for key, content in rows.items())
     show(
         "::::{dropdown} Software, provenance, and a bundle that runs this page again\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from epigen_utils import paths, processes
+from epigen_utils import paths, processes, warm_start
 from epigen_utils.book import notebooks
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError, suggest
@@ -309,16 +309,6 @@ def upstream_metrics(run: Run, planned: list[Run]) -> list[Path]:
     return files
 
 
-#: Environment variables that set the number of threads of numerical libraries.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-
-
 def execute_run(run: Run, threads: int) -> None:
     """Run a notebook by papermill, with a log in ``log.txt``; the executed notebook gets its name once it is complete.
 
@@ -332,7 +322,7 @@ def execute_run(run: Run, threads: int) -> None:
 
     from epigen_utils.data import fetching
 
-    for variable in THREAD_VARIABLES:
+    for variable in processes.THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     for name in registry.with_bases(run.datasets):
         fetching.fetch(name)
@@ -343,7 +333,13 @@ def execute_run(run: Run, threads: int) -> None:
         bar = {"desc": run.key, "leave": False, "mininterval": 0.5, "file": terminal}
         try:
             papermill.execute_notebook(
-                run.source, part, parameters=run.parameters, kernel_name="python3", cwd=paths.ROOT, progress_bar=bar
+                run.source,
+                part,
+                parameters=run.parameters,
+                kernel_name="python3",
+                kernel_manager_class=_kernel_manager(notebooks.library_imports(run.source)),
+                cwd=paths.ROOT,
+                progress_bar=bar,
             )
         except papermill.exceptions.PapermillExecutionError as error:
             log.write("\n".join(error.traceback))
@@ -351,6 +347,18 @@ def execute_run(run: Run, threads: int) -> None:
             raise DataError(f"{run.key}: {cause} (traceback: {run.log})") from None
     part.replace(run.executed)
     print(f"{run.key}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
+
+
+def _kernel_manager(imports: str) -> type:
+    """Manager of a kernel that has executed import statements by `warm_start`."""
+    import jupyter_client
+
+    class KernelManager(jupyter_client.AsyncKernelManager):
+        def format_kernel_cmd(self, extra_arguments=None):
+            statements = f"import ipykernel.kernelapp\n{imports}"
+            return warm_start.command(statements, "ipykernel_launcher", "-f", self.connection_file)
+
+    return KernelManager
 
 
 @contextlib.contextmanager
