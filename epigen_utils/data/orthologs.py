@@ -1,5 +1,6 @@
 """Orthologs of four species, with paralogs kept apart, and counts carried over to human genes."""
 
+import contextlib
 from functools import cache
 
 import anndata
@@ -15,8 +16,8 @@ from epigen_utils.errors import DataError, UnreachableError
 def ortholog_pairs(species: str) -> pd.DataFrame:
     """Pairs of orthologs of a species and human; a gene with several orthologs has several rows.
 
-    Mouse: Ensembl BioMart. Zebrafish: ZFIN. Rat: HomoloGene, from the mirror or from NCBI; if neither is available,
-    genes whose symbols differ only in case, of kind ``same name``. Human: itself.
+    Mouse: Ensembl BioMart. Zebrafish: ZFIN. Rat: HomoloGene, of its R package or of NCBI; if neither can be
+    reached, genes whose symbols differ only in case, of kind ``same name``. Human: itself.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def ortholog_pairs(species: str) -> pd.DataFrame:
 
 def _homologene() -> pd.DataFrame | None:
     """HomoloGene's groups (``HID``, ``Taxonomy``, ``Gene.Symbol``), or None if no source of them can be reached."""
-    if fetching.is_available_offline("orthologs-homologene"):
+    with contextlib.suppress(UnreachableError):
         return pd.read_csv(fetching.fetch("orthologs-homologene")["groups"], sep="\t")
     try:
         path = fetching.fetch("homologene-ncbi")["groups"]

@@ -16,23 +16,25 @@ DATA_FILES = {
     "paper_items.csv": "figures, tables, equations and sections of both papers, for the table of coverage",
     "recorded": "metrics of runs too large for the profile that shows them, and comparisons with R",
     "reference": "values of R DESeq2, and the script that wrote them",
+    "shipped": "real data of others that the project passes on, and their licences",
 }
 DATA_KINDS = ("bulk", "cells", "annotation", "model", "reads", "reference")
-FILE_SOURCES = ("bundled", "package", "url", "geo", "mirror", "simulated")
+FILE_SOURCES = ("bundled", "package", "url", "geo", "converted", "simulated")
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """One file of a data set: its source and its expected SHA-256."""
+    """One file of a data set: its source and its expected SHA-256; of a converted file, that of its content."""
 
     bundled: str = ""  # path under data/
     package: str = ""  # name==version!member of a release on the package index
     url: str = ""  # https://...
     geo: str = ""  # accession of a series; the file is its supplementary count table
-    mirror: str = ""  # path in a mirror, for files that exist only as a conversion (of `origin`)
+    converted: str = ""  # name of the file that `converter` makes of `originals`
+    converter: str = ""  # function of data.converters, also of a bundled file that was made once
+    originals: dict[str, "File"] = dataclasses.field(default_factory=dict)  # role -> url and sha256
     simulated: str = ""  # function of data.simulated_bulk, data.simulated_cells or reads.simulated_reads
-    args: dict = dataclasses.field(default_factory=dict)  # its arguments
-    origin: str = ""
+    args: dict = dataclasses.field(default_factory=dict)  # arguments of the converter or the simulation
     sha256: str | None = None
     checksums: str = ""  # https://... of the publisher's list of checksums, for a file too large to hash in advance
 
@@ -69,6 +71,11 @@ class Entry:
     @property
     def nature(self) -> str:
         return "real" if self.real else "simulated"
+
+    @property
+    def may_be_passed_on(self) -> bool:
+        """Whether the licence lets anyone pass the files on; without one, or by terms of its own, they are fetched."""
+        return not re.search("none stated|terms", self.licence)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -118,6 +125,10 @@ def parse_registry(text: str, where: str = "data/registry.yml") -> dict[str, Ent
                 raise DataError(
                     f"{at}: files: {role}: {len(sources)} sources; give exactly one of {', '.join(FILE_SOURCES)}"
                 )
+            for original, given_source in spec.originals.items():
+                spec.originals[original] = _from_mapping(File, f"{at}: files: {role}: {original}", given_source)
+            if spec.converted and not spec.originals:
+                raise DataError(f"{at}: files: {role}: converted from no originals; name them with url and sha256")
             if spec.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(spec.sha256)):
                 raise DataError(
                     f"{at}: files: {role}: sha256 {spec.sha256!r}; give 64 hexadecimal digits, or leave it out"
@@ -194,7 +205,8 @@ def data_cards() -> str:
             f"{data_set.title}. {data_set.card}",
             "",
             f"- Kind: {data_set.kind}, {data_set.nature}; species: {data_set.species.replace('_', ' ')}",
-            f"- Licence: {data_set.licence}",
+            f"- Licence: {data_set.licence}; "
+            + ("may be passed on" if data_set.may_be_passed_on else "not passed on: everyone fetches the files"),
             f"- Source: {data_set.citation}",
         ]
         if data_set.group:
@@ -204,7 +216,8 @@ def data_cards() -> str:
                 + (f"; donor: `{data_set.donor}`" if data_set.donor else "")
             )
         for role, spec in data_set.files.items():
-            where = getattr(spec, spec.source) + (f" (from {spec.origin})" if spec.origin else "")
+            where = getattr(spec, spec.source)
+            made = ", ".join(original.url for original in spec.originals.values())
             digest = f", SHA-256 {spec.sha256[:12]}..." if spec.sha256 else ""
-            lines.append(f"- {role}: {spec.source} `{where}`{digest}")
+            lines.append(f"- {role}: {spec.source} `{where}`{digest}" + (f", made from {made}" if made else ""))
     return "\n".join(lines) + "\n"

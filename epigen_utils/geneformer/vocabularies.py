@@ -1,16 +1,14 @@
-"""Token ids and gene medians: Geneformer's vocabularies and custom ones. Pickles are read without executing code."""
+"""Token ids and gene medians: Geneformer's vocabularies and custom ones."""
 
 import hashlib
-import io
 import json
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from epigen_utils.data import fetching
+from epigen_utils.data import converters, fetching
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 
@@ -123,7 +121,7 @@ def official_vocabulary(version: str, path: str | Path | None = None) -> Vocabul
     version
         ``v1`` (Genecorpus-30M, 25,426 tokens, no ``<cls>``) or ``v2`` (104M cells, 20,275 tokens).
     path
-        Folder of the published pickles (``token_dictionary_gc30M.pkl`` etc.); by default the registry's tables.
+        Folder of the published pickles (``token_dictionary_gc30M.pkl`` etc.); by default the project's own tables.
 
     Raises
     ------
@@ -135,11 +133,12 @@ def official_vocabulary(version: str, path: str | Path | None = None) -> Vocabul
         raise DataError(f"vocabulary {version!r}: there are {', '.join(PICKLE_SUFFIXES)}")
     if path is None:
         files = fetching.fetch(f"geneformer-{version}")
-        parts = {part: _read_two_columns(files[part]) for part in ("tokens", "medians", "ensembl")}
+        parts = {part: _read_two_columns(path) for part, path in files.items()}
     else:
-        names = {"tokens": "token_dictionary", "medians": "gene_median_dictionary", "ensembl": "ensembl_mapping_dict"}
+        names = {"tokens": "token_dictionary", "medians": "gene_median_dictionary"}
+        names |= {"ensembl": "ensembl_mapping_dict"} if version == "v2" else {}
         parts = {
-            part: read_plain_pickle(Path(path) / f"{name}_{PICKLE_SUFFIXES[version]}.pkl")
+            part: converters.read_plain_pickle(Path(path) / f"{name}_{PICKLE_SUFFIXES[version]}.pkl")
             for part, name in names.items()
         }
     tokens = {gene: int(token) for gene, token in parts["tokens"].items()}
@@ -147,58 +146,10 @@ def official_vocabulary(version: str, path: str | Path | None = None) -> Vocabul
         other = "v1" if version == "v2" else "v2"
         raise DataError(f"{path or version}: this token dictionary is of {other}, not {version}; ask for {other}")
     medians = {gene: float(median) for gene, median in parts["medians"].items()}
-    return Vocabulary(tokens, medians, parts["ensembl"] if version == "v2" else {}, version)
+    return Vocabulary(tokens, medians, parts.get("ensembl", {}), version)
 
 
 def _read_two_columns(path: Path) -> dict:
     """Read a tab-separated table as a dictionary: first column -> second column."""
     frame = pd.read_csv(path, sep="\t", keep_default_na=False)
     return dict(zip(frame.iloc[:, 0], frame.iloc[:, 1], strict=True))
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles dictionaries, strings and numbers; the only callables admitted are stand-ins for NumPy's scalars."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
-            return _plain_scalar
-        if (module, name) == ("numpy", "dtype"):
-            return _DtypeStub
-        raise pickle.UnpicklingError(f"asks for {module}.{name}")
-
-
-class _DtypeStub:
-    """Stands in for ``numpy.dtype`` in a pickle; only the type code is used."""
-
-    def __init__(self, code: str, *_rest: object):
-        self.code = code
-
-    def __setstate__(self, _state: object) -> None:
-        """Ignore byte order and alignment: the type code's defaults apply."""
-
-
-def _plain_scalar(kind: _DtypeStub, content: bytes) -> float:
-    dtype = np.dtype(kind.code)
-    if dtype.kind not in "iuf":
-        raise pickle.UnpicklingError(f"holds a value of type {kind.code}")
-    return np.frombuffer(content, dtype).item()
-
-
-def read_plain_pickle(path: Path) -> dict:
-    """Read a pickled dictionary of strings and numbers without executing any code of the file.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or broken, references anything but plain values, or holds no dictionary.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; check the folder")
-    try:
-        dictionary = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        repair = "refused, since a dictionary needs no code; take the published file"
-        raise DataError(f"{path}: no plain pickle ({error}): {repair}") from None
-    if not isinstance(dictionary, dict) or not all(isinstance(key, str) for key in dictionary):
-        raise DataError(f"{path}: holds no dictionary of names; take the published file")
-    return dictionary

@@ -33,8 +33,9 @@ def test_the_bundle_has_what_runs_the_page_and_equal_content_gives_equal_bytes(t
 
 
 def test_provenance():
-    versions = provenance.package_versions()
+    versions = provenance.package_versions("import json\nfrom nbformat import v4")
     assert versions["pandas"] == pd.__version__
     assert versions["nbformat"] == nbformat.__version__
+    assert set(provenance.package_versions()) <= set(versions), "what a warm start imported is not the page's"
     assert "threads" in provenance.machine_description()
     assert provenance.current_commit()

@@ -1,7 +1,9 @@
+import errno
 import hashlib
 import http.server
 import io
 import json
+import os
 import tarfile
 import zipfile
 
@@ -9,7 +11,7 @@ import pytest
 from test_registry import BYTES, ENTRY, SHA, entry
 
 from epigen_utils import paths
-from epigen_utils.data import fetching, registry
+from epigen_utils.data import downloads, fetching, registry
 from epigen_utils.errors import DataError
 
 
@@ -20,7 +22,7 @@ def test_the_registry_itself():
         assert found.card
         assert found.licence
         for role, spec in found.files.items():
-            if spec.source in ("package", "mirror", "bundled"):
+            if spec.source in ("package", "converted", "bundled"):
                 assert len(spec.sha256) == 64, (found.name, role)
     for name in ("table-two",):
         assert fetching.fetch(name)["counts"].exists()
@@ -86,10 +88,93 @@ def test_mirror_is_looked_in_first_by_hash(cache, serve, with_registry, tmp_path
     assert serve[2] == []
 
 
-def test_a_conversion_that_is_only_in_a_mirror_says_so(cache, with_registry):
-    with_registry(entry(f"mirror: a/b.tsv, origin: somewhere, sha256: {SHA}"))
-    with pytest.raises(DataError, match="set EPIGEN_DATA_MIRROR"):
+CONVERTED = "converted: lists.json, sha256: {content}, converter: label_lists, originals: {{labels: {{url: {url}, sha256: {sha}}}}}"
+LISTS = b"gene_id,label\nfirst,\"['ENSG1', 'ENSG2']\"\n"
+
+
+def converted(url, content, original=LISTS):
+    return entry(CONVERTED.format(url=url, content=content, sha=hashlib.sha256(original).hexdigest()))
+
+
+def test_a_file_is_converted_once_and_again_when_it_is_torn(cache, serve, with_registry):
+    url, folder, asked = serve
+    (folder / "lists.csv").write_bytes(LISTS)
+    text = json.dumps({"first": ["ENSG1", "ENSG2"]}, indent=0)
+    with_registry(converted(f"{url}/lists.csv", hashlib.sha256(text.encode()).hexdigest()))
+    path = fetching.fetch("one")["genes"]
+    assert path.read_text() == text
+    fetching.fetch("one")
+    path.write_text("torn")
+    assert fetching.fetch("one")["genes"].read_text() == text
+    assert len(asked) == 1, "the original is kept"
+
+
+def test_a_conversion_with_other_content_is_refused_and_leaves_nothing(cache, serve, with_registry):
+    url, folder, _ = serve
+    (folder / "lists.csv").write_bytes(LISTS)
+    with_registry(converted(f"{url}/lists.csv", "a" * 64))
+    with pytest.raises(DataError, match="one: genes: converted content has SHA-256 .*, expected aaaa"):
         fetching.fetch("one")
+    assert sorted(path.name for path in (cache / "one" / "genes").glob("*")) == ["originals"]
+
+
+def test_originals_are_looked_for_in_the_mirror_s_lists(cache, with_registry, tmp_path, monkeypatch):
+    mirror = tmp_path / "mirror"
+    (mirror / "raw").mkdir(parents=True)
+    (mirror / "raw" / "lists.csv").write_bytes(LISTS)
+    (mirror / "raw" / "URLS.tsv").write_text(f"path\tsha256\nraw/lists.csv\t{hashlib.sha256(LISTS).hexdigest()}\n")
+    (mirror / "other.tsv").write_text("gene\tsymbol\n")
+    monkeypatch.setattr(paths, "MIRROR", str(mirror))
+    text = json.dumps({"first": ["ENSG1", "ENSG2"]}, indent=0)
+    with_registry(converted("https://nowhere.invalid/lists.csv", hashlib.sha256(text.encode()).hexdigest()))
+    assert fetching.is_available_offline("one")
+    assert fetching.fetch("one")["genes"].read_text() == text
+
+
+def test_one_server_stands_for_all(cache, serve, with_registry, monkeypatch):
+    url, folder, asked = serve
+    (folder / "example.org" / "a").mkdir(parents=True)
+    (folder / "example.org" / "a" / "genes.tsv").write_bytes(BYTES)
+    monkeypatch.setenv(downloads.SERVER, url)
+    with_registry(entry(f"url: https://example.org/a/genes.tsv, sha256: {SHA}"))
+    assert fetching.fetch("one")["genes"].read_bytes() == BYTES
+    assert asked == ["/example.org/a/genes.tsv"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_under_its_name(cache, serve, with_registry, monkeypatch):
+    url, folder, _ = serve
+    (folder / "genes.tsv").write_bytes(BYTES)
+    with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(downloads, "_store_version", full)
+    with pytest.raises(DataError, match=r"^one: .*: cannot be written \(No space left on device\); free space there"):
+        fetching.fetch("one")
+    assert not (cache / "one" / "genes" / "genes.tsv").exists()
+
+
+def test_a_busy_server_is_asked_again_by_name(cache, serve, with_registry, monkeypatch):
+    url, folder, _ = serve
+    (folder / "genes.tsv").write_bytes(BYTES)
+    busy, agents = [503, 429], []
+    serving = http.server.SimpleHTTPRequestHandler.do_GET
+
+    def answer(handler):
+        agents.append(handler.headers["User-Agent"])
+        if busy:
+            handler.send_response(busy.pop())
+            handler.send_header("Retry-After", "0")
+            handler.end_headers()
+        else:
+            serving(handler)
+
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "do_GET", answer)
+    with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
+    assert fetching.fetch("one")["genes"].read_bytes() == BYTES
+    assert len(agents) == 3
+    assert all(agent.startswith("epigen-utils/") for agent in agents)
 
 
 def index(folder, url, monkeypatch, form="html"):
@@ -169,14 +254,6 @@ def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "table_two.csv").write_text("gene,WT1\n")
     with pytest.raises(DataError, match=r"table_two\.csv: wrong hash, SHA-256 is \w{64}, expected \w{64}; replace"):
         fetching.fetch("table-two")
-
-
-def test_every_mirrored_file_is_the_one_registered(mirror):
-    for name, found in registry.entries().items():
-        for spec in found.files.values():
-            if spec.source == "mirror":
-                assert fetching.fetch(name)
-                break
 
 
 def test_at_hand_is_what_needs_no_download(cache, serve, with_registry):

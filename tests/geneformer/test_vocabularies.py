@@ -47,36 +47,6 @@ def test_v2_has_cls_and_a_mapping_and_is_not_taken_for_v1(tmp_path):
         vocabularies.official_vocabulary("v3")
 
 
-class Evil:
-    def __reduce__(self):
-        return (exec, ("import pathlib; pathlib.Path('ran').touch()",))
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (pickle.dumps({"ENSG1": Evil()}), "asks for builtins.exec.*refused"),
-        (pickle.dumps({"ENSG1": np.array([Evil()], object)}), "refused"),
-        (pickle.dumps({"ENSG1": 1})[:-3], "refused"),
-        (b"", "refused"),
-        (pickle.dumps([1, 2]), "holds no dictionary"),
-        (pickle.dumps({1: 2}), "holds no dictionary of names"),
-    ],
-)
-def test_a_pickle_that_is_more_than_a_dictionary_is_refused(tmp_path, monkeypatch, content, said):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "d.pkl").write_bytes(content)
-    with pytest.raises(DataError, match=said):
-        vocabularies.read_plain_pickle(tmp_path / "d.pkl")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_an_object_hidden_in_a_numpy_scalar_is_refused(tmp_path):
-    (tmp_path / "d.pkl").write_bytes(pickle.dumps({"a": np.datetime64("2020-01-01")}))
-    with pytest.raises(DataError, match="refused"):
-        vocabularies.read_plain_pickle(tmp_path / "d.pkl")
-
-
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
