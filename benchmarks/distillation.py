@@ -123,7 +123,7 @@ def plain_loss(student: PreTrainedModel, teacher: PreTrainedModel, batch: dict) 
 
 def autograd_loss(student: PreTrainedModel, teacher: teachers.Teacher, batch: dict) -> torch.Tensor:
     """Asked positions only, with PyTorch's own losses."""
-    theirs, labels = teacher.logits(teacher.states(batch)), batch["labels"][batch["labels"] != IGNORED]
+    theirs, labels = teacher.logits(teacher.states(batch), batch), batch["labels"][batch["labels"] != IGNORED]
     return own_losses(student(**batch).logits, theirs, labels)
 
 

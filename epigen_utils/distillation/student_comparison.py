@@ -44,34 +44,45 @@ def repeated_evaluations(
     return pd.DataFrame(rows)
 
 
-def seed_pairs(runs: list[StudentRun]) -> dict[int, dict[str, str]]:
-    """Names of the first student's runs with and without a teacher (`STUDENT_KINDS`), by each seed that has both."""
-    first, pairs = runs[0], {}
-    for run in runs:
-        if run.alpha is None or replace(run, name=first.name, seed=first.seed) == first:
-            kind = "CE only" if run.alpha is None else "distilled"
-            pairs.setdefault(run.seed, {})[kind] = run.name
-    return {seed: pairs[seed] for seed in sorted(pairs) if len(pairs[seed]) == len(STUDENT_KINDS)}
-
-
-def compare_by_seed(runs: list[StudentRun], metrics: pd.DataFrame) -> pd.DataFrame:
-    """Compare the first student with and without its teacher, one row per seed that has both.
+def seed_pairs(runs: list[StudentRun], student: str = "") -> dict[int, dict[str, str]]:
+    """Names of a student's runs with and without a teacher (`STUDENT_KINDS`), by each seed that has both.
 
     Parameters
     ----------
-    metrics
-        ``accuracy`` and ``perplexity`` by the name of the run.
+    student
+        By default the first.
+    """
+    first, pairs = runs[0], {}
+    for run in runs:
+        alike = replace(first, name=run.name, student=run.student, seed=run.seed)
+        if run.student == (student or first.student) and (run.alpha is None or run == alike):
+            pairs.setdefault(run.seed, {})["CE only" if run.alpha is None else "distilled"] = run.name
+    return {seed: pairs[seed] for seed in sorted(pairs) if len(pairs[seed]) == len(STUDENT_KINDS)}
+
+
+def teacher_gains(
+    runs: list[StudentRun], predictions: dict[str, pd.DataFrame], *, donors: object, seed: int = 0
+) -> pd.DataFrame:
+    """What a teacher adds to each student: the run with a teacher less the one without, of each seed.
+
+    Parameters
+    ----------
+    predictions
+        Of each run, by name, on the same masked genes.
+    donors
+        Donor of each cell, by position.
 
     Returns
     -------
-    ``seed``; ``accuracy, distilled``, ``accuracy, CE only``, and the same for perplexity.
+    ``student``, ``seed``; ``accuracy`` and ``perplexity``, with less than nothing where the teacher does harm, each
+    with ``low`` and ``high`` (95% paired bootstrap over donors; NaN where these are few), and ``units``.
     """
     rows = []
-    for seed, names in seed_pairs(runs).items():
-        row = {"seed": seed}
-        for metric in ("accuracy", "perplexity"):
-            row |= {f"{metric}, {kind}": metrics.loc[names[kind], metric] for kind in STUDENT_KINDS}
-        rows.append(row)
+    for student in dict.fromkeys(run.student for run in runs):
+        for run_seed, names in seed_pairs(runs, student).items():
+            pair = (predictions[names[kind]] for kind in STUDENT_KINDS)
+            differences = masked_genes.metric_differences(*pair, donors=donors, seed=seed)
+            rows.append({"student": student, "seed": run_seed} | differences)
     return pd.DataFrame(rows)
 
 

@@ -91,12 +91,16 @@ class DistillationObjective:
         """
         states = batch.pop("teacher_states", None)
         states = self.teacher.states(batch) if states is None else states
-        labels = batch["labels"][batch["labels"] != IGNORED]  # (masked genes,)
-        terms = self._terms(model(**batch).logits, states, labels)
-        return terms["total"] / max(int(len(labels) if n_labels is None else n_labels), 1)
+        terms = self._terms(model(**batch).logits, states, batch)
+        n_asked = int((batch["labels"] != IGNORED).sum()) if n_labels is None else int(n_labels)
+        return terms["total"] / max(n_asked, 1)
 
-    def _terms(self, logits: torch.Tensor, states: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        return losses.distillation_loss(logits, self.teacher.logits(states), labels, reduction="sum", **self.options)
+    def _terms(
+        self, logits: torch.Tensor, states: torch.Tensor, batch: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        labels = batch["labels"][batch["labels"] != IGNORED]  # (masked genes,)
+        told = self.teacher.logits(states, batch)
+        return losses.distillation_loss(logits, told, labels, reduction="sum", **self.options)
 
     @torch.no_grad()
     def measure(self, model: PreTrainedModel, valid: EncodedCells) -> dict[str, float]:
@@ -111,7 +115,7 @@ class DistillationObjective:
         for batch, states in self.valid_batches:
             labels = batch["labels"][batch["labels"] != IGNORED]
             logits = model(**batch).logits
-            terms = self._terms(logits, states, labels)
+            terms = self._terms(logits, states, batch)
             sums = {name: value + float(terms[name]) for name, value in sums.items()}
             n_correct += int((logits.argmax(dim=-1) == labels).sum())
             n += len(labels)
@@ -150,23 +154,32 @@ class StudentRun:
     seed: int = 0
 
 
-def plan_runs(students: list[str], *, n_seeds: int, seed: int = 0, **options: object) -> list[StudentRun]:
-    """Runs of each distilled student, and controls of the first student that paper B lacks.
+def plan_runs(
+    students: list[str], *, n_seeds: int, seed: int = 0, controls: bool = False, **options: object
+) -> list[StudentRun]:
+    """Runs of each student with a teacher, and by the cross entropy alone, for each seed.
 
-    The controls are cross entropy alone, with as many seeds as the distilled student; alpha on the divergence, as in
-    the paper's code; no squared temperature, as in Eq. 6; and the learning rate of the paper's logs, which rises and
-    decays again after the run, over the same number of steps each.
+    Parameters
+    ----------
+    controls
+        Whether to add controls of the first student that paper B lacks: alpha on the divergence, as in the paper's
+        code; no squared temperature, as in Eq. 6; and the learning rate of the paper's logs, which rises and decays
+        again after the run, over the same number of steps each.
+    options
+        Of the runs with a teacher.
     """
-    first = students[0]
-    runs = [StudentRun(name, name, seed=seed, **options) for name in students]
+    runs = []
     for offset in range(n_seeds):
-        if offset:
-            runs.append(StudentRun(f"{first}, seed {offset}", first, seed=seed + offset, **options))
-        name = f"{first}, CE only" + (f", seed {offset}" if offset else "")
-        runs.append(StudentRun(name, first, alpha=None, seed=seed + offset))
-    runs.append(replace(runs[0], name=f"{first}, alpha on KL", alpha_on="kl"))
-    runs.append(replace(runs[0], name=f"{first}, T² left out", scaled=False))
-    return [*runs, replace(runs[0], name=f"{first}, restarted, 3 times as long", cycles=1.5, stretch=3)]
+        suffix = f", seed {offset}" if offset else ""
+        for name in students:
+            runs.append(StudentRun(name + suffix, name, seed=seed + offset, **options))
+            runs.append(StudentRun(f"{name}, CE only{suffix}", name, alpha=None, seed=seed + offset))
+    if controls:
+        first = runs[0]
+        runs.append(replace(first, name=f"{first.name}, alpha on KL", alpha_on="kl"))
+        runs.append(replace(first, name=f"{first.name}, T² left out", scaled=False))
+        runs.append(replace(first, name=f"{first.name}, restarted, 3 times as long", cycles=1.5, stretch=3))
+    return runs
 
 
 def fit(
@@ -229,14 +242,18 @@ def student_config(name: str, teacher_config: PretrainedConfig) -> PretrainedCon
     """Configuration of a student with the published ratios of student to teacher (Geneformer-V1-10M).
 
     For a teacher of the published shape it is the preset: four layers for six, and a half, three eighths or a quarter
-    of the width. Widths are rounded to a multiple of the heads, layers up. Dropout and activation are the preset's;
-    vocabulary, positions and initialisation are the teacher's.
+    of the width. Widths are rounded to a multiple of the heads, layers up. The activation is the preset's; vocabulary,
+    positions and initialisation are the teacher's, and beside a teacher of another width its dropout.
     """
     published_student, published_teacher = presets.preset(name), presets.preset("geneformer-10m")
     heads = published_student.num_attention_heads
     width = teacher_config.hidden_size * published_student.hidden_size / published_teacher.hidden_size
     width = max(round(width / heads), 1) * heads
     layers = teacher_config.num_hidden_layers * published_student.num_hidden_layers
+    # What `masked_heads.lower_visible` reads, which the published teacher lacks.
+    names = ("visible_penalty", "mask_token_id") if hasattr(teacher_config, "visible_penalty") else ()
+    if teacher_config.hidden_size != published_teacher.hidden_size:
+        names += ("hidden_dropout_prob", "attention_probs_dropout_prob")
     return presets.preset(
         name,
         vocab_size=teacher_config.vocab_size,
@@ -246,6 +263,7 @@ def student_config(name: str, teacher_config: PretrainedConfig) -> PretrainedCon
         max_position_embeddings=teacher_config.max_position_embeddings,
         initializer_range=teacher_config.initializer_range,
         pad_token_id=teacher_config.pad_token_id,
+        **{name: getattr(teacher_config, name) for name in names},
     )
 
 

@@ -12,7 +12,7 @@ from epigen_utils.files import whole_folder
 from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.masked_genes import INFERENCE_BATCH_SIZE, MaskedGenes
 from epigen_utils.geneformer.vocabularies import Vocabulary
-from epigen_utils.models import batching, training
+from epigen_utils.models import batching, masked_heads, training
 from epigen_utils.models.batching import IGNORED
 
 
@@ -50,10 +50,11 @@ class Teacher:
         return self.model.cls.predictions.transform(hidden[batch["labels"] != IGNORED])  # (masked genes, width)
 
     @torch.no_grad()
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits from final hidden states: genes x vocabulary."""
+    def logits(self, states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits of a batch's masked genes from their final hidden states: genes x vocabulary."""
         self._move_to_device_of(states)
-        return self.model.cls.predictions.decoder(states)
+        logits = self.model.cls.predictions.decoder(states)
+        return masked_heads.lower_visible(logits, batch["input_ids"], batch["labels"] != IGNORED, self.model.config)
 
 
 class CachedStates:

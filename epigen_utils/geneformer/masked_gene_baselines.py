@@ -1,4 +1,4 @@
-"""Baselines of masked genes without a model: gene counts, ranks, and what can be read off the masked cell."""
+"""Baselines of masked genes without a model: gene counts, ranks, neighbours, and what can be read off the cell."""
 
 import numpy as np
 import pandas as pd
@@ -73,3 +73,70 @@ class UnigramBaseline:
         left = left / (left + RANDOM_GENE_SHARE / len(vocabulary.gene_tokens))
         probability[rows] *= (1 - left)[:, None]
         probability[rows, shown[rows]] += left
+
+
+class NeighbourBaseline:
+    """Baseline without a model: genes whose median lies between those of the genes shown before and after.
+
+    A rank value encoding puts a cell's genes in the order of count over median. Most genes of a cell have one of a few
+    small counts, and genes of one count stand in the order of their medians; so the neighbours of a hidden gene bound
+    its median, whatever the cell. Where the medians of the neighbours are in the other order, the count changes between
+    them, and the gene has either count.
+
+    The share of true genes within these bounds, by how many genes these hold and by the order, is counted in training
+    cells; within and outside the bounds, genes are as probable as in all training cells. Genes that are shown are ruled
+    out.
+
+    Parameters
+    ----------
+    n_cells
+        Training cells in which the share is counted.
+    """
+
+    def __init__(self, train: EncodedCells, vocabulary: Vocabulary, *, n_cells: int = 1000, seed: int = 0):
+        self.unigram = UnigramBaseline(train, vocabulary).counts[0]
+        self.medians = np.full(vocabulary.size, np.nan)
+        self.medians[vocabulary.gene_tokens] = [vocabulary.medians[gene] for gene in vocabulary.genes]
+        # The first row: no gene within the bounds.
+        within, asked = (np.full((2, 2 + int(np.log2(vocabulary.size))), start) for start in (0.5, 1.0))
+        collate = masked_genes.MaskedGenes(vocabulary, seed=seed)
+        for row, ids in enumerate(token_ids(train)[:n_cells]):
+            shown, selected = masked_genes.mask_cell(ids, collate, row=row)
+            candidates, cell_kind = self._candidates(ids, selected)
+            true = ids[selected]
+            np.add.at(within, cell_kind, candidates[np.arange(len(true)), true])
+            np.add.at(asked, cell_kind, 1.0)
+        self.share_within = within / asked
+
+    def _candidates(self, ids: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Genes within the bounds, selected genes x vocabulary; whether the order is kept, and the binned number."""
+        shown = np.flatnonzero(~selected)
+        padded = np.concatenate([[-np.inf], self.medians[ids[shown]], [np.inf]])
+        place = np.searchsorted(shown, np.flatnonzero(selected))
+        lower, upper = padded[place][:, None], padded[place + 1][:, None]
+        in_order = lower <= upper
+        above, below = self.medians >= lower, self.medians <= upper
+        candidates = np.where(in_order, above & below, above | below)
+        candidates[:, ids[shown]] = False
+        number = candidates.sum(axis=1)
+        return candidates, (in_order[:, 0].astype(int), np.ceil(np.log2(number + 1)).astype(int))
+
+    def predict(self, cells: EncodedCells, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
+        """Predict the same masked genes as `predict_masked_genes`, in the same format."""
+        collate, parts = masked_genes.MaskedGenes(vocabulary, seed=seed), []
+        for row, ids in enumerate(token_ids(cells)):
+            shown, selected = masked_genes.mask_cell(ids, collate, row=row)
+            rank, true = np.flatnonzero(selected), ids[selected]
+            if not len(rank):
+                continue
+            candidates, kind = self._candidates(ids, selected)
+            prior = np.where(np.isin(np.arange(vocabulary.size), ids[~selected]), 0.0, self.unigram)
+            probability = np.zeros(candidates.shape)
+            for part, share in ((candidates, self.share_within[kind]), (~candidates, 1 - self.share_within[kind])):
+                weighted = part * prior
+                total = weighted.sum(axis=1, keepdims=True)
+                probability += share[:, None] * np.divide(weighted, total, out=np.zeros_like(weighted), where=total > 0)
+            probability /= probability.sum(axis=1, keepdims=True)
+            nll = -np.log(probability[np.arange(len(rank)), true])
+            parts.append((row, rank, true, shown[selected], nll, probability.argmax(axis=1) == true))
+        return masked_genes.prediction_table(parts, vocabulary)

@@ -4,7 +4,7 @@ from types import MethodType
 
 import torch
 from torch import nn
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, PretrainedConfig
 from transformers.modeling_outputs import MaskedLMOutput
 
 from epigen_utils.models import batching
@@ -15,10 +15,37 @@ def masked_positions_only(model: BertForMaskedLM) -> BertForMaskedLM:
 
     The projection dominates the cost of a small model with a large vocabulary, and 85% of its output would be
     discarded. Loss and gradients equal those of the unmodified model (tests/models/test_masked_heads.py), and so
-    does the output without labels.
+    does the output without labels, unless the configuration has a ``visible_penalty`` (`lower_visible`).
     """
     model.forward = MethodType(_forward_labelled, model)
     return model
+
+
+def lower_visible(
+    logits: torch.Tensor, input_ids: torch.Tensor, selected: torch.Tensor, config: PretrainedConfig
+) -> torch.Tensor:
+    """Lower the logits, at positions that show the mask token, of the tokens that the cell shows elsewhere.
+
+    A rank value encoding has a gene once, so that a gene that is shown is not the hidden one, save where a random gene
+    replaced another by chance; a finite penalty leaves room for that. Geneformer has none: the published configuration,
+    without ``visible_penalty``, is left as it is.
+
+    Parameters
+    ----------
+    logits
+        Selected positions x vocabulary.
+    input_ids, selected
+        Tokens shown, and the positions that the logits are of: cells x length.
+    config
+        The model's: ``visible_penalty`` in logits, and ``mask_token_id``.
+    """
+    penalty = getattr(config, "visible_penalty", 0.0)
+    if not penalty:
+        return logits
+    shown = torch.zeros(len(input_ids), logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    shown.scatter_(1, input_ids, penalty)
+    hidden = (input_ids[selected] == config.mask_token_id)[:, None]
+    return logits - shown[torch.where(selected)[0]] * hidden
 
 
 def _forward_labelled(
@@ -33,11 +60,15 @@ def _forward_labelled(
     ``num_items_in_batch``, set by the Trainer, counts the labels over all devices and accumulated parts.
     """
     if labels is None:
-        return BertForMaskedLM.forward(self, input_ids, attention_mask, **options)
+        output = BertForMaskedLM.forward(self, input_ids, attention_mask, **options)
+        everywhere = torch.ones_like(input_ids, dtype=torch.bool)
+        lowered = lower_visible(output.logits.flatten(0, 1), input_ids, everywhere, self.config)
+        output.logits = lowered.view_as(output.logits)
+        return output
     n_labels = options.pop("num_items_in_batch", None)
     hidden = self.bert(input_ids, attention_mask=attention_mask, **options).last_hidden_state  # (cells, length, width)
     labelled = labels != batching.IGNORED
-    logits = self.cls(hidden[labelled])  # (labelled, vocabulary)
+    logits = lower_visible(self.cls(hidden[labelled]), input_ids, labelled, self.config)  # (labelled, vocabulary)
     if len(logits):
         loss = nn.functional.cross_entropy(logits.float(), labels[labelled], reduction="sum")
     else:

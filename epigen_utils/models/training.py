@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -60,7 +61,8 @@ class Settings:
     epochs, steps
         Length of the run; steps, if given, take precedence.
     grouped
-        Whether cells of similar length share a batch (the Trainer's sampler: mega-batches of 50 batches, sorted).
+        Whether cells of similar length share a batch: the Trainer's sampler, which sorts mega-batches of 50 batches,
+        and then the batches in random order.
     attention_dropout
         Whether to apply the configuration's attention dropout (Geneformer: 0.02). Without it a step on a CPU takes a
         third of the time (`attention_kernels.attention_implementation`, `attention_kernels.disable_attention_dropout`).
@@ -300,7 +302,13 @@ class _RowSampler(Sampler):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rows.epoch)
         if self.batch_size is None:
             return iter(torch.randperm(len(self.rows), generator=generator).tolist())
-        return iter(LengthGroupedSampler(self.batch_size, lengths=self.rows.lengths, generator=generator))
+        rows = list(LengthGroupedSampler(self.batch_size, lengths=self.rows.lengths, generator=generator))
+        whole = len(rows) // self.batch_size
+        # The library's sampler ends here, with the batches of a mega-batch from long cells to short ones. Steps of so
+        # like batches leave a model on the plateau of gene frequencies; in random order it learns.
+        order = torch.randperm(whole, generator=generator).tolist()
+        batches = [rows[batch * self.batch_size : (batch + 1) * self.batch_size] for batch in order]
+        return iter([*itertools.chain.from_iterable(batches), *rows[whole * self.batch_size :]])
 
 
 class _ProgressCallback(TrainerCallback):

@@ -75,7 +75,13 @@ def curves_by_step(
 
 
 def model_gaps(
-    ax: Axes, pooled: pd.DataFrame, by_donor: pd.DataFrame, *, value: str, label: str, percent: bool = False
+    ax: Axes,
+    pooled: pd.DataFrame,
+    by_donor: pd.DataFrame | None = None,
+    *,
+    value: str,
+    label: str,
+    percent: bool = False,
 ) -> Axes:
     """Gap of each model to another one, one row each: pooled as a marker, each donor as a ring, an interval if known.
 
@@ -85,29 +91,19 @@ def model_gaps(
         Columns ``model``, the one named by ``value``, and the latter with the suffixes ``" low"`` and ``" high"``, NaN
         where there are too few donors for an interval.
     by_donor
-        Columns ``model``, ``donor`` and the one named by ``value``.
+        Columns ``model``, ``donor`` and the one named by ``value``; None: no rings.
     """
     layout.intervals(ax, pooled, value, ends=(f"{value} low", f"{value} high"), label="all donors")
     names = list(pooled["model"])
-    donors = by_donor[by_donor["model"].isin(names)]
-    rings = {"markerfacecolor": "none", "color": style.HIGHLIGHT, "markersize": 5, "label": "a donor"}
-    ax.plot(donors[value], donors["model"].map(names.index), "o", **rings)
+    if by_donor is not None:
+        donors = by_donor[by_donor["model"].isin(names)]
+        rings = {"markerfacecolor": "none", "color": style.HIGHLIGHT, "markersize": 5, "label": "a donor"}
+        ax.plot(donors[value], donors["model"].map(names.index), "o", **rings)
     layout.rows(ax, names, margin=0.5)
     ax.axvline(0, **style.THIN)
     if percent:
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     ax.set_xlabel(label)
-    return ax
-
-
-def paired_by_seed(ax: Axes, table: pd.DataFrame, *, columns: tuple[str, str], label: str) -> Axes:
-    """Paired values of each seed, joined by a line."""
-    for row in table[list(columns)].to_numpy():
-        ax.plot([0, 1], row, color=style.MUTED, linewidth=1, zorder=1)
-    for x, (column, colour) in enumerate(zip(columns, style.PALETTE[1:], strict=False)):
-        ax.scatter([x] * len(table), table[column], color=colour, s=30, zorder=2)
-    layout.columns(ax, columns, margin=0.4)
-    ax.set_ylabel(label)
     return ax
 
 

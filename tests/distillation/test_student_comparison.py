@@ -22,14 +22,21 @@ def test_a_frozen_model_drifts_where_cells_and_masks_do():
     assert fixed[0] == fixed[1]
 
 
-def test_seeds_are_paired():
-    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=3)
-    metrics = pd.DataFrame({"accuracy": range(len(runs)), "perplexity": 1.0}, [run.name for run in runs])
-    found = student_comparison.compare_by_seed(runs, metrics)
-    assert list(found["seed"]) == [0, 1, 2]
-    names = ["student-4.3m", "student-4.3m, seed 1", "student-4.3m, seed 2"]
-    assert list(found["accuracy, distilled"]) == list(metrics.loc[names, "accuracy"])
-    assert found["accuracy, CE only"].iloc[2] == metrics.loc["student-4.3m, CE only, seed 2", "accuracy"]
+def test_a_teacher_s_gain_is_of_a_student_and_a_seed():
+    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=2)
+    asked = pd.DataFrame({"cell": [0, 0, 1, 1], "nll": 1.0, "correct": [True, False, True, False]})
+    predictions = {run.name: asked for run in runs}
+    predictions["student-3m, seed 1"] = asked.assign(correct=True, nll=0.0)
+    found = student_comparison.teacher_gains(runs, predictions, donors=np.array(["a", "b"]))
+    assert found[["student", "seed"]].to_numpy().tolist() == [
+        ["student-4.3m", 0],
+        ["student-4.3m", 1],
+        ["student-3m", 0],
+        ["student-3m", 1],
+    ]
+    assert found["accuracy"].tolist() == [0, 0, 0, 0.5]
+    assert found["perplexity"].tolist() == pytest.approx([0, 0, 0, 1 - np.e])
+    assert found["accuracy low"].isna().all(), "of two donors there is no interval"
 
 
 def history(**columns):
@@ -47,9 +54,11 @@ def test_examples_are_counted_back_from_the_better_end():
 
 
 def test_examples_are_paired_by_seed_and_a_student_alone_has_its_loss_as_cross_entropy():
-    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=2)
+    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=2, controls=True)
     pairs = student_comparison.seed_pairs(runs)
     assert pairs[1] == {"distilled": "student-4.3m, seed 1", "CE only": "student-4.3m, CE only, seed 1"}
+    assert set(pairs) == set(student_comparison.seed_pairs(runs, "student-3m")) == {0, 1}
+    assert pairs[0] == {"distilled": "student-4.3m", "CE only": "student-4.3m, CE only"}, "controls are no pair"
     taught = history(loss=[9.0, 9.0, 9.0], ce=[6.0, 5.0, 4.0], accuracy=[0.1, 0.2, 0.3])
     alone = history(loss=[7.0, 6.0, 5.0], accuracy=[0.1, 0.2, 0.3])
     histories = {pair["distilled"]: taught for pair in pairs.values()}

@@ -182,13 +182,13 @@ def test_alpha_and_temperature_are_checked_before_anything_runs(teacher, tmp_pat
 
 
 def test_the_plan_has_each_run_once_and_its_controls():
-    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=3)
+    runs = students.plan_runs(["student-4.3m", "student-3m"], n_seeds=3, controls=True)
     names = [run.name for run in runs]
     assert len(set(names)) == len(names) == len({students.folder_name(name) for name in names})
-    assert sum(run.alpha is None for run in runs) == 3
-    assert {run.seed for run in runs if run.alpha is None} == {0, 1, 2}
+    assert [run.seed for run in runs if run.alpha is None] == [0, 0, 1, 1, 2, 2]
     assert {run.alpha_on for run in runs} == {"ce", "kl"}
     assert {run.cycles for run in runs} == {0.5, 1.5}
+    assert runs[: 2 * 2 * 3] == students.plan_runs(["student-4.3m", "student-3m"], n_seeds=3)
 
 
 def test_tokens_of_the_second_vocabulary_are_never_asked_for(tmp_path):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from epigen_utils.distillation import teachers
+from epigen_utils.distillation import students, teachers
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import masked_genes, vocabularies
 from epigen_utils.geneformer.masked_genes import MaskedGenes
@@ -58,3 +58,13 @@ def test_a_teacher_of_another_vocabulary_is_refused_in_one_line():
     with pytest.raises(DataError, match=r"vocabulary\.json") as found:
         teachers.Teacher(tiny(), vocabularies.vocabulary_from_medians(dict(list(MEDIANS.items())[:20]), name="half"))
     assert "\n" not in str(found.value)
+
+
+def test_a_student_s_teacher_lowers_what_the_cell_shows_too():
+    net = tiny(visible_penalty=6.0, mask_token_id=VOCABULARY.tokens["<mask>"])
+    some = cells(5)
+    batch = MaskedGenes(VOCABULARY, seed=3)([{"input_ids": some[i]["input_ids"], "row": i} for i in range(5)])
+    teacher = teachers.Teacher(net, VOCABULARY)
+    torch.testing.assert_close(teacher.logits(teacher.states(batch), batch), net(**batch).logits)
+    config = students.student_config("student-2m", net.config)
+    assert (config.visible_penalty, config.mask_token_id) == (6.0, 1)

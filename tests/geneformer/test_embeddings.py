@@ -1,3 +1,4 @@
+import datasets as arrow
 import numpy as np
 import pytest
 import torch
@@ -120,3 +121,21 @@ def test_summaries_and_genes_as_official(official):
     embedded = embeddings.embed_cells(net, cells, vocabulary)
     np.testing.assert_allclose(embedded.mean(axis=0), whole["exact_mean"], atol=1e-6)
     np.testing.assert_allclose(np.median(embedded, axis=0), whole["exact_median"], atol=1e-6)
+
+
+def test_genes_that_stand_together_start_side_by_side():
+    """Two groups of genes, each cell of one group."""
+    vocabulary = vocabularies.vocabulary_from_medians({f"ENSG{i:02}": 1.0 for i in range(40)}, name="v")
+    rng = np.random.default_rng(0)
+    ids = [(rng.permutation(20)[:12] + 20 * (cell % 2) + 2).tolist() for cell in range(100)]
+    cells = arrow.Dataset.from_dict({"input_ids": ids, "length": [12] * 100}).with_format("numpy")
+    net = presets.build(presets.preset("bert-tiny", vocab_size=vocabulary.size), "masked-lm")
+    before = net.get_input_embeddings().weight.detach().clone()
+    embeddings.start_from_coexpression(net, cells, vocabulary)
+    vectors = net.get_input_embeddings().weight.detach()
+    assert torch.equal(vectors[:2], before[:2]), "special tokens stay"
+    assert float(vectors[2:].std()) == pytest.approx(float(before.std()), rel=0.1)
+    cosine = torch.nn.functional.normalize(vectors[2:], dim=1)
+    similarity = cosine @ cosine.T
+    assert similarity[:20, :20].mean() > 0.5 > abs(similarity[:20, 20:].mean()) + 0.4
+    assert net.cls.predictions.decoder.weight is net.get_input_embeddings().weight

@@ -41,11 +41,6 @@ def test_gaps_have_a_row_each_from_the_top_with_their_donors(ax):
     assert list(zip(rings.get_xdata(), rings.get_ydata(), strict=True)) == [(-0.1, 0), (0.3, 1), (-0.1, 1)]
 
 
-def test_pairs_are_joined(ax):
-    distillation_plots.paired_by_seed(ax, pd.DataFrame({"x": [1, 2], "y": [3, 5]}), columns=("x", "y"), label="l")
-    assert [list(line.get_ydata()) for line in ax.lines] == [[1, 3], [2, 5]]
-
-
 def test_retention_draws_this_run_and_the_papers(ax):
     own = {"model": "s", "source": "this run", "by accuracy": 0.9, "by lift": 0.8}
     own |= {f"by {kind} {end}": 0.7 for kind in ("accuracy", "lift") for end in ("low", "high")}
