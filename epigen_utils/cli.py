@@ -1,4 +1,4 @@
-"""epigen: check a data set, build the book, list and fetch data, show the claims. It passes on; it computes nothing."""
+"""epigen: check and fetch data, build the book, show claims, publish a model. It passes on; it computes nothing."""
 
 import json
 import os
@@ -244,6 +244,21 @@ def show_claims(
     _print_table("Claims", rows.to_numpy().tolist(), list(rows))
     counts = ", ".join(f"{kind} {count}" for kind, count in claims.count_verdicts(judged).sum(axis=1).items())
     console.print(f"{counts} (page: {paths.SITE / 'claims.html'})", highlight=False, soft_wrap=True)
+
+
+@app.command("push")
+def push_model(
+    folder: Annotated[Path, typer.Argument(help="A model as export.save_model writes it, such as chapter 9's.")],
+    hub_id: Annotated[str, typer.Argument(help="owner/name: your account on the model hub, and the model's name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Upload; without it, only say what would be uploaded.")] = False,
+) -> None:
+    """Say what of a model would be put on a model hub; with --yes, put it there with your own token."""
+    from epigen_utils.distillation import publication
+
+    planned = publication.plan(folder, hub_id)
+    console.print(str(planned), markup=False, highlight=False, soft_wrap=True)
+    done = publication.upload(planned) if yes else "nothing is uploaded; give --yes to do so"
+    console.print(done, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("site", hidden=True)

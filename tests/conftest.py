@@ -1,9 +1,12 @@
 """Small data, a cache of its own for every test, and the mirror where it stands beside the checkout."""
 
+import hashlib
 import http.server
 import json
 import os
+import re
 import threading
+import urllib.parse
 from functools import partial
 from pathlib import Path
 
@@ -94,6 +97,105 @@ def serve(tmp_path):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", folder, asked
+    server.shutdown()
+    server.server_close()
+
+
+class Hub:
+    """What the local model hub has, and how it misbehaves.
+
+    Attributes
+    ----------
+    folder
+        ``<owner>/<name>/<commit>/`` holds the files of a commit.
+    revisions
+        Branch or tag -> commit.
+    fault
+        ``silent`` (no answer), ``cut`` (half of a file of weights), ``stalled`` (half, and no end), a status, or empty.
+    asked
+        Methods and paths.
+    """
+
+    def __init__(self, folder):
+        self.folder, self.asked, self.fault, self.address = folder, [], "", ""
+        self.revisions = {"main": "a" * 40}
+        self.done = threading.Event()
+
+    def add(self, name, *, commit="a" * 40):
+        """The folder of a commit, to be filled."""
+        folder = self.folder / name / commit
+        folder.mkdir(parents=True)
+        return folder
+
+    def answer(self, handler):
+        """Answer a request as a hub: the files of a revision, or one of them."""
+        self.asked.append(f"{handler.command} {handler.path}")
+        if self.fault == "silent":
+            self.done.wait(20)
+            return None
+        if isinstance(self.fault, int):
+            return self.send(handler, self.fault)
+        path = urllib.parse.unquote(handler.path.partition("?")[0])
+        listing = re.fullmatch("/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path)
+        file = re.fullmatch("/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        name, revision = (listing or file)[1], (listing or file)[2] or "main"
+        if not (self.folder / name).exists():
+            return self.send(handler, 401, {"X-Error-Code": "RepoNotFound"})
+        commit = self.revisions.get(revision, revision)
+        if not (folder := self.folder / name / commit).exists():
+            return self.send(handler, 404, {"X-Error-Code": "RevisionNotFound"})
+        if listing:
+            files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+            siblings = [{"rfilename": file} for file in files]
+            return self.send(handler, 200, body=json.dumps({"id": name, "sha": commit, "siblings": siblings}).encode())
+        if not (folder / file[3]).is_file():
+            return self.send(handler, 404, {"X-Error-Code": "EntryNotFound"})
+        body = (folder / file[3]).read_bytes()
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
+        half = self.fault in ("cut", "stalled") and file[3].endswith(".safetensors")
+        return self.send(handler, 200, headers, body, half=half)
+
+    def send(self, handler, status, headers=None, body=b"", *, half=False):
+        handler.send_response(status)
+        for key, value in ((headers or {}) | {"Content-Length": str(len(body))}).items():
+            handler.send_header(key, value)
+        handler.end_headers()
+        if handler.command == "GET":
+            handler.wfile.write(body[: len(body) // 2] if half else body)
+            if half and self.fault == "stalled":
+                self.done.wait(20)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A local model hub that `huggingface_hub` asks, with an empty cache; it waits a second for an answer."""
+    from huggingface_hub import constants
+
+    made = Hub(tmp_path / "hub")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            made.answer(self)
+
+        do_HEAD = do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    made.address = f"http://127.0.0.1:{server.server_port}"
+    # The library has read its environment when it was imported.
+    monkeypatch.setattr(constants, "ENDPOINT", made.address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", made.address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        monkeypatch.setattr(constants, name, 1)
+    yield made
+    made.done.set()
     server.shutdown()
     server.server_close()
 

@@ -1,4 +1,4 @@
-"""Geneformer's settings as paper B states them, as published files have them, and as the presets here have them.
+"""Geneformer as published: its weights with their vocabulary, and its settings beside paper B's and the presets'.
 
 Paper B, sections 1.4, 1.4.2 and 2.3.
 """
@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import BertForMaskedLM
+from transformers import BertForMaskedLM, PreTrainedModel
 
-from epigen_utils.models import presets
+from epigen_utils.errors import DataError
+from epigen_utils.files import read_json
+from epigen_utils.geneformer.vocabularies import Vocabulary, load_vocabulary, official_vocabulary
+from epigen_utils.models import checkpoints, presets
+from epigen_utils.models.checkpoints import Checkpoint
+
+#: Tokens of a published model -> version of its vocabulary.
+OFFICIAL_SIZES = {presets.V1_VOCABULARY_SIZE: "v1", 20_275: "v2"}
 
 #: Setting of ``data/geneformer_settings.csv`` -> key of a BERT configuration.
 CONFIG_KEYS = {
@@ -24,6 +31,63 @@ CONFIG_KEYS = {
     "vocabulary": "vocab_size",
     "token types": "type_vocab_size",
 }
+
+
+def load_pretrained(
+    place: str | Path, *, revision: str = "", head: str = "masked-lm", allow_pickle: bool = False
+) -> tuple[PreTrainedModel, Vocabulary, Checkpoint]:
+    """Load a pretrained Geneformer, published or of this project, with the vocabulary that its cells are encoded in.
+
+    Parameters
+    ----------
+    place, revision, allow_pickle
+        Of `checkpoints.find`; official Geneformer is ``ctheodoris/Geneformer:Geneformer-V1-10M``.
+    head
+        As for `presets.build`.
+
+    Returns
+    -------
+    The model, its vocabulary (`vocabulary_of`), and where both come from.
+
+    Raises
+    ------
+    DataError
+        If there is no such model, or no vocabulary of its size.
+    """
+    checkpoint = checkpoints.find(place, revision=revision, allow_pickle=allow_pickle)
+    vocabulary = vocabulary_of(checkpoint)
+    return presets.load_checkpoint(checkpoint.folder, head, allow_pickle=allow_pickle), vocabulary, checkpoint
+
+
+def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
+    """Vocabulary of a model: its ``vocabulary.json``, or the official one with as many tokens (`OFFICIAL_SIZES`).
+
+    Raises
+    ------
+    DataError
+        If there is none, or it has another number of tokens than the model.
+    """
+    folder = checkpoint.folder
+    n_tokens = read_json(folder / checkpoints.CONFIG, "fetch or copy it again").get("vocab_size")
+    # Beside `model`, as a run of this project writes it, or in the folder of an exported model.
+    files = [folder / checkpoints.VOCABULARY]
+    files += [folder.parent / checkpoints.VOCABULARY] if folder.name == "model" else []
+    file = next((file for file in files if file.exists()), None)
+    if file:
+        vocabulary = load_vocabulary(file)
+        if vocabulary.size != n_tokens:
+            raise DataError(
+                f"{file}: {vocabulary.size:,} tokens, and the model has {n_tokens:,}; give the vocabulary that it was "
+                "trained with"
+            )
+        return vocabulary
+    if n_tokens not in OFFICIAL_SIZES:
+        known = " or ".join(f"{size:,} ({version})" for size, version in OFFICIAL_SIZES.items())
+        raise DataError(
+            f"{checkpoint.place}: a model of {n_tokens or 'no'} tokens, and no {checkpoints.VOCABULARY} beside it; put "
+            f"one there, or give a model of {known} tokens"
+        )
+    return official_vocabulary(OFFICIAL_SIZES[n_tokens])
 
 
 def read_settings(path: Path) -> dict[str, float | str]:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModel, GPT2Config, GPT2Model, GPT2PreTrainedModel, PreTrainedModel
+from transformers import GPT2Config, GPT2Model, GPT2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.gpt2.sentences import PAD_ID, GeneSentenceEncoder
-from epigen_utils.models import presets
+from epigen_utils.models import checkpoints, presets
 
 #: Input of a position besides gene and position: nothing, the expression bin, or the bin and the expression itself.
 POSITION_INPUTS = ("rank", "bins", "continuous")
@@ -193,7 +193,7 @@ def build_sentence_model(
     Parameters
     ----------
     start
-        Hub id or folder of a GPT-2 of the same shape; its word embeddings are not used.
+        Hub id or folder of a GPT-2 of the same shape (`checkpoints.find`); its word embeddings are not used.
     vectors
         Initial gene embeddings, vocabulary x width, padding first; default noise.
 
@@ -212,29 +212,8 @@ def build_sentence_model(
     return model
 
 
-def load_gpt2(model_class: type, start: str | Path) -> PreTrainedModel:
-    """Load a published GPT-2 as a model of a class of `transformers`.
-
-    Parameters
-    ----------
-    start
-        Hub id or folder.
-
-    Raises
-    ------
-    DataError
-        If there is no checkpoint.
-    """
-    try:
-        return model_class.from_pretrained(start, local_files_only=Path(start).exists())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{start}: no checkpoint of GPT-2 ({str(error).splitlines()[0]}); give a folder or hub id"
-        ) from None
-
-
 def _load_body(model: GeneSentenceModel, start: str | Path) -> None:
-    body = load_gpt2(AutoModel, start)
+    body = checkpoints.load(GPT2Model, start)
     expected = model.transformer.state_dict()
     weights = {name: value for name, value in body.state_dict().items() if name != "wte.weight"}
     wrong = [name for name, value in weights.items() if name not in expected or expected[name].shape != value.shape]

@@ -22,8 +22,8 @@ from transformers import (
 
 from epigen_utils.data import fetching
 from epigen_utils.errors import DataError
-from epigen_utils.gpt2 import sentence_model, sentences
-from epigen_utils.models import attention_kernels, presets
+from epigen_utils.gpt2 import sentences
+from epigen_utils.models import attention_kernels, checkpoints, presets
 
 #: Maximum tokens of a text for all-MiniLM-L6-v2.
 ENCODER_TOKENS = 256
@@ -57,7 +57,7 @@ def load_language_model(
     Parameters
     ----------
     start
-        Hub id or folder of the weights; empty for random ones.
+        Hub id or folder of the weights (`checkpoints.find`); empty for random ones.
     files
         ``encoder`` and ``merges`` of the byte-pair encoding.
 
@@ -69,7 +69,7 @@ def load_language_model(
     tokenizer = GPT2Tokenizer(str(files["encoder"]), str(files["merges"]))
     if not start:
         return presets.build(presets.preset(preset), "causal-lm", seed=seed).eval(), tokenizer
-    return sentence_model.load_gpt2(GPT2LMHeadModel, start).eval(), tokenizer
+    return checkpoints.load(GPT2LMHeadModel, start).eval(), tokenizer
 
 
 #: Names of the readers of texts (`load_readers`).

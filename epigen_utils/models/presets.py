@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -19,7 +18,7 @@ from transformers import (
 )
 
 from epigen_utils.errors import DataError, suggest
-from epigen_utils.models import masked_heads
+from epigen_utils.models import checkpoints, masked_heads
 
 #: Published sizes. Geneformer-V1-10M: its config.json. Students: paper B's configs/config.yaml; all have four layers,
 #: four heads, a vocabulary of 25,426, and BertConfig's default activation and dropout.
@@ -199,10 +198,27 @@ def n_layers_to_freeze(model: PreTrainedModel) -> int:
     return round(model.config.num_hidden_layers / 3)
 
 
-def load_checkpoint(folder: str, head: str = "masked-lm") -> PreTrainedModel:
-    """Load a published or saved checkpoint from a folder, without contacting a model hub."""
-    config = AutoConfig.from_pretrained(folder)
-    return _with_masked_projection(_head_class(head).from_pretrained(folder, config=config, local_files_only=True))
+def load_checkpoint(
+    place: str | Path, head: str = "masked-lm", *, revision: str = "", allow_pickle: bool = False
+) -> PreTrainedModel:
+    """Load a published or saved model from a folder or a model hub (`checkpoints.load`).
+
+    Parameters
+    ----------
+    head
+        As for `build`.
+    place, revision, allow_pickle
+        Of `checkpoints.find`.
+
+    Raises
+    ------
+    DataError
+        If there is no such model, or it has no such head.
+    ValueError
+        If there is no such head at all.
+    """
+    model = checkpoints.load(_head_class(head), place, revision=revision, allow_pickle=allow_pickle)
+    return _with_masked_projection(model)
 
 
 def preset_of(folder: str | Path) -> str:
@@ -235,9 +251,8 @@ def preset_of(folder: str | Path) -> str:
     >>> (published, scaled)
     ('student-3m', '')
     """
-    paths = [Path(folder) / "config.json", Path(folder) / "model" / "config.json"]
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
+    path = checkpoints.model_folder(folder) / checkpoints.CONFIG
+    if not path.exists():
         raise DataError(f"{folder}: no model there, since it has no config.json; give the folder of a saved model")
     saved = read_config(path)
     for name in BERT_PRESETS | GPT2_PRESETS:

@@ -1,10 +1,13 @@
 import json
 
 import pytest
+import torch
 
 from epigen_utils import paths
 from epigen_utils.data import fetching
-from epigen_utils.geneformer import masked_genes, published_settings
+from epigen_utils.errors import DataError
+from epigen_utils.geneformer import masked_genes, published_settings, vocabularies
+from epigen_utils.models import presets
 
 PUBLISHED, STATED = paths.DATA / "geneformer_settings.csv", paths.DATA / "paper_b_architecture.csv"
 
@@ -45,3 +48,49 @@ def test_the_paper_contradicts_itself_on_the_feed_forward_width():
     stated = published_settings.read_settings(STATED)
     assert stated["feed-forward width"] / stated["width"] == pytest.approx(2)
     assert stated["feed-forward width over width"] == 4
+
+
+def save_small(folder, n_tokens, head="masked-lm"):
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 8, "max_position_embeddings": 16}
+    model = presets.build(presets.preset("bert-tiny", vocab_size=n_tokens, **shape), head)
+    model.save_pretrained(folder)
+    return model
+
+
+def test_published_weights_come_with_the_official_vocabulary_of_their_size(hub, tmp_path):
+    model = save_small(hub.add("someone/Geneformer") / "V1-small", 25_426)
+    loaded, vocabulary, checkpoint = published_settings.load_pretrained("someone/Geneformer:V1-small")
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict())
+    assert (vocabulary.name, vocabulary.size, checkpoint.commit) == ("v1", 25_426, "a" * 40)
+    assert presets.preset_of(checkpoint.folder) == ""
+    save_small(tmp_path, 20_275, "cell-class")
+    loaded, vocabulary, _ = published_settings.load_pretrained(tmp_path, head="cell-class")
+    assert (type(loaded).__name__, vocabulary.name, vocabulary.size) == ("BertForSequenceClassification", "v2", 20_275)
+
+
+def test_a_model_of_ours_comes_with_its_own_vocabulary(hub, tmp_path):
+    own = vocabularies.vocabulary_from_medians({f"ENSG{i:011}": 1.0 + i for i in range(20)}, name="own")
+    save_small(tmp_path / "teacher" / "model", own.size)
+    with pytest.raises(DataError, match=r"a model of 22 tokens, and no vocabulary\.json beside it"):
+        published_settings.load_pretrained(tmp_path / "teacher")
+    vocabularies.save_vocabulary(own, tmp_path / "teacher" / "vocabulary.json")
+    for place in (tmp_path / "teacher", tmp_path / "teacher" / "model"):
+        assert published_settings.load_pretrained(place)[1] == own
+    exported = hub.add("me/student")
+    save_small(exported, own.size)
+    vocabularies.save_vocabulary(own, exported / "vocabulary.json")
+    assert published_settings.load_pretrained("me/student")[1] == own
+
+
+def test_the_vocabulary_of_another_model_is_refused(tmp_path):
+    own = vocabularies.vocabulary_from_medians({f"ENSG{i:011}": 1.0 + i for i in range(20)}, name="own")
+    save_small(tmp_path, 30)
+    vocabularies.save_vocabulary(own, tmp_path / "vocabulary.json")
+    with pytest.raises(DataError, match=r"vocabulary\.json: 22 tokens, and the model has 30; give"):
+        published_settings.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "version"), [("checkpoint_v1_small", "v1"), ("checkpoint_v2_small", "v2")])
+def test_official_checkpoints_have_their_vocabularies(mirror, name, version):
+    folder = mirror / "reference" / "geneformer_official" / name
+    assert published_settings.load_pretrained(folder)[1].name == version

@@ -122,5 +122,13 @@ def test_a_published_body_is_taken_but_its_words(encoder, tmp_path):
     with pytest.raises(DataError, match="not of this model's shape"):
         sentence_model.build_sentence_model(config, start=tmp_path / "narrow")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no checkpoint of GPT-2"):
+    with pytest.raises(DataError, match=r"it has no config\.json"):
         sentence_model.build_sentence_model(config, start=tmp_path / "empty")
+
+
+def test_a_published_body_comes_from_a_hub(encoder, hub):
+    body = GPT2Model(GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=99))
+    body.save_pretrained(hub.add("someone/gpt2-small"))
+    config = sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"])
+    model = sentence_model.build_sentence_model(config, start="someone/gpt2-small")
+    torch.testing.assert_close(model.transformer.h[1].mlp.c_fc.weight, body.h[1].mlp.c_fc.weight)
