@@ -229,6 +229,33 @@ def _check_reads(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> N
                 print(f"epigen: {message}", file=sys.stderr)
 
 
+@app.command("fetch")
+def fetch_data(
+    names: Annotated[list[str] | None, typer.Argument(help="Names of data sets (epigen data list).")] = None,
+    profile: Annotated[str, typer.Option(help="Fetch what the runs of this profile name: demo, real or paper.")] = "",
+) -> None:
+    """Fetch data sets, check their hashes and what is stated of them, and say what is missing; again, it goes on."""
+    from tqdm import tqdm
+
+    from epigen_utils.data import datasets, fetching
+
+    chosen = list(dict.fromkeys([*(names or []), *(runs.profile_data(profile) if profile else [])]))
+    if not chosen:
+        raise DataError("epigen fetch: nothing to fetch; name data sets (epigen data list), or give --profile")
+    # tqdm prints above its bar.
+    incomplete, first_seen = fetching.fetch_all(chosen, tqdm.write)
+    compared = [pair for name in chosen if name not in incomplete for pair in datasets.check_stated(name)]
+    for _, line in compared:
+        tqdm.write(line)
+    if first_seen:
+        tqdm.write(
+            "# Hashes recorded at first sight; in data/registry.yml, these files replace those of the same names."
+        )
+        tqdm.write(registry.files_with_hashes(first_seen), end="")
+    if incomplete or not all(holds for holds, _ in compared):
+        raise typer.Exit(1)
+
+
 @app.command("claims")
 def show_claims(
     profile: Profile = "demo",
@@ -287,16 +314,6 @@ def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(re
         sources = ", ".join(sorted({file.source for file in entry.files.values()}))
         rows.append([entry.name, entry.kind, entry.nature, entry.species, sources, entry.title])
     _print_table("Data sets", rows, ["name", "kind", "nature", "species", "source", "title"])
-
-
-@data_app.command("fetch")
-def fetch_data(names: list[str]) -> None:
-    """Fetch the files of data sets, and check their hashes."""
-    from epigen_utils.data import fetching
-
-    for name in names:
-        for role, path in fetching.fetch(name).items():
-            console.print(f"{name}: {role}: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("cards")

@@ -1,9 +1,15 @@
+import gzip
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 from epigen_utils import cli, paths
 from epigen_utils.book import runs
+from epigen_utils.data import downloads
+from epigen_utils.files import sha256
 
 
 @pytest.fixture
@@ -38,7 +44,9 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
         (["build", "--genome", "mm10"], "options about reads go with --sheet; give it"),
         (["build", "--sheet", "lost.csv", "--genome", "mm10"], "lost.csv: no such sample sheet; check the path"),
         (["build", "--profile", "dmo"], "there are demo, paper, real"),
-        (["data", "fetch", "airwy"], "did you mean 'airway'?"),
+        (["fetch", "airwy"], "did you mean 'airway'?"),
+        (["fetch", "--profile", "papr"], "there are demo, paper, real"),
+        (["fetch"], "nothing to fetch; name data sets (epigen data list), or give --profile"),
         (["data", "list", "--kind", "bulks"], "did you mean 'bulk'?"),
     ],
 )
@@ -50,14 +58,116 @@ def test_mistakes_are_one_line_and_exit_1(epigen, arguments, said):
     assert err.count("\n") == 1
 
 
-def test_data_list_and_fetch(epigen):
+def test_data_list(epigen):
     code, out, _ = epigen("data", "list", "--kind", "bulk")
     assert code == 0
     assert "table-two" in out
     assert "gene-sets" not in out
-    code, out, _ = epigen("data", "fetch", "table-two")
+
+
+SERIES = """!Series_title\t"A series"
+!Series_supplementary_file\t"ftp://ftp.ncbi.nlm.nih.gov/geo/series/{short}nnn/{name}/suppl/{name}_RAW.tar"
+!Series_supplementary_file\t"ftp://ftp.ncbi.nlm.nih.gov/geo/series/{short}nnn/{name}/suppl/{name}_raw_counts.csv.gz"
+
+!Sample_title{titles}
+!Sample_geo_accession{titles}
+!series_matrix_table_begin
+"ID_REF"{titles}
+!series_matrix_table_end
+"""
+
+
+@pytest.fixture
+def geo(serve, cache, monkeypatch):
+    """Serve a count table as a series of GEO: a gzipped series matrix, which names the gzipped supplementary table."""
+    url, folder, _ = serve
+    monkeypatch.setenv(downloads.SERVER, url)
+
+    def write(name, table, n_listed):
+        at = folder / "ftp.ncbi.nlm.nih.gov" / "geo" / "series" / f"{name[:-3]}nnn" / name
+        for part in ("matrix", "suppl"):
+            (at / part).mkdir(parents=True, exist_ok=True)
+        titles = "".join(f'\t"GSM{i}"' for i in range(n_listed))
+        with gzip.open(at / "matrix" / f"{name}_series_matrix.txt.gz", "wt") as stream:
+            stream.write(SERIES.format(name=name, short=name[:-3], titles=titles))
+        table.to_csv(at / "suppl" / f"{name}_raw_counts.csv.gz")
+
+    return write
+
+
+def zebrafish():
+    """Table II and genes that it does not print, as the series may hold them."""
+    table = pd.read_csv(paths.DATA / "table_two.csv", index_col=0)
+    others = pd.DataFrame(7, index=["LL1", "LL2"], columns=table.columns)
+    return pd.concat([others, table]).rename_axis("ID")
+
+
+def mouse(n_wild, n_knocked):
+    names = [f"S{i}.WT.hip" for i in range(n_wild)] + [f"S{i}.KO.hip" for i in range(n_knocked)]
+    counts = np.arange(3 * len(names)).reshape(3, -1)
+    genes = pd.Index([f"ENSMUSG0000000000{i}" for i in range(3)], name="ID")
+    return pd.DataFrame(counts, genes, names).assign(**{"Gene.name": ["Kcna1", "Gfap", "Sst"]})
+
+
+def test_fetch_says_what_came_and_what_holds(epigen, geo, cache):
+    geo("GSE275235", zebrafish(), 12)
+    geo("GSE264537", mouse(12, 16), 28)
+    code, out, err = epigen("fetch", "GSE275235", "GSE264537", "GSE275235", "geneformer-v1", "table-two")
     assert code == 0
-    assert str(paths.DATA / "table_two.csv") in out
+    assert err == ""
+    files, holding = out.partition("8 of 8 files are there; missing: 0\n")[::2]
+    counts = cache / "GSE275235" / "counts" / "GSE275235_raw_counts.csv.gz"
+    size, digest = counts.stat().st_size, sha256(counts)
+    assert f"GSE275235: counts: {counts}, {size}B, SHA-256 {digest[:12]}, downloaded; hash recorded at first" in files
+    assert f"table-two: counts: {paths.DATA / 'table_two.csv'}, 1.92kB, SHA-256 b6cdc2f5cbfa, shipped\n" in files
+    stated, snippet = holding.split("# Hashes recorded at first sight")
+    assert stated.splitlines() == [
+        "GSE275235: records of series: 12, stated 12: holds",
+        *(f"GSE275235: samples of genotype {level}: 3, stated 3: holds" for level in ("WT", "DM", "5a1", "5b1")),
+        "GSE275235: genes of table-two: 20, stated 20: holds",
+        "GSE275235: samples of table-two with its counts: 12, stated 12: holds",
+        "GSE264537: samples of genotype WT: 12, stated 12..16: holds",
+        "GSE264537: samples of genotype KO: 16, stated 12..16: holds",
+        "geneformer-v1: records of tokens: 25,426, stated 25426: holds",
+    ]
+    recorded = yaml.safe_load(snippet.partition("\n")[2])
+    assert recorded["GSE275235"]["files"]["counts"] == {"geo": "GSE275235", "sha256": digest}
+    assert set(recorded["GSE264537"]["files"]) == {"counts", "series"}
+    code, out, _ = epigen("fetch", "GSE275235")
+    assert code == 0
+    assert f"SHA-256 {digest[:12]}, cache; hash recorded at first sight" in out
+
+
+def test_what_does_not_hold_or_is_missing_ends_in_exit_1_after_all_else(epigen, geo):
+    table = zebrafish()
+    table.loc["LL0000013464", "WT1"] += 1
+    geo("GSE275235", table.assign(DM4=5), 13)
+    code, out, _ = epigen("fetch", "GSE264537", "GSE275235", "table-two")
+    assert code == 1
+    assert "GSE264537: series: missing: https://ftp.ncbi.nlm.nih.gov/" in out
+    assert "GSE264537: counts: missing: https://ftp.ncbi.nlm.nih.gov/" in out
+    assert "4 of 6 files are there; missing: 2\n" in out
+    assert "GSE275235: records of series: 13, stated 12: DOES NOT HOLD" in out
+    assert "GSE275235: samples of genotype DM: 4, stated 3: DOES NOT HOLD" in out
+    assert "GSE275235: samples of table-two with its counts: 11, stated 12: DOES NOT HOLD" in out
+    assert "GSE264537: samples" not in out
+
+
+def test_a_table_that_cannot_be_read_is_a_finding(epigen, geo):
+    geo("GSE275235", zebrafish().rename(columns=lambda name: f"sample {name}"), 12)
+    code, out, _ = epigen("fetch", "GSE275235")
+    assert code == 1
+    assert (
+        "GSE275235: records of series: 12, stated 12: holds\nGSE275235: what is stated of it cannot be checked: " in out
+    )
+
+
+def test_fetch_of_a_profile(epigen, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "PROFILES", tmp_path)
+    (tmp_path / "mine.yml").write_text("epilepsy/02_table_two:\n  main:\n    dataset: table-two\n    also: genotype\n")
+    code, out, _ = epigen("fetch", "--profile", "mine", "nothing-sim")
+    assert code == 0
+    assert out.endswith("2 of 2 files are there; missing: 0\n")
 
 
 def test_claims_are_listed(epigen):

@@ -1,6 +1,6 @@
 # Reference values of R DESeq2, for tests/expression.
 #   Rscript data/reference/deseq2.R PASILLA_COUNTS.tsv PASILLA_SAMPLES.csv
-# The two files are those of the registry's data set pasilla (epigen data fetch pasilla). Written with R 4.2.2,
+# The two files are those of the registry's data set pasilla (epigen fetch pasilla). Written with R 4.2.2,
 # DESeq2 1.38.3 (Debian 12: r-bioc-deseq2). Every eighth gene is taken, to keep the files small.
 suppressMessages(library(DESeq2))
 args <- commandArgs(trailingOnly = TRUE)

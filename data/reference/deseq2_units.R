@@ -1,7 +1,7 @@
 # R's values for tests/deseq and tests/test_deseq_*.py, into data/reference/deseq2_units; README.md beside this file says what
 # each file holds.
 #   Rscript data/reference/deseq2_units.R PASILLA_COUNTS.tsv PASILLA_SAMPLES.csv [FOLDER]
-# The two files are those of the registry's data set pasilla (epigen data fetch pasilla). Written with R 4.2.2,
+# The two files are those of the registry's data set pasilla (epigen fetch pasilla). Written with R 4.2.2,
 # DESeq2 1.38.3 and locfit 1.5-9.7 (Debian 12: r-bioc-deseq2).
 suppressMessages(library(DESeq2))
 library(locfit)

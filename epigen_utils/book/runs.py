@@ -181,6 +181,17 @@ def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]
     return planned
 
 
+def profile_data(profile: str) -> list[str]:
+    """Names of the data sets that the runs of a profile name, and of those on which the simulated ones are based.
+
+    Raises
+    ------
+    DataError
+        As `plan_runs`.
+    """
+    return registry.with_bases([name for run in plan_runs(profile) for name in run.datasets])
+
+
 def _read_profile(path: Path) -> dict[str, dict]:
     """Content of a profile: notebook -> run -> parameter values."""
     try:

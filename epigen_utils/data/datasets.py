@@ -5,6 +5,7 @@
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import anndata
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from epigen_utils.data import fetching, readers, registry, schema
+from epigen_utils.data import fetching, geo, readers, registry, schema
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import sha256
 
@@ -138,6 +139,66 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
     design = {"group": entry.group, "reference": entry.reference, "donor": entry.donor, "batch": entry.batch}
     about = entry.facts | {"measure": entry.measure, "sha256": hashes}
     return adata, about | {key: value for key, value in design.items() if value}
+
+
+def check_stated(name: str) -> Iterator[tuple[bool, str]]:
+    """Compare a data set of the registry with the numbers that publications state of it (`registry.Stated`).
+
+    Yields
+    ------
+    Whether a number holds, and a line with the number found and the one stated; of data that cannot be read, False and
+    the reason.
+    """
+    for numbers in (_stated_records, _stated_samples):
+        try:
+            for what, found, stated in numbers(registry.entry(name)):
+                low, _, high = str(stated).partition("..")
+                holds = int(low) <= found <= int(high or low)
+                yield holds, f"{name}: {what}: {found:,}, stated {stated}: {'holds' if holds else 'DOES NOT HOLD'}"
+        except DataError as error:
+            yield False, f"{name}: what is stated of it cannot be checked: {error}"
+
+
+def _stated_records(entry: registry.Entry) -> Iterator[tuple[str, int, int | str]]:
+    for role, stated in entry.stated.records.items():
+        yield f"records of {role}", _count_records(fetching.fetch(entry.name)[role], entry.stated.keep), stated
+
+
+def _count_records(path: Path, keep: dict[str, list[str]]) -> int:
+    """Samples of a series matrix, rows of an Arrow stream that have the values of ``keep``, or rows of a table."""
+    if path.name.endswith("_series_matrix.txt.gz"):
+        return len(geo.read_sample_table(path))
+    if path.suffix != ".arrow":
+        return len(pd.read_csv(path, sep="\t"))
+    import pyarrow as pa  # here, as no other data set is published as Arrow
+
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
+            n_kept = 0
+            for batch in batches:
+                kept = [batch[column].to_pandas().isin(values) for column, values in keep.items()]
+                n_kept += int(np.all([np.ones(batch.num_rows), *kept], axis=0).sum())
+            return n_kept
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise DataError(
+            f"{path}: cannot be read as an Arrow stream ({error}); delete {path.parent}, fetch it again"
+        ) from None
+
+
+def _stated_samples(entry: registry.Entry) -> Iterator[tuple[str, int, int | str]]:
+    stated = entry.stated
+    if not (stated.samples or stated.table):
+        return
+    adata = load(entry.name)
+    for level, number in stated.samples.items():
+        yield f"samples of {entry.group} {level}", int((adata.obs[entry.group] == level).sum()), number
+    if stated.table:
+        table = load(stated.table)
+        genes = table.var_names.intersection(adata.var_names)
+        yield f"genes of {stated.table}", len(genes), table.n_vars
+        ours, theirs = (sparse.csr_matrix(a[:, genes].layers["counts"]).toarray().tolist() for a in (adata, table))
+        found = sum(counts in ours for counts in theirs) if len(genes) else 0
+        yield f"samples of {stated.table} with its counts", found, table.n_obs
 
 
 def _sha256_of(values: np.ndarray | sparse.csr_matrix) -> str:

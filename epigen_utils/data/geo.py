@@ -5,6 +5,7 @@ GEO provides a series matrix for every series: a text file with ``!Series_...`` 
 """
 
 import csv
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +19,13 @@ TABLE_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".csv", ".tsv", ".txt")
 
 
 def _matrix_lines(path: Path, prefix: str) -> list[list[str]]:
-    with open_text(path, encoding="utf-8", errors="replace", newline="") as stream:
-        return [row for row in csv.reader(stream, delimiter="\t") if row and row[0].startswith(prefix)]
+    try:
+        with open_text(path, encoding="utf-8", errors="replace", newline="") as stream:
+            return [row for row in csv.reader(stream, delimiter="\t") if row and row[0].startswith(prefix)]
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise DataError(
+            f"{path}: cannot be read as a series matrix ({error}); delete {path.parent} and fetch it again"
+        ) from None
 
 
 def counts_url(series_matrix: Path) -> str:
@@ -28,7 +34,7 @@ def counts_url(series_matrix: Path) -> str:
     Raises
     ------
     DataError
-        If it names none; the message lists the supplementary files.
+        If it names none (the message lists the supplementary files), or cannot be read.
     """
     urls = [value for row in _matrix_lines(series_matrix, "!Series_supplementary_file") for value in row[1:] if value]
     tables = [url for url in urls if url.lower().endswith(TABLE_SUFFIXES)]
@@ -49,6 +55,11 @@ def read_sample_table(series_matrix: Path) -> pd.DataFrame:
     -------
     Samples by accession; characteristics are named in lower case (one called title or source with ``(stated)`` behind
     it), missing where a sample has none.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
     """
     lines = _matrix_lines(series_matrix, "!Sample_")
     rows = {row[0].removeprefix("!Sample_"): row[1:] for row in lines if row[0] != "!Sample_characteristics_ch1"}

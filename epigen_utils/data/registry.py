@@ -48,6 +48,16 @@ class File:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stated:
+    """What publications state of a data set, in numbers or ranges (``12..16``); `datasets.check_stated` compares."""
+
+    records: dict[str, int | str] = dataclasses.field(default_factory=dict)  # role of a file -> its records
+    keep: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # column -> values of the records that count
+    samples: dict[str, int | str] = dataclasses.field(default_factory=dict)  # level of `group` -> samples
+    table: str = ""  # a data set whose genes, samples and counts are among its own
+
+
+@dataclasses.dataclass(frozen=True)
 class Entry:
     """One data set of ``data/registry.yml``."""
 
@@ -67,6 +77,8 @@ class Entry:
     donor: str | None = None
     batch: str | None = None  # column of the experiment of each sample
     measure: str = "counts"  # counts | intensity
+    # Not in the repr, by which runs tell whether their data changed.
+    stated: Stated = dataclasses.field(default_factory=Stated, repr=False)
 
     @property
     def nature(self) -> str:
@@ -133,7 +145,14 @@ def parse_registry(text: str, where: str = "data/registry.yml") -> dict[str, Ent
                 raise DataError(
                     f"{at}: files: {role}: sha256 {spec.sha256!r}; give 64 hexadecimal digits, or leave it out"
                 )
-        data_set = _from_mapping(Entry, at, keys, name=name, files=files)
+        stated = _from_mapping(Stated, f"{at}: stated", keys.pop("stated", {}))
+        for role in stated.records:
+            if role not in files:
+                raise DataError(f"{at}: stated: records: {role!r} is no file of it; {suggest(role, files)}")
+        for what, number in (stated.records | stated.samples).items():
+            if not re.fullmatch(r"\d+(\.\.\d+)?", str(number)):
+                raise DataError(f"{at}: stated: {what}: {number!r}; write a number, or a range such as 12..16")
+        data_set = _from_mapping(Entry, at, keys, name=name, files=files, stated=stated)
         if data_set.kind not in DATA_KINDS:
             raise DataError(f"{at}: kind {data_set.kind!r}; {suggest(data_set.kind, DATA_KINDS)}")
         if not files:
@@ -166,6 +185,16 @@ def with_bases(names: list[str]) -> list[str]:
     listed = [name for name in names if name in entries()]
     bases = [spec.args["base"] for name in listed for spec in entries()[name].files.values() if "base" in spec.args]
     return list(dict.fromkeys(listed + bases))
+
+
+def files_with_hashes(hashes: dict[str, dict[str, str]]) -> str:
+    """Files of data sets (name -> role -> SHA-256) as YAML that replaces their files in ``data/registry.yml``."""
+    blocks = {}
+    for name, of_role in hashes.items():
+        files = {role: dataclasses.asdict(entry(name).files[role]) | {"sha256": of_role[role]} for role in of_role}
+        given = {role: {key: value for key, value in file.items() if value} for role, file in files.items()}
+        blocks[name] = {"files": given}
+    return yaml.safe_dump(blocks, sort_keys=False, width=1000)
 
 
 def _describe_files() -> dict[str, str]:

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import http.server
 import subprocess
@@ -7,7 +8,7 @@ import pytest
 import requests
 
 from epigen_utils import paths
-from epigen_utils.data import downloads, fetching
+from epigen_utils.data import downloads, fetching, registry
 from epigen_utils.errors import DataError
 
 
@@ -185,3 +186,57 @@ def test_a_part_that_is_already_whole_is_asked_for_again(fetch, server):
     (paths.CACHE / "x" / "a" / "counts.txt.part.version").write_text('"one"')
     assert fetch().read_bytes() == CONTENT
     assert requests.get(url, timeout=5).content == CONTENT
+
+
+def test_a_stop_leaves_the_part_that_the_next_call_goes_on_from(fetch, server, monkeypatch):
+    handler, _ = server
+    half, go_on = threading.Event(), threading.Event()
+
+    def slow(handler):
+        if handler.whole:
+            return Broken.do_GET(handler)
+        handler.asked.append(None)
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.send_header("ETag", handler.etag)
+        handler.end_headers()
+        handler.wfile.write(CONTENT[: len(CONTENT) // 2])
+        half.set()
+        go_on.wait(10)
+        handler.wfile.write(CONTENT[len(CONTENT) // 2 :])
+
+    handler.do_GET = slow
+    found = registry.parse_registry(paths.REGISTRY.read_text())
+    entries = registry.entries() | {"table-two": found["table-two"]}
+    monkeypatch.setattr(registry, "entries", lambda: entries)
+    said = []
+
+    def interrupt(line):
+        said.append(line)
+        if len(said) == 1:
+            half.wait(10)
+            threading.Timer(0.2, go_on.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetching.fetch_all(["table-two", "x"], interrupt)
+    assert said[1] == "stopped after 1 of 3 files; the same command goes on there"
+    assert folder() == ["counts.txt.part", "counts.txt.part.version"]
+    handler.whole = True
+    assert fetch().read_bytes() == CONTENT
+    assert handler.asked[1].startswith("bytes=")
+
+
+def test_a_gzipped_file_is_kept_as_it_is_where_its_server_calls_that_a_coding(serve, tmp_path, monkeypatch):
+    url, folder, _ = serve
+    packed = gzip.compress(b"series")
+    (folder / "series.txt.gz").write_bytes(packed)
+    ending = http.server.SimpleHTTPRequestHandler.end_headers
+
+    def end_headers(handler):
+        handler.send_header("Content-Encoding", "x-gzip")
+        ending(handler)
+
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "end_headers", end_headers)
+    downloads.download_part(f"{url}/series.txt.gz", tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == packed

@@ -4,10 +4,14 @@ import http.server
 import io
 import json
 import os
+import sys
 import tarfile
+import threading
+import time
 import zipfile
 
 import pytest
+import yaml
 from test_registry import BYTES, ENTRY, SHA, entry
 
 from epigen_utils import paths
@@ -74,7 +78,7 @@ def test_an_unknown_hash_is_recorded_at_first_sight_and_held_to(cache, serve, wi
     assert (cache / "one" / "genes" / "genes.tsv.sha256").read_text() == SHA
     (cache / "one" / "genes" / "genes.tsv").unlink()
     (folder / "genes.tsv").write_bytes(b"other bytes")
-    with pytest.raises(DataError, match="wrong hash"):
+    with pytest.raises(DataError, match=r"wrong hash, .*if its publisher replaced it, delete .*/genes\.tsv\.sha256$"):
         fetching.fetch("one")
 
 
@@ -127,7 +131,6 @@ def test_originals_are_looked_for_in_the_mirror_s_lists(cache, with_registry, tm
     monkeypatch.setattr(paths, "MIRROR", str(mirror))
     text = json.dumps({"first": ["ENSG1", "ENSG2"]}, indent=0)
     with_registry(converted("https://nowhere.invalid/lists.csv", hashlib.sha256(text.encode()).hexdigest()))
-    assert fetching.is_available_offline("one")
     assert fetching.fetch("one")["genes"].read_text() == text
 
 
@@ -256,11 +259,78 @@ def test_a_changed_bundled_file_is_refused(tmp_path, monkeypatch):
         fetching.fetch("table-two")
 
 
-def test_at_hand_is_what_needs_no_download(cache, serve, with_registry):
-    url, folder, asked = serve
+def test_each_file_is_said_with_its_source_and_what_is_missing_stops_no_other(
+    cache, serve, with_registry, tmp_path, monkeypatch
+):
+    url, folder, _ = serve
+    (folder / "lists.csv").write_bytes(LISTS)
     (folder / "genes.tsv").write_bytes(BYTES)
-    with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
-    assert not fetching.is_available_offline("one")
-    fetching.fetch("one")
-    assert fetching.is_available_offline("one")
-    assert len(asked) == 1
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.tsv").write_bytes(b"mirrored")
+    monkeypatch.setattr(paths, "MIRROR", str(tmp_path / "mirror"))
+    text = hashlib.sha256(json.dumps({"first": ["ENSG1", "ENSG2"]}, indent=0).encode()).hexdigest()
+    held = hashlib.sha256(b"mirrored").hexdigest()
+    names = {
+        "lost": f"url: {url}/lost.tsv",
+        "converted": CONVERTED.format(url=f"{url}/lists.csv", content=text, sha=hashlib.sha256(LISTS).hexdigest()),
+        "mirrored": f"url: {url}/a.tsv, sha256: {held}",
+        "new": f"url: {url}/genes.tsv",
+        "made": "simulated: bulk",
+    }
+    with_registry("".join(entry(source, name=name) for name, source in names.items()))
+    said = []
+    incomplete, first_seen = fetching.fetch_all(list(names), said.append)
+    assert incomplete == {"lost"}
+    assert first_seen == {"new": {"genes": SHA}}
+    assert sorted(said) == [
+        "3 of 4 files are there; missing: 1",
+        f"converted: genes: {cache}/converted/genes/lists.json, 33.0B, SHA-256 {text[:12]}, converted",
+        f"lost: genes: missing: {url}/lost.tsv: cannot be downloaded (HTTPError); check the address",
+        f"mirrored: genes: {tmp_path}/mirror/a.tsv, 8.00B, SHA-256 {held[:12]}, mirror",
+        f"new: genes: {cache}/new/genes/genes.tsv, 12.0B, SHA-256 {SHA[:12]}, downloaded; hash recorded at first sight",
+    ]
+    snippet = registry.files_with_hashes(first_seen)
+    assert yaml.safe_load(snippet) == {"new": {"files": {"genes": {"url": f"{url}/genes.tsv", "sha256": SHA}}}}
+    for name in ("converted", "new"):
+        fetching.fetch_all([name], said.append)
+    assert said[5].endswith(", cache")
+    assert said[7].endswith(", cache; hash recorded at first sight")
+
+
+def test_an_unknown_name_is_said_before_anything_is_fetched(cache, serve, with_registry):
+    with_registry(entry(f"url: {serve[0]}/genes.tsv"))
+    with pytest.raises(DataError, match="did you mean 'one'"):
+        fetching.fetch_all(["one", "on"], print)
+    assert serve[2] == []
+
+
+def test_two_at_a_time_with_one_bar_and_an_archive_is_fetched_once(cache, serve, with_registry, monkeypatch):
+    index(serve[1], serve[0], monkeypatch)
+    running, most, lock = [], [], threading.Lock()
+    serving = http.server.SimpleHTTPRequestHandler.do_GET
+
+    def answer(handler):
+        with lock:
+            running.append(handler)
+            most.append(len(running))
+        time.sleep(0.05)
+        serving(handler)
+        with lock:
+            running.remove(handler)
+
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "do_GET", answer)
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for name in "abc":
+        (serve[1] / f"{name}.tsv").write_bytes(BYTES)
+    sources = [f"url: {serve[0]}/{name}.tsv" for name in "abc"]
+    sources += [f'package: "some_set==1.0!some_set/data/genes.tsv", sha256: {SHA}'] * 2
+    with_registry("".join(entry(source, name=f"set{i}") for i, source in enumerate(sources)))
+    assert fetching.fetch_all([f"set{i}" for i in range(5)], lambda line: None)[0] == set()
+    fetching._index_url.cache_clear()
+    assert max(most) == 2
+    assert serve[2].count("/some_set-1.0-py3-none-any.whl") == 1
+    bars = terminal.getvalue().split("\r")
+    assert any("5 of 5 files" in bar for bar in bars)
+    assert all(" of 5 files" in bar or ".tsv" not in bar for bar in bars), "no file has a bar of its own"

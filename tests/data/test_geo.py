@@ -42,6 +42,17 @@ def test_counts_url_prefers_the_table_of_counts(series):
     assert geo.counts_url(path) == "https://host/GSE1/suppl/GSE1_raw_counts.csv.gz"
 
 
+@pytest.mark.parametrize("content", [b"<html>no such series</html>", gzip.compress(b"!Series_title" * 99)[:-12]])
+def test_a_page_in_place_of_a_series_or_half_of_it_is_one_line(tmp_path, content):
+    path = tmp_path / "GSE1_series_matrix.txt.gz"
+    path.write_bytes(content)
+    for read in (geo.counts_url, geo.read_sample_table):
+        with pytest.raises(
+            DataError, match=f"^{path}: cannot be read as a series matrix .*; delete {tmp_path} and fetch"
+        ):
+            read(path)
+
+
 def test_what_a_series_says_of_its_samples(series):
     table = geo.read_sample_table(series(SERIES.format(ftp="ftp://host/GSE1")))
     assert list(table.index) == ["GSM1", "GSM2"]
