@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from epigen_utils import files
 from epigen_utils.distillation import teachers
-from epigen_utils.geneformer import masked_genes
+from epigen_utils.geneformer import embeddings, masked_genes
 from epigen_utils.geneformer.encoded_cells import EncodedCells
 from epigen_utils.geneformer.masked_genes import MaskedGenes
 from epigen_utils.models import batching, losses, presets, search, training
@@ -193,6 +193,7 @@ def fit(
     cached_states: teachers.CachedStates | None = None,
     mask_seed: int = 0,
     precision: str = "fp32",
+    coexpression: bool = False,
 ) -> tuple[PreTrainedModel, pd.DataFrame]:
     """Train one student, or load it if its run is finished.
 
@@ -200,6 +201,8 @@ def fit(
     ----------
     folder
         Parent of the runs' folders.
+    coexpression
+        Whether gene embeddings start by `embeddings.start_from_coexpression`, with a teacher and without.
 
     Returns
     -------
@@ -211,6 +214,8 @@ def fit(
         If the run's loss options are invalid (`DistillationObjective`).
     """
     model = presets.build(student_config(run.student, teacher.model.config), "masked-lm", seed=run.seed)
+    if coexpression:
+        embeddings.start_from_coexpression(model, train, teacher.vocabulary, seed=run.seed)
     if run.alpha is None:
         objective = masked_genes.MaskedGeneObjective(teacher.vocabulary, seed=mask_seed)
     else:

@@ -60,7 +60,7 @@ def start_from_coexpression(
     axes = TruncatedSVD(min(table.shape[1], min(matrix.shape) - 1), random_state=seed).fit(matrix)
     vectors = np.zeros(table.shape)
     vectors[:, : len(axes.components_)] = axes.components_.T * np.sqrt(axes.singular_values_)
-    vectors *= float(table.std()) / vectors[vocabulary.gene_tokens].std()
+    vectors *= float(table.detach().std()) / vectors[vocabulary.gene_tokens].std()
     with torch.no_grad():
         table[vocabulary.gene_tokens] = torch.from_numpy(vectors[vocabulary.gene_tokens]).to(table)
     return model

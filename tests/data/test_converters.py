@@ -53,8 +53,9 @@ def test_cells_are_those_of_another_conversion(name, mirror):
 def test_other_files_are_those_of_another_conversion(mirror):
     earlier = gzip.decompress((mirror / "annotation" / "homologene2_human_mouse_rat_zebrafish.tsv.gz").read_bytes())
     assert gzip.decompress(fetching.fetch("orthologs-homologene")["groups"].read_bytes()) == earlier
+    lists = fetching.fetch("gene-classes") | fetching.fetch("gene-classes-more")
     for path in (mirror / "geneformer" / "gene_classes").glob("*.json"):
-        assert fetching.fetch("gene-classes")[path.stem].read_text() == path.read_text()
+        assert lists[path.stem].read_text() == path.read_text()
 
 
 def test_a_file_that_is_no_r_data_is_one_line(tmp_path):

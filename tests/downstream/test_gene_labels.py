@@ -53,9 +53,9 @@ def test_planted_classes(small):
         gene_labels.planted_labels(small, alone)
 
 
-def test_the_published_lists(mirror):
+def test_the_published_lists():
     lists = gene_labels.published_labels("gene-classes")
-    assert set(lists) == set(gene_labels.PUBLISHED_TASKS)
+    assert set(lists) == set(gene_labels.PUBLISHED_TASKS) - {"chromatin, genome-wide"}, "which is fetched"
     assert [len(ids) for ids in lists["dosage sensitivity"].values()] == [122, 368]
     # The file lists some genes twice, and one in both classes.
     assert [len(ids) for ids in lists["chromatin"].values()] == [95, 77]
