@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from epigen_utils import paths
 from epigen_utils.data import fetching
 from epigen_utils.data.datasets import load
 from epigen_utils.errors import DataError
@@ -210,9 +209,12 @@ def test_the_tokens_of_official_geneformer_to_the_id(mirror, tmp_path, version, 
             assert found[place[str(cell)]]["input_ids"] == ids.tolist(), cell
 
 
-def test_every_real_cell_is_the_official_procedure_apart_from_ties(mirror):
-    """The official procedure in NumPy, V1, on all 1,090 cells: same genes, and another order only among equal values."""
-    adata = load("cardiac-ipsc", task="counts")
+@pytest.mark.parametrize(("name", "most"), [("cardiac-ipsc", 60), ("pbmc-40", 40)])
+def test_every_real_cell_is_the_official_procedure_apart_from_ties(name, most, request):
+    """The official procedure in NumPy on all cells: same genes, and another order only among equal values."""
+    if name != "pbmc-40":  # which is shipped, as the vocabulary is
+        request.getfixturevalue("mirror")
+    adata = load(name, task="counts")
     encoder = encoding.RankValueEncoder.official("v1")
     found = encoder.encode(adata)["input_ids"][:]
     vocabulary = encoder.vocabulary
@@ -231,5 +233,4 @@ def test_every_real_cell_is_the_official_procedure_apart_from_ties(mirror):
             differ += 1
             value = dict(zip(tokens[cell.indices], cell.data, strict=True))
             assert [value[token] for token in ours] == [value[token] for token in theirs], "only equal values differ"
-    assert differ <= 60, f"{differ} cells have ties in another order"
-    assert paths.MIRROR
+    assert differ <= most, f"{differ} of {len(found)} cells have ties in another order"

@@ -16,7 +16,7 @@ def published(folder, version, tokens, medians, mapping=None):
     return folder
 
 
-def test_official_tables(mirror):
+def test_official_tables(cache):
     one, two = vocabularies.official_vocabulary("v1"), vocabularies.official_vocabulary("v2")
     assert (len(one.tokens), len(one.genes)) == (25_426, 25_424)
     assert (len(two.tokens), len(two.genes)) == (20_275, 20_271)
