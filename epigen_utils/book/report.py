@@ -44,7 +44,9 @@ def banner(adata: anndata.AnnData) -> None:
     about = adata.uns["epigen"]
     current_page().datasets[about["name"]] = about
     kind = {"real": "Real data", "simulated": "Simulated data"}.get(about["nature"], "Your own data")
-    size = f"{adata.n_obs:,} sample{'' if adata.n_obs == 1 else 's'}, {adata.n_vars:,} genes"
+    registered = registry.entries().get(about["name"])
+    unit = "cell" if registered and registered.kind == "cells" else "sample"
+    size = f"{adata.n_obs:,} {unit}{'' if adata.n_obs == 1 else 's'}, {adata.n_vars:,} genes"
     size = f"{adata.n_obs:,} tokenised cells" if about["measure"] == "tokens" else size
     facts = f"{size}; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
     if about["nature"] == "simulated":

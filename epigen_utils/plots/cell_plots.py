@@ -207,11 +207,11 @@ def pretraining_loss(ax: Axes, history: pd.DataFrame, baseline_losses: dict[str,
     trained = history[history["train_loss"] > 0]
     label = "training, mean since the last point"
     ax.plot("tokens", "train_loss", data=trained, color=style.PALETTE[6], label=label)
-    dashes = ("--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1)))
-    for (name, loss), dash in zip(baseline_losses.items(), dashes, strict=False):
+    dashes = ("--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1)), "-")
+    for (name, loss), dash in zip(baseline_losses.items(), dashes, strict=True):
         ax.axhline(loss, color=style.HIGHLIGHT, linestyle=dash, linewidth=1.2, label=name)
     ax.set(xlabel="tokens seen (millions)", ylabel="loss (nats a masked gene)")
-    ax.legend(fontsize=7)
+    layout.legend_above(ax, fontsize=7, ncols=3)
     return ax
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from epigen_utils.plots import layout, style
 
@@ -101,6 +101,7 @@ def model_gaps(
         ax.plot(donors[value], donors["model"].map(names.index), "o", **rings)
     layout.rows(ax, names, margin=0.5)
     ax.axvline(0, **style.THIN)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     if percent:
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     ax.set_xlabel(label)

@@ -137,5 +137,6 @@ def test_genes_that_stand_together_start_side_by_side():
     assert float(vectors[2:].std()) == pytest.approx(float(before.std()), rel=0.1)
     cosine = torch.nn.functional.normalize(vectors[2:], dim=1)
     similarity = cosine @ cosine.T
-    assert similarity[:20, :20].mean() > 0.5 > abs(similarity[:20, 20:].mean()) + 0.4
+    within = similarity[:20, :20].fill_diagonal_(0).sum() / (20 * 19)
+    assert within > 0.1 > 10 * similarity[:20, 20:].mean()
     assert net.cls.predictions.decoder.weight is net.get_input_embeddings().weight
