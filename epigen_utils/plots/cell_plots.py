@@ -207,8 +207,8 @@ def pretraining_loss(ax: Axes, history: pd.DataFrame, baseline_losses: dict[str,
     trained = history[history["train_loss"] > 0]
     label = "training, mean since the last point"
     ax.plot("tokens", "train_loss", data=trained, color=style.PALETTE[6], label=label)
-    dashes = ("--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1)), "-")
-    for (name, loss), dash in zip(baseline_losses.items(), dashes, strict=True):
+    dashes = itertools.cycle(("--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1)), "-"))
+    for (name, loss), dash in zip(baseline_losses.items(), dashes, strict=False):
         ax.axhline(loss, color=style.HIGHLIGHT, linestyle=dash, linewidth=1.2, label=name)
     ax.set(xlabel="tokens seen (millions)", ylabel="loss (nats a masked gene)")
     layout.legend_above(ax, fontsize=7, ncols=3)

@@ -105,8 +105,9 @@ def test_donors_are_points(ax):
 
 def test_learning_and_rivals_are_all_named(ax):
     history = pd.DataFrame({"tokens": [1e6, 2e6], "loss": [3.0, 2.0], "train_loss": [3.2, 0.0]})
-    cell_plots.pretraining_loss(ax, history, {"unigram": 2.5})
-    assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "unigram"
+    names = [f"baseline {i}" for i in range(7)]
+    cell_plots.pretraining_loss(ax, history, dict.fromkeys(names, 2.5))
+    assert [text.get_text() for text in ax.get_legend().get_texts()][-7:] == names
     assert len(ax.lines[1].get_xdata()) == 1, "a point without training since the last has no training loss"
 
 
