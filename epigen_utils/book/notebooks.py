@@ -1,6 +1,7 @@
 """What a source notebook declares: its parameters, its needs, and the modules it imports; and the key of its runs."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -164,11 +165,10 @@ def code(source: Path) -> str:
 
 def library_imports(source: Path) -> str:
     """Statements by which a notebook, and the modules that it imports, import others than the package's, one a line."""
-    codes = [code(source), *(file.read_text() for file in imported_modules(source) if file.suffix == ".py")]
+    modules = (_statements(file) for file in imported_modules(source) if file.suffix == ".py")
     statements = {
         ast.unparse(node)
-        for text in codes
-        for node in ast.parse(text).body
+        for node in itertools.chain(ast.parse(code(source)).body, *modules)
         if isinstance(node, ast.Import | ast.ImportFrom) and not _imported_files([node])
     }
     return "\n".join(sorted(statements))
@@ -191,8 +191,14 @@ def _closure(files: set[Path]) -> list[Path]:
 
 
 @cache
+def _statements(file: Path) -> list[ast.stmt]:
+    """Statements at the top of a module."""
+    return ast.parse(file.read_text()).body
+
+
+@cache
 def _imports_of_module(file: Path) -> set[Path]:
-    return _imported_files(ast.parse(file.read_text()).body)
+    return _imported_files(_statements(file))
 
 
 def _imported_files(nodes: Iterable[ast.AST]) -> set[Path]:

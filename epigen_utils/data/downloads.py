@@ -17,14 +17,14 @@ import epigen_utils
 from epigen_utils.errors import DataError
 
 #: Environment variable with the address of a server that stands for all others, laid out as ``wget --recursive`` stores
-#: what it fetches: ``https://host/path`` is asked for as ``<server>/host/path``.
+#: what it fetches: ``https://host/path`` is requested as ``<server>/host/path``.
 SERVER = "EPIGEN_DATA_SERVER"
 #: Seconds in which a server has to answer, and in which it may send nothing.
 TIMEOUT = (10, 60)
 
 
 def address(url: str) -> str:
-    """The address that a file is asked for at: its own, or the one on the server that stands for all (`SERVER`)."""
+    """The address that a file is requested from: its own, or the one on the server that stands for all (`SERVER`)."""
     server = os.environ.get(SERVER, "").rstrip("/")
     return f"{server}/{url.partition('://')[2]}" if server and not url.startswith(f"{server}/") else url
 

@@ -12,7 +12,30 @@ from epigen_utils.geneformer.vocabularies import MASK, Vocabulary
 RANK_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
-class UnigramBaseline:
+class _Baseline:
+    """A baseline that gives each selected gene of a cell a probability for every token."""
+
+    def _probabilities(
+        self, ids: np.ndarray, shown: np.ndarray, selected: np.ndarray, vocabulary: Vocabulary
+    ) -> np.ndarray:
+        """Probabilities, selected genes x vocabulary, from a cell's tokens, what it shows, and which are selected."""
+        raise NotImplementedError
+
+    def predict(self, cells: EncodedCells, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
+        """Predict the same masked genes as `predict_masked_genes`, in the same format."""
+        collate, parts = masked_genes.MaskedGenes(vocabulary, seed=seed), []
+        for row, ids in enumerate(token_ids(cells)):
+            shown, selected = masked_genes.mask_cell(ids, collate, row=row)
+            rank, true = np.flatnonzero(selected), ids[selected]
+            if not len(rank):
+                continue
+            probability = self._probabilities(ids, shown, selected, vocabulary)
+            nll = -np.log(probability[np.arange(len(rank)), true])
+            parts.append((row, rank, true, shown[selected], nll, probability.argmax(axis=1) == true))
+        return masked_genes.prediction_table(parts, vocabulary)
+
+
+class UnigramBaseline(_Baseline):
     """Baseline without a model: gene counts of the training cells, and what can be read off the masked cell.
 
     Parameters
@@ -46,23 +69,16 @@ class UnigramBaseline:
     def _bin(self, rank: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.edges, rank, side="right") - 1
 
-    def predict(self, cells: EncodedCells, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
-        """Predict the same masked genes as `predict_masked_genes`, in the same format."""
-        collate, parts = masked_genes.MaskedGenes(vocabulary, seed=seed), []
-        for row, ids in enumerate(token_ids(cells)):
-            shown, selected = masked_genes.mask_cell(ids, collate, row=row)
-            rank, true, shown = np.flatnonzero(selected), ids[selected], shown[selected]
-            if not len(rank):
-                continue
-            probability = self.counts[self._bin(rank)]  # (masked genes, vocabulary)
-            if self.without_seen:
-                probability[:, np.unique(ids[~selected])] = 0
-            probability /= probability.sum(axis=1, keepdims=True)
-            if self.copy:
-                self._copy_shown(probability, shown, vocabulary)
-            nll = -np.log(probability[np.arange(len(rank)), true])
-            parts.append((row, rank, true, shown, nll, probability.argmax(axis=1) == true))
-        return masked_genes.prediction_table(parts, vocabulary)
+    def _probabilities(
+        self, ids: np.ndarray, shown: np.ndarray, selected: np.ndarray, vocabulary: Vocabulary
+    ) -> np.ndarray:
+        probability = self.counts[self._bin(np.flatnonzero(selected))]
+        if self.without_seen:
+            probability[:, np.unique(ids[~selected])] = 0
+        probability /= probability.sum(axis=1, keepdims=True)
+        if self.copy:
+            self._copy_shown(probability, shown[selected], vocabulary)
+        return probability
 
     @staticmethod
     def _copy_shown(probability: np.ndarray, shown: np.ndarray, vocabulary: Vocabulary) -> None:
@@ -75,7 +91,7 @@ class UnigramBaseline:
         probability[rows, shown[rows]] += left
 
 
-class NeighbourBaseline:
+class NeighbourBaseline(_Baseline):
     """Baseline without a model: genes whose median lies between those of the genes shown before and after.
 
     A rank value encoding puts a cell's genes in the order of count over median. Most genes of a cell have one of a few
@@ -121,22 +137,14 @@ class NeighbourBaseline:
         number = candidates.sum(axis=1)
         return candidates, (in_order[:, 0].astype(int), np.ceil(np.log2(number + 1)).astype(int))
 
-    def predict(self, cells: EncodedCells, vocabulary: Vocabulary, *, seed: int) -> pd.DataFrame:
-        """Predict the same masked genes as `predict_masked_genes`, in the same format."""
-        collate, parts = masked_genes.MaskedGenes(vocabulary, seed=seed), []
-        for row, ids in enumerate(token_ids(cells)):
-            shown, selected = masked_genes.mask_cell(ids, collate, row=row)
-            rank, true = np.flatnonzero(selected), ids[selected]
-            if not len(rank):
-                continue
-            candidates, kind = self._candidates(ids, selected)
-            prior = np.where(np.isin(np.arange(vocabulary.size), ids[~selected]), 0.0, self.unigram)
-            probability = np.zeros(candidates.shape)
-            for part, share in ((candidates, self.share_within[kind]), (~candidates, 1 - self.share_within[kind])):
-                weighted = part * prior
-                total = weighted.sum(axis=1, keepdims=True)
-                probability += share[:, None] * np.divide(weighted, total, out=np.zeros_like(weighted), where=total > 0)
-            probability /= probability.sum(axis=1, keepdims=True)
-            nll = -np.log(probability[np.arange(len(rank)), true])
-            parts.append((row, rank, true, shown[selected], nll, probability.argmax(axis=1) == true))
-        return masked_genes.prediction_table(parts, vocabulary)
+    def _probabilities(
+        self, ids: np.ndarray, _shown: np.ndarray, selected: np.ndarray, vocabulary: Vocabulary
+    ) -> np.ndarray:
+        candidates, kind = self._candidates(ids, selected)
+        prior = np.where(np.isin(np.arange(vocabulary.size), ids[~selected]), 0.0, self.unigram)
+        probability = np.zeros(candidates.shape)
+        for part, share in ((candidates, self.share_within[kind]), (~candidates, 1 - self.share_within[kind])):
+            weighted = part * prior
+            total = weighted.sum(axis=1, keepdims=True)
+            probability += share[:, None] * np.divide(weighted, total, out=np.zeros_like(weighted), where=total > 0)
+        return probability / probability.sum(axis=1, keepdims=True)

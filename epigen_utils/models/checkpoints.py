@@ -1,6 +1,6 @@
 """Where a model comes from: a folder, or a model hub at one commit.
 
-Weights are safetensors. A pickle can run any code when it is read, so it is read only where that is asked for.
+Weights are safetensors. A pickle can run any code when it is read, so it is read only on request.
 """
 
 import json
@@ -66,7 +66,7 @@ def find(place: str | Path, *, revision: str = "", allow_pickle: bool = False) -
 
     A hub's files are kept in the cache of `huggingface_hub`, whose ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and
     token count. Only the configuration, the weights and a ``vocabulary.json`` are fetched. If the hub cannot be
-    reached, what an earlier call fetched is used. For a folder, no hub is asked.
+    reached, what an earlier call fetched is used. For a folder, no hub is contacted.
 
     Parameters
     ----------
