@@ -7,6 +7,14 @@ its own: imports and reading are left out, a small analysis is run before the cl
 (R by BiocParallel's MulticoreParam, PyDESeq2 by its workers), held there by ``taskset``. Peak memory is that of the
 main process, without its workers. The calls at an adjusted p-value of 0.05 are compared with R's. With a CUDA device
 the engine is timed there too.
+
+For a machine with a GPU and without R or this project's installation, from a checkout and a folder carried there:
+
+    python benchmarks/deseq.py --prepare FOLDER [--samples 8 40 100 200]       where R is
+    python benchmarks/deseq.py --carried FOLDER --device cuda --out FILE       there
+
+There all runs are in one process: the engine on the GPU from and to the memory of the CPU, transfers included, after an
+analysis of the same size; then, of up to 100 samples, on one core of that machine.
 """
 
 import argparse
@@ -22,13 +30,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
-from epigen_utils.book import provenance, recorded
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where the project is not installed
+
+from epigen_utils.book import provenance
 from epigen_utils.deseq import fitting, testing
 
 N_GENES = 20_000
+
+#: Most samples that `run_carried` times on a core too.
+LARGEST_ON_A_CORE = 100
 ENGINES = ("epigen_utils", "R DESeq2", "PyDESeq2")
 R_SCRIPT = """
 suppressMessages({library(DESeq2); library(BiocParallel)})
@@ -78,6 +90,7 @@ def run_engine(counts: np.ndarray, device: str) -> np.ndarray:
 
 def run_pydeseq2(counts: np.ndarray, cores: int) -> np.ndarray:
     """Adjusted p-values by PyDESeq2."""
+    import pandas as pd
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.default_inference import DefaultInference
     from pydeseq2.ds import DeseqStats
@@ -150,32 +163,96 @@ def compare(n_samples: int, runs: list[tuple[str, int, str]], repeats: int) -> l
     return rows
 
 
+def prepare(folder: Path, sizes: list[int]) -> None:
+    """Write counts (genes x samples) and R's adjusted p-values of each number of samples."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for n_samples in sizes:
+        with tempfile.TemporaryDirectory() as scratch:
+            make(Path(scratch), n_samples)
+            timed("R DESeq2", Path(scratch), 1)
+            padj = np.fromfile(Path(scratch) / "padj.bin")
+            counts = np.ascontiguousarray(read(Path(scratch)).T)  # genes side by side take less room
+        np.savez_compressed(folder / f"{n_samples}.npz", counts=counts, padj=padj)
+
+
+def run_carried(folder: Path, device: str, repeats: int) -> list[dict]:
+    """A row a number of samples and device, of what `prepare` wrote."""
+    tables = {}
+    for path in sorted(folder.glob("*.npz"), key=lambda path: int(path.stem)):
+        with np.load(path) as table:
+            tables[int(path.stem)] = np.ascontiguousarray(table["counts"].T), table["padj"] < 0.05
+    rows = [row_of(*table, device, repeats) for table in tables.values()]
+    if device != "cpu":
+        torch.set_num_threads(1)
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+        rows += [row_of(*table, "cpu", 3) for n, table in tables.items() if n <= LARGEST_ON_A_CORE]
+    return rows
+
+
+def row_of(counts: np.ndarray, called_by_r: np.ndarray, device: str, repeats: int) -> dict:
+    """Times, peak memory on the device and calls of the engine, after a small analysis and one of the same size."""
+    run_engine(counts[:8, :1000], device)
+    run_engine(counts, device)
+    row = {"samples": len(counts), "engine": ENGINES[0], "cores": 1, "device": device, "repeats": repeats}
+    row["seconds"] = []
+    on_gpu = device != "cpu"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(repeats):
+        if on_gpu:
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        padj = run_engine(counts, device)
+        if on_gpu:
+            torch.cuda.synchronize()
+        row["seconds"].append(round(time.perf_counter() - started, 4))
+    row["median seconds"] = statistics.median(row["seconds"])
+    if on_gpu:
+        row["MiB"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    called = padj < 0.05
+    row |= {"calls that differ from R's": int((called != called_by_r).sum()), "called": int(called.sum())}
+    print(row, flush=True)
+    return row
+
+
 def main() -> None:
     """Time all in turn, write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, nargs="*", default=[8, 40, 200])
+    parser.add_argument("--samples", type=int, nargs="*", help="default: 8 40 200, and 100 with --prepare")
     parser.add_argument("--large", type=int, nargs="*", default=[1000], help="sizes that are run once, on one core")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--engines", nargs="*", default=ENGINES)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--prepare", type=Path, help="write counts and R's results into a folder, and time nothing")
+    parser.add_argument("--carried", type=Path, help="time the engine alone, on what --prepare wrote")
+    parser.add_argument("--device", default="cpu", help="of --carried")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, default=1, help=argparse.SUPPRESS)
-    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         one(given.one[0], Path(given.one[1]), given.cores, given.device)
         return
+    if given.carried:
+        if given.out == parser.get_default("out"):
+            parser.error("--carried: name a file (--out); the default is that of the comparison with R")
+        rows = run_carried(given.carried, given.device, given.repeats)
+        device = "cpu" if given.device == "cpu" else torch.cuda.get_device_name()
+        provenance.write_benchmark(given.out, {"genes": N_GENES, "runs": rows}, device=device)
+        return
     if "R DESeq2" in given.engines and not shutil.which("Rscript"):
         sys.exit("benchmarks/deseq.py: no Rscript; install R with DESeq2 (make r), or leave it out (--engines)")
+    if given.prepare:
+        prepare(given.prepare, given.samples or [8, 40, 100, 200])
+        return
     runs = [(engine, cores, "cpu") for cores in (1, 2) for engine in given.engines]
     if torch.cuda.is_available():
         runs.append(("epigen_utils", 1, "cuda"))
-    rows = [row for n in given.samples for row in compare(n, runs, given.repeats)]
+    rows = [row for n in given.samples or [8, 40, 200] for row in compare(n, runs, given.repeats)]
     once = [run for run in runs if run[1] == 1]
     rows += [row for n in given.large for row in compare(n, once, 1)]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     about = {"commit": provenance.current_commit(), "cores": os.cpu_count(), "genes": N_GENES}
-    recorded.write_benchmark(given.out, about | {"runs": rows}, device=device)
+    provenance.write_benchmark(given.out, about | {"runs": rows}, device=device)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Where a page's numbers come from: commit, software, hashes, time; and the bundle that runs the page again."""
 
 import contextlib
+import datetime
 import importlib.metadata
 import json
 import os
@@ -15,7 +16,7 @@ import yaml
 
 from epigen_utils import paths
 from epigen_utils.data import registry
-from epigen_utils.files import whole_file
+from epigen_utils.files import whole_file, write_atomically
 
 
 def current_commit() -> str:
@@ -29,6 +30,18 @@ def current_commit() -> str:
     if not head:
         return "not under version control"
     return head + (" with uncommitted changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def write_benchmark(path: Path, result: dict, *, device: str) -> None:
+    """Write and print the result of a script of ``benchmarks/``, followed by device, machine, date and versions.
+
+    On a machine that lacks most of the libraries too, as a lent GPU does.
+    """
+    about = {"device": device, "machine": machine_description(), "date": datetime.date.today().isoformat()}
+    about |= {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+    text = json.dumps(result | about | {"python": platform.python_version()}, indent=1)
+    write_atomically(path, text + "\n")
+    print(text)
 
 
 def package_versions(code: str = "") -> dict[str, str]:

@@ -5,9 +5,7 @@ numbers in tables or columns of their own, apart from those that it computed.
 """
 
 import datetime
-import importlib.metadata
 import json
-import platform
 from collections.abc import Collection
 from pathlib import Path
 
@@ -90,15 +88,6 @@ def as_text(metrics: pd.DataFrame, metric: str) -> str:
     if metric not in metrics.index:
         return "not recorded"
     return markup.with_interval(*metrics.loc[metric, ["value", "low", "high"]], ".3f")
-
-
-def write_benchmark(path: Path, result: dict, *, device: str) -> None:
-    """Write and print the result of a script of ``benchmarks/``, followed by device, machine, date and versions."""
-    about = {"device": device, "machine": provenance.machine_description(), "date": datetime.date.today().isoformat()}
-    about |= {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-    text = json.dumps(result | about | {"python": platform.python_version()}, indent=1)
-    write_atomically(path, text + "\n")
-    print(text)
 
 
 def read_benchmark(name: str) -> dict | None:

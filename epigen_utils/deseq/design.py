@@ -38,8 +38,17 @@ class Design:
         return self.n_samples - self.n_coefficients
 
     @functools.cached_property
+    def on_cpu(self) -> "Design":
+        """The same in the memory of the CPU."""
+        return self if self.matrix.device.type == "cpu" else Design(self.matrix.cpu())
+
+    @functools.cached_property
     def _qr(self) -> tuple[Tensor, Tensor]:
-        return torch.linalg.qr(self.matrix)
+        # by the CPU on every device: another library may turn the signs of columns, by which bases would differ
+        if self.on_cpu is self:
+            return torch.linalg.qr(self.matrix)
+        basis, upper = (part.to(self.matrix.device) for part in self.on_cpu._qr)
+        return basis, upper
 
     @property
     def basis(self) -> Tensor:
@@ -49,15 +58,14 @@ class Design:
     @functools.cached_property
     def to_coefficients(self) -> Tensor:
         """Takes coefficients of the basis to those of the matrix, coefficients x coefficients."""
-        upper = self._qr[1]
-        return torch.linalg.solve_triangular(
-            upper, torch.eye(len(upper), dtype=upper.dtype, device=upper.device), upper=True
-        )
+        upper = self.on_cpu._qr[1]
+        inverse = torch.linalg.solve_triangular(upper, torch.eye(len(upper), dtype=upper.dtype), upper=True)
+        return inverse.to(self.matrix.device)
 
     @functools.cached_property
     def log_scale(self) -> float:
         """What the log determinant of X' W X has above that of the basis."""
-        return float(2 * self._qr[1].diagonal().abs().log().sum())
+        return float(2 * self.on_cpu._qr[1].diagonal().abs().log().sum())
 
     @functools.cached_property
     def _products(self) -> Tensor:
@@ -80,7 +88,7 @@ class Design:
     @functools.cached_property
     def cells(self) -> np.ndarray:
         """Index of each sample's cell; samples of a cell have the same row of the matrix."""
-        return np.unique(self.matrix.cpu().numpy(), axis=0, return_inverse=True)[1].ravel()
+        return np.unique(self.on_cpu.matrix.numpy(), axis=0, return_inverse=True)[1].ravel()
 
     def in_cells_of(self, n: int) -> np.ndarray:
         """Mask of the samples whose cell has at least ``n`` samples."""

@@ -92,6 +92,12 @@ class Posterior:
         parts = {name: None if table is None else elementwise.take(table, genes) for name, table in tables.items()}
         return Posterior(**{"counts": None, "mu": None} | parts, design=self.design, variance=self.variance)
 
+    def on_cpu(self) -> "Posterior":
+        """The same in the memory of the CPU."""
+        tables = {name: getattr(self, name) for name in TABLES}
+        tables = {name: None if table is None else table.cpu() for name, table in tables.items()}
+        return Posterior(**tables, design=self.design.on_cpu, variance=self.variance)
+
     def _log_gammas(self, log_alpha: Tensor) -> Tensor:
         """Sum over samples of log gamma(y + r) - log gamma(r) + y log(alpha) where r is 1 / alpha, genes."""
         alpha = log_alpha.exp()
@@ -183,6 +189,8 @@ def count_tails(counts: Tensor, n_rows: int) -> Tensor:
 class Search:
     """Line searches of genes: gradient steps with backtracking that end, as R's do, at a step that gains under 1e-6.
 
+    Columns of some genes are worked on where their posterior is, which may be the CPU for a few genes of a GPU.
+
     Attributes
     ----------
     log_alpha, first, value
@@ -198,15 +206,22 @@ class Search:
         self.steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
         self.done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
 
+    def _read(self, names: tuple[str, ...], genes: Tensor, posterior: Posterior) -> list[Tensor]:
+        return [getattr(self, name)[genes].to(posterior.counts.device) for name in names]
+
+    def _write(self, genes: Tensor, **columns: Tensor) -> None:
+        for name, column in columns.items():
+            getattr(self, name)[genes] = column.to(genes.device)
+
     def begin(self, genes: Tensor, posterior: Posterior) -> None:
         """Evaluate some genes where they start, and pass over first steps that are too long for the curvature there.
 
         They are taken for rejected if the shortest of them is; where it is not, the search begins with the longest.
         """
-        a = self.log_alpha[genes]
+        a, step, steps = self._read(("log_alpha", "step", "steps"), genes, posterior)
         value, point = posterior.evaluate(a)
         slope = posterior.slope(point)
-        step = _within_bounds(a, self.step[genes], slope)
+        step = _within_bounds(a, step, slope)
         n_halvings = posterior.curvature(point).mul_(step / 2).log2().floor().clamp(min=0)
         places = (n_halvings > 0).nonzero().squeeze(1)
         if len(places):
@@ -215,13 +230,13 @@ class Search:
             rejected = ~_improves(proposed, value[places], trial, slope[places], posterior.rounding[places])
             places = places[rejected]
             step[places] = trial[rejected] / 2
-            self.steps[genes[places]] = n_halvings[places].to(torch.int64) + 1
-        self.first[genes], self.value[genes], self.slope[genes], self.step[genes] = value, value, slope, step
+            steps[places] = n_halvings[places].to(torch.int64) + 1
+        self._write(genes, first=value, value=value, slope=slope, step=step, steps=steps)
 
     def advance(self, genes: Tensor, posterior: Posterior, n_rounds: int) -> None:
         """Take some genes' steps until they are done, or so many."""
         names = ("log_alpha", "value", "slope", "step", "steps", "accepted", "done")
-        a, value, slope, step, steps, accepted, done = (getattr(self, name)[genes] for name in names)
+        a, value, slope, step, steps, accepted, done = self._read(names, genes, posterior)
         for left in reversed(range(n_rounds)):
             step = _within_bounds(a, step, slope)
             proposal = a + step * slope
@@ -247,14 +262,16 @@ class Search:
             step = torch.where(better, longer, step / 2)
             n_done = int(done.sum())
             if n_done == len(a) or not left or n_done > (1 - FULL_SHARE) * len(a):
-                for name, column in zip(names, (a, value, slope, step, steps, accepted, done), strict=True):
-                    getattr(self, name)[genes] = column
-                if n_done == len(a):
+                columns = (a, value, slope, step, steps, accepted, done)
+                self._write(genes, **dict(zip(names, columns, strict=True)))
+                if n_done == len(a) or not left:
                     return
                 keep = (~done).nonzero().squeeze(1)
-                genes, posterior = genes[keep], posterior.of(keep)
+                genes, posterior = genes[keep.to(genes.device)], posterior.of(keep)
+                if parts.are_few(posterior.counts):
+                    posterior = posterior.on_cpu()
                 a, value, slope, step, steps, accepted, done = (
-                    column[keep] for column in (a, value, slope, step, steps, accepted, done)
+                    column[keep].to(posterior.counts.device) for column in columns
                 )
 
 
@@ -272,17 +289,17 @@ def _improves(proposed: Tensor, value: Tensor, step: Tensor, slope: Tensor, roun
 
 @dataclasses.dataclass(slots=True)
 class Genes:
-    """Genes whose dispersions are looked for: their positions in the counts, and their means, samples x these genes."""
+    """Genes whose dispersions are looked for: their counts and means, samples x genes."""
 
     counts: Tensor
-    positions: Tensor
     means: Tensor
     design: Design
 
     def posterior(self, some: Tensor, centres: Tensor | None, variance: float | None) -> Posterior:
         """Of some of these genes."""
-        counts, means = elementwise.take(self.counts, self.positions[some]), elementwise.take(self.means, some)
-        return Posterior(counts, means, self.design, None if centres is None else centres[some], variance).prepare()
+        counts, means = elementwise.take(self.counts, some), elementwise.take(self.means, some)
+        posterior = Posterior(counts, means, self.design, None if centres is None else centres[some], variance)
+        return (posterior.on_cpu() if parts.are_few(counts) else posterior).prepare()
 
     def search(self, start: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Search:
         """Line searches from a start; the few genes that take long go on together."""
@@ -302,14 +319,14 @@ class Genes:
         """Dispersions on two grids, the second around the best point of the first, of the genes in a mask."""
         ends = math.log(LOWEST), math.log(max_dispersion(len(self.counts)))
         width = (ends[1] - ends[0]) / (GRID - 1)
-        like = {"dtype": self.counts.dtype, "device": self.counts.device}
-        coarse, fine = torch.linspace(*ends, GRID, **like), torch.linspace(-width, width, GRID, **like)
+        coarse, fine = (torch.linspace(*span, GRID, dtype=self.counts.dtype) for span in (ends, (-width, width)))
         best = torch.empty_like(self.means[0])
 
         def look(some: Tensor) -> None:
             posterior = self.posterior(some, centres, variance)
-            centre = _best(posterior, coarse[:, None].expand(GRID, len(some)))
-            best[some] = _best(posterior, centre + fine[:, None])
+            first, second = (grid[:, None].to(posterior.counts.device) for grid in (coarse, fine))
+            centre = _best(posterior, first.expand(GRID, len(some)))
+            best[some] = _best(posterior, centre + second).to(best.device)
 
         parts.for_each(look, self._split(wanted))
         return best[wanted].exp()

@@ -22,6 +22,9 @@ MIN_REPLICATES = 7
 #: Spreads of log dispersions above the trend beyond which a gene keeps its own.
 OUTLIER_SD = 2.0
 
+#: Estimates of genes whose outliers are replaced that are those of their second fit.
+REFITTED = ("base_mean", "genewise", "trend", "map", "dispersion", "outlier", "beta", "optimised")
+
 
 @dataclasses.dataclass(slots=True)
 class Estimates:
@@ -102,6 +105,19 @@ class Fit:
     scatter: float = float("nan")
     prior_variance: float = float("nan")
 
+    def of(self, genes: Tensor) -> "Fit":
+        """The same for some genes, by their positions, without their estimates; on the CPU if they are few."""
+        counts, factors, seen, design = self.counts_of(genes), self.factors_of(genes), self.seen[:, genes], self.design
+        if parts.are_few(counts):
+            counts, factors, seen, design = counts.cpu(), factors.cpu(), seen.cpu(), design.on_cpu
+        estimates = Estimates.empty(len(genes), design.n_coefficients, counts.device)
+        taken = {"counts": counts, "factors": factors, "seen": seen, "design": design, "genes": estimates}
+        return dataclasses.replace(self, present=self.present[genes.cpu().numpy()], **taken)
+
+    def all_parts(self) -> list[Tensor]:
+        """Positions of the genes, in parts."""
+        return parts.split(torch.arange(self.counts.shape[1], device=self.counts.device), len(self.counts))
+
     def tested_parts(self) -> list[Tensor]:
         """Positions of the genes that have coefficients, in parts."""
         return parts.split(self.genes.beta[0].isfinite().nonzero().squeeze(1), len(self.counts))
@@ -167,14 +183,13 @@ def fit(
             f"outliers: they are replaced from {outliers.LEAST_SAMPLES} samples in a cell on; ask for no fewer"
         )
     result, means = _fit_trend(counts, design, factors, trend_kind, device)
-    genes = torch.arange(result.counts.shape[1], device=device)
     if result.trend:
         own, at_means = (column.cpu().numpy() for column in (result.genes.genewise, result.genes.trend))
         result.scatter = trends.scatter(own, at_means)
         result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
     replaceable = result.design.in_cells_of(min_replicates or len(result.counts) + 1)
     result.replaces = bool(replaceable.any())
-    _fit_models(result, genes, means, functools.partial(_judge_outliers, result, replaceable, test))
+    _fit_models(result, means, functools.partial(_judge_outliers, result, replaceable, test))
     outlying = result.genes.replaced.nonzero().squeeze(1)
     if len(outlying):
         _refit(result, outlying)
@@ -203,12 +218,11 @@ def _fit_trend(
 ) -> tuple[Fit, Tensor]:
     check(counts, design)
     result = _start(counts, design, factors, device)
-    genes = torch.arange(result.counts.shape[1], device=device)
-    means = _fit_genewise(result, genes)
+    means = _fit_genewise(result)
     if trend_kind != "none":
         base, own = result.genes.base_mean.cpu().numpy(), result.genes.genewise.cpu().numpy()
         result.trend = trends.fit(base, own, trend_kind)
-        result.genes.put(genes, trend=torch.as_tensor(result.trend(base), device=device))
+        result.genes.trend[:] = torch.as_tensor(result.trend(base))
     return result, means
 
 
@@ -221,7 +235,7 @@ def _start(counts: np.ndarray, design: np.ndarray, factors: str | np.ndarray, de
     if not (np.isfinite(f) & (f > 0)).all():
         raise DataError("size factors: each must be a positive number")
     f = torch.as_tensor(f[:, None] if f.ndim == 1 else np.ascontiguousarray(f[:, present]), device=device)
-    y = torch.as_tensor(np.ascontiguousarray(counts[:, present], dtype=float), device=device)
+    y = torch.as_tensor(counts.take(present, axis=1).astype(float, copy=False), device=device)
     genes = Estimates.empty(y.shape[1], model.n_coefficients, y.device)
     return Fit(present, counts.shape[1], y, f, model, genes, y > 0)
 
@@ -249,58 +263,52 @@ def check(counts: np.ndarray, design: np.ndarray) -> None:
         )
 
 
-def _fit_genewise(fit: Fit, genes: Tensor) -> Tensor:
-    """Base means and gene-wise dispersions of some genes; gives their means, samples x genes."""
+def _fit_genewise(fit: Fit) -> Tensor:
+    """Base means and gene-wise dispersions; gives the fitted means, samples x genes."""
     factors = fit.factors
     inverse_factor = float((1 / (factors if factors.shape[1] == 1 else factors.mean(dim=1))).mean())
-    means = torch.empty(len(fit.counts), len(genes), dtype=torch.float64, device=genes.device)
+    means = torch.empty_like(fit.counts)
     guesses = torch.empty_like(means[0])
 
-    def guess(place: Tensor) -> None:
-        part = genes[place]
-        y, f = fit.counts_of(part), fit.factors_of(part)
+    def guess(genes: Tensor) -> None:
+        y, f = fit.counts_of(genes), fit.factors_of(genes)
         normalised = y / f
-        guesses[place] = dispersions.initial_dispersions(normalised, fit.design, inverse_factor)
+        guesses[genes] = dispersions.initial_dispersions(normalised, fit.design, inverse_factor)
         if fit.design.is_groups:
-            means[:, place] = f * dispersions.linear_means(normalised, fit.design)
+            means[:, genes] = f * dispersions.linear_means(normalised, fit.design)
         else:
-            model = glm.regress(y, f, guesses[place], fit.design)
-            means[:, place] = model.mu
-            fit.genes.put(part, optimised=~model.settled)
-        fit.genes.put(part, base_mean=normalised.mean(dim=0))
+            model = glm.regress(y, f, guesses[genes], fit.design)
+            means[:, genes] = model.mu
+            fit.genes.put(genes, optimised=~model.settled)
+        fit.genes.put(genes, base_mean=normalised.mean(dim=0))
 
-    parts.for_each(guess, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
+    parts.for_each(guess, fit.all_parts())
     if not means.isfinite().all():
         raise DataError("design: its coefficients leave the range of numbers; centre and scale the numeric covariates")
     means.clamp_(min=glm.LEAST_MEAN)
-    search = dispersions.Genes(fit.counts, genes, means, fit.design)
-    fit.genes.put(genes, genewise=dispersions.genewise(search, guesses))
+    fit.genes.genewise = dispersions.genewise(dispersions.Genes(fit.counts, means, fit.design), guesses)
     return means
 
 
-def _fit_models(
-    fit: Fit, genes: Tensor, means: Tensor, judge: Callable[[Tensor, glm.Fit, Tensor], None] | None = None
-) -> None:
-    """Final dispersions and coefficients of some genes; ``means`` are those of the gene-wise fit."""
-    genewise = fit.genes.genewise[genes]
-    fit.genes.put(genes, dispersion=genewise)
+def _fit_models(fit: Fit, means: Tensor, judge: Callable[[Tensor, glm.Fit, Tensor], None] | None = None) -> None:
+    """Final dispersions and coefficients; ``means`` are those of the gene-wise fit."""
+    estimates = fit.genes
+    genewise = estimates.genewise
+    estimates.dispersion = genewise.clone()
     if fit.trend is not None:
-        trend = torch.as_tensor(fit.trend(fit.genes.base_mean[genes].cpu().numpy()), device=genes.device)
-        search = dispersions.Genes(fit.counts, genes, means, fit.design)
-        shrunk = dispersions.maximum_a_posteriori(search, genewise, trend, fit.prior_variance)
-        outlier = genewise.log() > trend.log() + OUTLIER_SD * fit.scatter**0.5
-        fit.genes.put(
-            genes, trend=trend, map=shrunk, outlier=outlier, dispersion=torch.where(outlier, genewise, shrunk)
-        )
+        estimates.trend = trend = torch.as_tensor(fit.trend(estimates.base_mean.cpu().numpy()), device=means.device)
+        search = dispersions.Genes(fit.counts, means, fit.design)
+        estimates.map = dispersions.maximum_a_posteriori(search, genewise, trend, fit.prior_variance)
+        estimates.outlier = genewise.log() > trend.log() + OUTLIER_SD * fit.scatter**0.5
+        estimates.dispersion = torch.where(estimates.outlier, genewise, estimates.map)
 
-    def regress(place: Tensor) -> None:
-        part = genes[place]
-        model = glm.regress(fit.counts_of(part), fit.factors_of(part), fit.genes.dispersion[part], fit.design)
-        fit.genes.put(part, beta=model.beta)
+    def regress(genes: Tensor) -> None:
+        model = glm.regress(fit.counts_of(genes), fit.factors_of(genes), estimates.dispersion[genes], fit.design)
+        estimates.put(genes, beta=model.beta)
         if judge is not None:
-            judge(part, model, elementwise.take(means, place))
+            judge(genes, model, elementwise.take(means, genes))
 
-    parts.for_each(regress, parts.split(torch.arange(len(genes), device=genes.device), len(means)))
+    parts.for_each(regress, fit.all_parts())
 
 
 def _judge_outliers(fit: Fit, replaceable: np.ndarray, test: str, part: Tensor, model: glm.Fit, means: Tensor) -> None:
@@ -331,4 +339,6 @@ def _refit(fit: Fit, outlying: Tensor) -> None:
     fit.genes.beta[:, outlying[~left]] = torch.nan
     fit.genes.base_mean[outlying[~left]] = 0.0
     genes = outlying[left]
-    _fit_models(fit, genes, _fit_genewise(fit, genes))
+    again = fit.of(genes)
+    _fit_models(again, _fit_genewise(again))
+    fit.genes.put(genes, **{name: getattr(again.genes, name).to(genes.device) for name in REFITTED})

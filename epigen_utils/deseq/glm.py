@@ -13,7 +13,7 @@ from scipy.special import gammaln
 from torch import Tensor
 
 from epigen_utils.deseq import design as designs
-from epigen_utils.deseq import elementwise
+from epigen_utils.deseq import elementwise, parts
 from epigen_utils.deseq.design import Design
 
 #: Relative change of the deviance that ends the iteration, its longest length, the smallest mean (counts), and the
@@ -90,12 +90,12 @@ def _iterate(
     counts: Tensor, factors: Tensor, alpha: Tensor, design: Design, penalties: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Coefficients in the basis; last log means of the genes that did not settle; those that did, a mask; the start."""
-    ridge = _ridge(design, penalties)
+    ridge, device = _ridge(design, penalties), counts.device
     log_factors = elementwise.log(factors)
     start = design.basis.T @ elementwise.log(counts / factors + 0.1)
     fitted, settled = start.clone(), torch.zeros_like(alpha, dtype=torch.bool)
-    unsettled, left = [torch.arange(0, device=alpha.device)], [counts[:, :0]]
-    genes, deviance = torch.arange(len(alpha), device=alpha.device), torch.zeros_like(alpha)
+    unsettled, left = [torch.arange(0, device=device)], [counts[:, :0]]
+    genes, deviance = torch.arange(len(alpha), device=device), torch.zeros_like(alpha)
     y, a, gamma, shared = counts, alpha, start, factors.shape[1] == 1
     fixed = _log_binomials(y, a)
     log_mu = (log_factors + design.basis @ gamma).clamp(min=math.log(LEAST_MEAN))
@@ -115,16 +115,21 @@ def _iterate(
         if step == MAX_STEPS - 1:
             ended = torch.ones_like(ended)
         if ended.any():
-            fitted[:, genes[ended]], settled[genes[ended]] = gamma[:, ended], good[ended]
-            bad = ended & ~good
-            unsettled.append(genes[bad])
-            left.append(torch.where(too_large, before, log_mu)[:, bad])
+            some, bad = genes[ended].to(device), ended & ~good
+            fitted[:, some], settled[some] = gamma[:, ended].to(device), good[ended].to(device)
+            unsettled.append(genes[bad].to(device))
+            left.append(torch.where(too_large, before, log_mu)[:, bad].to(device))
             keep = (~ended).nonzero().squeeze(1)
             if not len(keep):
                 break
             genes, a, fixed, deviance = genes[keep], a[keep], fixed[keep], deviance[keep]
             y, mu, log_mu = (elementwise.take(table, keep) for table in (y, mu, log_mu))
             log_factors = log_factors if shared else elementwise.take(log_factors, keep)
+            if parts.are_few(y):
+                genes, a, fixed, deviance, y, mu, log_mu, log_factors, ridge = (
+                    table.cpu() for table in (genes, a, fixed, deviance, y, mu, log_mu, log_factors, ridge)
+                )
+                design = design.on_cpu
     return fitted, torch.cat(left, dim=1)[:, torch.cat(unsettled).argsort()], settled, start
 
 

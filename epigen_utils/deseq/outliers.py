@@ -36,7 +36,8 @@ def robust_dispersions(normalised: Tensor, design: Design) -> Tensor:
     """Dispersions by moments from trimmed variances, the largest of the cells with replicates, genes."""
     enough = design.in_cells_of(LEAST_SAMPLES)
     if enough.any():
-        variances = [_trimmed_variance(normalised[design.cells == cell]) for cell in np.unique(design.cells[enough])]
+        cells = torch.as_tensor(design.cells, device=normalised.device)
+        variances = [_trimmed_variance(normalised[cells == cell]) for cell in np.unique(design.cells[enough]).tolist()]
         variance = torch.stack(variances).amax(dim=0)
     else:
         _, share, scale = TRIMMING[-1]

@@ -11,6 +11,9 @@ from torch import Tensor
 #: Counts (samples x genes) that are worked on at once, by the type of device; a thread has its own part.
 SIZE = {"cpu": 2**18, "cuda": 2**24}
 
+#: Counts up to which a GPU's work is left to one core: to start an operation there takes longer than to do it here.
+FEW = 2**13
+
 #: Bytes of a block that is taken and freed before the work: the largest up to which the GNU C library then keeps what
 #: is freed, instead of returning it to the system, whose fresh pages took a quarter of the time.
 KEPT = 2**25 - 2**12
@@ -45,10 +48,15 @@ def split(genes: Tensor, n_samples: int) -> list[Tensor]:
     return list(genes.tensor_split(min(n_parts, len(genes))))
 
 
+def are_few(counts: Tensor) -> bool:
+    """Whether counts on a GPU, samples x genes, are so few that the CPU is faster with them."""
+    return counts.device.type != "cpu" and counts.numel() <= FEW
+
+
 def for_each(function: Callable[[Tensor], None], parts: list[Tensor]) -> None:
-    """Call a function with each part."""
+    """Call a function with each part; on a GPU, which works on one at a time, all from one thread."""
     n_threads = _n_threads.get()
-    if n_threads == 1 or len(parts) < 2:
+    if n_threads == 1 or len(parts) < 2 or parts[0].device.type != "cpu":
         for part in parts:
             function(part)
         return

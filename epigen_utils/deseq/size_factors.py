@@ -44,12 +44,13 @@ def median_of_ratios(counts: np.ndarray, log_means: np.ndarray) -> np.ndarray:
         Naming the first row without a gene in common with the reference.
     """
     usable = np.isfinite(log_means)
-    factors = np.empty(len(counts))
+    reference, factors = log_means[usable], np.empty(len(counts))
     for row, values in enumerate(counts[:, usable]):
         positive = values > 0
         if not positive.any():
             raise DataError(f"size factors: row {row + 1} has no counts in the genes that the factors are medians of")
-        factors[row] = np.exp(np.median(np.log(values[positive]) - log_means[usable][positive]))
+        kept = slice(None) if positive.all() else positive
+        factors[row] = np.exp(np.median(np.log(values[kept]) - reference[kept]))
     return factors
 
 

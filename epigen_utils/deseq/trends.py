@@ -8,7 +8,6 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 from scipy.special import polygamma
 
-from epigen_utils import paths
 from epigen_utils.deseq.dispersions import LOWEST
 from epigen_utils.errors import DataError
 
@@ -172,6 +171,8 @@ def _matched_variance(residuals: np.ndarray, residual_df: int, tables: dict[str,
 @functools.cache
 def _simulated() -> dict[str, np.ndarray]:
     """R's seeded histograms and its loess, by data/reference/deseq2_tables.R."""
+    from epigen_utils import paths  # what it imports, the engine needs for few samples alone
+
     with np.load(paths.DATA / "reference/deseq2_prior_variance.npz") as tables:
         return dict(tables)
 

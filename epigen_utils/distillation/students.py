@@ -92,8 +92,8 @@ class DistillationObjective:
         states = batch.pop("teacher_states", None)
         states = self.teacher.states(batch) if states is None else states
         terms = self._terms(model(**batch).logits, states, batch)
-        n_asked = int((batch["labels"] != IGNORED).sum()) if n_labels is None else int(n_labels)
-        return terms["total"] / max(n_asked, 1)
+        n_asked = (batch["labels"] != IGNORED).sum() if n_labels is None else n_labels
+        return terms["total"] / torch.as_tensor(n_asked).clamp(min=1)
 
     def _terms(
         self, logits: torch.Tensor, states: torch.Tensor, batch: dict[str, torch.Tensor]

@@ -11,8 +11,9 @@ Paper B, abstract and section 4.1; Theodoris et al. 2023, Methods. The conventio
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -23,8 +24,11 @@ from transformers import PreTrainedModel
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import embeddings
 from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
-from epigen_utils.geneformer.vocabularies import CLS, EOS, Vocabulary
+from epigen_utils.geneformer.vocabularies import CLS, EOS, PAD, Vocabulary
 from epigen_utils.models import attention_kernels, batching
+
+#: States of a batch on a CUDA device, positions x width: 256 MB in fp32, which keeps the device busy at any width.
+VALUES_PER_CUDA_BATCH = 2**26
 
 
 @dataclass(frozen=True)
@@ -47,32 +51,30 @@ class CellTokens:
         return np.concatenate([self.before, genes, self.behind])
 
 
-def _deleted(genes: np.ndarray, tokens: np.ndarray, _quartiles: int) -> np.ndarray:
-    return genes[~np.isin(genes, tokens)]
+def _nowhere(ranks: np.ndarray, _n_genes: int, _quartiles: int) -> np.ndarray:
+    return ranks[:, :0]
 
 
-def _overexpressed(genes: np.ndarray, tokens: np.ndarray, _quartiles: int) -> np.ndarray:
-    return np.concatenate([tokens, genes[~np.isin(genes, tokens)]]).astype(genes.dtype)
+def _in_front(ranks: np.ndarray, _n_genes: int, _quartiles: int) -> np.ndarray:
+    return np.broadcast_to(np.arange(ranks.shape[1]), ranks.shape)
 
 
-def _moved_by_quartiles(genes: np.ndarray, tokens: np.ndarray, quartiles: int) -> np.ndarray:
-    """Move each gene ``quartiles`` quarters of the cell's ranks to the front, to the middle of the target quarter."""
-    moved = genes[~np.isin(genes, tokens)]
-    for token in tokens:
-        rank = int(np.flatnonzero(genes == token)[0])
-        quarter = rank * 4 // len(genes)
-        target = min(max(quarter - quartiles, 0), 3)
-        position = rank if target == quarter else int((target + 0.5) / 4 * len(genes))
-        moved = np.insert(moved, min(position, len(moved)), token)
-    return moved
+def _by_quartiles(ranks: np.ndarray, n_genes: int, quartiles: int) -> np.ndarray:
+    """Each gene ``quartiles`` quarters of the cell's ranks to the front, in the middle of the target quarter."""
+    quarters = ranks * 4 // n_genes
+    targets = np.clip(quarters - quartiles, 0, 3)
+    places = np.where(targets == quarters, ranks, ((targets + 0.5) / 4 * n_genes).astype(np.int64))
+    n_others = n_genes - ranks.shape[1]
+    return np.minimum(places, n_others + np.arange(ranks.shape[1]))
 
 
-#: Change of a cell's genes, and whether the cell must express the perturbed ones.
-PERTURBATIONS: dict[str, tuple[Callable, bool]] = {
-    "delete": (_deleted, True),
-    "overexpress": (_overexpressed, False),
-    "inhibit": (lambda genes, tokens, quartiles: _moved_by_quartiles(genes, tokens, -quartiles), True),
-    "activate": (_moved_by_quartiles, True),
+#: Where perturbed genes return after all were taken out, one after another, from their ranks, the cell's number of
+#: genes and the quartiles: perturbations x genes; and whether the cell must express them.
+PERTURBATIONS: dict[str, tuple[Callable[[np.ndarray, int, int], np.ndarray], bool]] = {
+    "delete": (_nowhere, True),
+    "overexpress": (_in_front, False),
+    "inhibit": (lambda ranks, n_genes, quartiles: _by_quartiles(ranks, n_genes, -quartiles), True),
+    "activate": (_by_quartiles, True),
 }
 
 
@@ -166,14 +168,14 @@ def perturb(
         vocabulary, or no cell expresses the genes to be perturbed.
     """
     options = {"together": together, "quartiles": quartiles, "keep_places": keep_places, "max_length": max_length}
-    jobs = _checked_jobs(model, cells, vocabulary, kind, genes, **options)
-    run = _Run(model, vocabulary, layer, precision, keep_places)
+    parts = _checked_parts(model, cells, vocabulary, kind, genes, **options)
+    batches = _batches(model, parts, vocabulary, layer, precision, keep_places=keep_places)
     if states:
-        return _shift_tables(run, jobs, {pooling: states})[pooling]
+        return _shift_tables(batches, {pooling: states}, model.device)[pooling]
     rows, effects = [], []
-    for batch in _batched(jobs):
-        rows += [(job.cell, job.gene, job.rank) for job in batch]
-        effects.append(run.cosines(batch, pooling))
+    for batch in batches:
+        rows += batch.rows
+        effects.append(batch.cosines(pooling))
     return _effect_table(rows, torch.cat(effects)[:, None], ["cosine"])
 
 
@@ -196,11 +198,11 @@ def shifts_by_pooling(
     states
         Pooling -> states as for `perturb`, centred with the same pooling.
     """
-    jobs = _checked_jobs(model, cells, vocabulary, kind, genes, together=together)
-    return _shift_tables(_Run(model, vocabulary, layer, precision, keep_places=False), jobs, states)
+    parts = _checked_parts(model, cells, vocabulary, kind, genes, together=together)
+    return _shift_tables(_batches(model, parts, vocabulary, layer, precision), states, model.device)
 
 
-def _checked_jobs(
+def _checked_parts(
     model: PreTrainedModel,
     cells: EncodedCells,
     vocabulary: Vocabulary,
@@ -211,181 +213,280 @@ def _checked_jobs(
     quartiles: int = 1,
     keep_places: bool = False,
     max_length: int | None = None,
-) -> Iterator["_Job"]:
+) -> Iterator["_Part"]:
     if kind not in PERTURBATIONS:
         raise DataError(f"perturbation {kind!r}: there are {', '.join(PERTURBATIONS)}")
     if keep_places and kind != "delete":
         raise DataError(f"keep_places: only deletions can keep places, not {kind!r}; leave it out")
-    max_length = max_length or model.config.max_position_embeddings
     split_cells = [CellTokens.of(ids.astype(np.int64), vocabulary) for ids in token_ids(cells)]
-    return _jobs(split_cells, vocabulary, kind, genes, together, quartiles, max_length)
+    groups = None
+    if not isinstance(genes, str):
+        if missing := [gene for gene in genes if gene not in vocabulary.tokens]:
+            raise DataError(
+                f"gene {missing[0]!r}: not in the vocabulary {vocabulary.name!r}; give Ensembl ids that are"
+            )
+        named = [list(dict.fromkeys(genes))] if together else [[gene] for gene in genes]
+        groups = np.array([[vocabulary.tokens[gene] for gene in group] for group in named])
+        for group, tokens in zip(named, groups, strict=True):
+            if PERTURBATIONS[kind][1] and not any(np.isin(tokens, cell.genes).all() for cell in split_cells):
+                raise DataError(
+                    f"gene {'+'.join(group)!r}: no cell expresses {'it' if len(group) == 1 else 'them all'}, "
+                    f"so that there is nothing to {kind}; choose another, or overexpress"
+                )
+    return _parts(split_cells, vocabulary, kind, groups, quartiles, max_length or model.config.max_position_embeddings)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Perturbations of one cell that leave it equally long; places count from its first token, special ones too.
+
+    Attributes
+    ----------
+    n_base, n_after
+        Genes of the cell unperturbed, truncated as the perturbed one is, and perturbed.
+    tokens
+        Perturbed genes, perturbations x genes.
+    removed
+        Places that they leave, ascending, each less the number of those before it; beyond the cell if it lacks the
+        gene. Perturbations x genes.
+    inserted
+        Places to which they return, one after another, perturbations x genes (x 0 if they do not).
+    rows
+        ``cell``, ``gene`` and ``rank`` of each perturbation (`perturb`).
+    """
+
+    cell: CellTokens
+    n_base: int
+    n_after: int
+    tokens: np.ndarray
+    removed: np.ndarray
+    inserted: np.ndarray
+    rows: list[tuple[int, str, int]]
+
+    def length(self, n_genes: int) -> int:
+        """Tokens of the cell with that many genes."""
+        return len(self.cell.before) + n_genes + len(self.cell.behind)
+
+    def bounds(self, n_genes: int) -> tuple[int, int, int, int]:
+        """Place of the first gene, end of that many, length with them; and the end of the unperturbed ones."""
+        first = len(self.cell.before)
+        return first, first + n_genes, self.length(n_genes), first + self.n_base
+
+
+def _parts(
+    cells: list[CellTokens],
+    vocabulary: Vocabulary,
+    kind: str,
+    groups: np.ndarray | None,
+    quartiles: int,
+    max_length: int,
+) -> Iterator[_Part]:
+    """Perturbations in the order of the cells, of each group (groups x genes; None: of each gene of a cell)."""
+    placed, must_express = PERTURBATIONS[kind]
+    names = {token: gene for gene, token in vocabulary.tokens.items()}
+    for number, cell in enumerate(cells):
+        n, first = len(cell.genes), len(cell.before)
+        rank_of = np.full(vocabulary.size, -1)
+        rank_of[cell.genes] = np.arange(n)
+        tokens = cell.genes[int(kind == "overexpress") :, None] if groups is None else groups
+        ranks = rank_of[tokens]  # (perturbations, genes), as tokens
+        n_missing = (ranks < 0).sum(axis=1)
+        n_genes = tokens.shape[1]
+        for missing in [0] if must_express else np.unique(n_missing):
+            of, lacking = ranks[n_missing == missing], tokens[n_missing == missing]
+            inserted = placed(of, n, quartiles)
+            whole = n - (n_genes - missing) + inserted.shape[1]
+            n_after = min(whole, max_length - first - len(cell.behind))
+            if not (len(of) and n_after):
+                continue
+            removed = np.sort(np.where(of < 0, np.iinfo(np.int32).max, of), axis=1) - np.arange(n_genes)
+            shown = of[:, 0] if n_genes == 1 else np.full(len(of), -1)
+            rows = [
+                (number, "+".join(names[token] for token in group), rank if rank < 0 else rank + first)
+                for group, rank in zip(lacking.tolist(), shown.tolist(), strict=True)
+            ]
+            yield _Part(cell, n - (whole - n_after), n_after, lacking, removed + first, inserted + first, rows)
+
+
+def _grouped(parts: Iterator[_Part], positions: int) -> Iterator[list[_Part]]:
+    """Consecutive parts of at most that many padded positions together, or one part that has more."""
+    group, n_cells, longest = [], 0, 0
+    for part in parts:
+        n_cells, longest = n_cells + len(part.rows), max(longest, part.length(part.n_after))
+        if group and n_cells * longest > positions:
+            yield group
+            group, n_cells, longest = [], len(part.rows), part.length(part.n_after)
+        group.append(part)
+    if group:
+        yield group
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Cells as a model reads them.
+
+    Attributes
+    ----------
+    states
+        Hidden states, cells x length x width.
+    genes
+        Mask of the positions that hold genes, cells x length.
+    sources
+        Place that each position's token had before the perturbation, beyond the cell if it had none; cells x length.
+    """
+
+    states: torch.Tensor
+    genes: torch.Tensor
+    sources: torch.Tensor
+
+    def pooled(self, pooling: str) -> torch.Tensor:
+        """Cells x width."""
+        return embeddings.pool_states(self.states, self.genes, pooling)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Perturbed cells, their rows of the table, and the unperturbed cells, of which each is the one at ``of``."""
+
+    rows: list[tuple[int, str, int]]
+    of: torch.Tensor
+    before: _Cells
+    after: _Cells
+
+    def cosines(self, pooling: str) -> torch.Tensor:
+        """Cosine of each cell before and after: of its vector, or the mean over its unperturbed genes."""
+        if pooling != "mean":
+            return cosine_similarity(self.before.pooled(pooling)[self.of], self.after.pooled(pooling), dim=-1)
+        length = self.before.genes.shape[1]
+        partners = self.of[:, None], self.after.sources.clamp(max=length - 1)
+        compared = self.after.genes & (self.after.sources < length) & self.before.genes[partners]
+        cosines = cosine_similarity(self.before.states[partners], self.after.states, dim=-1)  # (cells, length)
+        return cosines.where(compared, 0).sum(dim=1) / compared.sum(dim=1)
+
+    def shifts(self, pooling: str, centres: torch.Tensor) -> torch.Tensor:
+        """Cells x states, from the centres of the states, states x width."""
+        before, after = (
+            cosine_similarity(side.pooled(pooling)[:, None], centres, dim=-1) for side in (self.before, self.after)
+        )
+        return after - before[self.of]
+
+
+@torch.no_grad()
+def _batches(
+    model: PreTrainedModel,
+    parts: Iterator[_Part],
+    vocabulary: Vocabulary,
+    layer: int,
+    precision: str,
+    *,
+    keep_places: bool = False,
+) -> Iterator[_Batch]:
+    """Perturbed cells in the order of the parts, all tensors on the model's device.
+
+    Token ids are computed there from a few numbers a perturbation, which are moved once a group of parts: a transfer
+    waits until a GPU has finished all work before it.
+    """
+    reader = _Reader(embeddings.truncate_model(model, layer), vocabulary, precision, keep_places)
+    positions = batching.POSITIONS_PER_BATCH
+    if model.device.type == "cuda":
+        positions = VALUES_PER_CUDA_BATCH // model.config.hidden_size
+    for group in _grouped(parts, positions):
+        whole = batching.pad([part.cell.with_genes(part.cell.genes) for part in group], vocabulary.tokens[PAD])
+        whole = whole.to(model.device)
+        tokens, removed, inserted = (
+            torch.from_numpy(np.concatenate([getattr(part, name) for part in group])).to(model.device)
+            for name in ("tokens", "removed", "inserted")
+        )
+        rows = [row for part in group for row in part.rows]
+        of = np.repeat(np.arange(len(group)), [len(part.rows) for part in group])
+        of = torch.from_numpy(of).to(model.device)
+        base, after = (
+            torch.tensor([part.bounds(getattr(part, name)) for part in group], device=model.device)
+            for name in ("n_base", "n_after")
+        )
+        lengths = {part.length(part.n_after) for part in group}
+        unchanged = [values[: len(group), :0] for values in (tokens, removed, inserted)]
+        before = reader.read(whole, base, unchanged, {part.length(part.n_base) for part in group})
+        n_batches = math.ceil(len(rows) / max(positions // max(lengths), 1))
+        size = math.ceil(len(rows) / n_batches)
+        for start in range(0, len(rows), size):
+            some = slice(start, start + size)
+            changes = [values[some] for values in (tokens, removed, inserted)]
+            read = reader.read(whole[of[some]], after[of[some]], changes, lengths)
+            yield _Batch(rows[some], of[some], before, read)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A model that reads perturbed cells, up to a layer."""
+
+    model: PreTrainedModel
+    vocabulary: Vocabulary
+    precision: str
+    keep_places: bool
+
+    def read(self, whole: torch.Tensor, bounds: torch.Tensor, changes: list[torch.Tensor], lengths: set[int]) -> _Cells:
+        """Perturb cells and read them.
+
+        Parameters
+        ----------
+        whole
+            Token ids of the cells before, cells x length.
+        bounds
+            `_Part.bounds` of the cells after, cells x 4.
+        changes
+            ``tokens``, ``removed`` and ``inserted`` of `_Part`, each cells x genes.
+        lengths
+            Lengths of the cells after.
+        """
+        tokens, removed, inserted = changes
+        first, end, length, base_end = (column[:, None] for column in bounds.unbind(dim=1))
+        places = torch.arange(max(lengths), device=whole.device).expand(len(whole), -1)  # (cells, length)
+        sources = places
+        for place in removed[:, :, None].unbind(dim=1):
+            sources = sources + (places >= place)
+        for k, place in enumerate(inserted[:, :, None].unbind(dim=1)):
+            moved = sources.gather(1, places - (places > place).long())
+            sources = moved.where(places != place, whole.shape[1] + k)
+        there = places < length
+        # A truncated cell keeps the special token behind its genes.
+        sources = sources.where(places != end, base_end).where(there, 0)
+        ids = torch.cat([whole, tokens], dim=1).gather(1, sources)
+        known = self.vocabulary.tokens
+        ids = ids.where(places != end, known.get(EOS, 0)).where(there, known[PAD])
+        given = {"input_ids": ids}
+        # Without a mask PyTorch can choose its fastest kernel.
+        if len(lengths) > 1:
+            given["attention_mask"] = there.long()
+        if self.keep_places:
+            given["position_ids"] = sources
+        with _autocast(self.model, self.precision):
+            states = self.model(**given).last_hidden_state
+        return _Cells(states.float(), (places >= first) & (places < end), sources)
 
 
 def _shift_tables(
-    run: "_Run", jobs: Iterator["_Job"], states: dict[str, dict[str, np.ndarray]]
+    batches: Iterator[_Batch], states: dict[str, dict[str, np.ndarray]], device: torch.device
 ) -> dict[str, pd.DataFrame]:
-    targets = {pooling: torch.tensor(np.stack(list(some.values()))).float() for pooling, some in states.items()}
+    targets = {
+        pooling: torch.tensor(np.stack(list(some.values()))).float().to(device) for pooling, some in states.items()
+    }
     rows, effects = [], {pooling: [] for pooling in states}
-    for batch in _batched(jobs):
-        rows += [(job.cell, job.gene, job.rank) for job in batch]
-        for pooling, shifts in run.shifts(batch, targets).items():
-            effects[pooling].append(shifts)
+    for batch in batches:
+        rows += batch.rows
+        for pooling, centres in targets.items():
+            effects[pooling].append(batch.shifts(pooling, centres))
     return {
         pooling: _effect_table(rows, torch.cat(parts), [f"shift_{name}" for name in states[pooling]])
         for pooling, parts in effects.items()
     }
 
 
-def _effect_table(rows: list[tuple], effects: torch.Tensor, columns: list[str]) -> pd.DataFrame:
+def _effect_table(rows: list[tuple[int, str, int]], effects: torch.Tensor, columns: list[str]) -> pd.DataFrame:
     """Table of `perturb` from its rows and their effects, rows x columns."""
     table = pd.DataFrame(rows, columns=["cell", "gene", "rank"])
-    table[columns] = effects.numpy()
+    table[columns] = effects.cpu().numpy()
     return table.sort_values(["cell", "rank"], kind="stable", ignore_index=True)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One perturbed cell: its ids before (``base``) and after, and the positions of the compared genes in both."""
-
-    cell: int
-    gene: str
-    rank: int
-    base: np.ndarray
-    ids: np.ndarray
-    base_positions: np.ndarray
-    positions: np.ndarray
-
-
-def _jobs(
-    cells: list[CellTokens],
-    vocabulary: Vocabulary,
-    kind: str,
-    genes: list[str] | str,
-    together: bool,
-    quartiles: int,
-    max_length: int,
-) -> Iterator[_Job]:
-    """Perturbed cells in the order of the cells.
-
-    Raises
-    ------
-    DataError
-        On the call, before the first job, if a gene is unknown or no cell expresses what is to be perturbed.
-    """
-    change, must_express = PERTURBATIONS[kind]
-    names = {token: gene for gene, token in vocabulary.tokens.items()}
-    token_groups = None
-    if not isinstance(genes, str):
-        if missing := [gene for gene in genes if gene not in vocabulary.tokens]:
-            raise DataError(
-                f"gene {missing[0]!r}: not in the vocabulary {vocabulary.name!r}; give Ensembl ids that are"
-            )
-        groups = [genes] if together else [[gene] for gene in genes]
-        token_groups = [np.array([vocabulary.tokens[gene] for gene in group]) for group in groups]
-        for group, tokens in zip(groups, token_groups, strict=True):
-            if must_express and not any(np.isin(tokens, cell.genes).all() for cell in cells):
-                raise DataError(
-                    f"gene {'+'.join(group)!r}: no cell expresses {'it' if len(group) == 1 else 'them all'}, "
-                    f"so that there is nothing to {kind}; choose another, or overexpress"
-                )
-
-    def cell_jobs(number: int, cell: CellTokens) -> Iterator[_Job]:
-        first = int(kind == "overexpress")
-        max_genes = max_length - len(cell.before) - len(cell.behind)
-        each_gene = (cell.genes[i : i + 1] for i in range(first, len(cell.genes)))
-        for tokens in each_gene if token_groups is None else token_groups:
-            expressed = np.isin(tokens, cell.genes)
-            if must_express and not expressed.all():
-                continue
-            after = change(cell.genes, tokens, quartiles)
-            base = cell.genes[: len(cell.genes) - max(len(after) - max_genes, 0)]
-            after = after[:max_genes]
-            if not len(after):
-                continue
-            # The unperturbed genes keep their order, so that both masks select the same genes in the same order.
-            in_base = np.isin(base, after) & ~np.isin(base, tokens)
-            in_after = np.isin(after, base) & ~np.isin(after, tokens)
-            positions = (np.flatnonzero(mask) + len(cell.before) for mask in (in_base, in_after))
-            rank = -1
-            if len(tokens) == 1 and expressed[0]:
-                rank = int(np.flatnonzero(cell.genes == tokens[0])[0]) + len(cell.before)
-            gene = "+".join(names[token] for token in tokens)
-            yield _Job(number, gene, rank, *map(cell.with_genes, (base, after)), *positions)
-
-    return (job for number, cell in enumerate(cells) for job in cell_jobs(number, cell))
-
-
-def _batched(jobs: Iterator[_Job]) -> Iterator[list[_Job]]:
-    """Consecutive jobs in batches of at most `batching.POSITIONS_PER_BATCH` padded positions."""
-    batch: list[_Job] = []
-    for job in jobs:
-        longest = max(len(other.ids) for other in [*batch[-1:], job, *batch[:1]])
-        if batch and (len(batch) + 1) * longest > batching.POSITIONS_PER_BATCH:
-            yield batch
-            batch = []
-        batch.append(job)
-    if batch:
-        yield batch
-
-
-@dataclass
-class _Run:
-    """A model with a cache of the unperturbed hidden states of the current batch's cells."""
-
-    model: PreTrainedModel
-    vocabulary: Vocabulary
-    layer: int
-    precision: str
-    keep_places: bool
-    unperturbed: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
-
-    def states(
-        self, cells: list[np.ndarray], positions: list[np.ndarray] | None = None
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """For each cell its states (length x width) and the mask of its gene positions (length)."""
-        outputs: list = [None] * len(cells)
-        with _autocast(self.model, self.precision):
-            for rows, _, states, genes in embeddings.cell_hidden_states(
-                self.model, cells, self.vocabulary, layer=self.layer, positions=positions
-            ):
-                for i, row in enumerate(rows):
-                    length = len(cells[row])
-                    outputs[row] = (states[i, :length], genes[i, :length])
-        return outputs
-
-    def both(self, batch: list[_Job]) -> Iterator[tuple[_Job, tuple, tuple]]:
-        bases = {(job.cell, len(job.base)): job.base for job in batch}
-        self.unperturbed = {key: states for key, states in self.unperturbed.items() if key in bases}
-        if missing := [key for key in bases if key not in self.unperturbed]:
-            self.unperturbed |= dict(zip(missing, self.states([bases[key] for key in missing]), strict=True))
-        # A deletion preserves the order of the other genes, so these indices are their original positions.
-        positions = [np.flatnonzero(np.isin(job.base, job.ids)) for job in batch] if self.keep_places else None
-        for job, after in zip(batch, self.states([job.ids for job in batch], positions), strict=True):
-            yield job, self.unperturbed[job.cell, len(job.base)], after
-
-    def cosines(self, batch: list[_Job], pooling: str) -> torch.Tensor:
-        """Cosine of each job's cell before and after: of its vector, or the mean over its unperturbed genes."""
-        cosines = []
-        for job, before, after in self.both(batch):
-            if pooling == "mean":
-                sides = before[0][job.base_positions], after[0][job.positions]  # (genes, width) each
-            else:
-                sides = _pooled(*before, pooling), _pooled(*after, pooling)  # (width,) each
-            cosines.append(cosine_similarity(*sides, dim=-1).mean())
-        return torch.stack(cosines)
-
-    def shifts(self, batch: list[_Job], targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Jobs x states of each pooling, from the centres of its states, states x width."""
-        shifts = {pooling: [] for pooling in targets}
-        for _, *sides in self.both(batch):
-            for pooling, centres in targets.items():
-                before, after = (cosine_similarity(_pooled(*side, pooling)[None], centres) for side in sides)
-                shifts[pooling].append(after - before)
-        return {pooling: torch.stack(parts) for pooling, parts in shifts.items()}
-
-
-def _pooled(states: torch.Tensor, genes: torch.Tensor, pooling: str) -> torch.Tensor:
-    return embeddings.pool_states(states[None], genes[None], pooling)[0]
 
 
 def _autocast(model: PreTrainedModel, precision: str) -> contextlib.AbstractContextManager:

@@ -103,7 +103,7 @@ class ClassObjective(SentenceObjective):
         else:
             inputs = {name: batch[name] for name in ("input_ids", "bins", "values")}
             total = nn.functional.cross_entropy(model(**inputs).logits.float(), batch["labels"])
-        return total if n_labels is None else total * len(batch["labels"]) / int(n_labels)
+        return total if n_labels is None else total * len(batch["labels"]) / n_labels
 
     def parts(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Loss and its terms, as returned by `losses.attention_aligned_hybrid_loss`."""
@@ -149,7 +149,7 @@ class NextGeneObjective(SentenceObjective):
         inputs = {name: batch[name] for name in ("input_ids", "bins", "values")}
         output = model(**inputs, all_positions=True)
         mean = _next_gene_loss(getattr(model, "module", model), output.hidden_states[-1], batch["input_ids"])
-        return mean if n_labels is None else mean * int((batch["labels"] != IGNORED).sum()) / int(n_labels)
+        return mean if n_labels is None else mean * (batch["labels"] != IGNORED).sum() / n_labels
 
     @torch.no_grad()
     def measure(self, model: GeneSentenceModel, valid: object) -> dict[str, float]:

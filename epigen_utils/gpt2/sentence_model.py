@@ -13,6 +13,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2Model, GPT2PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.pytorch_utils import Conv1D
 
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.gpt2.sentences import PAD_ID, GeneSentenceEncoder
@@ -278,8 +279,9 @@ def _last_gene_output(block: GPT2Block, states: torch.Tensor, last: torch.Tensor
     attention, rows = block.attn, torch.arange(len(last), device=last.device)
     width, heads = attention.split_size, (attention.num_heads, attention.head_dim)
     normed, weight, bias = block.ln_1(states), attention.c_attn.weight, attention.c_attn.bias
-    query = torch.addmm(bias[:width], normed[rows, last], weight[:, :width]).unflatten(-1, heads)
-    keys_and_values = torch.nn.functional.linear(normed, weight[:, width:].T, bias[width:])
+    weight = weight.T if isinstance(attention.c_attn, Conv1D) else weight  # outputs x inputs
+    query = torch.nn.functional.linear(normed[rows, last], weight[:width], bias[:width]).unflatten(-1, heads)
+    keys_and_values = torch.nn.functional.linear(normed, weight[width:], bias[width:])
     keys_and_values = keys_and_values.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
     attended = torch.nn.functional.scaled_dot_product_attention(
         query[:, :, None],  # (sentences, heads, 1, width of a head)

@@ -29,7 +29,11 @@ from transformers.utils import logging
 from epigen_utils.errors import DataError
 from epigen_utils.files import whole_folder
 from epigen_utils.models import attention_kernels, presets
-from epigen_utils.models.precision import why_unavailable
+from epigen_utils.models.blocks import compiled_blocks
+from epigen_utils.models.precision import product_format, why_unavailable
+
+#: Steps on a GPU between two looks at whether the loss is finite.
+_STEPS_PER_LOOK = 50
 
 
 class Objective(Protocol):
@@ -70,6 +74,8 @@ class Settings:
         Periods of a cosine schedule over the whole run: 0.5, the default, decays once; 1 rises again.
     checkpointing
         Whether activations are recomputed in the backward pass instead of stored: less memory, a third more time.
+    compiled
+        Whether the model's blocks are compiled (`blocks.compiled_blocks`), which pays on a GPU.
     evaluate_every, save_every
         Intervals in steps; ``evaluate_every`` of 0 disables evaluation.
     """
@@ -87,6 +93,7 @@ class Settings:
     grouped: bool = True
     attention_dropout: bool = False
     checkpointing: bool = False
+    compiled: bool = False
     evaluate_every: int = 500
     save_every: int = 500
 
@@ -110,7 +117,7 @@ def fit(
     train, valid
         Rows of encoded cells with their ``length``, which batches are grouped by.
     precision
-        ``fp32``, or ``bf16`` or ``fp16`` by automatic mixed precision.
+        One of `precision.PRECISIONS`.
     seed
         Seed of the order of the cells and of dropout.
     output_dir
@@ -130,8 +137,6 @@ def fit(
         If the loss is not finite.
     """
     settings = settings or Settings()
-    if precision == "fp8":
-        raise ValueError("fp8: these models are trained in bf16")
     if reason := why_unavailable(precision):
         raise ValueError(reason)
     if not settings.attention_dropout:
@@ -145,20 +150,27 @@ def fit(
         return _load_finished(model, output_dir)
     if settings.checkpointing:
         presets.enable_gradient_checkpointing(model)
-    watch = _ProgressCallback(objective, valid)
-    trainer = _Trainer(
-        model=model,
-        args=_training_arguments(settings, precision=precision, seed=seed, output_dir=output_dir, progress=progress),
-        train_dataset=_Rows(train),
-        eval_dataset=valid,
-        data_collator=watch.collate,
-        callbacks=[watch],
-    )
     is_encoder = model.config.model_type == "bert"
     by_matmul = precision == "bf16" and not settings.attention_dropout and is_encoder and not torch.cuda.is_available()
-    attention = attention_kernels.attention_implementation(model, "matmul") if by_matmul else contextlib.nullcontext()
-    with attention, _quiet(), _frozen_garbage():
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
+    with contextlib.ExitStack() as during:
+        during.enter_context(product_format(model, precision))
+        if by_matmul:
+            during.enter_context(attention_kernels.attention_implementation(model, "matmul"))
+        if settings.compiled:
+            during.enter_context(compiled_blocks(model))
+        watch = _ProgressCallback(objective, valid)
+        trainer = _Trainer(
+            model=model,
+            args=_training_arguments(
+                settings, precision=precision, seed=seed, output_dir=output_dir, progress=progress
+            ),
+            train_dataset=_Rows(train),
+            eval_dataset=valid,
+            data_collator=watch.collate,
+            callbacks=[watch],
+        )
+        with _quiet(), _frozen_garbage():
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(output_dir)))
     # Inference runs in fp32, as it does for a finished run that is loaded.
     extract_model_from_parallel(model, keep_fp32_wrapper=False)
     history = pd.DataFrame(trainer.state.log_history)
@@ -185,7 +197,7 @@ def _training_arguments(
         num_train_epochs=settings.epochs,
         max_steps=settings.steps or -1,
         train_sampling_strategy="group_by_length" if settings.grouped else "random",
-        bf16=precision == "bf16",
+        bf16=precision in ("bf16", "fp8"),
         fp16=precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
@@ -194,6 +206,8 @@ def _training_arguments(
         eval_strategy="steps" if settings.evaluate_every else "no",
         eval_steps=settings.evaluate_every or None,
         logging_strategy="no",
+        # It would look at each step's loss on the host; `_Trainer.training_step` does that itself.
+        logging_nan_inf_filter=False,
         report_to=[],
         disable_tqdm=not progress,
         remove_unused_columns=False,
@@ -316,7 +330,7 @@ class _ProgressCallback(TrainerCallback):
 
     def __init__(self, objective: Objective, valid: Dataset):
         self.objective, self.valid = objective, valid
-        self.tokens, self.loss, self.steps, self.start = 0, 0.0, 0, time.perf_counter()
+        self.tokens, self.loss, self.steps, self.start = 0, torch.zeros(()), 0, time.perf_counter()
 
     def collate(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         """Collate by the objective and count the tokens."""
@@ -353,14 +367,15 @@ class _Trainer(Trainer):
     def training_step(self, *arguments, **options) -> torch.Tensor:
         """Train one step and accumulate its loss for the history."""
         loss = super().training_step(*arguments, **options)
-        value = float(loss)
-        if not np.isfinite(value):
+        self.watch.loss = self.watch.loss.to(loss.device) + loss.detach()
+        self.watch.steps += 1
+        # A GPU would wait for the host's look at the loss.
+        every = 1 if loss.device.type == "cpu" else _STEPS_PER_LOOK
+        if (self.state.global_step + 1) % every == 0 and not np.isfinite(float(self.watch.loss)):
             raise DataError(
-                f"step {self.state.global_step + 1}: the loss is {value}; lower the learning rate "
+                f"step {self.state.global_step + 1}: the loss is {float(self.watch.loss)}; lower the learning rate "
                 f"({self.args.learning_rate:g}), or use fp32"
             )
-        self.watch.loss += value
-        self.watch.steps += 1
         return loss
 
     def evaluate(self, *_arguments, **_options) -> dict[str, float]:
@@ -372,8 +387,8 @@ class _Trainer(Trainer):
         progress = {"tokens": watch.tokens, "seconds": time.perf_counter() - watch.start, "measured": 1.0}
         progress["learning_rate"] = self.lr_scheduler.get_last_lr()[0]
         # The Trainer divides the loss of each accumulated part by the number of parts.
-        progress["train_loss"] = watch.loss / max(watch.steps, 1) * self.args.gradient_accumulation_steps
-        watch.loss, watch.steps = 0.0, 0
+        progress["train_loss"] = float(watch.loss) / max(watch.steps, 1) * self.args.gradient_accumulation_steps
+        watch.loss, watch.steps = torch.zeros(()), 0
         self.log(progress | metrics)
         # Otherwise the Trainer would evaluate again at the end of the epoch, without a step in between.
         self.control.should_evaluate = False

@@ -39,3 +39,10 @@ def test_provenance():
     assert set(provenance.package_versions()) <= set(versions), "what a warm start imported is not the page's"
     assert "threads" in provenance.machine_description()
     assert provenance.current_commit()
+
+
+def test_a_benchmark_is_kept_with_where_it_ran(tmp_path, capsys):
+    provenance.write_benchmark(tmp_path / "b.json", {"what": "seconds"}, device="CPU, 1 threads")
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert list(found) == ["what", "device", "machine", "date", "torch", "transformers", "python"]
+    assert json.loads(capsys.readouterr().out) == found

@@ -71,10 +71,3 @@ def test_other_records_are_no_runs(kept):
     kept.with_name("deseq-fuzz.json").write_text(json.dumps({"drawn": 2}))
     assert len(recorded.recorded_metrics("epilepsy/03a_calibration"))
     assert recorded.read_record("deseq-fuzz") == {"drawn": 2}
-
-
-def test_a_benchmark_is_kept_with_where_it_ran(tmp_path, capsys):
-    recorded.write_benchmark(tmp_path / "b.json", {"what": "seconds"}, device="CPU, 1 threads")
-    found = json.loads((tmp_path / "b.json").read_text())
-    assert list(found) == ["what", "device", "machine", "date", "torch", "transformers", "python"]
-    assert json.loads(capsys.readouterr().out) == found

@@ -97,3 +97,13 @@ def test_systems_on_a_gpu():
     matrices = tensor(spd(3, 20))
     there = designs.inverse(designs.cholesky(matrices.cuda())).cpu()
     np.testing.assert_allclose(there, designs.inverse(designs.cholesky(matrices)), rtol=1e-10)
+
+
+@pytest.mark.requires_gpu
+def test_the_basis_on_a_gpu_is_that_on_the_cpu():
+    there, here = (Design.of(design("batch", "condition"), device) for device in ("cuda", "cpu"))
+    for name in ("basis", "to_coefficients"):
+        assert getattr(there, name).is_cuda
+        np.testing.assert_array_equal(getattr(there, name).cpu(), getattr(here, name), err_msg=name)
+    assert there.on_cpu.matrix.device.type == "cpu"
+    assert here.on_cpu is here

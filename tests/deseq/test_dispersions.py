@@ -25,7 +25,7 @@ def genes():
     """The cohort's genes with counts, their means by condition."""
     y, model = counts()[:, SEEN], Design.of(design("condition"))
     means = linear_means(y, model).clamp(min=0.5)
-    return Genes(tensor(y), torch.arange(len(SEEN)), means, model)
+    return Genes(tensor(y), means, model)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_search_goes_the_way_of_single_steps(variance):
     y = y[:, (y > 0).any(dim=0)]
     means = dispersions.linear_means(y, model).clamp(min=0.5)
     start = dispersions.initial_dispersions(y, model, 1.0).log() + tensor(rng.normal(0, 1, y.shape[1]))
-    genes = Genes(y, torch.arange(y.shape[1]), means, model)
+    genes = Genes(y, means, model)
     centres = None if variance is None else torch.full_like(start, -2.0)
     searches = genes.search(start, centres, variance)
     singles = [
@@ -218,6 +218,6 @@ def test_the_grids_find_the_maximum_to_a_step_of_the_second(genes):
 
 
 def test_the_order_of_genes_does_not_matter(genes, guesses):
-    turned = Genes(genes.counts.flip(1), genes.positions, genes.means.flip(1), genes.design)
+    turned = Genes(genes.counts.flip(1), genes.means.flip(1), genes.design)
     ours, theirs = dispersions.genewise(genes, guesses), dispersions.genewise(turned, guesses.flip(0)).flip(0)
     np.testing.assert_allclose(ours, theirs, rtol=1e-10)

@@ -187,7 +187,9 @@ def test_no_residual_degrees_of_freedom_are_refused():
 
 
 @pytest.mark.requires_gpu
-def test_a_gpu_gives_the_same(batch):
+@pytest.mark.parametrize("few", [0, parts.FEW])
+def test_a_gpu_gives_the_same(batch, monkeypatch, few):
+    monkeypatch.setattr(parts, "FEW", few)
     there = fitting.fit(counts(), design("batch", "condition"), device="cuda")
     for field in dataclasses.fields(Estimates):
         ours, theirs = (getattr(fit.genes, field.name).cpu() for fit in (there, batch))

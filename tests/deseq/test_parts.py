@@ -49,3 +49,23 @@ def test_an_error_in_a_part_is_raised_and_threads_come_back(monkeypatch):
     with pytest.raises(ValueError, match="of"), parts.one_thread_each():
         parts.for_each(fail, parts.split(torch.arange(300), 2))
     assert torch.get_num_threads() == before
+
+
+def test_few_counts_of_another_device_are_left_to_the_cpu():
+    assert parts.are_few(torch.empty(8, parts.FEW // 8, device="meta"))
+    assert not parts.are_few(torch.empty(8, parts.FEW // 8 + 1, device="meta"))
+    assert not parts.are_few(torch.empty(8, 1))
+
+
+def test_parts_of_another_device_are_worked_on_in_one_thread():
+    before, names = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        with parts.one_thread_each():
+            parts.for_each(
+                lambda part: names.append(threading.current_thread().name),
+                [torch.empty(5, device="meta"), torch.empty(4, device="meta")],
+            )
+    finally:
+        torch.set_num_threads(before)
+    assert names == [threading.current_thread().name] * 2

@@ -11,7 +11,7 @@ import torch
 
 from epigen_utils import paths
 from epigen_utils.geneformer import masked_genes, vocabularies
-from epigen_utils.models import presets, training
+from epigen_utils.models import float8, presets, training
 
 VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(40)}, name="v")
 
@@ -126,8 +126,21 @@ def test_bf16_learns_too_and_fp8_says_why_not(tmp_path):
     model, settings = setup(steps=60)
     history = fit(tmp_path, model, settings, precision="bf16")
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
-    with pytest.raises(ValueError, match="fp8"):
+    with pytest.raises(ValueError, match="fp8 needs a CUDA device; use fp32 or bf16"):
         fit(tmp_path / "other", model, settings, precision="fp8")
+
+
+def test_fp8_learns_where_it_is_available_and_leaves_the_layers_as_they_were(tmp_path, monkeypatch):
+    """PyTorch's scaled product runs on a CPU too, slowly."""
+    monkeypatch.setattr(training, "why_unavailable", lambda precision: "")
+    losses = {}
+    for precision in ("bf16", "fp8"):
+        model, settings = setup(steps=60)
+        losses[precision] = fit(tmp_path / precision, model, settings, precision=precision)["loss"]
+    assert losses["fp8"].iloc[-1] < losses["fp8"].iloc[0]
+    assert losses["fp8"].iloc[-1] == pytest.approx(losses["bf16"].iloc[-1], rel=0.05)
+    assert losses["fp8"].iloc[-1] != losses["bf16"].iloc[-1]
+    assert not any(isinstance(module, float8.Float8Linear) for module in model.modules())
 
 
 def test_a_finished_run_says_what_a_fresh_one_said_in_mixed_precision_too(tmp_path):
