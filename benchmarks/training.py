@@ -1,10 +1,10 @@
 """Training and inference of the papers' models by precision, on the GPU that is there, or on the CPU.
 
-    python benchmarks/training.py [--out FILE] [--smoke] [--warm] [--parts device ladder ...]
+    python benchmarks/training.py [--out FILE] [--smoke] [--warm] [--parts peak ladder ...]
 
 Parts, each in a process of its own and written as soon as it is done:
 
-device     What the device multiplies and copies: products of two square matrices in each precision.
+peak       What the device multiplies and copies: products of two square matrices in each precision.
 ladder     GPT-2 XL at 1,024 tokens, next token (CPU: GPT-2 at 256): each row changes one thing of the row before.
 sizes      GPT-2 and Geneformer of the published sizes by precision, training and inference.
 precision  Loss of GPT-2 (124M) on gene sentences of blood cells by precision, over steps and seconds, three seeds.
@@ -152,10 +152,10 @@ def free() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-# device
+# peak
 
 
-def device_rows(given: argparse.Namespace) -> Iterator[dict]:
+def peak_rows(given: argparse.Namespace) -> Iterator[dict]:
     """Products by precision, a copy, and what the device is."""
     about = {"name": formats.device_name() or "CPU", "cuda": torch.version.cuda or "", "torch": torch.__version__}
     if CUDA:
@@ -542,14 +542,14 @@ def fine_tune_rows(given: argparse.Namespace) -> Iterator[dict]:
     encoder = sentences.GeneSentenceEncoder.fit(values, max_length=length)
     encoded = encoder.padded(values)
     labels = np.arange(n_samples) % 2
-    for of in ("bf16", "fp8") if CUDA else ("bf16",):
+    for of in ("bf16",):
         config = sentence_model.sentence_config("gpt2-xl" if big else "gpt2-tiny", encoder, ["control", "epilepsy"])
         free()
         with DEVICE:
             model = sentence_model.build_sentence_model(config)
         objective = objectives.ClassObjective(encoded, labels, scale=(float(values.to_numpy().mean()), 1.0))
         settings = training.Settings(
-            learning_rate=5e-5, warmup_steps=5, batch_size=8, epochs=15 if big else 2, grouped=False, compiled=CUDA,
+            learning_rate=5e-5, warmup_steps=5, batch_size=8, epochs=15 if big else 2, grouped=False,
             evaluate_every=0, save_every=10_000,
         )  # fmt: skip
         batches: list[float] = []
@@ -567,7 +567,7 @@ def fine_tune_rows(given: argparse.Namespace) -> Iterator[dict]:
         steps = int(settings.epochs * -(-n_samples // settings.batch_size))
         row = {"model": "gpt2-xl" if big else "gpt2-tiny", "precision": of, "samples": n_samples, "length": length}
         row |= {"steps": steps, "batch": settings.batch_size, "epochs": settings.epochs, "seconds": round(seconds, 1)}
-        # The first steps compile; fingerprint and saving of the weights are around them.
+        # Fingerprint and saving of the weights are around the steps.
         row["seconds of a step"] = round((batches[-1] - batches[-11]) / 10, 4) if big else None
         if CUDA:
             row["GiB"] = gibibytes(torch.cuda.max_memory_allocated())
@@ -577,7 +577,7 @@ def fine_tune_rows(given: argparse.Namespace) -> Iterator[dict]:
 
 
 PARTS = {
-    "device": device_rows,
+    "peak": peak_rows,
     "ladder": ladder_rows,
     "precision": precision_rows,
     "fine-tune": fine_tune_rows,

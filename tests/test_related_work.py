@@ -2,11 +2,13 @@
 
 import re
 
+import nbformat
 import pytest
 
 from epigen_utils import paths
 
 PAGE = paths.BOOK / "related-work.md"
+HARDWARE = paths.NOTEBOOKS / "epilepsy" / "13_hardware.ipynb"
 TEXTS = {"A": "paper_a_epilepsy_gpt2xl.txt", "B": "paper_b_geneformer_distilled.txt"}
 #: A sentence ends in its citations; this many characters after a quote hold them.
 REACH = 420
@@ -67,6 +69,13 @@ def test_quotes_citations_and_references_are_those_of_the_papers(texts):
     page = PAGE.read_text()
     assert len(rows(page)) > 30
     assert {paper for paper, _ in rows(page)} == {"A", "B"}
+    assert mistakes(page, texts) == []
+
+
+def test_the_sentences_on_hardware_are_those_of_the_paper(texts):
+    cells = nbformat.read(HARDWARE, as_version=4).cells
+    page = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert len(rows(page)) == 15
     assert mistakes(page, texts) == []
 
 

@@ -1,8 +1,9 @@
-"""Plots of sample classification: ROC and learning curves, searches, leakage; each draws on an axes and returns it."""
+"""Plots of sample classification and of what training takes of a device; each draws on an axes and returns it."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from epigen_utils.plots import layout, style
@@ -115,4 +116,99 @@ def training_memory(ax: Axes, table: pd.DataFrame, *, devices: dict[str, float])
         ax.text(size * 0.99, -0.4, name, ha="right", fontsize=7)
     ax.set_xlabel("GiB")
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(parts))
+    return ax
+
+
+def rates_with_range(ax: Axes, table: pd.DataFrame, *, names: pd.Series, value: str) -> Axes:
+    """Rates as bars from the top, with the range of their repeats (``low`` to ``high``)."""
+    ax.barh(range(len(table)), table[value], color=style.PALETTE[2], height=0.65)
+    ax.hlines(range(len(table)), table["low"], table["high"], color="black", linewidth=1.5)
+    layout.rows(ax, names, margin=0.6, fontsize=8)
+    ax.set(xlim=(0, 1.08 * table["high"].max()), xlabel=value)
+    return ax
+
+
+def roofline(ax: Axes, points: pd.DataFrame, peaks: pd.DataFrame) -> Axes:
+    """Training steps below what the device can do: the lesser of its peak and of its memory's rate.
+
+    Parameters
+    ----------
+    points
+        `recorded_speeds.roofline_points`.
+    peaks
+        `recorded_speeds.peaks`; where one was not measured, the data sheet's is drawn, dashed.
+    """
+    by_name = peaks.set_index("quantity")
+    roofs = by_name["measured"].fillna(by_name["data sheet"])
+    memory, roofs = roofs["memory"], roofs.drop("memory")
+    colour, marker = style.colours(roofs.index), style.markers(dict.fromkeys(points["model"]))
+    x = np.geomspace(points["operations a byte"].min() / 2, 2 * points["operations a byte"].max(), 200)
+    for name, peak in roofs.items():
+        dash = "--" if np.isnan(by_name.loc[name, "measured"]) else "-"
+        label = f"{name}, {float(f'{peak:.3g}'):,g}"
+        ax.plot(x, np.minimum(peak, memory * x), dash, color=colour[name], linewidth=1.2, label=label)
+    layout.legend_above(ax, ncols=len(roofs), fontsize=8, title="precision and its peak, TFLOP/s", title_fontsize=8)
+    ax.add_artist(ax.get_legend())
+    for (model, precision), own in points.groupby(["model", "precision"], sort=False):
+        look = {"marker": marker[model], "color": colour[precision]}
+        ax.plot(own["operations a byte"], own["TFLOP/s"], linestyle="", **look)
+    handles = [Line2D([], [], linestyle="", marker=marker[name], color="black", label=name) for name in marker]
+    ax.legend(handles=handles, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    layout.log_scale(ax, "xy")
+    ax.set(xlabel="operations for each byte moved at the least", ylabel="TFLOP/s")
+    return ax
+
+
+def shares_of_peak(ax: Axes, table: pd.DataFrame, columns: dict[str, str]) -> Axes:
+    """Share of peaks that each way of training reaches, a row of bars a way.
+
+    Parameters
+    ----------
+    table
+        ``how``, and a column for each peak.
+    columns
+        Column -> what the legend calls the peak.
+    """
+    height = 0.8 / len(columns)
+    for i, (column, label) in enumerate(columns.items()):
+        at = np.arange(len(table)) + (i - (len(columns) - 1) / 2) * height
+        bars = ax.barh(at, table[column], height=height, color=style.PALETTE[2 + i], label=label)
+        ax.bar_label(bars, ["" if pd.isna(share) else f"{share:.0%}" for share in table[column]], fontsize=7, padding=2)
+    layout.rows(ax, table["how"], margin=0.6, fontsize=8)
+    layout.percent(ax, "x")
+    ax.set(xlim=(0, 1.15 * np.nanmax(table[list(columns)])), xlabel="share of the peak of the row's precision")
+    layout.legend_above(ax, ncols=len(columns), fontsize=8)
+    return ax
+
+
+def loss_by_precision(ax: Axes, curves: pd.DataFrame, *, x: str) -> Axes:
+    """Held-out loss against ``step`` or ``seconds`` by precision, a line a seed (`recorded_speeds.loss_curves`)."""
+    for name, runs, colour, marker in style.series(curves.groupby("precision", sort=False)):
+        for i, (_, run) in enumerate(runs.groupby("seed")):
+            label = name if i == 0 else None
+            ax.plot(run[x], run["loss"], color=colour, marker=marker, markersize=3, linewidth=1, label=label)
+    ax.set(xlabel={"step": "steps", "seconds": "seconds of training"}[x], ylabel="held-out loss (nats)")
+    ax.legend(fontsize=8)
+    return ax
+
+
+def shares_of_step(ax: Axes, shares: pd.Series) -> Axes:
+    """Where the time of a step goes, largest share on top (`recorded_speeds.kernel_shares`)."""
+    ordered = shares[shares > 0].sort_values(ascending=False)
+    bars = ax.barh(range(len(ordered)), ordered, color=style.PALETTE[2], height=0.65)
+    ax.bar_label(bars, [f"{share:.1%}" for share in ordered], fontsize=8, padding=2)
+    layout.rows(ax, ordered.index, margin=0.6, fontsize=8)
+    layout.percent(ax, "x")
+    ax.set(xlim=(0, 1.15 * ordered.max()), xlabel="share of the step's time")
+    return ax
+
+
+def step_times(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Seconds of a step by step, one line a student (`recorded_speeds.seconds_a_step`)."""
+    for name, log, colour, _ in style.series(table.groupby("student", sort=False)):
+        ax.plot(log["step"], log["seconds"], color=colour, linewidth=1.2, label=name)
+    layout.log_scale(ax, "y")
+    ax.xaxis.set_major_formatter(layout.short_number)
+    ax.set(xlabel="step", ylabel="seconds of a step")
+    ax.legend(fontsize=8)
     return ax
