@@ -161,6 +161,7 @@ def peak_rows(given: argparse.Namespace) -> Iterator[dict]:
     if CUDA:
         about |= {"driver": driver().nvmlSystemGetDriverVersion(), "fp8": float8.engine_name()}
         about["GiB"] = gibibytes(torch.cuda.get_device_properties(0).total_memory)
+    yield {"what": "device", **about}
     n = 8192 if CUDA and not given.smoke else 1024
     for name in PRECISIONS:
         seconds = seconds_each(product(n, name), times=20 if CUDA else 2)
