@@ -13,7 +13,7 @@ HAS_R := Rscript -e 'stopifnot(nzchar(sapply(c("DESeq2", "jsonlite"), function(p
 DRAWS ?= 20
 SEED ?= 1
 
-.PHONY: book test test-slow lint lock cards sweeps tools r venv clean
+.PHONY: book test test-slow rehearsal lint lock cards sweeps tools r venv clean
 
 book: $(VENV)/.ready
 	@$(BIN)/epigen build --profile $(PROFILE)
@@ -23,6 +23,10 @@ test: $(VENV)/.ready
 
 test-slow: $(VENV)/.ready
 	@$(BIN)/python -m pytest -m slow
+
+# Every run of profile `paper` in minutes, on stand-ins that a local server has.
+rehearsal: $(VENV)/.ready
+	@$(BIN)/python tests/rehearse.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from collections import defaultdict
 import numpy as np
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks, runs
+from epigen_utils.book import notebooks
 from epigen_utils.files import write_json
 
 #: Reports of pytest (--junitxml): fast and slow tests of one file are told apart.
@@ -83,7 +83,7 @@ def print_table() -> None:
 def record() -> None:
     """Write the times of this machine's results and test reports; what is not there keeps its recorded times."""
     recorded = json.loads(paths.TIMES.read_text()) if paths.TIMES.exists() else {"pages": {}}
-    profiles = {name: page_seconds(name) for name in runs.profile_names()}
+    profiles = {name: page_seconds(name) for name in notebooks.profile_names()}
     pages = recorded["pages"] | {name: seconds for name, seconds in profiles.items() if seconds}
     tests = {kind: test_seconds(kind) or recorded.get(kind, {}) for kind in REPORTS}
     write_json(paths.TIMES, {"calibration": calibration_seconds(), "pages": pages, **tests})

@@ -1,4 +1,4 @@
-"""All that is measured on a GPU, in one call of at most nine minutes, on a machine with torch and transformers alone.
+"""All that is measured on a GPU, in one call of at most ten minutes.
 
     python benchmarks/accelerator.py --carried FOLDER --commit COMMIT --out FOLDER [--only NAME ...] [--smoke]
 
@@ -83,7 +83,8 @@ def merge(folder: Path, target: Path) -> None:
     """Put the results of a folder into one file, by name."""
     results = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     about = results.pop("about")
-    files.write_json(target, {"commit": about["commit"], "device": results["training"]["device"], **results})
+    made = {name: results["training"][name] for name in ("device", "date")}
+    files.write_json(target, made | {"commit": about["commit"]} | results)
 
 
 if __name__ == "__main__":

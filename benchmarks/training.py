@@ -5,7 +5,7 @@
 Parts, each in a process of its own and written as soon as it is done:
 
 peak       What the device multiplies and copies: products of two square matrices in each precision.
-ladder     GPT-2 XL at 1,024 tokens, next token (CPU: GPT-2 at 256): each row changes one thing of the row before.
+ladder     GPT-2 XL at 1,024 tokens, next token (CPU: GPT-2 at 128): each row changes one thing of the row before.
 sizes      GPT-2 and Geneformer of the published sizes by precision, training and inference.
 precision  Loss of GPT-2 (124M) on gene sentences of blood cells by precision, over steps and seconds, three seeds.
 profile    Where the time of a step of GPT-2 XL goes.
@@ -359,7 +359,7 @@ def ladder_rows(given: argparse.Namespace) -> Iterator[dict]:
     name = "gpt2-xl" if CUDA else "gpt2"
     options = {"attention": "eager", "fused": False, "compiled": False, "own_loss": False, "length": 1024}
     small = {"n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 500, "rows": 2, "length": 64}
-    shape = small if given.smoke else {} if CUDA else {"rows": 2, "length": 256}
+    shape = small if given.smoke else {} if CUDA else {"rows": 2, "length": 128}
     for label, change in LADDER:
         options |= change
         if options["precision"] not in PRECISIONS or (WARM and not options["compiled"]):
@@ -367,7 +367,7 @@ def ladder_rows(given: argparse.Namespace) -> Iterator[dict]:
         steps = Steps(name, **options | shape)
         about = {"model": name, "precision": options["precision"], "how": label}
         try:
-            yield about | steps.row(times=2)
+            yield about | steps.row(times=2 if CUDA else 1)
             if not WARM and steps.rows == BATCH:
                 yield about | memory_row(steps)
         except torch.OutOfMemoryError:
@@ -439,8 +439,8 @@ def size_rows(given: argparse.Namespace) -> Iterator[dict]:
             if skipped or of not in PRECISIONS or (WARM and not compiled) or (name == "gpt2-xl" and not CUDA):
                 continue
             few = {"rows": shape["rows"] // 4} if of in ("fp32", "tf32") and name.startswith("gpt2") else {}
-            small = {} if CUDA else {"rows": 4, "length": 512}
-            small = {"rows": 2, "length": 64, "vocab_size": 500} if given.smoke else small
+            small = {} if CUDA else {"rows": 2, "length": 128 if name == "gpt2" else 512}
+            small = {"rows": 2, "length": 64, "vocab_size": 500, "num_hidden_layers": 1} if given.smoke else small
             steps = Steps(name, precision=of, compiled=compiled, **shape | few | small)
             about, times = (
                 {"model": name, "precision": of, "compiled": compiled},

@@ -111,7 +111,7 @@ class Hub:
     revisions
         Branch or tag -> commit.
     fault
-        ``silent`` (no answer), ``cut`` (half of a file of weights), ``stalled`` (half, and no end), a status, or empty.
+        ``silent`` (no answer), ``cut`` (half of a file of weights or cells), ``stalled`` (half, and no end), a status, or empty.
     asked
         Methods and paths.
     """
@@ -136,8 +136,10 @@ class Hub:
         if isinstance(self.fault, int):
             return self.send(handler, self.fault)
         path = urllib.parse.unquote(handler.path.partition("?")[0])
-        listing = re.fullmatch("/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path)
-        file = re.fullmatch("/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        listing = re.fullmatch("/api/(?:models|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", path)
+        file = re.fullmatch("(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        if not (listing or file):
+            return self.send(handler, 404)
         name, revision = (listing or file)[1], (listing or file)[2] or "main"
         if not (self.folder / name).exists():
             return self.send(handler, 401, {"X-Error-Code": "RepoNotFound"})
@@ -152,7 +154,7 @@ class Hub:
             return self.send(handler, 404, {"X-Error-Code": "EntryNotFound"})
         body = (folder / file[3]).read_bytes()
         headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
-        half = self.fault in ("cut", "stalled") and file[3].endswith(".safetensors")
+        half = self.fault in ("cut", "stalled") and file[3].endswith((".safetensors", ".arrow"))
         return self.send(handler, 200, headers, body, half=half)
 
     def send(self, handler, status, headers=None, body=b"", *, half=False):

@@ -129,7 +129,7 @@ def test_is_in_the_table_of_contents_and_in_every_profile_or_in_those_it_names(s
     key = f"{source.parent.name}/{source.stem}"
     assert f"file: {key}" in paths.TOC.read_text()
     wanted = set(notebooks.declared_needs(source).profiles)
-    for profile in set(runs.profile_names()) - {"sweeps"}:
+    for profile in set(notebooks.profile_names()) - {"sweeps"}:
         is_run = any(run.notebook == key and run.name == "main" for run in runs.plan_runs(profile))
         assert is_run == (not wanted or profile in wanted), profile
 

@@ -299,6 +299,12 @@ def table(profile: str = "demo", pending: Collection[str] = ()) -> pd.DataFrame:
     pending
         Keys of runs that a build has still to do; claims that they judge have the verdict `PENDING`.
 
+    Raises
+    ------
+    DataError
+        If the profile's runs are those of another, as a rehearsal's, whose data and models have only the names of the
+        real ones.
+
     Examples
     --------
     >>> from epigen_utils.book import claims
@@ -306,6 +312,8 @@ def table(profile: str = "demo", pending: Collection[str] = ()) -> pd.DataFrame:
     >>> judged.set_index("id").loc["A1", ["locus", "quantity", "reported"]].tolist()
     ['Section IV.D', 'log2 fold change of PVALB in Table I', '<0']
     """
+    if (paths.PROFILES / f"{profile}.yml").exists() and profile not in notebooks.profile_names():
+        raise DataError(f"{profile}: decides no claim; give one of {', '.join(notebooks.profile_names())}")
     finished = {key: metrics for key, metrics in read_metrics(profile).items() if key not in pending}
     judged = judge_claims(read_claims(), finished)
     waiting = [any(key in pending for key in run_keys(metric)) for metric in judged["metric"]]

@@ -16,12 +16,14 @@ import yaml
 
 from epigen_utils import paths
 from epigen_utils.book import claims, markup, notebooks
-from epigen_utils.book.runs import Run, missing_tools, plan_runs, profile_names
+from epigen_utils.book.runs import Run, missing_tools, plan_runs
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 
 ITEMS = paths.DATA / "paper_items.csv"
+#: Place of published weights on a hub -> the preset of their shape, which claims name.
+PRESETS = {"ctheodoris/Geneformer:Geneformer-V1-10M": "geneformer-10m"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _state(cover: Cover, planned: list[Run], run_metrics: dict[str, dict]) -> tu
         return f"{cover.page}.html", "text"
     chapter = [run for run in planned if run.notebook == cover.page]
     if not chapter:
-        return "", f"profile {', '.join(name for name in profile_names() if _runs(name, cover.page))}"
+        return "", f"profile {', '.join(name for name in notebooks.profile_names() if _runs(name, cover.page))}"
     finished = {run.key: run_metrics[run.key]["datasets"] for run in chapter if run.key in run_metrics}
     own = [key for key, used in finished.items() if used.get(cover.own, {}).get("nature") == "real"]
     key = own[0] if own else chapter[0].key
@@ -153,7 +155,7 @@ def ways_to_decide(frame: pd.DataFrame) -> dict[str, str]:
     frame
         Claims from `claims.read_claims`.
     """
-    plans = {profile: {run.key: run for run in plan_runs(profile)} for profile in profile_names()}
+    plans = {profile: {run.key: run for run in plan_runs(profile)} for profile in notebooks.profile_names()}
     ways = {}
     for claim in frame.to_dict("records"):
         lacks = {profile: _missing(claim, planned) for profile, planned in plans.items()}
@@ -197,7 +199,8 @@ def models_of_run(run: Run, planned: dict[str, Run]) -> set[str]:
     ]
     if upstream:
         return set().union(*(models_of_run(other, planned) for other in upstream))
-    return {values[name] for name in ("model", "start", "teacher") if isinstance(values.get(name), str)}
+    named = {values[name] for name in ("model", "start", "teacher") if isinstance(values.get(name), str)}
+    return named | {PRESETS[name] for name in named & PRESETS.keys()}
 
 
 @functools.cache

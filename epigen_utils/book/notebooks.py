@@ -1,4 +1,4 @@
-"""What a source notebook declares: its parameters, its needs, and the modules it imports; and the key of its runs."""
+"""What a source notebook declares: parameters, needs, and modules it imports; its runs in a profile, and their keys."""
 
 import ast
 import itertools
@@ -69,6 +69,63 @@ def split_run_key(key: str) -> tuple[str, str]:
     """Notebook and name of a run, from its key."""
     notebook, _, run = key.partition("--")
     return notebook, run or "main"
+
+
+def profile_names() -> list[str]:
+    """Names of all profiles with runs of their own."""
+    return sorted(path.stem for path in paths.PROFILES.glob("*.yml") if "of" not in _read_yaml(path))
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        return yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise DataError(f"{path}: not YAML{f', line {mark.line + 1}' if mark else ''}; mend it") from None
+
+
+def read_profile(path: Path) -> dict[str, dict]:
+    """Runs of a profile: notebook -> run -> parameter values.
+
+    A profile with the key ``of`` has the runs of that other profile; it lists, for each notebook, the values in all of
+    its runs that differ.
+
+    Raises
+    ------
+    DataError
+        If it is not written so.
+    """
+    profile = _read_yaml(path)
+    if "of" in profile:
+        return _cut_profile(path, profile.pop("of"), profile)
+    for notebook, chapter_runs in profile.items():
+        if not isinstance(chapter_runs, dict) or not all(isinstance(v, dict | None) for v in chapter_runs.values()):
+            raise DataError(f"{path}: {notebook}: write the name of a run, and its parameters under it")
+    return profile
+
+
+def _cut_profile(path: Path, original: str, changed: dict[str, dict]) -> dict[str, dict]:
+    """Runs of another profile that read the results of this one; ``changed``: notebook -> values of all of its runs."""
+    if original not in profile_names():
+        raise DataError(f"{path}: of {original}: no such profile; {suggest(original, profile_names())}")
+    chapters = read_profile(path.with_name(f"{original}.yml"))
+    for notebook, values in changed.items():
+        if notebook not in chapters:
+            raise DataError(f"{path}: {notebook}: no chapter of {original}.yml; {suggest(notebook, chapters)}")
+        if not isinstance(values, dict):
+            raise DataError(f"{path}: {notebook}: write parameters and their values under it")
+
+    def own(value: object) -> object:
+        folder = f"results/{original}/"
+        return value.replace(folder, f"results/{path.stem}/") if isinstance(value, str) else value
+
+    return {
+        notebook: {
+            name: {parameter: own(value) for parameter, value in (values or {}).items()} | changed.get(notebook, {})
+            for name, values in chapter_runs.items()
+        }
+        for notebook, chapter_runs in chapters.items()
+    }
 
 
 @cache

@@ -47,7 +47,8 @@ def banner(adata: anndata.AnnData) -> None:
     registered = registry.entries().get(about["name"])
     unit = "cell" if registered and registered.kind == "cells" else "sample"
     size = f"{adata.n_obs:,} {unit}{'' if adata.n_obs == 1 else 's'}, {adata.n_vars:,} genes"
-    size = f"{adata.n_obs:,} tokenised cells" if about["measure"] == "tokens" else size
+    # Of a corpus, the table has those that are held out.
+    size = f"{about.get('cells', adata.n_obs):,} tokenised cells" if about["measure"] == "tokens" else size
     facts = f"{size}; species: {about['species'].replace('_', ' ').capitalize()}; licence: {about['licence']}."
     if about["nature"] == "simulated":
         facts += " Nothing on this page is evidence about biology or about a paper's claim."
@@ -318,7 +319,7 @@ def finish() -> None:
         "machine": provenance.machine_description(),
     }
     rows |= {
-        f"SHA-256 of {name}, {role}": digest
+        f"{'SHA-256' if len(digest) == 64 else 'Commit'} of {name}, {role}": digest
         for name, about in page.datasets.items()
         for role, digest in about["sha256"].items()
     }

@@ -16,8 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-import yaml
-
 from epigen_utils import paths, processes, warm_start
 from epigen_utils.book import notebooks
 from epigen_utils.data import registry
@@ -142,11 +140,6 @@ def _content_hash(path: Path) -> str:
     return sha256(path)
 
 
-def profile_names() -> list[str]:
-    """Names of all profiles."""
-    return sorted(path.stem for path in paths.PROFILES.glob("*.yml"))
-
-
 def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]:
     """The runs of a profile, in the order of the chapters.
 
@@ -166,10 +159,10 @@ def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]
     """
     path = paths.PROFILES / f"{profile}.yml"
     if not path.exists():
-        raise DataError(f"{path}: no such profile; there are {', '.join(profile_names())}")
+        raise DataError(f"{path}: no such profile; there are {', '.join(notebooks.profile_names())}")
     planned = [
         _checked_run(path, profile, notebook, name, values)
-        for notebook, chapter_runs in _read_profile(path).items()
+        for notebook, chapter_runs in notebooks.read_profile(path).items()
         for name, values in chapter_runs.items()
     ]
     if user_data:
@@ -190,19 +183,6 @@ def profile_data(profile: str) -> list[str]:
         As `plan_runs`.
     """
     return registry.with_bases([name for run in plan_runs(profile) for name in run.datasets])
-
-
-def _read_profile(path: Path) -> dict[str, dict]:
-    """Content of a profile: notebook -> run -> parameter values."""
-    try:
-        profile = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(f"{path}: not YAML{f', line {mark.line + 1}' if mark else ''}; mend it") from None
-    for notebook, chapter_runs in profile.items():
-        if not isinstance(chapter_runs, dict) or not all(isinstance(v, dict | None) for v in chapter_runs.values()):
-            raise DataError(f"{path}: {notebook}: write the name of a run, and its parameters under it")
-    return profile
 
 
 def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dict | None, pending: str = "") -> Run:

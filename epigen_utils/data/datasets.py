@@ -165,23 +165,26 @@ def _stated_records(entry: registry.Entry) -> Iterator[tuple[str, int, int | str
 
 
 def _count_records(path: Path, keep: dict[str, list[str]]) -> int:
-    """Samples of a series matrix, rows of an Arrow stream that have the values of ``keep``, or rows of a table."""
+    """Samples of a series matrix, rows of a folder of Arrow that have the values of ``keep``, or rows of a table."""
     if path.name.endswith("_series_matrix.txt.gz"):
         return len(geo.read_sample_table(path))
-    if path.suffix != ".arrow":
+    if not path.is_dir():
         return len(pd.read_csv(path, sep="\t"))
-    import pyarrow as pa  # here, as no other data set is published as Arrow
+    # Here, as no other data set is published as Arrow.
+    import datasets as arrow
+    import pyarrow as pa
 
     try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
-            n_kept = 0
-            for batch in batches:
-                kept = [batch[column].to_pandas().isin(values) for column, values in keep.items()]
-                n_kept += int(np.all([np.ones(batch.num_rows), *kept], axis=0).sum())
-            return n_kept
-    except (pa.ArrowInvalid, KeyError) as error:
+        stored = arrow.load_from_disk(str(path))
+        n_kept = 0
+        for batch in stored.data.select(list(keep)).to_batches() if keep else ():
+            kept = [batch[column].to_pandas().isin(values) for column, values in keep.items()]
+            n_kept += int(np.all(kept, axis=0).sum())
+        return n_kept if keep else len(stored)
+    except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
         raise DataError(
-            f"{path}: cannot be read as an Arrow stream ({error}); delete {path.parent}, fetch it again"
+            f"{path}: cannot be read as a folder of Arrow ({reason}); delete {path.parent}, fetch it again"
         ) from None
 
 

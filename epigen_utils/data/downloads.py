@@ -102,6 +102,25 @@ class SharedBar(tqdm):
 _shared: SharedBar | None = None
 
 
+class PartOfShared(tqdm):
+    """Bar of a file that another library downloads: it shows nothing, and moves the shared bar."""
+
+    def __init__(self, *_: object, total: float | None = None, initial: float = 0, **__: object):
+        super().__init__(total=total, initial=initial, disable=True)
+        self.shared = _shared
+        with self.shared.get_lock():
+            self.shared.total += (total or initial) - initial
+
+    def update(self, n: float = 1) -> bool | None:
+        """Count bytes in the shared bar, which ends the download once it is stopped (`SharedBar.update`)."""
+        return self.shared.update(n)
+
+
+def part_of_shared() -> type[tqdm] | None:
+    """The class of bars that move the shared one; None where there is none."""
+    return None if _shared is None else PartOfShared
+
+
 @contextlib.contextmanager
 def one_bar() -> Iterator[SharedBar]:
     """One bar, on a terminal, for all downloads until the block ends."""

@@ -1,4 +1,4 @@
-"""How to obtain the files of a data set: bundled, from a package release, by URL, from GEO, or converted from these."""
+"""How to obtain the files of a data set: bundled, from a package, by URL, from GEO, from a hub, or converted."""
 
 import csv
 import dataclasses
@@ -35,8 +35,13 @@ def fetch(name: str) -> dict[str, Path]:
     DataError
         If a file cannot be obtained, or its hash differs from the registry's.
     """
+    return {role: fetched.path for role, fetched in fetch_versions(name).items()}
+
+
+def fetch_versions(name: str) -> "dict[str, Fetched]":
+    """As `fetch`, with the version of each file."""
     data_set = registry.entry(name)
-    return {role: _fetch_file(data_set, role).path for role in _fetched_roles(data_set)}
+    return {role: _fetch_file(data_set, role) for role in _fetched_roles(data_set)}
 
 
 def fetch_all(names: list[str], say: Callable[[str], object]) -> tuple[set[str], dict[str, dict[str, str]]]:
@@ -46,7 +51,8 @@ def fetch_all(names: list[str], say: Callable[[str], object]) -> tuple[set[str],
 
     Returns
     -------
-    Names of the data sets that lack a file; data set -> role -> SHA-256 of the files whose hash is not in the registry.
+    Names of the data sets that lack a file; data set -> role -> SHA-256 of the files whose hash is not in the registry,
+    or commit of a hub's folder whose revision is not.
 
     Raises
     ------
@@ -73,10 +79,10 @@ def fetch_all(names: list[str], say: Callable[[str], object]) -> tuple[set[str],
                         n_missing += 1
                         say(f"{data_set.name}: {role}: missing: {error}")
                         continue
-                    recorded = ""
-                    if data_set.files[role].sha256 is None:
-                        recorded = "; hash recorded at first sight"
-                        first_seen.setdefault(data_set.name, {})[role] = fetched.sha256
+                    recorded, spec = "", data_set.files[role]
+                    if not (spec.revision if spec.hub else spec.sha256):
+                        recorded = f"; {'commit' if spec.hub else 'hash'} recorded at first sight"
+                        first_seen.setdefault(data_set.name, {})[role] = fetched.version
                     say(f"{data_set.name}: {role}: {fetched}{recorded}")
         except BaseException:
             bar.stopped = True
@@ -88,16 +94,21 @@ def fetch_all(names: list[str], say: Callable[[str], object]) -> tuple[set[str],
 
 
 class Fetched(NamedTuple):
-    """A file of a data set, where it came from, and its SHA-256, the registry's or that of first sight."""
+    """A file of a data set, or a hub's folder, and where it came from.
+
+    Its version is the SHA-256 of the file, the registry's or that of first sight, or the commit of the folder.
+    """
 
     path: Path
     source: str  # shipped, mirror, cache, downloaded or converted
-    sha256: str
+    version: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}, {tqdm.format_sizeof(self.path.stat().st_size)}B, SHA-256 {self.sha256[:12]}, {self.source}"
-        )
+        files, kind = [self.path], "SHA-256"
+        if self.path.is_dir():
+            files, kind = [path for path in self.path.rglob("*") if path.is_file()], "commit"
+        size = tqdm.format_sizeof(sum(file.stat().st_size for file in files))
+        return f"{self.path}, {size}B, {kind} {self.version[:12]}, {self.source}"
 
 
 def _fetched_roles(data_set: registry.Entry) -> list[str]:
@@ -123,6 +134,8 @@ def _fetch(data_set: registry.Entry, role: str) -> Fetched:
         return Fetched(_check_stored(paths.DATA / spec.bundled, spec.sha256), "shipped", spec.sha256)
     if spec.source == "converted":
         return _fetch_converted(data_set.name, role, spec)
+    if spec.source == "hub":
+        return _fetch_folder(data_set.name, role, spec)
     if (mirrored := _from_mirror(spec)) is not None:
         return Fetched(mirrored, "mirror", spec.sha256)
     if spec.source == "geo":
@@ -168,6 +181,25 @@ def _fetch_converted(name: str, role: str, spec: registry.File) -> Fetched:
             made.replace(target)
         write_atomically(_hash_record(target), f"{digest} {spec.sha256}")
     return Fetched(target, "converted", spec.sha256)
+
+
+def _fetch_folder(name: str, role: str, spec: registry.File) -> Fetched:
+    """Fetch a folder of a hub, once; its commit, with the revision that was asked for, is recorded beside it."""
+    from epigen_utils import hub  # here, since most data sets need none
+
+    target = paths.CACHE / name / role / spec.filename
+    record, asked = target.with_name(f"{target.name}.commit"), spec.revision or "main"
+    with folder_lock(target.parent):
+        revision, _, commit = record.read_text().partition(" ") if record.exists() else ("", "", "")
+        if revision == asked and target.is_dir():
+            return Fetched(target, "cache", commit)
+        options = {"revision": commit if revision == asked else spec.revision, "bar": downloads.part_of_shared()}
+        try:
+            commit = hub.download_folder(spec.hub, target, **options)
+        except DataError as error:
+            raise type(error)(f"{name}: {role}: {error}") from None
+        write_atomically(record, f"{asked} {commit}")
+    return Fetched(target, "downloaded", commit)
 
 
 def _check_hash(path: Path, expected: str | None, where: str, remedy: str) -> None:

@@ -19,7 +19,7 @@ DATA_FILES = {
     "shipped": "real data of others that the project passes on, and their licences",
 }
 DATA_KINDS = ("bulk", "cells", "annotation", "model", "reads", "reference")
-FILE_SOURCES = ("bundled", "package", "url", "geo", "converted", "simulated")
+FILE_SOURCES = ("bundled", "package", "url", "geo", "hub", "converted", "simulated")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,8 @@ class File:
     package: str = ""  # name==version!member of a release on the package index
     url: str = ""  # https://...
     geo: str = ""  # accession of a series; the file is its supplementary count table
+    hub: str = ""  # owner/name:folder of a data set on a model hub; the file is that folder
+    revision: str = ""  # branch, tag or commit of the hub's repository; its main branch by default
     converted: str = ""  # name of the file that `converter` makes of `originals`
     converter: str = ""  # function of data.converters, also of a bundled file that was made once
     originals: dict[str, "File"] = dataclasses.field(default_factory=dict)  # role -> url and sha256
@@ -44,7 +46,7 @@ class File:
 
     @property
     def filename(self) -> str:
-        return re.split(r"[/!]", getattr(self, self.source))[-1]
+        return re.split("[/:]" if self.hub else "[/!]", getattr(self, self.source))[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,10 +190,12 @@ def with_bases(names: list[str]) -> list[str]:
 
 
 def files_with_hashes(hashes: dict[str, dict[str, str]]) -> str:
-    """Files of data sets (name -> role -> SHA-256) as YAML that replaces their files in ``data/registry.yml``."""
+    """Files of data sets (name -> role -> SHA-256, or commit) as YAML that replaces them in ``data/registry.yml``."""
     blocks = {}
     for name, of_role in hashes.items():
-        files = {role: dataclasses.asdict(entry(name).files[role]) | {"sha256": of_role[role]} for role in of_role}
+        specs = {role: entry(name).files[role] for role in of_role}
+        keys = {role: "revision" if spec.hub else "sha256" for role, spec in specs.items()}
+        files = {role: dataclasses.asdict(spec) | {keys[role]: of_role[role]} for role, spec in specs.items()}
         given = {role: {key: value for key, value in file.items() if value} for role, file in files.items()}
         blocks[name] = {"files": given}
     return yaml.safe_dump(blocks, sort_keys=False, width=1000)
@@ -248,5 +252,6 @@ def data_cards() -> str:
             where = getattr(spec, spec.source)
             made = ", ".join(original.url for original in spec.originals.values())
             digest = f", SHA-256 {spec.sha256[:12]}..." if spec.sha256 else ""
+            digest += f", revision {spec.revision}" if spec.revision else ""
             lines.append(f"- {role}: {spec.source} `{where}`{digest}" + (f", made from {made}" if made else ""))
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import HfApi, constants
 
+from epigen_utils import hub
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import published_settings
 from epigen_utils.models import checkpoints
@@ -63,7 +64,7 @@ def plan(folder: str | Path, hub_id: str) -> Publication:
         If files are missing, do not belong together or cannot be read, the card names no licence, or the id is none.
     """
     folder = Path(folder)
-    place = checkpoints.HUB_ID.fullmatch(hub_id)
+    place = hub.HUB_ID.fullmatch(hub_id)
     if not place or place["subfolder"]:
         raise DataError(f"{hub_id}: no hub id; give owner/name, your account and the model's name")
     if missing := [name for name in FILES if not (folder / name).is_file()]:
@@ -93,8 +94,8 @@ def upload(publication: Publication) -> str:
         commit = api.upload_folder(
             repo_id=publication.hub_id, folder_path=publication.folder, allow_patterns=list(FILES)
         )
-    except checkpoints.HUB_ERRORS as error:
-        raise checkpoints.hub_error(publication.hub_id, error) from None
+    except hub.HUB_ERRORS as error:
+        raise hub.hub_error(publication.hub_id, error) from None
     return str(commit.commit_url)
 
 

@@ -163,8 +163,9 @@ def plan_runs(
     ----------
     controls
         Whether to add controls of the first student that paper B lacks: alpha on the divergence, as in the paper's
-        code; no squared temperature, as in Eq. 6; and the learning rate of the paper's logs, which rises and decays
-        again after the run, over the same number of steps each.
+        code, or on the cross entropy where the others have it there; no squared temperature, as in Eq. 6; and the
+        learning rate of the paper's logs, which rises and decays again after the run, over the same number of steps
+        each.
     options
         Of the runs with a teacher.
     """
@@ -176,7 +177,8 @@ def plan_runs(
             runs.append(StudentRun(f"{name}, CE only{suffix}", name, alpha=None, seed=seed + offset))
     if controls:
         first = runs[0]
-        runs.append(replace(first, name=f"{first.name}, alpha on KL", alpha_on="kl"))
+        other = "ce" if first.alpha_on == "kl" else "kl"
+        runs.append(replace(first, name=f"{first.name}, alpha on {other.upper()}", alpha_on=other))
         runs.append(replace(first, name=f"{first.name}, T² left out", scaled=False))
         runs.append(replace(first, name=f"{first.name}, restarted, 3 times as long", cycles=1.5, stretch=3))
     return runs

@@ -163,6 +163,7 @@ def tune_settings(
     seed: int = 0,
     n_splits: int = 3,
     inner_folds: int = 1,
+    held_out: np.ndarray | None = None,
 ) -> tuple[Settings, int, pd.DataFrame]:
     """Choose settings by macro-F1 on donors held out within the training cells.
 
@@ -174,13 +175,18 @@ def tune_settings(
         Smallest and largest number of epochs.
     n_splits, inner_folds
         Number of donor folds within the training cells, and how many of them are evaluated.
+    held_out
+        Mask of the cells of the donors to choose by, instead of folds.
 
     Returns
     -------
     The best settings, the number of frozen layers, and the trials of `search.search`.
     """
     names, labels = np.unique(y, return_inverse=True)
-    splits = list(folds.donor_folds(y, donors, n_splits=n_splits, seed=seed))[:inner_folds]
+    if held_out is None:
+        splits = list(folds.donor_folds(y, donors, n_splits=n_splits, seed=seed))[:inner_folds]
+    else:
+        splits = [(np.flatnonzero(~held_out), np.flatnonzero(held_out))]
     sizes = estimator.start.config.num_hidden_layers, len(rows)
 
     def score(trial: optuna.Trial) -> dict[str, float]:

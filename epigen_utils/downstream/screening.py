@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 from transformers import AttentionInterface, PreTrainedModel
 
-from epigen_utils.downstream.perturbation import CellTokens
+from epigen_utils.downstream.perturbed_cells import CellTokens
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import embeddings
 from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids

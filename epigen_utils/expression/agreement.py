@@ -166,6 +166,22 @@ def list_errors(record: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def describe_gpu(record: dict | None) -> str:
+    """Times of this book's engine on a recorded GPU (``data/recorded/``), in sentences (MyST); empty without one."""
+    runs = [run for run in (record or {}).get("deseq", {"runs": []})["runs"] if run["device"] != "cpu"]
+    if not runs:
+        return ""
+    times = [
+        f"{statistics.median(run['seconds']):.2f} s for {run['samples']} samples "
+        f"({min(run['seconds']):.2f} to {max(run['seconds']):.2f} in {run['repeats']} repeats)"
+        for run in runs
+    ]
+    differing = sum(run["calls that differ from R's"] for run in runs)
+    calls = f"Its calls differ from R's in {differing} genes." if differing else "Its calls are R's, gene by gene."
+    about = f"On an {record['device']} ({record['date']}, commit {record['commit']})"
+    return f"{about} this book's engine takes {'; '.join(times)}, transfers included. {calls}"
+
+
 def list_speeds(benchmark: dict) -> pd.DataFrame:
     """Times of ``benchmarks/deseq.json`` beside those of this book's engine, repeat by repeat.
 

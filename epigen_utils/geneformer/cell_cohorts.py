@@ -23,7 +23,7 @@ class CellCohort:
     Attributes
     ----------
     adata
-        The cells under human Ensembl ids; for tokenised cells, the sample table alone.
+        The cells under human Ensembl ids; of tokenised cells, their table and genes without counts.
     labels, donors
         Label and donor of each cell, strings.
     counts
@@ -63,8 +63,8 @@ def load_cell_cohort(
     Parameters
     ----------
     dataset
-        Argument of `datasets.load`, for example the h5ad of Chaffin et al. 2022; or a folder of tokenised cells, for
-        example Geneformer's ``human_dcm_hcm_nf.dataset``.
+        Argument of `datasets.load`, for example the h5ad of Chaffin et al. 2022; or tokenised cells: a folder, or a
+        name such as ``human-dcm-hcm-nf`` (`encoded_cells.find_encoded`).
     vocabulary
         Vocabulary of the model; None: built from the medians of these cells, which are independent of the labels.
         Required for tokenised cells, which must have been encoded with it (`encoded_cells.load_encoded_cells`).
@@ -110,12 +110,17 @@ def _load(
     dataset: str, vocabulary: Vocabulary | None, max_length: int, *, species: str, **columns: str
 ) -> tuple[anndata.AnnData, arrow.Dataset | None]:
     """Cells under human Ensembl ids, and their tokens if they are tokenised; ``uns`` names the given columns."""
-    if encoded_cells.is_encoded_folder(dataset):
-        adata, encoded = encoded_cells.load_encoded_cells(dataset, vocabulary, max_length=max_length)
-        adata.uns["epigen"] |= {role: column for role, column in columns.items() if column}
-        return adata, encoded
-    adata = datasets.load(dataset, species=species, task="counts", **columns)
-    return genes.add_symbols(orthologs.humanise(adata)), None
+    if found := encoded_cells.find_encoded(dataset):
+        folder, about = found
+        encoded = encoded_cells.load_encoded_cells(folder, vocabulary, max_length=max_length)
+        about |= {role: column for role, column in columns.items() if column}
+        return encoded_cells.cell_table(encoded, vocabulary, about), encoded
+    return _load_counts(dataset, species=species, **columns), None
+
+
+def _load_counts(dataset: str, **options: str) -> anndata.AnnData:
+    """Cells with counts, under human Ensembl ids."""
+    return genes.add_symbols(orthologs.humanise(datasets.load(dataset, task="counts", **options)))
 
 
 def _selected_rows(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
@@ -159,13 +164,13 @@ class Corpus:
     Attributes
     ----------
     adata
-        All cells, under human Ensembl ids.
+        All cells, under human Ensembl ids; of tokenised cells, the table of those of ``valid``, without counts.
     train, valid
         Encoded cells of the training donors, and of the held-out donors.
-    donors
-        Donor of each cell of ``valid``.
+    donors, train_donors
+        Donor of each cell of ``valid``, and of ``train``.
     held_out
-        True for cells of ``adata`` that are in ``valid``.
+        True for cells that are in ``valid``.
     """
 
     adata: anndata.AnnData
@@ -174,6 +179,7 @@ class Corpus:
     train: arrow.Dataset
     valid: arrow.Dataset
     donors: np.ndarray
+    train_donors: np.ndarray
     held_out: np.ndarray
 
 
@@ -203,18 +209,49 @@ def load_corpus(
     DataError
         If the cells cannot be loaded, mapped to human genes, split by donor (`folds.hold_out`) or encoded.
     """
-    adata, encoded = _load(dataset, vocabulary, max_length, species=species, donor=donor)
-    column = adata.uns["epigen"].get("donor")
-    units = adata.obs_names.to_numpy()
-    if column:
-        units = sample_table.read_column(adata, column, role="donor", dataset_name=dataset).to_numpy()
-    is_held_out = folds.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(adata.n_obs, bool)
+    if found := encoded_cells.find_encoded(dataset):
+        folder, about = found
+        about |= {"donor": donor} if donor else {}
+        encoded = encoded_cells.load_encoded_cells(folder, vocabulary, max_length=max_length)
+        about["cells"] = len(encoded)
+        units = _donors_of_tokens(dataset, encoded, about.get("donor"))
+    else:
+        adata, encoded = _load_counts(dataset, species=species, donor=donor), None
+        units = adata.obs_names.to_numpy()
+        if column := adata.uns["epigen"].get("donor"):
+            units = sample_table.read_column(adata, column, role="donor", dataset_name=dataset).to_numpy()
+    is_held_out = folds.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(len(units), bool)
     if vocabulary is None:
         vocabulary = vocabulary_from_medians(curation.exact_medians([adata[~is_held_out].copy()]), name=dataset)
     encoder = encoding.RankValueEncoder.of(vocabulary, max_length=max_length)
     encoded = encoder.encode(adata) if encoded is None else encoded
     train, valid = (encoded.select(np.flatnonzero(rows)) for rows in (~is_held_out, is_held_out))
-    return Corpus(adata, vocabulary, encoder, train, valid, units[is_held_out], is_held_out)
+    if found:
+        adata = encoded_cells.cell_table(valid, vocabulary, about)
+    return Corpus(adata, vocabulary, encoder, train, valid, units[is_held_out], units[~is_held_out], is_held_out)
+
+
+def _donors_of_tokens(dataset: str, encoded: arrow.Dataset, column: str | None) -> np.ndarray:
+    """Donor of each tokenised cell; without a column, the number of the cell, since names of millions take much room.
+
+    Raises
+    ------
+    DataError
+        If there is no such column.
+    """
+    if not column:
+        return np.arange(len(encoded))
+    if column not in encoded.column_names:
+        known = ", ".join(encoded.column_names)
+        raise DataError(f"{dataset}: no donor column {column!r}; name one that is there ({known})")
+    return encoded.select_columns([column]).to_pandas()[column].astype(str).to_numpy()
+
+
+def sample_cells(cells: arrow.Dataset, max_cells: int, *, seed: int = 0) -> arrow.Dataset:
+    """A random part of the cells, in their order: ``max_cells`` at most, or all for 0."""
+    if not 0 < max_cells < len(cells):
+        return cells
+    return cells.select(np.sort(np.random.default_rng(seed).choice(len(cells), max_cells, replace=False)))
 
 
 def example_cell(
@@ -230,7 +267,7 @@ def example_cell(
     """
     if not dataset:
         return corpus.adata, np.asarray(corpus.valid[0]["input_ids"]), corpus.vocabulary
-    adata, _ = _load(dataset, None, max_length, species="")
+    adata = _load_counts(dataset)
     vocabulary = vocabulary_from_medians(curation.exact_medians([adata]), name=dataset)
     encoded = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata)
     middle = int(np.argsort(encoded["length"], kind="stable")[len(encoded) // 2])

@@ -245,7 +245,10 @@ def compare_medians(
 
 
 def _expressed_values(sources: Iterable[cell_source.CellSource | anndata.AnnData]) -> Iterator[tuple[str, np.ndarray]]:
-    """Iterate over genes and their non-zero values in each chunk of cells, counts scaled to a depth of 10,000."""
+    """Iterate over genes and their non-zero values in each chunk of cells, counts scaled to a depth of 10,000.
+
+    Genes without an Ensembl id are left out; they count in the depth.
+    """
     for source in sources:
         source = cell_source.InMemoryCells(source) if isinstance(source, anndata.AnnData) else source
         for part in source.parts(CHUNK):
@@ -255,4 +258,5 @@ def _expressed_values(sources: Iterable[cell_source.CellSource | anndata.AnnData
             scale = np.divide(TARGET_SUM, depth, out=np.zeros(len(depth)), where=depth > 0)
             table = sparse.csc_matrix(sparse.diags(scale) @ counts)
             for column in np.flatnonzero(np.diff(table.indptr)):
-                yield source.ensembl_ids[column], table.data[table.indptr[column] : table.indptr[column + 1]]
+                if gene := source.ensembl_ids[column]:
+                    yield gene, table.data[table.indptr[column] : table.indptr[column + 1]]

@@ -1,4 +1,7 @@
-"""Encoded cells: their type, and those encoded earlier: Genecorpus-30M, Geneformer's examples, output of `encoding`."""
+"""Encoded cells: their type, and those encoded earlier: Genecorpus-30M, Geneformer's examples, output of `encoding`.
+
+The files of encoded cells are mapped, not read; of 27 million cells only arrays of numbers are held in memory.
+"""
 
 import json
 from collections.abc import Iterable
@@ -8,13 +11,17 @@ from typing import Protocol
 import anndata
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from epigen_utils.data import readers
+from epigen_utils.data import fetching, genes, readers, registry
 from epigen_utils.errors import DataError
 from epigen_utils.files import whole_folder
 from epigen_utils.geneformer.vocabularies import Vocabulary
+
+#: Cells whose tokens are compared with the vocabulary; those of another version are seen in the first of them.
+CHECKED_CELLS = 100_000
 
 
 class EncodedCells(Protocol):
@@ -70,7 +77,11 @@ def load_arrow(folder: str | Path) -> datasets.Dataset:
     """
     if not is_encoded_folder(folder):
         raise DataError(f"{folder}: no encoded cells; encode a file into it first")
-    return datasets.load_from_disk(str(folder))
+    try:
+        return datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{folder}: encoded cells that cannot be read ({reason}); delete it, make it again") from None
 
 
 def is_encoded_folder(folder: str | Path) -> bool:
@@ -78,10 +89,28 @@ def is_encoded_folder(folder: str | Path) -> bool:
     return (Path(folder) / "state.json").is_file()
 
 
-def load_encoded_cells(
-    folder: str | Path, vocabulary: Vocabulary | None, *, max_length: int
-) -> tuple[anndata.AnnData, datasets.Dataset]:
-    """Load tokenised cells, truncated to a length, and their sample table as an AnnData without genes.
+def find_encoded(name_or_path: str) -> tuple[Path, dict] | None:
+    """Folder of tokenised cells and its description; None for any other data set.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of a data set of the registry that is such a folder of a hub, fetched if need be; or the folder.
+    """
+    entry = registry.entries().get(name_or_path)
+    if entry and any(spec.hub for spec in entry.files.values()):
+        design = {"group": entry.group, "reference": entry.reference, "donor": entry.donor}
+        about = entry.facts | {key: value for key, value in design.items() if value}
+        ((role, fetched),) = fetching.fetch_versions(name_or_path).items()
+        return fetched.path, about | {"measure": "tokens", "sha256": {role: fetched.version}}
+    if not is_encoded_folder(name_or_path):
+        return None
+    about = readers.describe_user_file(Path(name_or_path))
+    return Path(name_or_path), about | {"species": "homo_sapiens", "measure": "tokens"}
+
+
+def load_encoded_cells(folder: str | Path, vocabulary: Vocabulary | None, *, max_length: int) -> datasets.Dataset:
+    """Load tokenised cells, truncated to a length, with their columns and ``length``.
 
     Parameters
     ----------
@@ -108,22 +137,34 @@ def load_encoded_cells(
                 "encode the cells anew, or take the other model"
             )
     tokens = encoded.data.column("input_ids")
-    highest = pc.max(pc.list_flatten(tokens)).as_py() or 0
+    highest = pc.max(pc.list_flatten(tokens.slice(0, CHECKED_CELLS))).as_py() or 0
     if highest >= vocabulary.size:
         raise DataError(
             f"{folder}: token {highest} is not in the vocabulary {vocabulary.name!r}, which has {vocabulary.size:,}; "
             "is it of the other version?"
         )
-    table = encoded.remove_columns(["input_ids"]).to_pandas()
-    table.index = table.index.astype(str)
-    if pc.max(pc.list_value_length(tokens)).as_py() > max_length:
+    if (pc.max(pc.list_value_length(tokens)).as_py() or 0) > max_length:
         datasets.disable_progress_bars()
         encoded = encoded.map(lambda row: {"input_ids": row["input_ids"][:max_length]})
         datasets.enable_progress_bars()
     lengths = pc.list_value_length(encoded.data.column("input_ids")).to_numpy()
     if "length" in encoded.column_names:
+        if np.array_equal(encoded.data.column("length").to_numpy(), lengths):
+            return encoded
         encoded = encoded.remove_columns(["length"])
-    encoded = encoded.add_column("length", lengths)
-    adata = anndata.AnnData(obs=table)
-    adata.uns["epigen"] = readers.describe_user_file(folder) | {"species": "homo_sapiens", "measure": "tokens"}
-    return adata, encoded
+    return encoded.add_column("length", lengths)
+
+
+def cell_table(encoded: datasets.Dataset, vocabulary: Vocabulary, about: dict) -> anndata.AnnData:
+    """Sample table of tokenised cells, and the genes of their vocabulary, as an AnnData without counts.
+
+    Parameters
+    ----------
+    about
+        Description of the data set (`find_encoded`), which becomes ``uns["epigen"]``.
+    """
+    table = encoded.remove_columns(["input_ids"]).to_pandas()
+    table.index = table.index.astype(str)
+    names = pd.Index(vocabulary.genes)
+    var = pd.DataFrame({"symbol": names, "ensembl_id": names}, index=names)
+    return genes.add_symbols(anndata.AnnData(obs=table, var=var, uns={"epigen": dict(about)}))

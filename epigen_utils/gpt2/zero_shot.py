@@ -95,7 +95,8 @@ def load_readers(
         name: (*load_sentence_encoder(encoder, fresh_seed=fresh_seed), "mean", ENCODER_TOKENS)
         for name, fresh_seed in ((ENCODER, None), (RANDOM_ENCODER, seed))
     }
-    for name, source in ({GPT2: start} if start else {}) | {RANDOM_GPT2: ""}.items():
+    sources = ({GPT2: start} if start else {}) | {RANDOM_GPT2: ""}
+    for name, source in sources.items():
         readers[name] = (*load_language_model(source, preset=preset, files=files, seed=seed), "last", n_tokens)
     return readers
 

@@ -37,6 +37,21 @@ def attention_implementation(model: PreTrainedModel, implementation: str) -> Ite
         model.set_attn_implementation(previous)
 
 
+@contextlib.contextmanager
+def without_cudnn() -> Iterator[None]:
+    """Within the context, PyTorch's fused attention leaves out cuDNN's kernel.
+
+    On a GPU it is PyTorch's first choice, and it builds a plan for each new shape, in tenths of a second: batches that
+    are grouped by length have a new one in most steps.
+    """
+    enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
+
+
 def _matmul_attention(
     module: nn.Module,
     query: torch.Tensor,

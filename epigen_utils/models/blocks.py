@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
+import torch
+import torch._functorch.config
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -25,7 +27,9 @@ def compiled_blocks(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
     for block in blocks(model):
         block.compile()
     try:
-        yield model
+        # The key of that cache lacks the precision of autocast in PyTorch 2.11: fp16 would run bf16's code.
+        with torch._functorch.config.patch(enable_autograd_cache=False):
+            yield model
     finally:
         model.config.use_cache = use_cache
         for block in blocks(model):

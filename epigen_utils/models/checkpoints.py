@@ -3,7 +3,6 @@
 Weights are safetensors. A pickle can run any code when it is read, so it is read only on request.
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterable
@@ -12,31 +11,19 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import disable_progress_bars
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from epigen_utils.errors import DataError, UnreachableError, suggest
+from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import read_json
+from epigen_utils.hub import HUB_ERRORS, HUB_ID, first_line, hub_error
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 #: Weights in one file, or in several with an index.
 SAFETENSORS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 PICKLES = re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin(\.index\.json)?")
-#: ``owner/name`` or ``owner/name:subfolder``.
-HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<subfolder>[\w.-]+(/[\w.-]+)*)/?)?", re.ASCII)
-#: What a hub, the network or the disk can answer with.
-HUB_ERRORS = (HTTPError, OSError, RuntimeError, HFValidationError, json.JSONDecodeError)
 
 
 @dataclass(frozen=True)
@@ -132,7 +119,7 @@ def load(
             folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{place}: cannot be loaded ({_first_line(error)}); fetch or copy {folder} again") from None
+        raise DataError(f"{place}: cannot be loaded ({first_line(error)}); fetch or copy {folder} again") from None
     # transformers fills these with random numbers, and warns.
     if missing := sorted(report["missing_keys"]):
         raise DataError(
@@ -147,41 +134,6 @@ def model_folder(folder: str | Path) -> Path:
     folder = Path(folder).expanduser()
     inner = folder / "model"
     return inner if (inner / CONFIG).exists() and not (folder / CONFIG).exists() else folder
-
-
-def hub_error(place: str | Path, error: Exception) -> DataError:
-    """What a model hub, the network or the disk raised (`HUB_ERRORS`), as one line with what to do."""
-    hub = constants.ENDPOINT
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
-    if isinstance(error, RevisionNotFoundError):
-        return DataError(f"{place}: {hub} has no such revision of it; give a branch, a tag or a commit")
-    if isinstance(error, GatedRepoError):
-        return DataError(f"{place}: its owners grant access; ask for it on {hub}, then log in (hf auth login)")
-    if isinstance(error, RepositoryNotFoundError) or status == 404:
-        return DataError(
-            f"{place}: no such folder, and no such model on {hub}; check the spelling, or log in (hf auth login) if it "
-            "is private"
-        )
-    if status in (401, 403):
-        return DataError(f"{place}: {hub} refuses the token; log in (hf auth login) with one that has the rights")
-    if status:
-        return UnreachableError(f"{place}: {hub} answers {status}; try again later")
-    if isinstance(error, OfflineModeIsEnabled):
-        return UnreachableError(f"{place}: {hub} is needed, and HF_HUB_OFFLINE is set; unset it")
-    if isinstance(error, (HTTPError, ConnectionError, TimeoutError, LocalEntryNotFoundError)):
-        return UnreachableError(
-            f"{place}: {hub} cannot be reached ({type(error).__name__}); try again, or set HF_ENDPOINT to another hub"
-        )
-    if isinstance(error, OSError) and error.errno:
-        return DataError(
-            f"{place}: cannot be kept in {constants.HF_HUB_CACHE} ({error.strerror}); free space there, or set HF_HOME "
-            "to another folder"
-        )
-    if isinstance(error, HFValidationError):
-        return DataError(f"{place}: no hub id ({_first_line(error)}); give owner/name or owner/name:subfolder")
-    if isinstance(error, json.JSONDecodeError):
-        return DataError(f"{place}: {hub} answers, but not as a model hub; set HF_ENDPOINT to one")
-    return DataError(f"{place}: cannot be fetched from {hub} ({_first_line(error)}); try again")
 
 
 def _find_on_hub(place: str, name: str, subfolder: str, revision: str | None, allow_pickle: bool) -> Checkpoint:
@@ -253,10 +205,6 @@ def _check_weights(folder: Path, names: list[str]) -> None:
         except (SafetensorError, OSError) as error:
             # In a hub's cache the name is a link, which is made again if its target is there.
             raise DataError(
-                f"{path.resolve()}: no whole safetensors file ({_first_line(error)}); delete it, and fetch or copy it "
+                f"{path.resolve()}: no whole safetensors file ({first_line(error)}); delete it, and fetch or copy it "
                 "again"
             ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

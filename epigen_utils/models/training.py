@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from epigen_utils.errors import DataError
 from epigen_utils.files import whole_folder
-from epigen_utils.models import attention_kernels, presets
+from epigen_utils.models import attention_kernels, batching, presets
 from epigen_utils.models.blocks import compiled_blocks
 from epigen_utils.models.precision import product_format, why_unavailable
 
@@ -156,6 +156,8 @@ def fit(
         during.enter_context(product_format(model, precision))
         if by_matmul:
             during.enter_context(attention_kernels.attention_implementation(model, "matmul"))
+        if settings.grouped:
+            during.enter_context(attention_kernels.without_cudnn())
         if settings.compiled:
             during.enter_context(compiled_blocks(model))
         watch = _ProgressCallback(objective, valid)
@@ -284,7 +286,7 @@ class _Rows(Dataset):
 
     def __init__(self, cells: datasets.Dataset):
         self.cells, self.epoch = cells.with_format("arrow", columns=["input_ids"]), 0
-        self.lengths = cells.with_format(None)["length"][:]
+        self.lengths = batching.stored_lengths(cells)
 
     def __len__(self) -> int:
         return len(self.cells)

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from epigen_utils.plots import layout, style
@@ -142,18 +141,18 @@ def roofline(ax: Axes, points: pd.DataFrame, peaks: pd.DataFrame) -> Axes:
     roofs = by_name["measured"].fillna(by_name["data sheet"])
     memory, roofs = roofs["memory"], roofs.drop("memory")
     colour, marker = style.colours(roofs.index), style.markers(dict.fromkeys(points["model"]))
-    x = np.geomspace(points["operations a byte"].min() / 2, 2 * points["operations a byte"].max(), 200)
+    steps = points["operations a byte"]
+    x = np.geomspace(min(steps.min() / 2, roofs.max() / memory / 8), 2 * steps.max(), 200)
     for name, peak in roofs.items():
         dash = "--" if np.isnan(by_name.loc[name, "measured"]) else "-"
-        label = f"{name}, {float(f'{peak:.3g}'):,g}"
+        label = f"{name}, {float(f'{peak:.3g}'):,g} TFLOP/s"
         ax.plot(x, np.minimum(peak, memory * x), dash, color=colour[name], linewidth=1.2, label=label)
-    layout.legend_above(ax, ncols=len(roofs), fontsize=8, title="precision and its peak, TFLOP/s", title_fontsize=8)
-    ax.add_artist(ax.get_legend())
     for (model, precision), own in points.groupby(["model", "precision"], sort=False):
         look = {"marker": marker[model], "color": colour[precision]}
         ax.plot(own["operations a byte"], own["TFLOP/s"], linestyle="", **look)
-    handles = [Line2D([], [], linestyle="", marker=marker[name], color="black", label=name) for name in marker]
-    ax.legend(handles=handles, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    for name in marker:
+        ax.plot([], [], linestyle="", marker=marker[name], color="black", label=name)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     layout.log_scale(ax, "xy")
     ax.set(xlabel="operations for each byte moved at the least", ylabel="TFLOP/s")
     return ax

@@ -20,7 +20,7 @@ STAGES = {
     "tokenization and embedding": ("a sentence of genes for each sample", ("05_gene_sentences",)),
     "transformer fine-tuning": (
         "hidden states, attention weights and logits",
-        ("06_fine_tuning", "07_classification", "08_across_species", "09_zero_shot"),
+        ("06_fine_tuning", "07_classification", "08_across_species", "09_zero_shot", "13_hardware"),
     ),
     "dimensionality reduction and visualization": (
         "",

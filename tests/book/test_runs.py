@@ -4,7 +4,7 @@ import json
 import pytest
 
 from epigen_utils import paths
-from epigen_utils.book import runs
+from epigen_utils.book import notebooks, runs
 from epigen_utils.errors import DataError
 
 
@@ -50,6 +50,31 @@ def test_mistakes_in_a_profile_are_one_line(profile, text, said):
         profile(text)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_profile_of_another_has_its_runs_and_results_of_its_own(profile, tmp_path):
+    (tmp_path / "large.yml").write_text(
+        "geneformer/03_pretraining: {main: {epochs: 3.0, seed: 7}, other: }\n"
+        "geneformer/05_attention: {main: {teacher: results/large/geneformer/03_pretraining/main/models/teacher}}\n"
+    )
+    planned = {run.key: run.parameters for run in profile("of: large\ngeneformer/03_pretraining: {epochs: 0.5}")}
+    assert list(planned) == [run.key for run in runs.plan_runs("large")]
+    main, other = planned["geneformer/03_pretraining"], planned["geneformer/03_pretraining--other"]
+    assert (main["epochs"], main["seed"], other["epochs"]) == (0.5, 7, 0.5)
+    assert main["results_dir"] == "results/mine/geneformer/03_pretraining/main"
+    teacher = planned["geneformer/05_attention"]["teacher"]
+    assert teacher == "results/mine/geneformer/03_pretraining/main/models/teacher"
+    assert notebooks.profile_names() == ["large"]
+    for text, said in (
+        ("epilepsy/06_fine_tuning: {epochs: 1.0}", "epilepsy/06_fine_tuning: no chapter of large.yml; known:"),
+        ("geneformer/03_pretraining: 1", "write parameters and their values under it"),
+        ("geneformer/03_pretraining: {epoch: 1}", "unknown parameter 'epoch'; did you mean 'epochs'?"),
+    ):
+        with pytest.raises(DataError, match=r"mine\.yml") as caught:
+            profile(f"of: large\n{text}")
+        assert said in str(caught.value)
+    with pytest.raises(DataError, match="of larg: no such profile; did you mean 'large'"):
+        profile("of: larg")
 
 
 def test_an_unknown_profile():

@@ -1,7 +1,7 @@
 import anndata
+import datasets as arrow
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from epigen_utils.data import datasets, fetching, readers, registry
@@ -171,31 +171,33 @@ atlas:
     records: {{cells: {n}}}
     keep: {{cell_type: [Cardiomyocyte1, Cardiomyocyte2]}}
   files:
-    cells: {{url: {url}/dataset.arrow}}
+    cells: {{hub: someone/Atlas:cells.dataset}}
 """
 
 
-def test_stated_cells_are_those_of_the_kept_types_in_an_arrow_stream(cache, serve, with_registry):
-    url, folder, _ = serve
-    cells = pa.table({"cell_type": ["Cardiomyocyte1", "Fibroblast", "Cardiomyocyte2"] * 4})
-    with pa.ipc.new_stream(folder / "dataset.arrow", cells.schema) as stream:
-        stream.write_table(cells, max_chunksize=5)
-    with_registry(STATED.format(url=url, n=8))
+def publish(hub, **columns):
+    """A data set on the hub of the entry above."""
+    folder = hub.add("someone/Atlas") / "cells.dataset"
+    arrow.Dataset.from_dict(columns).save_to_disk(folder, num_shards=2)
+    return folder
+
+
+def test_stated_cells_are_those_of_the_kept_types_in_a_folder_of_arrow(cache, hub, with_registry):
+    publish(hub, cell_type=["Cardiomyocyte1", "Fibroblast", "Cardiomyocyte2"] * 4)
+    with_registry(STATED.format(n=8))
     assert list(datasets.check_stated("atlas")) == [(True, "atlas: records of cells: 8, stated 8: holds")]
-    with_registry(STATED.format(url=url, n=12).replace("    keep", "    # keep"))
+    with_registry(STATED.format(n=12).replace("    keep", "    # keep"))
     assert list(datasets.check_stated("atlas")) == [(True, "atlas: records of cells: 12, stated 12: holds")]
-    with_registry(STATED.format(url=url, n="9..12"))
+    with_registry(STATED.format(n="9..12"))
     assert list(datasets.check_stated("atlas")) == [(False, "atlas: records of cells: 8, stated 9..12: DOES NOT HOLD")]
 
 
-@pytest.mark.parametrize("table", [pa.table({"type": ["a"]}), None])
-def test_an_arrow_stream_without_the_column_or_none_is_a_finding(cache, serve, with_registry, table):
-    url, folder, _ = serve
-    (folder / "dataset.arrow").write_bytes(b"<html>no such file</html>")
-    if table:
-        with pa.ipc.new_stream(folder / "dataset.arrow", table.schema) as stream:
-            stream.write_table(table)
-    with_registry(STATED.format(url=url, n=8))
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_folder_of_arrow_without_the_column_or_torn_is_a_finding(cache, hub, with_registry, torn):
+    folder = publish(hub, type=["a", "b"])
+    if torn:
+        next(folder.glob("*.arrow")).write_bytes(b"<html>no such file</html>")
+    with_registry(STATED.format(n=8))
     ((holds, line),) = datasets.check_stated("atlas")
     assert not holds
     assert "atlas: what is stated of it cannot be checked: " in line
@@ -204,9 +206,7 @@ def test_an_arrow_stream_without_the_column_or_none_is_a_finding(cache, serve, w
 
 
 def test_only_what_has_counts_can_be_loaded_for_what_is_stated(with_registry):
-    with_registry(
-        "\n".join(STATED.format(url="u", n=8).splitlines()).replace("records: {cells: 8}", "table: table-two")
-    )
+    with_registry("\n".join(STATED.format(n=8).splitlines()).replace("records: {cells: 8}", "table: table-two"))
     ((holds, line),) = datasets.check_stated("atlas")
     assert not holds
     assert "atlas: is annotation, not an expression matrix" in line

@@ -4,12 +4,15 @@ import http.server
 import io
 import json
 import os
+import re
+import shutil
 import sys
 import tarfile
 import threading
 import time
 import zipfile
 
+import datasets as arrow
 import pytest
 import yaml
 from test_registry import BYTES, ENTRY, SHA, entry
@@ -17,7 +20,7 @@ from test_registry import BYTES, ENTRY, SHA, entry
 from epigen_utils import paths
 from epigen_utils.book import runs
 from epigen_utils.data import downloads, fetching, registry
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, UnreachableError
 
 
 def test_the_registry_itself():
@@ -410,3 +413,61 @@ def test_without_a_server_what_is_shipped_comes_and_the_others_are_one_line(cach
         else:
             fetching.fetch(name)
     assert fetching.fetch("pbmc-40")["counts"].parent == paths.DATA / "shipped"
+
+
+def published_cells(hub):
+    """A data set on the hub, as `datasets` writes it."""
+    folder = hub.add("someone/Corpus") / "cells.dataset"
+    columns = {"input_ids": [[2, 3], [4]], "length": [2, 1], "cell_type": ["a", "b"]}
+    arrow.Dataset.from_dict(columns).save_to_disk(folder)
+
+
+def test_a_hubs_folder_is_fetched_once_at_a_commit_and_said_with_its_size(cache, hub, with_registry):
+    published_cells(hub)
+    with_registry(entry("hub: someone/Corpus:cells.dataset"))
+    said = []
+    _, first_seen = fetching.fetch_all(["one"], said.append)
+    target = cache / "one" / "genes" / "cells.dataset"
+    size = re.escape(f"one: genes: {target}, ") + r"[\d.]+kB"
+    assert re.fullmatch(f"{size}, commit {'a' * 12}, downloaded; commit recorded at first sight", said[0])
+    snippet = yaml.safe_load(registry.files_with_hashes(first_seen))
+    assert snippet["one"]["files"]["genes"] == {"hub": "someone/Corpus:cells.dataset", "revision": "a" * 40}
+    hub.asked.clear()
+    assert fetching.fetch("one") == {"genes": target}
+    assert hub.asked == []
+    assert sorted(path.name for path in target.parent.iterdir() if path.is_dir()) == ["cells.dataset"]
+
+
+def test_a_hubs_files_move_the_one_bar_and_end_when_it_is_stopped(cache, hub, with_registry):
+    published_cells(hub)
+    with_registry(entry("hub: someone/Corpus:cells.dataset"))
+    with downloads.one_bar() as bar:
+        bar.stopped = True
+        with pytest.raises(DataError, match="one: genes: someone/Corpus:cells.dataset: cannot be fetched .*stopped"):
+            fetching.fetch("one")
+        bar.stopped, bar.total = False, 0
+        path = fetching.fetch("one")["genes"]
+        sizes = {file.stat().st_size for file in path.iterdir()}
+        assert bar.total >= max(sizes)
+
+
+def test_a_hubs_folder_that_is_lost_comes_again_from_its_commit(cache, hub, with_registry):
+    published_cells(hub)
+    with_registry(entry("hub: someone/Corpus:cells.dataset"))
+    target = fetching.fetch("one")["genes"]
+    shutil.rmtree(target)
+    (hub.add("someone/Corpus", commit="b" * 40) / "cells.dataset").mkdir()
+    hub.revisions["main"] = "b" * 40
+    assert len(arrow.load_from_disk(fetching.fetch("one")["genes"])) == 2
+    assert fetching.fetch_versions("one")["genes"].version == "a" * 40
+    with_registry(entry(f"hub: someone/Corpus:cells.dataset, revision: {'b' * 40}"))
+    with pytest.raises(DataError, match="one: genes: someone/Corpus:cells.dataset: no folder cells.dataset there"):
+        fetching.fetch("one")
+
+
+def test_a_hub_that_is_off_is_one_line_with_the_name_of_the_data_set(cache, hub, with_registry):
+    hub.fault = 503
+    with_registry(entry("hub: someone/Corpus:cells.dataset"))
+    with pytest.raises(UnreachableError, match=r"^one: genes: someone/Corpus:cells.dataset: http\S+ answers 503; try"):
+        fetching.fetch("one")
+    assert not (cache / "one" / "genes" / "cells.dataset").exists()

@@ -189,6 +189,13 @@ def test_the_plan_has_each_run_once_and_its_controls():
     assert {run.alpha_on for run in runs} == {"ce", "kl"}
     assert {run.cycles for run in runs} == {0.5, 1.5}
     assert runs[: 2 * 2 * 3] == students.plan_runs(["student-4.3m", "student-3m"], n_seeds=3)
+    on_kl = students.plan_runs(["student-4.3m"], n_seeds=1, controls=True, alpha_on="kl")
+    assert {run.name: run.alpha_on for run in on_kl if run.alpha is not None} == {
+        "student-4.3m": "kl",
+        "student-4.3m, alpha on CE": "ce",
+        "student-4.3m, T² left out": "kl",
+        "student-4.3m, restarted, 3 times as long": "kl",
+    }
 
 
 def test_tokens_of_the_second_vocabulary_are_never_asked_for(tmp_path):

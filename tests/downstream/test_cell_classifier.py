@@ -119,6 +119,21 @@ def test_settings_are_chosen_inside_the_training_cells(estimator, told_by_the_fi
     assert layers in (0, 1)
 
 
+def test_settings_are_chosen_on_the_donors_that_are_named(estimator, told_by_the_first_gene, monkeypatch):
+    _, y, donors = told_by_the_first_gene
+    rows = np.flatnonzero(~np.isin(donors, ["cx", "cy"]))
+    held_out, asked = np.isin(donors[rows], [donors[rows][y[rows] == name][0] for name in set(y)]), []
+    monkeypatch.setattr(cell_classifier.CellClassifier, "fit", lambda self, some, labels: asked.append(some) or self)
+    monkeypatch.setattr(
+        cell_classifier.CellClassifier,
+        "predict_proba",
+        lambda self, some: asked.append(some) or np.ones((len(some), len(set(y)))),
+    )
+    options = {"n_trials": 1, "epochs": (0.5, 1.0), "held_out": held_out}
+    cell_classifier.tune_settings(estimator, rows, y[rows], donors[rows], **options)
+    assert [some.tolist() for some in asked] == [rows[~held_out].tolist(), rows[held_out].tolist()]
+
+
 def test_mistakes_are_one_line():
     with pytest.raises(DataError, match="class 'rare': has one donor, 'd4'"):
         folds.check_donors(["a", "a", "rare", "b", "b"], ["d1", "d2", "d4", "d3", "d5"], per_donor=True)

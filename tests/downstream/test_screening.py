@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from epigen_utils.downstream import perturbation, screening, screening_recall
+from epigen_utils.downstream import perturbation, perturbed_cells, screening, screening_recall
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import embeddings, vocabularies
 from epigen_utils.models import presets
@@ -119,7 +119,7 @@ def test_secant_is_exact_for_one_layer_of_attention_and_the_gradient_is_not():
 
 def cosines_with_presence(model, ids, vocabulary, goals, presence, layer):
     """Cosines of the "gradient" rule, as a function of how far each token is present."""
-    tokens = perturbation.CellTokens.of(ids, vocabulary)
+    tokens = perturbed_cells.CellTokens.of(ids, vocabulary)
     targets = torch.tensor(np.stack(list(goals.values())))
     part = embeddings.truncate_model(model, layer)
     screened = screening._ScreenedCell(part, ids, len(tokens.before), len(tokens.genes), targets)

@@ -148,3 +148,15 @@ def test_equal_calls_are_those_of_analyses_that_both_fit():
     rows = [{"findings": [{"quantity": "calls"}, {"quantity": "padj"}]}, {"findings": [{"quantity": "padj"}]}]
     record = {"verdicts": {"equal": 5, "differs": 2, "refused by both": 3}, "rows": rows}
     assert agreement.count_equal_calls(record) == (6, 7)
+
+
+def test_times_on_a_gpu_are_a_sentence():
+    run = {"samples": 100, "device": "cuda", "seconds": [0.26, 0.36, 0.259], "repeats": 3}
+    run["calls that differ from R's"] = 0
+    record = {"device": "NVIDIA H200", "date": "2026-11-27", "commit": "abc"}
+    record["deseq"] = {"runs": [run, run | {"device": "cpu", "seconds": [2.0]}]}
+    text = agreement.describe_gpu(record)
+    assert "0.26 s for 100 samples (0.26 to 0.36 in 3 repeats), transfers" in text
+    assert "2.0" not in text
+    assert text.endswith("Its calls are R's, gene by gene.")
+    assert agreement.describe_gpu(None) == agreement.describe_gpu({"training": {}}) == ""

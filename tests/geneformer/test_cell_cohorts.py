@@ -1,9 +1,11 @@
+import datasets as arrow
 import numpy as np
 import pytest
 
-from epigen_utils.data import datasets, simulated_cells
+from epigen_utils.data import datasets, genes, registry, simulated_cells
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer import cell_cohorts, curation, encoded_cells, encoding, vocabularies
+from epigen_utils.models import batching
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +122,83 @@ def test_the_example_cell_is_of_the_corpus_or_of_another_data_set():
     adata, ids, vocabulary = cell_cohorts.example_cell("corpus-sim", corpus, max_length=64)
     assert len(ids) == 64
     assert set(ids) <= set(vocabulary.gene_tokens)
+
+
+HUB_CELLS = """
+corpus:
+  title: t
+  species: homo_sapiens
+  kind: annotation
+  real: true
+  licence: l
+  citation: c
+  card: c
+  files:
+    cells: {hub: "someone/Corpus:cells.dataset"}
+hearts:
+  title: t
+  species: homo_sapiens
+  kind: annotation
+  real: true
+  licence: l
+  citation: c
+  card: c
+  group: disease
+  reference: nf
+  donor: individual
+  files:
+    cells: {hub: "someone/Corpus:hearts.dataset"}
+"""
+
+
+@pytest.fixture
+def on_hub(hub, cache, monkeypatch, vocabulary):
+    """Cells of the hub, under names of the registry: 200 without donors, and 24 of 12 donors; as Genecorpus-30M has."""
+    rng = np.random.default_rng(0)
+    cells = [rng.permutation(vocabulary.gene_tokens)[:n].tolist() for n in rng.integers(3, 40, 224)]
+    folder = hub.add("someone/Corpus")
+    corpus = {"input_ids": cells[:200], "length": list(map(len, cells[:200]))}
+    arrow.Dataset.from_dict(corpus).save_to_disk(folder / "cells.dataset")
+    kinds = {"disease": ["nf", "hcm", "dcm"] * 8, "cell_type": ["Cardiomyocyte1"] * 12 + ["Fibroblast"] * 12}
+    hearts = {"input_ids": cells[200:], "individual": [str(1400 + i % 12) for i in range(24)], **kinds}
+    arrow.Dataset.from_dict(hearts).save_to_disk(folder / "hearts.dataset")
+    monkeypatch.setattr(genes, "add_symbols", lambda adata: adata)  # which would fetch them
+    known = registry.parse_registry(HUB_CELLS)
+    monkeypatch.setattr(registry, "entries", lambda: known)
+    return hub, corpus
+
+
+def test_a_corpus_of_the_hub_is_mapped_and_split_by_cell(on_hub, vocabulary):
+    hub, stored = on_hub
+    loaded = cell_cohorts.load_corpus("corpus", vocabulary=vocabulary, held_out=0.05, seed=1)
+    assert (len(loaded.train), len(loaded.valid)) == (190, 10)
+    assert loaded.valid.cache_files, "mapped from the disk"
+    for part, rows in ((loaded.train, ~loaded.held_out), (loaded.valid, loaded.held_out)):
+        assert part["length"][:] == [stored["length"][row] for row in np.flatnonzero(rows)]
+        assert batching.stored_lengths(part).tolist() == part["length"][:]
+    assert loaded.donors.dtype.kind == "i"
+    assert loaded.adata.n_obs == 10
+    about = loaded.adata.uns["epigen"]
+    assert (about["name"], about["nature"], about["cells"]) == ("corpus", "real", 200)
+    assert about["sha256"] == {"cells": "a" * 40}
+    hub.fault = 503
+    again = cell_cohorts.load_corpus("corpus", vocabulary=vocabulary, held_out=0.05, seed=1)
+    assert again.valid["input_ids"][:] == loaded.valid["input_ids"][:]
+
+
+def test_a_part_of_the_cells_is_drawn_in_their_order(on_hub, vocabulary):
+    train = cell_cohorts.load_corpus("corpus", vocabulary=vocabulary, held_out=0.05).train
+    some = cell_cohorts.sample_cells(train, 20, seed=3)
+    assert len(some) == 20
+    assert some["input_ids"][:] == cell_cohorts.sample_cells(train, 20, seed=3)["input_ids"][:]
+    assert cell_cohorts.sample_cells(train, 0) is cell_cohorts.sample_cells(train, 500) is train
+
+
+def test_a_cohort_of_the_hub_has_the_registrys_columns(on_hub, vocabulary):
+    cohort = cell_cohorts.load_cell_cohort("hearts", vocabulary, keep="cell_type=Cardiomyocyte1", per_donor=False)
+    assert len(cohort.labels) == len(cohort.encoded) == 12
+    assert cohort.levels("nf") == ["nf", "dcm", "hcm"]
+    assert cohort.donors[0] == "1400"
+    assert not cohort.counts
+    with pytest.raises(DataError, match="corpus: no donor column 'x'; name one that is there"):
+        cell_cohorts.load_corpus("corpus", vocabulary=vocabulary, donor="x")

@@ -102,6 +102,15 @@ def test_medians_by_hand_and_by_digest():
     assert curation.exact_medians([adata])[sst] == pytest.approx(1750)
 
 
+def test_genes_without_an_ensembl_id_have_no_median_and_count_in_the_depth():
+    named = cohort(np.full((3, 3), 10), ["SST", "GRIA1", "GRIA2"])
+    unnamed = named.copy()
+    unnamed.var["ensembl_id"] = [*unnamed.var_names[:2], ""]
+    assert curation.exact_medians([unnamed]) == {
+        gene: value for gene, value in curation.exact_medians([named]).items() if gene != unnamed.var_names[2]
+    }
+
+
 def test_digests_are_close_to_exact_medians_in_many_parts(monkeypatch):
     monkeypatch.setattr(curation, "CHUNK", 100)
     corpus = simulated_cells.cell_corpus(n_cells=900, n_genes=400, n_housekeeping=50, lengths={0: 20, 1: 200})

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -36,12 +37,23 @@ def test_a_folder_has_what_memory_has(tokens):
 def test_cells_are_truncated_and_keep_their_sample_table(tokens):
     adata, vocabulary, _, folder = tokens
     stored = encoded_cells.load_arrow(folder)["input_ids"][:]
-    table, encoded = encoded_cells.load_encoded_cells(folder, vocabulary, max_length=20)
+    encoded = encoded_cells.load_encoded_cells(folder, vocabulary, max_length=20)
+    table = encoded_cells.cell_table(encoded, vocabulary, encoded_cells.find_encoded(str(folder))[1])
     assert encoded["input_ids"][:] == [ids[:20] for ids in stored]
     assert encoded["length"][:] == [min(len(ids), 20) for ids in stored]
     assert table.obs["cell_id"].tolist() == list(adata.obs_names)
     assert table.obs["donor"].tolist() == adata.obs["donor"].tolist()
     assert table.uns["epigen"]["measure"] == "tokens"
+    assert list(table.var["ensembl_id"]) == vocabulary.genes
+    assert encoded_cells.load_encoded_cells(folder, vocabulary, max_length=2048)["length"] == list(map(len, stored))
+
+
+def test_cells_that_are_torn_are_one_line(tokens, tmp_path):
+    shutil.copytree(tokens[3], tmp_path / "torn")
+    (tmp_path / "torn" / "data-00000-of-00001.arrow").write_bytes(b"<html>no such file</html>")
+    with pytest.raises(DataError, match=r"torn: encoded cells that cannot be read \(.*\); delete it") as raised:
+        encoded_cells.load_arrow(tmp_path / "torn")
+    assert "\n" not in str(raised.value)
 
 
 def test_tokens_of_another_vocabulary_are_refused(tokens):

@@ -43,11 +43,15 @@ def test_random_weights_are_the_same_network_without_what_it_learned(encoder):
     np.testing.assert_array_equal(vectors, again)
 
 
-def test_readers_have_a_published_gpt2_only_where_one_is_given():
+def test_readers_have_a_published_gpt2_only_where_one_is_given(tmp_path):
     options = {"preset": "gpt2-tiny", "files": fetching.fetch("gpt2-bpe"), "n_tokens": 8}
     readers = zero_shot.load_readers("all-minilm-l6-v2", "", **options)
     assert list(readers) == [zero_shot.ENCODER, zero_shot.RANDOM_ENCODER, zero_shot.RANDOM_GPT2]
     assert readers[zero_shot.RANDOM_GPT2][2:] == ("last", 8)
+    GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=50)).save_pretrained(tmp_path)
+    readers = zero_shot.load_readers("all-minilm-l6-v2", str(tmp_path), **options)
+    assert list(readers)[2:] == [zero_shot.GPT2, zero_shot.RANDOM_GPT2]
+    assert readers[zero_shot.GPT2][0].config.n_embd == 8
 
 
 def test_gpt2_is_read_at_its_last_token_and_no_further_than_asked(untrained):

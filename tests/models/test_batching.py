@@ -1,3 +1,4 @@
+import datasets
 import numpy as np
 import pytest
 
@@ -54,3 +55,11 @@ def test_batches_are_longest_first_and_of_a_size_or_of_positions():
     batch = batching.pad_batch([[5, 6], [7]], 0)
     assert batch["input_ids"].tolist() == [[5, 6], [7, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_lengths_are_those_of_the_chosen_cells_in_their_order():
+    cells = datasets.Dataset.from_dict({"input_ids": [[1] * n for n in (3, 1, 4, 1, 5)], "length": [3, 1, 4, 1, 5]})
+    assert batching.stored_lengths(cells).tolist() == [3, 1, 4, 1, 5]
+    assert batching.stored_lengths(cells.select([4, 0, 2])).tolist() == [5, 3, 4]
+    assert batching.stored_lengths(cells.select([4, 0, 2]).select([1, 0])).tolist() == [3, 5]
+    assert batching.stored_lengths(cells.select(range(1, 3))).tolist() == [1, 4]

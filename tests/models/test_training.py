@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import FullyShardedDataParallelPlugin
+from accelerate.commands.config.config_args import load_config_from_file
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from epigen_utils import paths
 from epigen_utils.geneformer import masked_genes, vocabularies
@@ -202,3 +205,31 @@ def test_two_processes_give_the_loss_of_one(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         found[n] = pd.read_csv(folder / "history.csv")
     np.testing.assert_allclose(found[1]["loss"], found[2]["loss"], rtol=2e-4)
+
+
+def test_the_configuration_for_several_gpus_is_one_of_accelerates_and_wraps_gpt2s_blocks():
+    """FSDP itself needs GPUs."""
+    config = load_config_from_file(str(paths.DATA / "fsdp.yml"))
+    assert str(config.distributed_type).endswith("FSDP")
+    given = {name.removeprefix("fsdp_"): value for name, value in config.fsdp_config.items()}
+    given["fsdp_version"] = given.pop("version")
+    names = given.pop("transformer_layer_cls_to_wrap").split(",")
+    plugin = FullyShardedDataParallelPlugin(**given, transformer_cls_names_to_wrap=names)
+    model = presets.build(presets.preset("gpt2-tiny", vocab_size=42), "causal-lm")
+    plugin.set_auto_wrap_policy(model)
+    wrapped = [type(module) for module in model.modules() if plugin.auto_wrap_policy(module, False, 0)]
+    assert wrapped == [GPT2Block, GPT2Block]
+
+
+def test_cells_of_many_lengths_are_not_read_by_cudnns_attention(tmp_path, monkeypatch):
+    seen, step = [], training._Trainer.training_step
+
+    def looks(self, *arguments, **options):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(training._Trainer, "training_step", looks)
+    model, settings = setup(steps=2)
+    fit(tmp_path, model, settings)
+    assert seen == [False, False]
+    assert torch.backends.cuda.cudnn_sdp_enabled()
