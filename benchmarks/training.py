@@ -41,9 +41,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from epigen_utils.book import provenance
 from epigen_utils.models import attention_kernels, blocks, float8, presets, training
 from epigen_utils.models import precision as formats
+from epigen_utils.models.hardware import here, wait
 
 CUDA = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if CUDA else "cpu")
+DEVICE = here()
 REPEATS = 3
 #: Whether this process compiles alone.
 WARM = "--warm" in sys.argv
@@ -99,13 +100,6 @@ def run_part(part: str, given: argparse.Namespace) -> dict[str, object]:
 
 
 # What a row is measured by
-
-
-def wait() -> float:
-    """The time, once the device has finished."""
-    if CUDA:
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def seconds_each(run: Callable[[], object], *, times: int, repeats: int = REPEATS) -> list[float]:
@@ -179,7 +173,7 @@ def product(n: int, name: str) -> Callable[[], torch.Tensor]:
     a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
     torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
     if name == "fp8":
-        (a, scale_a), (b, scale_b) = (float8._scaled(part, torch.float8_e4m3fn) for part in (a, b))
+        (a, scale_a), (b, scale_b) = (float8.scaled(part, torch.float8_e4m3fn) for part in (a, b))
         options = {"out_dtype": torch.bfloat16, "use_fast_accum": True}
 
         def run() -> torch.Tensor:

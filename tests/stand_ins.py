@@ -204,7 +204,7 @@ def _donors_cells(encoder: RankValueEncoder) -> arrow.Dataset:
 
 
 class WorldHandler(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder; what it lacks is asked for where it is published, since registered hashes tell the originals."""
+    """Files of a folder; what it lacks is requested from where it is published, since registered hashes tell the originals."""
 
     def do_GET(self):
         if Path(self.translate_path(self.path)).is_file():

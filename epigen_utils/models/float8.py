@@ -67,8 +67,8 @@ class _Float8Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        a, scale_a = _scaled(inputs, torch.float8_e4m3fn)
-        b, scale_b = _scaled(weight, torch.float8_e4m3fn)
+        a, scale_a = scaled(inputs, torch.float8_e4m3fn)
+        b, scale_b = scaled(weight, torch.float8_e4m3fn)
         ctx.save_for_backward(a, scale_a, b, scale_b)
         # The hardware's product takes its second factor by columns.
         return torch._scaled_mm(a, b.t(), scale_a, scale_b, out_dtype=torch.bfloat16, use_fast_accum=True)
@@ -76,7 +76,7 @@ class _Float8Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple:
         a, scale_a, b, scale_b = ctx.saved_tensors
-        g, scale = _scaled(gradient, torch.float8_e5m2)
+        g, scale = scaled(gradient, torch.float8_e5m2)
         of_inputs = torch._scaled_mm(g, b.t().contiguous().t(), scale, scale_b, out_dtype=torch.bfloat16)
         of_weight = torch._scaled_mm(
             g.t().contiguous(), a.t().contiguous().t(), scale, scale_a, out_dtype=torch.float32
@@ -84,7 +84,7 @@ class _Float8Product(torch.autograd.Function):
         return of_inputs, of_weight
 
 
-def _scaled(values: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def scaled(values: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Values in FP8, by rows, and the scale that they are to be multiplied by."""
     largest = values.abs().amax().float().clamp(min=torch.finfo(torch.bfloat16).tiny)
     scale = largest / torch.finfo(dtype).max

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from epigen_utils.models import batching, blocks, precision, presets
 
-#: Share of a cell's genes that Geneformer is asked for.
+#: Share of a cell's genes that Geneformer predicts.
 ASKED = 0.15
 #: Bytes that a training step moves for a weight in fp32: read in both passes, its gradient written; AdamW reads weight,
 #: gradient and two moments, and writes weight and moments.
@@ -25,20 +25,20 @@ KEPT_BYTES = 34
 
 def seconds_of_repeats(run: Callable[[], object], *, times: int, repeats: int) -> list[float]:
     """Seconds of one run, for each repeat of ``times`` runs, after one run that is not timed."""
-    found = []
-    for repeat in range(repeats + 1):
-        _wait()
-        start = time.perf_counter()
+    seconds = []
+    for _ in range(repeats + 1):
+        start = wait()
         for _ in range(times):
             run()
-        _wait()
-        found += [(time.perf_counter() - start) / times] if repeat else []
-    return found
+        seconds.append((wait() - start) / times)
+    return seconds[1:]
 
 
-def _wait() -> None:
+def wait() -> float:
+    """The time in seconds, once the device has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def here() -> torch.device:

@@ -23,11 +23,6 @@ def model(vocabulary):
     return presets.build(config, "masked-lm").eval()
 
 
-def some_cells(n=6, seed=0):
-    rng = np.random.default_rng(seed)
-    return {"input_ids": [rng.permutation(40)[: rng.integers(8, 30)] + 2 for _ in range(n)]}
-
-
 @contextlib.contextmanager
 def batches_read_by(model):
     """Token ids of each batch that the model reads."""
