@@ -3,6 +3,8 @@
 Paper B, section 3.1 and the training logs of its repository.
 """
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 
 import datasets
@@ -84,6 +86,99 @@ def teacher_gains(
             differences = masked_genes.metric_differences(*pair, donors=donors, seed=seed)
             rows.append({"student": student, "seed": run_seed} | differences)
     return pd.DataFrame(rows)
+
+
+def ways_over_seeds(runs: list[StudentRun], ways: pd.DataFrame) -> pd.DataFrame:
+    """Shares of the way to the ceiling, means over seeds, of each student with and without a teacher, and the gain.
+
+    Parameters
+    ----------
+    ways
+        `masked_gene_baselines.way_to_ceiling`, with each run as a ``model``.
+
+    Returns
+    -------
+    ``student``; ``kind``: of `STUDENT_KINDS`, or ``gain``, the first less the second of each seed; ``n`` seeds;
+    ``share`` and ``accuracy``, each with ``low`` and ``high`` (Student's 95% interval; NaN with one seed).
+    """
+    scores, rows = ways.set_index("model")[["share", "accuracy"]], []
+    for student in dict.fromkeys(run.student for run in runs):
+        pairs = list(seed_pairs(runs, student).values())
+        values = {kind: scores.loc[[pair[kind] for pair in pairs]].to_numpy() for kind in STUDENT_KINDS}
+        values["gain"] = values["distilled"] - values["CE only"]
+        for kind, table in values.items():
+            row = {"student": student, "kind": kind, "n": len(pairs)}
+            for column, name in enumerate(scores.columns):
+                found = over_seeds(table[:, column])
+                row |= {name: found["number"], f"{name} low": np.nan, f"{name} high": np.nan}
+                row |= {f"{name} {end}": found[end] for end in ("low", "high") if end in found}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+#: Runs of `make sweeps` on simulated ranked cells, and how many cells their students see.
+STREAM_RUNS = {"stream": "all training cells", "stream-tenth": "a tenth of the training cells"}
+
+
+def way_key(model: str, kind: str = "") -> str:
+    """Name of a model in metrics, such as ``student_3m_ce_only``."""
+    return "_".join(f"{model} {kind}".lower().replace("-", " ").replace(".", " ").split())
+
+
+def recorded_ways(metrics: pd.DataFrame, students: Iterable[str]) -> pd.DataFrame:
+    """Recorded shares of the way to the ceiling on simulated ranked cells (`STREAM_RUNS`).
+
+    Parameters
+    ----------
+    metrics
+        `recorded.recorded_metrics`, with ``way_share_*`` and ``way_accuracy_*``.
+
+    Returns
+    -------
+    One row a run and model, in the order of the figure: ``run``, ``model`` (its name in a figure), ``student``,
+    ``kind`` (of `STUDENT_KINDS`, ``gain``, or empty), ``n``; ``share`` and ``accuracy``, each with ``low`` and
+    ``high``.
+    """
+    order = [(name, "") for name in ("naive Bayes", "teacher")]
+    order += [(student, kind) for student in students for kind in (*STUDENT_KINDS, "gain")]
+    by_name, rows = metrics.set_index(["run", "metric"]), []
+    for run, (model, kind) in itertools.product(STREAM_RUNS, order):
+        row = {"run": run, "model": f"{model}, {kind}" if kind else model, "student": model, "kind": kind}
+        for score in ("share", "accuracy"):
+            name = (run, f"way_{score}_{way_key(model, kind)}")
+            if name in by_name.index:
+                found = by_name.loc[name]
+                row |= {"n": found["n"], score: found["value"]}
+                row |= {f"{score} {end}": found[end] for end in ("low", "high")}
+        rows += [row] if "share" in row else []
+    return pd.DataFrame(rows)
+
+
+def describe_ways(ways: pd.DataFrame) -> list[str]:
+    """What `recorded_ways` says of the teacher, of the order of the students, and of what the teacher adds."""
+    sentences = []
+    for run, rows in ways.groupby("run", sort=False):
+        by_kind = {kind: part.set_index("student") for kind, part in rows.groupby("kind")}
+        taught, gain, teacher = by_kind["distilled"], by_kind["gain"], by_kind[""].loc["teacher"]
+        shares = ", ".join(f"{name} {_percent(row, 'share')}" for name, row in taught.iterrows())
+        above = taught["share high"] < teacher["share low"]
+        place = "above all" if above.all() else f"above {above.sum()} of {len(above)}"
+        sentences.append(
+            f"On {STREAM_RUNS[run]} the teacher goes {_percent(teacher, 'share')} of the way to the ceiling, and its "
+            f"students {shares}: the interval of the teacher lies {place} of theirs."
+        )
+        order = taught["share"].is_monotonic_decreasing
+        gains = ", ".join(f"{name} {_percent(row, 'accuracy', '+.2%')}" for name, row in gain.iterrows())
+        sentences.append(
+            f"The students {'stand' if order else 'do not stand'} in the order of their sizes. "
+            f"With a teacher their accuracy changes by: {gains} (points of accuracy over seeds)."
+        )
+    return sentences
+
+
+def _percent(row: pd.Series, score: str, form: str = ".1%") -> str:
+    value, low, high = (format(row[name], form) for name in (score, f"{score} low", f"{score} high"))
+    return f"{value} ({low} to {high})"
 
 
 def relative_examples(taught: pd.DataFrame, alone: pd.DataFrame, metric: str) -> float:

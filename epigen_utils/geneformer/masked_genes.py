@@ -53,11 +53,15 @@ class MaskedGenes:
     seed
         A cell's mask is a function of this seed, its ``row`` and its ``epoch`` (0 if absent) only, and so the same in
         every batch, process, resumed run and model.
+    single
+        Whether one gene of each cell is selected instead, and hidden: what a gene's probability given all others is
+        compared on.
     """
 
     vocabulary: Vocabulary
     pad_to: int | None = None
     seed: int = 0
+    single: bool = False
 
     def __post_init__(self) -> None:
         """Look up the ids of genes and special tokens once."""
@@ -70,7 +74,12 @@ class MaskedGenes:
         """Batch of cells: ``input_ids``, ``attention_mask`` and ``labels``, each cells x length, 64-bit integers."""
         ids = batching.pad([row["input_ids"] for row in rows], self.pad, self.pad_to)
         selection, action, replacement = self._draws(rows, ids.shape)
-        selected = (selection < MASKED_SHARE) & ~torch.isin(ids, self.special)
+        special = torch.isin(ids, self.special)
+        selected = (selection < MASKED_SHARE) & ~special
+        if self.single:
+            drawn = selection.masked_fill(special, torch.inf)
+            selected = (drawn == drawn.amin(dim=1, keepdim=True)) & ~special
+            action = torch.zeros_like(action)
         labels = torch.where(selected, ids, IGNORED)
         masked = torch.where(selected & (action < MASK_TOKEN_SHARE), self.mask, ids)
         swapped = selected & (action >= MASK_TOKEN_SHARE) & (action < MASK_TOKEN_SHARE + RANDOM_GENE_SHARE)
@@ -119,8 +128,14 @@ def predict_masked_genes(
     *,
     seed: int,
     batch_size: int = INFERENCE_BATCH_SIZE,
+    single: bool = False,
 ) -> pd.DataFrame:
     """Predict masked genes; the masks are a function of the seed and the position of each cell only.
+
+    Parameters
+    ----------
+    single
+        Whether one gene of each cell is masked (`MaskedGenes`).
 
     Returns
     -------
@@ -129,7 +144,7 @@ def predict_masked_genes(
     """
     model.eval()
     parts = []
-    for rows, batch in MaskedGenes(vocabulary, seed=seed).batches(cells, batch_size):
+    for rows, batch in MaskedGenes(vocabulary, seed=seed, single=single).batches(cells, batch_size):
         batch = batching.to_device(batch, model.device)
         masked = batch["labels"] != IGNORED  # (cells, length)
         if not masked.any():

@@ -31,3 +31,19 @@ def test_a_corpus_has_the_lengths_of_genecorpus_and_a_network_that_shows():
     assert np.mean(linked) > np.mean(free) + 0.1
     again = simulated_cells.cell_corpus(n_cells=1500, seed=4)
     assert (again.layers["counts"] != counts).nnz == 0
+
+
+def test_ranked_cells_follow_their_rates():
+    """The first gene of a cell, by count, is drawn in proportion to the rates of its state."""
+    cells = simulated_cells.plackett_luce_cells(n_cells=6000, n_genes=30, n_types=1, n_programs=1, seed=1)
+    assert cells.varm["log_rates"].shape == (30, 2)
+    assert (np.diff(cells.layers["counts"].indptr) == 30).all()
+    first = cells.layers["counts"].toarray().argmax(axis=1)
+    for programs, column in (("0", 0), ("1", 1)):
+        rows = (cells.obs["programs"] == programs).to_numpy()
+        share = np.exp(cells.varm["log_rates"].iloc[:, column])
+        expected = (share / share.sum()).to_numpy()
+        found = np.bincount(first[rows], minlength=30) / rows.sum()
+        assert np.abs(found - expected).max() < 4 * np.sqrt(expected.max() / rows.sum())
+    again = simulated_cells.plackett_luce_cells(n_cells=6000, n_genes=30, n_types=1, n_programs=1, seed=1)
+    assert (again.layers["counts"] != cells.layers["counts"]).nnz == 0

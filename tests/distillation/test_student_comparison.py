@@ -136,3 +136,44 @@ def test_the_published_loss_falls_again_when_its_rate_comes_back():
 def test_spread_is_over_the_mean():
     assert student_comparison.relative_range(pd.Series([1.0, 2.0, 3.0])) == 1
     assert np.isnan(student_comparison.relative_range(pd.Series([0.0, 0.0])))
+
+
+def test_ways_are_means_over_seeds_with_the_gain_paired():
+    runs = students.plan_runs(["student-4.3m", "student-2m"], n_seeds=3)
+    share = {run.name: 0.5 + 0.01 * run.seed + (0.1 if run.alpha is not None else 0.0) for run in runs}
+    ways = pd.DataFrame({"model": list(share), "share": list(share.values()), "accuracy": 0.2})
+    found = student_comparison.ways_over_seeds(runs, ways).set_index(["student", "kind"])
+    row = found.loc[("student-4.3m", "distilled")]
+    assert row["share"] == pytest.approx(0.61)
+    assert row["share low"] < 0.61 < row["share high"]
+    gain = found.loc[("student-2m", "gain")]
+    assert [gain["share low"], gain["share high"]] == pytest.approx([0.1, 0.1]), "each seed gains the same"
+    one = student_comparison.ways_over_seeds(runs[:4], ways)
+    assert one["share low"].isna().all(), "one seed has no interval"
+
+
+def test_recorded_ways_are_read_back_and_told():
+    rows = []
+    for model, kind, share in [
+        ("teacher", "", 0.8),
+        ("naive Bayes", "", 0.5),
+        ("student-4.3m", "distilled", 0.7),
+        ("student-4.3m", "CE only", 0.6),
+        ("student-4.3m", "gain", 0.1),
+    ]:
+        for score in ("share", "accuracy"):
+            metric = f"way_{score}_{student_comparison.way_key(model, kind)}"
+            ends = {"value": share, "low": share - 0.02, "high": share + 0.02, "n": 5}
+            rows.append({"run": "stream", "metric": metric} | ends)
+    found = student_comparison.recorded_ways(pd.DataFrame(rows), ["student-4.3m", "student-2m"])
+    assert list(found["model"]) == [
+        "naive Bayes",
+        "teacher",
+        "student-4.3m, distilled",
+        "student-4.3m, CE only",
+        "student-4.3m, gain",
+    ]
+    first, second = student_comparison.describe_ways(found)
+    assert "the teacher goes 80.0% (78.0% to 82.0%)" in first
+    assert "above all of theirs" in first
+    assert "student-4.3m +10.00% (+8.00% to +12.00%)" in second

@@ -1,8 +1,12 @@
+import itertools
+
 import datasets as arrow
 import numpy as np
+import pandas as pd
 import pytest
 
-from epigen_utils.geneformer import masked_gene_baselines, masked_genes, vocabularies
+from epigen_utils.data import simulated_cells
+from epigen_utils.geneformer import curation, encoding, masked_gene_baselines, masked_genes, vocabularies
 
 VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(60)}, name="v")
 
@@ -100,3 +104,75 @@ def test_neighbours_of_other_counts_leave_both_sides():
     candidates, (in_order, _) = baseline._candidates(ids, np.array([True, False, False, False]))
     assert np.flatnonzero(candidates[0]).tolist() == [2 + 0, 2 + 3], "before the first shown gene there is no bound"
     assert in_order.tolist() == [1]
+
+
+def test_the_oracle_equals_a_count_over_all_cells():
+    """Six genes in three states: the probability of every cell is a product, and Bayes' rule a sum over all cells."""
+    rng = np.random.default_rng(3)
+    names, length = [f"ENSG{i}" for i in range(6)], 4
+    vocabulary = vocabularies.vocabulary_from_medians(dict(zip(names, rng.uniform(0.5, 2, 6), strict=True)), name="v")
+    log_rates = pd.DataFrame(rng.normal(0, 1.5, (6, 3)), names, ["a", "b", "c"])
+    prior = np.array([0.5, 0.3, 0.2])
+    rates = np.exp(log_rates.loc[list(vocabulary.genes)]).to_numpy()
+    rates /= np.array([vocabulary.medians[gene] for gene in vocabulary.genes])[:, None]
+
+    def probability(cell):
+        left, likelihood = rates.sum(axis=0), prior.copy()
+        for gene in cell:
+            likelihood, left = likelihood * rates[gene] / left, left - rates[gene]
+        return likelihood.sum()
+
+    cells = {cell: probability(cell) for cell in itertools.permutations(range(6), length)}
+    assert sum(cells.values()) == pytest.approx(1)
+    oracle = masked_gene_baselines.OracleBaseline(log_rates, prior, vocabulary)
+    for cell in itertools.islice(cells, 0, None, 7):
+        ids = vocabulary.gene_tokens[list(cell)]
+        for place in range(length):
+            selected = np.arange(length) == place
+            found = oracle._probabilities(ids, ids, selected, vocabulary)[0]
+            options = {gene: cells.get((*cell[:place], gene, *cell[place + 1 :]), 0.0) for gene in range(6)}
+            expected = np.array(list(options.values())) / sum(options.values())
+            np.testing.assert_allclose(found[vocabulary.gene_tokens], expected, atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def stream():
+    adata = simulated_cells.plackett_luce_cells(n_cells=3000, n_genes=120, n_types=4, n_programs=1, seed=2)
+    vocabulary = vocabularies.vocabulary_from_medians(curation.exact_medians([adata]), name="stream")
+    encoded = encoding.RankValueEncoder.of(vocabulary, max_length=24).encode(adata)
+    return adata, vocabulary, encoded.select(range(2400)), encoded.select(range(2400, 3000))
+
+
+def test_the_oracle_of_simulated_cells_knows_what_it_does_not_know(stream):
+    """The two ways to compute the ceiling: the loss on cells that were drawn, and the entropy that is stated."""
+    adata, vocabulary, _, valid = stream
+    oracle = masked_gene_baselines.OracleBaseline(adata.varm["log_rates"], adata.uns["state_probability"], vocabulary)
+    entropies, inner = [], oracle._probabilities
+
+    def watched(*arguments):
+        found = inner(*arguments)
+        entropies.append(-np.sum(found[found > 0] * np.log(found[found > 0])))
+        return found
+
+    oracle._probabilities = watched
+    found = oracle.predict(valid, vocabulary, seed=0, single=True)
+    difference = found["nll"] - entropies
+    assert abs(difference.mean()) < 3 * difference.std() / np.sqrt(len(found))
+    assert (found["kind"] == "hidden").all()
+    assert len(found) == len(valid)
+
+
+def test_models_stand_between_the_unigram_and_the_oracle(stream):
+    adata, vocabulary, train, valid = stream
+    predictions = masked_gene_baselines.predict_single_genes({}, train, valid, adata, vocabulary, seed=0)
+    donors = adata.obs["donor"].to_numpy()[2400:]
+    table = masked_gene_baselines.way_to_ceiling(predictions, donors=donors).set_index("model")
+    assert table.loc["unigram", "share"] == 0
+    assert table.loc["oracle", "share"] == 1
+    row = table.loc["naive Bayes"]
+    assert 0.3 < row["share low"] < row["share"] < row["share high"] < 1
+    assert row["nll"] == pytest.approx(predictions["naive Bayes"]["nll"].mean())
+    assert table["accuracy"].is_monotonic_increasing == (list(table.index) == ["unigram", "naive Bayes", "oracle"])
+    assert table.loc["oracle", "accuracy"] > row["accuracy"] > table.loc["unigram", "accuracy"]
+    few = masked_gene_baselines.way_to_ceiling(predictions, donors=donors == donors[0])
+    assert few["share low"].isna().all(), "two units have no interval"

@@ -7,7 +7,7 @@ from epigen_utils.geneformer import masked_genes, vocabularies
 from epigen_utils.models import batching, presets
 from epigen_utils.stats import intervals
 
-VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(500)}, name="v", special=True)
+WITH_SPECIAL = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(500)}, name="v", special=True)
 
 
 def rows(n, length, seed=0):
@@ -17,18 +17,31 @@ def rows(n, length, seed=0):
 
 def test_fixed_masks_follow_the_cell_not_the_batch():
     cells = rows(6, 40)
-    collate = masked_genes.MaskedGenes(VOCABULARY, seed=5)
+    collate = masked_genes.MaskedGenes(WITH_SPECIAL, seed=5)
     together, alone = collate(cells), collate([cells[4]])
     for name in ("input_ids", "labels"):
         torch.testing.assert_close(together[name][4], alone[name][0])
     assert (collate(cells)["labels"] == together["labels"]).all()
-    assert (masked_genes.MaskedGenes(VOCABULARY, seed=6)(cells)["labels"] != together["labels"]).any()
+    assert (masked_genes.MaskedGenes(WITH_SPECIAL, seed=6)(cells)["labels"] != together["labels"]).any()
     later = [cell | {"epoch": 1} for cell in cells]
     assert (collate(later)["labels"] != together["labels"]).any()
 
 
+def test_a_single_gene_of_each_cell_is_hidden():
+    cells = rows(200, 40) + [{"input_ids": np.array([2, 7, 3]), "row": 200}]
+    batch = masked_genes.MaskedGenes(WITH_SPECIAL, seed=5, single=True)(cells)
+    selected = batch["labels"] != batching.IGNORED
+    assert (selected.sum(dim=1) == 1).all()
+    assert (batch["input_ids"][selected] == WITH_SPECIAL.tokens["<mask>"]).all()
+    places = torch.where(selected)[1]
+    assert places.min() == 1
+    assert places.max() == 40, "no special token"
+    assert len(set(places.tolist())) > 35
+    assert places[200] == 1
+
+
 def test_padded_to_a_length():
-    assert masked_genes.MaskedGenes(VOCABULARY, pad_to=64)(rows(2, 10))["input_ids"].shape == (2, 64)
+    assert masked_genes.MaskedGenes(WITH_SPECIAL, pad_to=64)(rows(2, 10))["input_ids"].shape == (2, 64)
 
 
 VOCABULARY = vocabularies.vocabulary_from_medians({f"ENSG{i}": 1.0 for i in range(60)}, name="v")
