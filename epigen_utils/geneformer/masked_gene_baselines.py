@@ -257,8 +257,12 @@ class OracleBaseline(_Baseline):
         shared = self.log_prior + np.log(self.rates[:, [*before, *after]]).sum(axis=1) - np.log(left).sum(axis=1)
         rates = self.rates[:, candidates]  # (states, candidates)
         later = left[:, -1:] - np.cumsum(np.pad(self.rates[:, after], ((0, 0), (1, 0))), axis=1)[:, :-1]
-        # What is left to draw from after the candidate has been drawn: (states, candidates, later positions).
-        score = shared[:, None] + np.log(rates) - np.log(later[:, None, :] - rates[..., None]).sum(axis=2)
+        score = shared[:, None] + np.log(rates)
+        # A logarithm of products, since one of each factor dominates the time; 16 factors cannot overflow.
+        for first in range(0, len(after), 16):
+            # What is left to draw from after the candidate has been drawn: (states, candidates, later positions).
+            left_later = later[:, None, first : first + 16] - rates[..., None]
+            score -= np.log(np.prod(left_later, axis=2))
         probability = np.zeros(self.rates.shape[1])
         probability[candidates] = np.exp(score - score.max()).sum(axis=0)
         return (probability / probability.sum())[None]
