@@ -10,14 +10,17 @@ import sys
 
 from epigen_utils import paths
 from epigen_utils.book import build, progress, runs
-from epigen_utils.reads.pipeline import pipeline_of_run
+from epigen_utils.reads.pipeline import reachable_pipeline
 
 PROFILE = config.get("profile", "demo")
 OWN = config.get("own")
 PLAN = runs.without_missing_tools(runs.plan_runs(PROFILE, OWN))
-# From reads to counts, for each run that has a sample sheet; the name of its rules begins with the run's.
+# From reads to counts, for each run that has a sample sheet; the name of its rules begins with the run's. Without its reads a
+# run has no such rules, and fails by itself, so that the others are done.
 PIPELINES = {
-    run.rule + "_": pipeline_of_run(run.parameters, run.reads) for run in PLAN if run.reads
+    run.rule + "_": pipeline
+    for run in PLAN
+    if run.reads and (pipeline := reachable_pipeline(run.parameters, run.reads))
 }
 # A first build makes a site after each early stage; what these need goes first, then the longest chains of runs.
 STAGES = build.early_stages(PLAN, runs.user_run(OWN)) if int(config.get("early", 0)) else []
@@ -64,7 +67,7 @@ for run in PLAN:
         input:
             run.user_files,
             runs.upstream_metrics(run, PLAN),
-            PIPELINES[run.rule + "_"].results if run.reads else [],
+            PIPELINES[run.rule + "_"].results if run.rule + "_" in PIPELINES else [],
             [run.searched(job) for job in range(run.search_jobs)],
         output: run.executed, run.metrics
         params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable

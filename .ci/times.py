@@ -49,6 +49,16 @@ def page_seconds(profile: str) -> dict[str, float]:
     return seconds
 
 
+def page_memory(profile: str) -> dict[str, float]:
+    """Most memory of each run that is finished, GB, by key; runs of earlier versions have none."""
+    memory = {}
+    for path in sorted((paths.RESULTS / profile).glob("*/*/*/metrics.json")):
+        paper, chapter, run = path.parts[-4:-1]
+        if "memory" in (record := json.loads(path.read_text())):
+            memory[notebooks.run_key(f"{paper}/{chapter}", run)] = record["memory"]
+    return memory
+
+
 def test_seconds(kind: str) -> dict[str, float]:
     """Seconds of each file of tests, set-up included; empty without a report."""
     seconds = defaultdict(float)
@@ -85,8 +95,10 @@ def record() -> None:
     recorded = json.loads(paths.TIMES.read_text()) if paths.TIMES.exists() else {"pages": {}}
     profiles = {name: page_seconds(name) for name in notebooks.profile_names()}
     pages = recorded["pages"] | {name: seconds for name, seconds in profiles.items() if seconds}
+    memory = {name: gb for name in profiles if (gb := page_memory(name))}
+    memory = recorded.get("memory", {}) | memory
     tests = {kind: test_seconds(kind) or recorded.get(kind, {}) for kind in REPORTS}
-    write_json(paths.TIMES, {"calibration": calibration_seconds(), "pages": pages, **tests})
+    write_json(paths.TIMES, {"calibration": calibration_seconds(), "pages": pages, "memory": memory, **tests})
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from epigen_utils import paths, processes
-from epigen_utils.book import build, runs
+from epigen_utils.book import build, progress, runs
 from epigen_utils.data import registry
-from epigen_utils.errors import DataError, suggest
+from epigen_utils.errors import DataError, UnreachableError, suggest
 from epigen_utils.reads import pipeline, references, sample_sheets
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -23,14 +23,22 @@ data_app = typer.Typer(help="Data sets of the registry.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console()
 
-Group = Annotated[str, typer.Option(help="Column of obs (or of the sample table) that holds the groups.")]
+Group = Annotated[
+    str, typer.Option("--group", "--label", help="Column of obs (or of the sample table): groups, or states of cells.")
+]
 Reference = Annotated[str, typer.Option(help="Group that the others are compared with.")]
 Donor = Annotated[str, typer.Option(help="Column that says which donor each sample is from.")]
-Metadata = Annotated[str, typer.Option(help="Sample table of a CSV or TSV count matrix.")]
+Metadata = Annotated[str, typer.Option(help="Sample table of a count matrix, or table of cells of 10x Genomics.")]
 Species = Annotated[str, typer.Option(help="Such as mus_musculus; for orthologs, where the gene ids do not tell.")]
 GenesIn = Annotated[str, typer.Option(help="rows or columns of your file; found out where it is not given.")]
 RoundCounts = Annotated[bool, typer.Option("--round-counts", help="Round counts that are estimates (RSEM, salmon).")]
 SizeFactors = Annotated[str, typer.Option(help="poscounts where no gene is detected in every sample; ratio otherwise.")]
+Kind = Annotated[str, typer.Option(help="cells or bulk, if what is found out is wrong.")]
+Keep = Annotated[str, typer.Option(help="Cells to keep, as column=value,value.")]
+Start = Annotated[str, typer.Option(help="State whose cells are perturbed.")]
+Goal = Annotated[str, typer.Option(help="State that they should move towards.")]
+Teacher = Annotated[str, typer.Option(help="Pretrained Geneformer: a folder, or owner/name:subfolder of a hub.")]
+Distil = Annotated[bool, typer.Option("--distil", help="Pretrain on the cells if no teacher is given, and distil it.")]
 Sheet = Annotated[
     str, typer.Option(help="A sample sheet of FASTQ files: counts are made of them, then the book's part on these.")
 ]
@@ -50,45 +58,52 @@ def check_dataset(
     reference: Reference = "",
     donor: Donor = "",
     genes_in: GenesIn = "",
+    species: Species = "",
     round_counts: RoundCounts = False,
     size_factors: SizeFactors = "",
+    kind: Kind = "",
+    design: Annotated[str, typer.Option(help="Formula, such as '~batch + condition'; by default the group's.")] = "",
+    contrast: Annotated[
+        str, typer.Option(help="variable,target,reference; by default all against the reference.")
+    ] = "",
     task: str = "",
 ) -> None:
     """Say what is wrong with a data set before anything runs on it."""
-    columns = {"metadata": metadata, "group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
-    _load_and_describe(dataset, **columns, round_counts=round_counts, size_factors=size_factors, task=task)
+    options = {"metadata": metadata, "group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
+    options |= {"species": species, "round_counts": round_counts, "size_factors": size_factors}
+    task = task or ("samples" if contrast else "")
+    _describe(dataset, options, {"kind": kind}, task=task, design=design, contrast=contrast)
 
 
-def _load_and_describe(dataset: str, **options: str | bool) -> dict[str, int] | None:
-    """Load a data set and print its dimensions.
+def _describe(dataset: str, options: dict, of_cells: dict, *, task: str, design: str = "", contrast: str = "") -> dict:
+    """Print what a data set is and what was found out about it.
 
     Returns
     -------
-    Group -> number of donors, or of samples if no donors are given; None without groups.
+    What chapters are chosen by: for cells, as `cell_states.describe_cells` says; for bulk, ``sizes``: group -> number
+    of donors, or of samples if no donors are given, or None.
     """
-    from epigen_utils.data import datasets  # here, as below: a build that has nothing to do waits for no import
+    # Here, as below: a build that has nothing to do waits for no import.
+    from epigen_utils.downstream import cell_states
+    from epigen_utils.expression import designs
 
-    adata = datasets.load(dataset, **options)
-    about = adata.uns["epigen"]
-    line = f"{dataset}: good, {adata.n_obs:,} samples x {adata.n_vars:,} genes"
-    if about.get("group"):
-        sizes = adata.obs[about["group"]].value_counts(sort=False)
-        line += f"; {about['group']}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
-    if genes_in := about.get("genes_in"):
-        line += f"; genes in {genes_in}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if not about.get("group"):
-        return None
-    groups = adata.obs.groupby(about["group"], observed=True)
-    units = groups[about["donor"]].nunique() if about.get("donor") else groups.size()
-    return units.astype(int).to_dict()
+    asked = {name: of_cells.get(name, "") for name in ("kind", "keep", "start", "goal")}
+    facts, lines = cell_states.describe_cells(dataset, **options, **asked)
+    if facts is None:
+        if given := [name for name, value in of_cells.items() if value and name != "kind"]:
+            raise DataError(f"{dataset}: --{given[0]} is of cells, and these are samples of bulk (--kind cells if not)")
+        sizes, more = designs.describe_data_set(dataset, task=task, design=design, contrast=contrast, **options)
+        facts, lines = {"sizes": sizes}, more + lines
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return facts
 
 
 @app.command("build")
 def build_book(
     profile: Profile = "demo",
     dataset: Annotated[
-        str, typer.Option(help="A data set of your own, h5ad, CSV or TSV: it gets a part of the book.")
+        str, typer.Option(help="Your own counts or cells, a file or a folder of 10x: they get a part of the book.")
     ] = "",
     metadata: Metadata = "",
     group: Group = "",
@@ -98,6 +113,12 @@ def build_book(
     genes_in: GenesIn = "",
     round_counts: RoundCounts = False,
     size_factors: SizeFactors = "",
+    kind: Kind = "",
+    keep: Keep = "",
+    start: Start = "",
+    goal: Goal = "",
+    teacher: Teacher = "",
+    distil: Distil = False,
     sheet: Sheet = "",
     genome: Genome = "",
     gtf: Gtf = "",
@@ -110,11 +131,17 @@ def build_book(
             help="Run this notebook (paper/NN_slug, or with --run) and what it needs; may be repeated; no site."
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Without chapters on your data that take over a minute.")
+    ] = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Say what would run on your data, and stop.")] = False,
     cores: Annotated[int, typer.Option(help="Cores to use.", min=1)] = os.cpu_count() or 1,
     executor: Annotated[str, typer.Option(help="A Snakemake workflow profile, such as workflow/slurm.")] = "",
 ) -> None:
     """Build the book, or one part of it, on a profile or on your own data."""
     user_data = {}
+    of_cells = {"keep": keep, "start": start, "goal": goal, "distil": distil}
+    of_cells["teacher"] = str(Path(teacher).resolve()) if teacher and Path(teacher).exists() else teacher
     if dataset:
         columns = {"group": group, "reference": reference, "donor": donor}
         user_data = {
@@ -126,8 +153,10 @@ def build_book(
             "round_counts": round_counts,
             "size_factors": size_factors,
         }
-        options = columns | {name: user_data[name] for name in ("metadata", "genes_in", "round_counts", "size_factors")}
-        user_data["sizes"] = _load_and_describe(user_data["dataset"], **options, task="groups")
+        names = ("metadata", "genes_in", "species", "round_counts", "size_factors")
+        options = columns | {name: user_data[name] for name in names}
+        facts = _describe(user_data["dataset"], options, of_cells | {"kind": kind}, task="groups")
+        user_data |= (of_cells if facts.get("kind") else {}) | facts | {"quick": quick}
     elif sheet:
         files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
         genomes = references.reference_names()
@@ -137,12 +166,15 @@ def build_book(
         }
         user_data |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
         user_data["sizes"] = sample_sheets.group_sizes(sample_sheets.read_sheet(sheet))
-    elif any((metadata, group, reference, donor, species, genes_in, round_counts, size_factors)):
+    elif any((metadata, group, reference, donor, species, genes_in, round_counts, size_factors, *of_cells.values())):
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")
     planned = runs.plan_runs(profile, user_data or None)
-    _print_excluded([run for run in planned if run.name == "main"], user_data)
+    if user_data:
+        _print_plan([run for run in planned if run.name == "main"], user_data)
+    if plan_only:
+        return
     chosen = _chosen_runs(planned, only)
     _install_tools(chosen)
     _check_reads(chosen, by_name=bool(only), elsewhere=bool(executor))
@@ -184,14 +216,21 @@ def _chosen_runs(planned: list[runs.Run], only: list[str] | None) -> list[runs.R
     return [by_key[key] for key in only or by_key]
 
 
-def _print_excluded(planned: list[runs.Run], user_data: dict) -> None:
-    """Print the chapters for which the user's data set, or reads, are too small."""
-    name = Path(user_data.get("sheet") or user_data.get("dataset", "")).name
-    if user_data.get("sizes") is not None and len(user_data["sizes"]) < 2:
+def _print_plan(planned: list[runs.Run], user_data: dict) -> None:
+    """Print the chapters that run on the user's data, with time and memory, and those that are left out, with why."""
+    name = Path(user_data.get("sheet") or user_data["dataset"]).name
+    if user_data.get("kind") != "cells" and user_data.get("sizes") is not None and len(user_data["sizes"]) < 2:
         print(f"epigen: {name}: no two groups to compare; there are only counts", file=sys.stderr)
         return
-    for notebook, reason in runs.excluded_notebooks(planned, user_data).items():
-        print(f"epigen: {notebook} is left out for {name}: {reason}", file=sys.stderr)
+    rows = progress.forecast(planned, user_data)
+    _print_table(f"On {name}", rows, ["chapter", "title", "minutes", "GB"])
+    console.print(
+        f"Times are those recorded with the book's data. --only CHAPTER--{runs.user_run(user_data)} runs one chapter, "
+        "--quick leaves out what takes over a minute, --plan stops here.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _install_tools(planned: list[runs.Run]) -> None:
@@ -224,7 +263,10 @@ def _check_reads(chosen: list[runs.Run], *, by_name: bool, elsewhere: bool) -> N
         if not run.reads:
             continue
         if by_name or run.notebook not in missing or run.parameters["sheet"] not in registry.entries():
-            message = pipeline.check_resources(run.parameters, run.reads, run.key, remote=elsewhere)
+            try:
+                message = pipeline.check_resources(run.parameters, run.reads, run.key, remote=elsewhere)
+            except UnreachableError:
+                continue  # the run will say so, as one of any other chapter
             if not run.metrics.exists():
                 print(f"epigen: {message}", file=sys.stderr)
 
@@ -244,6 +286,8 @@ def fetch_data(
         raise DataError("epigen fetch: nothing to fetch; name data sets (epigen data list), or give --profile")
     # tqdm prints above its bar.
     incomplete, first_seen = fetching.fetch_all(chosen, tqdm.write)
+    of_runs = [name for name in chosen if name not in incomplete and "runs" in registry.entry(name).files]
+    incomplete |= {name for name in of_runs if not pipeline.fetch_reads(name, tqdm.write)}
     compared = [pair for name in chosen if name not in incomplete for pair in datasets.check_stated(name)]
     for _, line in compared:
         tqdm.write(line)

@@ -16,8 +16,13 @@ from epigen_utils.errors import DataError
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
+    return digest(path, "sha256")
+
+
+def digest(path: Path, kind: str) -> str:
+    """Digest of a file by an algorithm of `hashlib`, in hexadecimal."""
     with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, kind).hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Processes that exit with the process or build that started them, so that none goes on writing after a kill."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -9,8 +10,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -84,6 +86,19 @@ def snakemake_command(rules: Path, folder: Path, *options: str, **configuration:
 def snakemake_limits(cores: int) -> list[str]:
     """Snakemake options for this host: concurrent jobs share its cores and memory, and one at a time uses the GPU."""
     return ["--cores", str(cores), "--resources", f"mem_mb={psutil.virtual_memory().total // 1_000_000}", "gpu=1"]
+
+
+@contextlib.contextmanager
+def stderr_into(log: TextIO) -> Iterator[TextIO]:
+    """Redirect stderr of this process and its kernel to the log; yields a stream to the terminal."""
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w") as terminal:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), 2)
 
 
 def peak_memory() -> float:

@@ -131,6 +131,18 @@ def command(imports: str, module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "epigen_utils.warm_start", imports, module, *arguments]
 
 
+def kernel_manager(imports: str) -> type:
+    """Manager of a kernel that has executed import statements (`command`)."""
+    import jupyter_client
+
+    class KernelManager(jupyter_client.AsyncKernelManager):
+        def format_kernel_cmd(self, extra_arguments=None):
+            statements = f"import ipykernel.kernelapp\n{imports}"
+            return command(statements, "ipykernel_launcher", "-f", self.connection_file)
+
+    return KernelManager
+
+
 def main(imports: str, module: str, *arguments: str) -> int:
     """Run a module in a fork of the server, else in a Python of its own, which replaces this process."""
     with socket.socket(socket.AF_UNIX) as connection:

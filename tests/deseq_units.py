@@ -11,6 +11,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import nbinom
 
 from epigen_utils import paths
 
@@ -65,6 +66,15 @@ def adata(genes: slice = slice(None)) -> anndata.AnnData:
 def tensor(values) -> torch.Tensor:
     """As the engine has it."""
     return torch.as_tensor(np.array(values, dtype=float))
+
+
+def log_posterior(y, mu, matrix, log_alpha, centre=None, variance=None) -> float:
+    """Adjusted log posterior of one gene's log dispersion, by scipy and numpy."""
+    alpha = np.exp(log_alpha)
+    r = 1 / alpha
+    weights = 1 / (1 / mu + alpha)
+    value = nbinom.logpmf(y, r, r / (r + mu)).sum() - 0.5 * np.linalg.slogdet(matrix.T * weights @ matrix)[1]
+    return value - (0 if variance is None else 0.5 * (log_alpha - centre) ** 2 / variance)
 
 
 def worst(ours, theirs, *, absolute: float = 0.0) -> float:

@@ -6,11 +6,15 @@ by what paper A and its published code say of their files.
 
 import gzip
 import http.server
-import threading
+import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import datasets as arrow
 import numpy as np
@@ -20,16 +24,21 @@ from conftest import Hub
 from safetensors.torch import save_file
 from transformers import GPT2LMHeadModel
 from transformers.utils import logging
+from world import ORIGINALS, Handler, lay_out, serving
 
 from epigen_utils import paths
-from epigen_utils.data import datasets, downloads, genes, simulated_bulk, simulated_cells
+from epigen_utils.data import datasets, downloads, genes, geo, registry, simulated_bulk, simulated_cells
+from epigen_utils.files import digest
 from epigen_utils.geneformer.encoding import RankValueEncoder
 from epigen_utils.models import presets
+from epigen_utils.reads import simulated_reads
 
 SERIES = """!Series_title\t"{title}"
 !Series_geo_accession\t"{name}"
 !Series_supplementary_file\t"ftp://ftp.ncbi.nlm.nih.gov/geo/series/{short}nnn/{name}/suppl/{name}_RAW.tar"
 !Series_supplementary_file\t"ftp://ftp.ncbi.nlm.nih.gov/geo/series/{short}nnn/{name}/suppl/{name}_raw_counts.csv.gz"
+!Series_relation\t"BioProject: https://www.ncbi.nlm.nih.gov/bioproject/PRJNA{number}"
+!Series_relation\t"SRA: https://www.ncbi.nlm.nih.gov/sra?term=SRP{number}"
 
 !Sample_title\t{titles}
 !Sample_geo_accession\t{accessions}
@@ -52,9 +61,20 @@ N_GENES = 3000
 
 def write_world(folder: Path) -> None:
     """Write the files of other servers than a model hub, laid out as `downloads.SERVER` says."""
+    write_series(folder)
+    _write_probes(folder)
+
+
+def write_series(folder: Path) -> None:
+    """Write both series of GEO, and the reads of a few of their samples."""
     _write_mouse_series(folder)
     _write_zebrafish_series(folder)
-    _write_probes(folder)
+    _write_reads(folder, "GSE264537", library="paired", samples=[0, 1, 12, 13], seed=6)
+    _write_reads(folder, "GSE275235", library="single", samples=[0, 3], seed=7)
+
+
+def _accession(i: int) -> str:
+    return f"GSM{8000000 + i}"
 
 
 def _write_series(
@@ -74,14 +94,14 @@ def _write_series(
 
     columns = {
         "titles": quoted(list(samples)),
-        "accessions": quoted([f"GSM{8000000 + i}" for i in range(len(samples))]),
+        "accessions": quoted([_accession(i) for i in range(len(samples))]),
         "sources": quoted([source] * len(samples)),
         "genotypes": quoted([f"genotype: {genotype}" for genotype in samples.values()]),
     }
     for part in ("matrix", "suppl"):
         (at / part).mkdir(parents=True)
     with gzip.open(at / "matrix" / f"{name}_series_matrix.txt.gz", "wt") as stream:
-        stream.write(SERIES.format(name=name, short=name[:-3], title=title, **columns))
+        stream.write(SERIES.format(name=name, short=name[:-3], number=name[3:], title=title, **columns))
     table.to_csv(at / "suppl" / f"{name}_raw_counts.csv.gz")
 
 
@@ -153,6 +173,46 @@ def _write_probes(folder: Path) -> None:
         print("!platform_table_end", file=stream)
 
 
+def _write_reads(folder: Path, name: str, *, library: str, samples: list[int], seed: int) -> None:
+    """Reads of some samples of a series as ENA has them, the first in two runs, and a genome of 20 genes under its name.
+
+    Parameters
+    ----------
+    samples
+        Their places in the series.
+    """
+    genome = registry.entry(registry.entry(f"{name}-reads").options["genome"])
+    rows = [geo.RUN_TABLE.partition("&fields=")[2].partition("&")[0].split(",")]
+    with tempfile.TemporaryDirectory() as made:
+        cohort = {"groups": {"a": len(samples) + 1}, "n_genes": 20, "n_fragments": 1500, "seed": seed}
+        simulated_reads.write_cohort(Path(made), kinds=[(library, "reverse")], **cohort)
+        # The last one's reads are a second run of the first sample.
+        for number, sample in enumerate([*samples, samples[0]], 1):
+            run = f"SRR{name[3:]}{number}"
+            at = f"ftp.sra.ebi.ac.uk/vol1/fastq/{run[:6]}/00{run[-1]}/{run}"
+            (folder / at).mkdir(parents=True)
+            addresses, sums = [], []
+            for mate in (1, 2) if library == "paired" else (1,):
+                file = f"{at}/{run}{f'_{mate}' if library == 'paired' else ''}.fastq.gz"
+                shutil.copy(Path(made) / f"a_{number}_{mate}.fq.gz", folder / file)
+                addresses.append(file)
+                sums.append(digest(folder / file, "md5"))
+            row = [run, _accession(sample), f"{_accession(sample)}_r1", library.upper(), "RNA-Seq"]
+            rows.append([*row, ";".join(addresses), ";".join(sums)])
+        table = folder / geo.RUN_TABLE.format(project=f"PRJNA{name[3:]}").partition("://")[2]
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("".join("\t".join(row) + "\n" for row in rows))
+        for role, file in (("fasta", "genome.fa"), ("gtf", "annotation.gtf")):
+            packed = folder / genome.files[role].url.partition("://")[2]
+            packed.parent.mkdir(parents=True, exist_ok=True)
+            packed.write_bytes(gzip.compress((Path(made) / file).read_bytes(), mtime=0))
+            checksums = folder / genome.files[role].checksums.partition("://")[2]
+            summed = subprocess.run(["sum", packed], capture_output=True, text=True, check=True).stdout.split()[:2]
+            known = [digest(packed, "md5")] if checksums.name == "MD5SUMS" else summed
+            with open(checksums, "a") as stream:
+                print(*known, packed.name, file=stream)
+
+
 def write_models(hub: Hub) -> None:
     """Write published models under their names, in the shape of the smallest presets."""
     folder = hub.add("openai-community/gpt2-xl")
@@ -203,21 +263,6 @@ def _donors_cells(encoder: RankValueEncoder) -> arrow.Dataset:
     return encoder.encode(adata).remove_columns("cell_id")
 
 
-class WorldHandler(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder; what it lacks is requested from where it is published, since registered hashes tell the originals."""
-
-    def do_GET(self):
-        if Path(self.translate_path(self.path)).is_file():
-            super().do_GET()
-            return
-        self.send_response(http.HTTPStatus.FOUND)
-        self.send_header("Location", f"https:/{self.path}")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 class HubHandler(http.server.BaseHTTPRequestHandler):
     """A model hub."""
 
@@ -240,19 +285,14 @@ def served(folder: Path) -> Iterator[dict[str, str]]:
     arrow.disable_progress_bars()
     logging.disable_progress_bar()
     hub = Hub(folder / "hub")
-    write_world(folder / "world")
+    if ORIGINALS.is_dir():
+        lay_out(ORIGINALS, folder / "world")
     write_models(hub)
-    write_cells(hub)
-    handlers = {
-        downloads.SERVER: partial(WorldHandler, directory=str(folder / "world")),
-        "HF_ENDPOINT": partial(HubHandler, hub),
-    }
-    servers = {name: http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) for name, handler in handlers.items()}
-    for server in servers.values():
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield {name: f"http://127.0.0.1:{server.server_port}" for name, server in servers.items()}
-    finally:
-        for server in servers.values():
-            server.shutdown()
-            server.server_close()
+    world = partial(Handler, directory=str(folder / "world"))
+    with serving(world) as world_address, serving(partial(HubHandler, hub)) as hub_address:
+        addresses = {downloads.SERVER: world_address, "HF_ENDPOINT": hub_address}
+        # Stand-ins have the genes of originals.
+        with mock.patch.dict(os.environ, addresses):
+            write_world(folder / "world")
+            write_cells(hub)
+        yield addresses

@@ -27,9 +27,10 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
     counts, samples = table_files()
     code, out, _ = epigen("check", counts, "--metadata", samples, "--group", "condition")
     assert code == 0
-    assert out.strip() == (
-        f"{counts}: good, 4 samples x 3 genes; condition: a 2, b 2; genes in rows: the others are the sample table's ids"
+    assert out.startswith(
+        f"{counts}: good, 4 samples x 3 genes; condition: a 2, b 2; genes in rows: the others are the sample table's ids\n"
     )
+    assert "Rows are samples of bulk: 4 rows, with a median of 33 counts in 100% of the genes; --kind cells if" in out
     code, out, err = epigen("check", counts, "--metadata", samples, "--group", "tissue")
     assert code == 1
     assert err == f"epigen: {counts}: obs: no group column 'tissue'; name one that is there (columns: condition)\n"
@@ -40,6 +41,9 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
     [
         (["check", "lost.h5ad"], "lost.h5ad: no such file"),
         (["build", "--group", "x"], "go with --dataset"),
+        (["build", "--distil"], "go with --dataset"),
+        (["build", "--dataset", "table-two", "--start", "WT"], "--start is of cells, and these are samples of bulk"),
+        (["build", "--dataset", "table-two", "--kind", "cell"], "--kind cell: write cells or bulk, or leave it out"),
         (["build", "--only", "epilepsy/02_tabletwo"], "did you mean 'epilepsy/02_table_two'?"),
         (["build", "--genome", "mm10"], "options about reads go with --sheet; give it"),
         (["build", "--sheet", "lost.csv", "--genome", "mm10"], "lost.csv: no such sample sheet; check the path"),
@@ -185,6 +189,14 @@ def test_missing_tools_are_said_in_one_line(monkeypatch, capsys):
     assert err == (
         "epigen: epilepsy/12_reads_to_counts is left out: STAR, fastp not installed (make tools, as root or by conda)\n"
     )
+
+
+def test_reads_that_cannot_be_reached_keep_no_other_run_from_starting(cache, monkeypatch, capsys):
+    monkeypatch.setenv(downloads.SERVER, "http://127.0.0.1:9")
+    chosen = [run for run in runs.plan_runs("real") if run.reads]
+    assert [run.parameters["sheet"] for run in chosen] == ["ggal-gut"]
+    cli._check_reads(chosen, by_name=True, elsewhere=True)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_reads_need_is_said_before_anything_starts(monkeypatch, capsys):

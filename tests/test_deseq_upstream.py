@@ -19,8 +19,8 @@ from scipy.special import polygamma
 from epigen_utils import paths
 from epigen_utils.data import datasets
 from epigen_utils.deseq import dispersions, fitting, glm, size_factors, testing, trends
-from epigen_utils.deseq.dispersions import Posterior
-from epigen_utils.expression import designs, normalisation
+from epigen_utils.deseq.posteriors import Posterior
+from epigen_utils.expression import formulas, normalisation
 
 B_AGAINST_A = ["condition", "b", "a"]
 INFERENCE = DefaultInference(n_cpus=1)
@@ -30,7 +30,7 @@ def data_set(data, formula, **options):
     """PyDESeq2's object."""
     return DeseqDataSet(
         counts=normalisation.count_table(data),
-        metadata=designs.covariates(data.obs),
+        metadata=formulas.covariates(data.obs),
         design=formula,
         inference=INFERENCE,
         quiet=True,

@@ -13,49 +13,54 @@ COVERAGE = "tests/book/test_coverage.py"
 
 #: Sentence of the page -> the test that holds it.
 HELD = {
-    "A number agrees if it lies within half of the last digit printed; where the paper says *about*, within one unit of "
-    "the last digit that the row writes.": f"{CLAIMS}::test_agreement_of_a_number",
-    "A number also agrees if the reported value lies in its 95% interval and the interval is at most a tenth of the value "
-    "wide.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
-    "Where the reported value lies in a wider interval, the claim is undecided.": (
+    "A number agrees if it lies within half of the last digit printed; where the paper says *about*, within one unit "
+    "of the last digit that the row writes.": f"{CLAIMS}::test_agreement_of_a_number",
+    "A number also agrees if the reported value lies in its 95% interval and the width of the interval is at most a "
+    "tenth of the value.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
+    "If the reported value lies in a wider interval, the claim is undecided.": (
         f"{CLAIMS}::test_agreement_looks_at_the_interval"
     ),
-    "Against a bound, the whole interval must lie on the claimed side; on the other side the claim fails, and across the "
-    "bound it is undecided.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
-    "For shares printed in a figure the interval is the range of their rounding.": (
+    "Where the paper claims a bound, the whole interval must lie on the claimed side; if it lies on the other side "
+    "the claim fails, and if it includes the bound the claim is undecided.": (
+        f"{CLAIMS}::test_agreement_looks_at_the_interval"
+    ),
+    "For shares printed in a figure, the interval is the range of values that round to them.": (
         "tests/downstream/test_published_matrices.py::test_bounds_hold_for_every_matrix_that_rounds_to_the_printed_one"
     ),
-    "A threshold of this book never judges a paper.": f"{CLAIMS}::test_without_a_line_of_the_paper_there_is_no_verdict",
-    "Chance (0.5, a difference of 0 or a ratio of 1) stands for words such as above, more or less alone.": (
-        "tests/test_how_claims.py::test_chance_stands_for_words_alone"
+    "No threshold of this book's own judges a paper.": (
+        f"{CLAIMS}::test_without_a_line_of_the_paper_there_is_no_verdict"
     ),
+    "Where the paper only says *above*, *more* or *less*, the bound is chance: 0.5, a difference of 0 or a ratio of "
+    "1.": "tests/test_how_claims.py::test_chance_stands_for_words_alone",
     "A claim has one metric for each of its readings, and each metric and each quote belongs to one claim.": (
         f"{CLAIMS}::test_the_claims_themselves"
     ),
-    "A claim about data is decided only on the data set it is about, real, with the model it names.": (
-        f"{CLAIMS}::test_the_model_is_part_of_what_is_needed"
-    ),
-    "Any other run gives *needs data*, and its number is a method check: it shows that the method runs, and says nothing "
-    "of the claim.": f"{CLAIMS}::test_other_or_simulated_data_never_decide",
+    "A claim about data is decided only by a run on the data set that it is about, which must be real, with the model"
+    " that it names.": f"{CLAIMS}::test_the_model_is_part_of_what_is_needed",
+    "Any other run gives *needs data*, and its number is a method check: it shows that the method runs, and says "
+    "nothing about the claim.": f"{CLAIMS}::test_other_or_simulated_data_never_decide",
     "A gene that is not tested on a data set gives no method check there.": (
         f"{CLAIMS}::test_a_number_that_checks_nothing_is_left_out"
     ),
     "Simulated data never decide a claim.": f"{CLAIMS}::test_other_or_simulated_data_never_decide",
-    "The model's name is that of the published weights that a run starts from, or is read from the model's own folder, so "
-    "that a small or an untrained model does not pass for a large or a pretrained one.": (
+    "The model's name is that of the published weights that a run starts from, or is read from the model's own "
+    "folder; a small or an untrained model cannot pass for a large or a pretrained one.": (
         f"{COVERAGE}::test_models_are_those_of_the_folders_that_a_run_reads"
     ),
     "A claim that no profile of this book can decide says so.": (
         "tests/book/test_verdict_pages.py::test_a_claim_that_no_profile_can_decide_says_so"
     ),
-    "Folds are made of whole donors wherever there is a donor.": "tests/stats/test_folds.py::test_whole_donors_are_held_out",
-    "Every choice that looks at labels is made inside the training fold.": (
+    "Folds hold out whole donors wherever donors are known.": (
+        "tests/stats/test_folds.py::test_whole_donors_are_held_out"
+    ),
+    "Every choice that uses labels is made inside the training fold.": (
         "tests/expression/test_fold_selection.py::test_genes_are_chosen_in_the_training_samples_alone"
     ),
-    "Intervals over fewer than four donors are not given; the donors are shown, and the number decides nothing by "
-    "itself.": f"{CLAIMS}::test_an_interval_that_cannot_be_had_leaves_a_claim_undecided",
-    "A p-value from permutations is $(b + 1) / (m + 1)$ {cite}`phipson2010permutation`, with $b$ of $m$ permutations at "
-    "least as extreme, and twice the smaller side where a value can lie on both.": (
+    "With fewer than four donors no interval is given; the donors are shown, and the number alone decides nothing.": (
+        f"{CLAIMS}::test_an_interval_that_cannot_be_had_leaves_a_claim_undecided"
+    ),
+    "A permutation p-value is $(b + 1) / (m + 1)$ {cite}`phipson2010permutation`, with $b$ of $m$ permutations at "
+    "least as extreme, and twice the smaller one-sided value where a number can lie on both sides.": (
         "tests/stats/test_permutation.py::test_two_sided_p_is_twice_the_smaller_tail_on_both_sides"
     ),
     "Simulated effects are drawn by seed, never copied from a paper.": (

@@ -85,3 +85,14 @@ def test_ci_runs_what_the_readme_says():
     workflow = (paths.ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert script.index("make test") < script.index("make book")
     assert re.search(r"^ +- run: \.ci/run$", workflow, re.M)
+
+
+def test_the_hosted_book_is_of_the_real_data_and_whole():
+    push, nightly = (
+        yaml.safe_load((paths.ROOT / ".github" / "workflows" / f"{name}.yml").read_text()) for name in ("ci", "nightly")
+    )
+    assert "deploy-pages" not in str(push), "a push does not put the book of profile demo in its place"
+    commands = [step.get("run") for step in nightly["jobs"]["real"]["steps"]]
+    assert "make book PROFILE=real" in commands
+    assert nightly["jobs"]["publish"]["needs"] == "real"
+    assert [name for name, job in nightly["jobs"].items() if "deploy-pages" in str(job)] == ["publish"]

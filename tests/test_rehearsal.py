@@ -1,8 +1,7 @@
 """The rehearsal is the profile `paper` with smaller numbers and models, and nothing else."""
 
 import functools
-import http.server
-import threading
+import re
 
 import datasets as arrow
 import pytest
@@ -10,12 +9,14 @@ import requests
 import stand_ins
 import yaml
 from conftest import Hub
+from world import Handler, serving
 
 from epigen_utils import paths
 from epigen_utils.book import claims, notebooks, runs
-from epigen_utils.data import registry
+from epigen_utils.data import downloads, registry
 from epigen_utils.errors import DataError
 from epigen_utils.models import presets
+from epigen_utils.reads import pipeline, sample_sheets
 
 #: Parameters that say how much is computed, and not what: repeats, sizes, epochs, cells and lengths.
 AMOUNTS = {
@@ -121,11 +122,43 @@ def test_cells_are_stand_ins_by_the_names_of_the_registry(tmp_path):
 def test_what_the_server_lacks_is_asked_for_where_it_is_published(tmp_path):
     (tmp_path / "host").mkdir()
     (tmp_path / "host" / "file").write_text("a stand-in")
-    handler = functools.partial(stand_ins.WorldHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/host"
+    (tmp_path / "host" / "table?q=1").write_text("of a query")
+    with serving(functools.partial(Handler, directory=str(tmp_path))) as server:
+        address = f"{server}/host"
         assert requests.get(f"{address}/file", timeout=10).text == "a stand-in"
+        assert requests.get(f"{address}/table?q=1", timeout=10).text == "of a query"
         answer = requests.get(f"{address}/other?q=1", allow_redirects=False, timeout=10)
         assert (answer.status_code, answer.headers["Location"]) == (302, "https://host/other?q=1")
-        server.shutdown()
+
+
+def test_reads_of_the_series_are_fetched_by_their_tables_of_runs(tmp_path, cache, monkeypatch):
+    stand_ins.write_series(tmp_path / "world")
+    said = []
+    with serving(functools.partial(Handler, alone=True, directory=str(tmp_path / "world"))) as server:
+        monkeypatch.setenv(downloads.SERVER, server)
+        assert all(pipeline.fetch_reads(name, said.append) for name in ("GSE264537-reads", "GSE275235-reads"))
+        planned = pipeline.plan_pipeline("GSE264537-reads", tmp_path / "out")
+    assert [line.partition("/")[0] for line in said] == ["GSE264537-reads: reads: ", "GSE275235-reads: reads: "]
+    assert re.search(r"GSE264537-reads/fastq, 8 files, [\d.e-]+ GB$", said[0])
+    found = {sample.name: (sample.group, sample.paired) for sample in planned.samples}
+    assert list(found.values()) == [("WT", True), ("WT", True), ("KO", True), ("KO", True)]
+    joined, *others = [sample_sheets.check_fastq(sample).reads for sample in planned.samples]
+    assert joined > max(others), "the first sample has two runs"
+    monkeypatch.setenv(downloads.SERVER, "http://127.0.0.1:9")
+    assert pipeline.plan_pipeline("GSE264537-reads", tmp_path / "out") == planned, "all is in the cache"
+
+
+def test_reads_that_the_archive_lacks_are_one_line_and_the_run_s_own(tmp_path, cache, monkeypatch):
+    stand_ins.write_series(tmp_path / "world")
+    for file in tmp_path.rglob("SRR2645373_2.fastq.gz"):
+        file.unlink()
+    said = []
+    with serving(functools.partial(Handler, alone=True, directory=str(tmp_path / "world"))) as server:
+        monkeypatch.setenv(downloads.SERVER, server)
+        assert not pipeline.fetch_reads("GSE264537-reads", said.append)
+        assert pipeline.reachable_pipeline({"sheet": "GSE264537-reads"}, tmp_path / "out") is None
+    assert re.fullmatch(
+        r"GSE264537-reads: reads: missing: https://ftp\.sra\S+/SRR2645373_2\.fastq\.gz: cannot be downloaded .*",
+        said[0],
+    )
+    assert len(said) == 1

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ class Needs:
         Items of the papers that its pages cover (`coverage`).
     profiles
         The profiles that have the data that it is about; by default, all have some.
+    cells
+        Values of its parameters in runs on a user's own cells; None if it takes none.
+    asks
+        What a user must say of the cells for such a run: options of ``epigen build``, such as ``label``.
     """
 
     after: tuple[str, ...] = ()
@@ -58,6 +63,8 @@ class Needs:
     renamed: dict[str, str] = field(default_factory=dict)
     covers: dict[str, dict] = field(default_factory=dict)
     profiles: tuple[str, ...] = ()
+    cells: dict | None = None
+    asks: tuple[str, ...] = ()
 
 
 def run_key(notebook: str, run: str) -> str:
@@ -141,10 +148,10 @@ def declared_needs(source: Path) -> Needs:
         raise DataError(
             f"{source}: metadata epigen: unknown key {min(unknown)!r}; known: {', '.join(Needs.__dataclass_fields__)}"
         )
-    lists = {key: tuple(values.get(key, ())) for key in ("after", "tools", "datasets", "profiles")}
+    lists = {key: tuple(values.get(key, ())) for key in ("after", "tools", "datasets", "profiles", "asks")}
     numbers = {key: int(values[key]) for key in ("threads", "samples", "groups") if key in values}
     mappings = {key: dict(values.get(key, {})) for key in ("renamed", "covers")}
-    return Needs(**lists, **numbers, **mappings)
+    return Needs(**lists, **numbers, **mappings, cells=values.get("cells"))
 
 
 def _parameters_cell(source: Path) -> str:
@@ -192,6 +199,73 @@ def _default_literals(source: Path) -> str:
     tree = ast.parse(_parameters_cell(source))
     pairs = [f"{node.target.id!r}: {ast.unparse(node.value)}" for node in tree.body if isinstance(node, ast.AnnAssign)]
     return "{" + ", ".join(pairs) + "}"
+
+
+#: What may be written for a parameter that is true or false.
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def cast_parameters(where: str, source: Path, values: dict[str, object]) -> dict[str, object]:
+    """Values in the types that the notebook declares for them.
+
+    papermill makes numbers, True, False and None of words that look like them (``-p reference 0``) and keeps the rest
+    as words (``-p round_counts false``): a parameter of text has a word again, and a list of words has words.
+
+    Parameters
+    ----------
+    where
+        The notebook, or profile and run, for the message.
+    values
+        Parameter -> value; all of them declared (`check_parameters`).
+
+    Raises
+    ------
+    DataError
+        Naming the parameter whose value cannot be of its type.
+    """
+    types, defaults = _declared_types(source), default_values(source)
+    return {name: _cast(f"{where}: parameter {name}", types[name], defaults[name], values[name]) for name in values}
+
+
+@cache
+def _declared_types(source: Path) -> dict[str, str]:
+    body = ast.parse(_parameters_cell(source)).body
+    return {node.target.id: ast.unparse(node.annotation) for node in body if isinstance(node, ast.AnnAssign)}
+
+
+def _cast(where: str, kind: str, default: object, value: object) -> object:
+    if kind == "str":
+        return value if isinstance(value, str) else str(value)
+    if kind == "bool":
+        if str(value).strip().lower() not in _TRUTH:
+            raise DataError(f"{where}: {value!r} is neither true nor false; write one of them")
+        return _TRUTH[str(value).strip().lower()]
+    if kind in ("int", "float"):
+        return _number(where, kind, value)
+    if kind.startswith("list"):
+        return _list(where, kind, default, value)
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: {value!r} is no mapping; write it by -y, as {{name: value}}")
+    return value
+
+
+def _number(where: str, kind: str, value: object) -> float:
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not math.isfinite(number) or (kind == "int" and number != int(number)):
+        raise DataError(f"{where}: {value!r} is no {'whole number' if kind == 'int' else 'number'}; write one")
+    return int(value) if kind == "int" else number
+
+
+def _list(where: str, kind: str, default: list, value: object) -> list:
+    """A list; one word is a list of it, and words with commas between them are several."""
+    if isinstance(value, str):
+        value = yaml.safe_load(value) if value.startswith("[") else [word.strip() for word in value.split(",")]
+    value = value if isinstance(value, list | tuple) else [value]
+    item = re.sub(r"list\[?(\w*)\]?", r"\1", kind) or (type(default[0]).__name__ if default else "str")
+    return [_cast(where, item, None, element) for element in value]
 
 
 def notebook_title(source: Path) -> str:

@@ -75,10 +75,11 @@ def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> Non
     Raises
     ------
     DataError
-        If papermill was given a parameter that the notebook does not have; papermill itself accepts any.
+        If papermill was given a parameter that the notebook does not have, or a value that cannot be of its type;
+        papermill itself accepts any.
     """
     global _page
-    results = Path(results_dir)
+    results = Path(str(results_dir))
     folder = results.resolve()
     parts = folder.relative_to(paths.RESULTS).parts if folder.is_relative_to(paths.RESULTS) else ()
     profile, run = (parts[0], parts[-1]) if len(parts) == 4 else ("alone", "alone")
@@ -92,14 +93,17 @@ def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> Non
 
 
 def _parameter_values(notebook: str) -> dict:
-    """Values in this run of the parameters that the notebook declares."""
+    """Values in this run of the parameters that the notebook declares, in the notebook too in the types it declares."""
     shell = get_ipython()
     source = paths.NOTEBOOKS / f"{notebook}.ipynb"
     if shell is None or not source.exists():
         return {}
     declared = notebooks.declared_parameters(source)
     injected = next((cell for cell in shell.user_ns["In"] if cell.startswith("# Parameters\n")), "")
-    notebooks.check_parameters(notebook, source, re.findall(r"^(\w+) = ", injected, re.M))
+    given = re.findall(r"^(\w+) = ", injected, re.M)
+    notebooks.check_parameters(notebook, source, given)
+    # What papermill made of the words that it was given would go on from here.
+    shell.user_ns.update(notebooks.cast_parameters(notebook, source, {name: shell.user_ns[name] for name in given}))
     return {name: shell.user_ns[name] for name in declared if name in shell.user_ns}
 
 

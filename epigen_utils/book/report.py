@@ -21,7 +21,7 @@ import myst_nb
 import pandas as pd
 from IPython.core.getipython import get_ipython
 
-from epigen_utils import paths
+from epigen_utils import paths, processes
 from epigen_utils.book import claims, ledger, markup, notebooks, open_page, provenance
 from epigen_utils.book.open_page import Page, current_page, show
 from epigen_utils.data import fetching, registry
@@ -54,6 +54,7 @@ def banner(adata: anndata.AnnData) -> None:
         facts += " Nothing on this page is evidence about biology or about a paper's claim."
     if genes_in := about.get("genes_in"):
         facts += f" Genes were taken from {genes_in} (parameter genes_in)."
+    facts += "".join(f" {note}" for note in about.get("notes", ()))
     if donors := adata.uns.get("samples_of_donors"):
         facts += f" They are donors: the counts of {donors:,} samples, summed."
     if human := adata.uns.get("humanised"):
@@ -305,6 +306,7 @@ def finish() -> None:
             name: {"nature": about["nature"], "sha256": about["sha256"], "matrix": "measure" in about}
             for name, about in page.datasets.items()
         },
+        "memory": round(processes.peak_memory(), 2),
         "metrics": page.metrics,
     }
     _show_claims(page, record)

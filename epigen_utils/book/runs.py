@@ -4,7 +4,6 @@
 the plan into jobs, each of which calls ``python -m epigen_utils.book.runs '<run as JSON>'``.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 
 from epigen_utils import paths, processes, warm_start
-from epigen_utils.book import notebooks
+from epigen_utils.book import notebooks, progress
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import sha256
@@ -147,9 +146,11 @@ def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]
     ----------
     user_data
         The user's data set, ``dataset`` (path), ``group`` and optionally ``metadata``, ``reference``, ``donor``: every
-        notebook that takes a sample table gets a further run on it; notebooks on cells get none. Or reads: ``sheet``
-        and the other options of `pipeline.plan_pipeline`; the counts made from them are the data set. Chapters that
-        need more than ``sizes`` (group -> samples, or donors if there are any) are left out (`excluded_notebooks`).
+        notebook that takes a sample table gets a further run on it, or, if its ``kind`` is ``cells``, every notebook
+        that takes cells (`notebooks.Needs`); ``start``, ``goal``, ``teacher`` and ``distil`` are of cells. Or reads:
+        ``sheet`` and the other options of `pipeline.plan_pipeline`; the counts made from them are the data set.
+        Chapters that need more than ``sizes`` (group -> samples, or donors if there are any) are left out
+        (`progress.excluded_notebooks`).
 
     Raises
     ------
@@ -193,13 +194,15 @@ def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dic
     if not re.fullmatch(r"[\w-]+", name):
         raise DataError(f"{path}: {notebook}: run {name!r}; use letters, digits, - and _")
     values = dict(values or {})
-    notebooks.check_parameters(f"{path}: {notebook}: {name}", run.source, values)
+    where = f"{path}: {notebook}: {name}"
+    notebooks.check_parameters(where, run.source, values)
+    values = notebooks.cast_parameters(where, run.source, values)
     values |= {"results_dir": str(run.results.relative_to(paths.ROOT))}
     run = dataclasses.replace(run, parameters=values)
     if run.reads:
         run.parameters["reads_dir"] = str(run.reads.relative_to(paths.ROOT))
     for dataset in run.datasets:
-        if dataset not in registry.entries() and dataset != pending and not Path(dataset).is_file():
+        if dataset not in registry.entries() and dataset != pending and not Path(dataset).exists():
             near = suggest(dataset, registry.entries())
             raise DataError(f"{path}: {notebook}: {name}: {dataset}: no such data set or file; {near}")
     return run
@@ -212,7 +215,8 @@ def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
     if any(run.name == name for run in planned):
         raise DataError(f"{file}: the profile has a run called {name!r}; rename the file")
     main_runs = [run for run in planned if run.name == "main"]
-    user_runs, counts, options = [], "", {key: value for key, value in user_data.items() if value}
+    user_runs, counts = [], ""
+    options = {key: value for key, value in user_data.items() if value and key not in progress.FACTS}
     # Snakemake passes values of its configuration as strings.
     if str(options.pop("round_counts", False)).lower() == "true":
         options["round_counts"] = True
@@ -227,10 +231,14 @@ def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
         if all(sample.donor for sample in samples):
             options["donor"] = "donor"
         user_data = user_data | {"sizes": sample_sheets.group_sizes(samples)}
-    excluded = excluded_notebooks(main_runs, user_data)
+    excluded = progress.excluded_notebooks(main_runs, user_data)
     for run in main_runs:
         declared = notebooks.declared_parameters(run.source)
-        if "metadata" not in declared or run.notebook in excluded:
+        if not progress.takes(run, user_data) or run.notebook in excluded:
+            continue
+        if user_data.get("kind") == "cells":
+            values = _cell_values(run, options, user_runs)
+            user_runs.append(_checked_run(Path(file), profile, run.notebook, name, values))
             continue
         values = {"cohorts": [options["dataset"]]} if "cohorts" in declared else {"dataset": options["dataset"]}
         values |= {key: value for key, value in options.items() if key != "dataset" and key in declared}
@@ -238,31 +246,15 @@ def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
     return user_runs
 
 
-def excluded_notebooks(planned: list[Run], user_data: dict) -> dict[str, str]:
-    """Notebooks that cannot run on the user's data set, given the sizes of its groups (``user_data["sizes"]``).
-
-    Returns
-    -------
-    Notebook -> the reason; empty if the sizes are unknown.
-    """
-    if user_data.get("sizes") is None:
-        return {}
-    # Snakemake passes numbers of its configuration as strings.
-    sizes = {group: int(n) for group, n in user_data["sizes"].items()}
-    smallest = min(sizes, key=sizes.get, default="")
-    reasons = {}
-    for run in planned:
-        if "metadata" not in notebooks.declared_parameters(run.source):
-            continue
-        needs = run.needs
-        least = max(needs.samples, 2)
-        if len(sizes) < 2 or (needs.groups and len(sizes) != needs.groups):
-            reasons[run.notebook] = f"it takes {needs.groups or 'two or more'} groups, and there are {len(sizes)}"
-        elif sizes[smallest] < least:
-            reasons[run.notebook] = (
-                f"it needs {least} samples or donors of each group, and {smallest!r} has {sizes[smallest]}"
-            )
-    return reasons
+def _cell_values(run: Run, options: dict, user_runs: list[Run]) -> dict:
+    """Parameter values of a chapter on the user's cells; ``user_runs`` are those before it."""
+    declared = notebooks.declared_parameters(run.source)
+    values = dict(run.needs.cells)
+    values |= {"corpora": [options["dataset"]]} if "corpora" in declared else {}
+    results = {other.notebook: other.parameters["results_dir"] for other in user_runs}
+    made = {name: f"{results[n]}/{folder}" for name, (n, folder) in progress.MADE_OF_CELLS.items() if n in results}
+    given = {"label": options.get("group", ""), "healthy": options.get("reference") or options.get("goal", "")}
+    return values | {name: value for name, value in (made | given | options).items() if name in declared}
 
 
 def user_run(user_data: dict | None) -> str:
@@ -292,11 +284,22 @@ def without_missing_tools(planned: list[Run]) -> list[Run]:
 
 
 def upstream_metrics(run: Run, planned: list[Run]) -> list[Path]:
-    """Metrics files on which a run depends: of the chapter's run of the same name, else of its main run."""
+    """Metrics files on which a run depends, one for each chapter whose results it reads.
+
+    They are those of the run that its parameters name, else of the run of the same name, else of the chapter's main;
+    a run on cells that names no model of a chapter reads none.
+    """
     files = []
     for notebook in run.needs.after:
         by_name = {other.name: other for other in planned if other.notebook == notebook}
-        files.append((by_name.get(run.name) or by_name["main"]).metrics)
+        named = [
+            other
+            for other in by_name.values()
+            if any(str(value).startswith(f"{other.parameters['results_dir']}/") for value in run.parameters.values())
+        ]
+        same = [by_name[run.name]] if run.name in by_name else []
+        main = [by_name["main"]] if run.needs.cells is None else []
+        files += [other.metrics for other in (named or same or main)[:1]]
     return files
 
 
@@ -320,7 +323,7 @@ def execute_run(run: Run, threads: int) -> None:
     run.results.mkdir(parents=True, exist_ok=True)
     part = run.executed.with_name("notebook.failed.ipynb")
     started = time.perf_counter()
-    with open(run.log, "w") as log, _stderr_into(log) as terminal:
+    with open(run.log, "w") as log, processes.stderr_into(log) as terminal:
         bar = {"desc": run.key, "leave": False, "mininterval": 0.5, "file": terminal}
         try:
             papermill.execute_notebook(
@@ -328,7 +331,7 @@ def execute_run(run: Run, threads: int) -> None:
                 part,
                 parameters=run.parameters,
                 kernel_name="python3",
-                kernel_manager_class=_kernel_manager(notebooks.library_imports(run.source)),
+                kernel_manager_class=warm_start.kernel_manager(notebooks.library_imports(run.source)),
                 cwd=paths.ROOT,
                 progress_bar=bar,
             )
@@ -338,31 +341,6 @@ def execute_run(run: Run, threads: int) -> None:
             raise DataError(f"{run.key}: {cause} (traceback: {run.log})") from None
     part.replace(run.executed)
     print(f"{run.key}: {time.perf_counter() - started:.1f} s", file=sys.stderr)
-
-
-def _kernel_manager(imports: str) -> type:
-    """Manager of a kernel that has executed import statements by `warm_start`."""
-    import jupyter_client
-
-    class KernelManager(jupyter_client.AsyncKernelManager):
-        def format_kernel_cmd(self, extra_arguments=None):
-            statements = f"import ipykernel.kernelapp\n{imports}"
-            return warm_start.command(statements, "ipykernel_launcher", "-f", self.connection_file)
-
-    return KernelManager
-
-
-@contextlib.contextmanager
-def _stderr_into(log):
-    """Redirect stderr of this process and its kernel to the log; yields a stream to the terminal."""
-    sys.stderr.flush()
-    with os.fdopen(os.dup(2), "w") as terminal:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield terminal
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal.fileno(), 2)
 
 
 def main(argument: str, threads: str = "1") -> int:

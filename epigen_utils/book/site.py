@@ -19,14 +19,21 @@ from epigen_utils.book.runs import Run, missing_tools, without_missing_tools
 from epigen_utils.errors import DataError, first_error
 from epigen_utils.files import folder_lock, whole_folder, write_atomically
 
+#: What stands in a page on the user's data for a number, figure or table that these data do not give.
+NOT_GIVEN = "*not from these data*"
+
 
 def publish_pages(
-    planned: list[Run], pending: Collection[str] = (), missing_programs: dict[str, list[str]] | None = None
+    planned: list[Run],
+    pending: Collection[str] = (),
+    missing_programs: dict[str, list[str]] | None = None,
+    *,
+    user_run: str = "",
 ) -> None:
     """Copy executed notebooks into the book, and remove pages of runs that are no longer planned.
 
-    In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` refer to the figure of the same run, and the title of a
-    run other than ``main`` contains its name.
+    In the copy, ``{numref}`fig:pca` `` and ``{ref}`fig:pca` `` refer to the figure of the same run, the title of a run
+    other than ``main`` contains its name, and a link to a chapter that has no page is that chapter's title.
 
     Parameters
     ----------
@@ -34,6 +41,8 @@ def publish_pages(
         Keys of runs that are not finished; their pages say so.
     missing_programs
         Notebook -> programs that it calls and that are not installed; its pages say so.
+    user_run
+        Name of the runs on the user's data, whose prose may refer to what these data do not give.
     """
     pages = {run.page for run in planned}
     for page in paths.BOOK.glob("*/*.ipynb"):
@@ -51,7 +60,7 @@ def publish_pages(
                 run, "This chapter is still to come: its run has not ended. `make book` runs it and puts it here."
             )
         else:
-            content = _page_content(run)
+            content = _page_content(run, {run.key for run in planned}, of_user=run.name == user_run)
         run.page.with_suffix(".md").unlink(missing_ok=True)  # a notice, as earlier versions wrote it
         if not run.page.exists() or run.page.read_text() != content:
             write_atomically(run.page, content)
@@ -66,8 +75,9 @@ def _notice_page(run: Run, notice: str) -> str:
     return nbformat.writes(nbformat.v4.new_notebook(cells=[cell]))
 
 
-def _page_content(run: Run) -> str:
+def _page_content(run: Run, planned_keys: Collection[str], *, of_user: bool = False) -> str:
     notebook = json.loads(run.executed.read_text())
+    places = _places(notebook)
     notebook["metadata"].pop("papermill", None)
     titled = run.name == "main"
     for cell in notebook["cells"]:
@@ -76,13 +86,51 @@ def _page_content(run: Run) -> str:
             # The site may be public: paths of the user's files are reduced to file names.
             cell["source"] = re.sub(r"\"/[^\"]*/([^\"/]+)\"", r'"\1"', "".join(cell["source"]))
         if cell["cell_type"] == "markdown":
-            label = rf"\g<1>{run.key.replace('/', '-')}-\2-\3`"
-            text = re.sub(r"(\{(?:num)?ref\}`)(fig|tab):(\w+)`", label, "".join(cell["source"]))
+            text = "".join(cell["source"])
+            text = _with_labels(text, run.key, places if of_user else None)
+            text = _titles_of_absent_chapters(text, planned_keys)
             if not titled and text.startswith("# "):
                 title, _, rest = text.partition("\n")
                 text, titled = f"{title}: {markup.escape_text(run.name)}\n{rest}", True
             cell["source"] = text
     return json.dumps(notebook, indent=1, ensure_ascii=False)
+
+
+def _with_labels(text: str, key: str, places: set[str] | None) -> str:
+    """Prose whose references are to the figures and tables of its run.
+
+    Parameters
+    ----------
+    places
+        What the page has (`_places`), where prose may refer to what it has not; None where it may not.
+    """
+
+    def labelled(match: re.Match) -> str:
+        name = markup.output_label(key, match[2], match[3])
+        return f"{match[1]}{name}`" if places is None or name in places else NOT_GIVEN
+
+    if places is not None:
+        text = re.sub(r"\{glue:text\}`(\w+)[^`]*`", lambda match: match[0] if match[1] in places else NOT_GIVEN, text)
+    return re.sub(r"(\{(?:num)?ref\}`)(fig|tab):(\w+)`", labelled, text)
+
+
+def _titles_of_absent_chapters(text: str, planned_keys: Collection[str]) -> str:
+    """Prose in which a link to a chapter without a page in this build is that chapter's title."""
+
+    def link_or_title(match: re.Match) -> str:
+        source = paths.NOTEBOOKS / f"{match[1]}.ipynb"
+        return match[0] if match[1] in planned_keys or not source.exists() else f"*{notebooks.notebook_title(source)}*"
+
+    return re.sub(r"\{doc\}`/(\w+/\w+)`", link_or_title, text)
+
+
+def _places(notebook: dict) -> set[str]:
+    """Labels of figures and tables of an executed notebook, and names of its values."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    glued = {output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in outputs}
+    shown = ("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    labels = {label for text in shown for label in re.findall(r"^:name: (\S+)$", text, re.MULTILINE)}
+    return labels | {name.removeprefix("application/papermill.record/") for name in glued}
 
 
 def table_of_contents(planned: list[Run], user_run: str = "") -> str:
@@ -97,7 +145,8 @@ def table_of_contents(planned: list[Run], user_run: str = "") -> str:
     by_chapter = {run.notebook: [] for run in planned}
     for run in planned:
         by_chapter[run.notebook].append(run)
-    user_pages = [{"file": run.key} for run in planned if user_run and run.name == user_run]
+    of_user = [run for run in planned if user_run and run.name == user_run]
+    user_pages = [{"file": run.key} for run in of_user]
     for part in toc["parts"]:
         chapters = []
         for chapter in part["chapters"]:
@@ -111,7 +160,8 @@ def table_of_contents(planned: list[Run], user_run: str = "") -> str:
         part["chapters"] = chapters
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     if user_pages:
-        toc["parts"].insert(0, {"caption": f"Your data: {user_run}", "chapters": user_pages})
+        kind = "data" if of_user[0].needs.cells is None else "cells"
+        toc["parts"].insert(0, {"caption": f"Your {kind}: {user_run}", "chapters": user_pages})
     return yaml.safe_dump(toc, sort_keys=False)
 
 
@@ -136,7 +186,7 @@ def build_site(
     if partial:
         paths.SITE_DONE.unlink(missing_ok=True)
     with folder_lock(paths.SPHINX):
-        _write_pages(profile, planned, set(pending))
+        _write_pages(profile, planned, set(pending), user_run)
         html = _run_sphinx(table_of_contents(planned, user_run), partial)
         with whole_folder(paths.SITE) as part:
             shutil.copytree(html, part, dirs_exist_ok=True)
@@ -146,7 +196,7 @@ def build_site(
         shutil.rmtree(paths.SPHINX / "partial", ignore_errors=True)
 
 
-def _write_pages(profile: str, planned: list[Run], pending: set[str]) -> None:
+def _write_pages(profile: str, planned: list[Run], pending: set[str], user_run: str) -> None:
     built = without_missing_tools(planned)
     pending = {run.key for run in built if run.key in pending or not run.finished}
     notice = f"This book is not complete: {len(built) - len(pending)} of its {len(built)} runs are finished; "
@@ -156,7 +206,7 @@ def _write_pages(profile: str, planned: list[Run], pending: set[str]) -> None:
     finished = {key: metrics for key, metrics in claims.read_metrics(profile).items() if key not in pending}
     verdict_pages.write_pages(profile, judged, finished, coverage.ways_to_decide(judged))
     coverage.write_coverage_table(planned, finished)
-    publish_pages(planned, pending, missing_tools(planned))
+    publish_pages(planned, pending, missing_tools(planned), user_run=user_run)
 
 
 def _run_sphinx(contents: str, partial: bool) -> Path:

@@ -1,4 +1,4 @@
-"""Published files of other formats as the files that the book reads: R objects, pickles and lists to h5ad and text.
+"""Files of other formats: cells as 10x Genomics, loom, zarr and R have them, and published files as h5ad and text.
 
 A converter takes the original files of a data set by role, and the path to write. `content_sha256` identifies what was
 written, whatever the version of the library that wrote it.
@@ -10,14 +10,18 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
+from scipy import io as matrix_market
 from scipy import sparse
 
 from epigen_utils.errors import DataError
@@ -45,17 +49,68 @@ def content_sha256(path: Path) -> str:
 
 
 def _read_r_object(path: Path) -> object:
-    """The only object of an R data file."""
+    """The only object of an R data file, ``.rda`` or ``.rds``."""
     import rdata  # here, since who reads pickles does without it
 
     try:
         with warnings.catch_warnings():
             # Classes that only R knows arrive as plain attributes, which is what is read here.
             warnings.simplefilter("ignore")
+            if path.suffix.lower() == ".rds":
+                return rdata.read_rds(path)
             objects = rdata.read_rda(path)
     except (ValueError, NotImplementedError, EOFError, OSError) as error:
-        raise DataError(f"{path}: no R data file ({error}); fetch it again") from None
+        raise DataError(f"{path}: no R data file ({error}); fetch it again, or save it by saveRDS") from None
     return next(iter(objects.values()))
+
+
+def _read_experiment(path: Path) -> anndata.AnnData:
+    """An R SummarizedExperiment or SingleCellExperiment: its assay ``counts``, or the first one, as X.
+
+    Raises
+    ------
+    DataError
+        If the file holds another object.
+    """
+    experiment = _read_r_object(path)
+    try:
+        assays = experiment.assays.data.listData
+        name = "counts" if "counts" in assays else next(iter(assays))
+        matrix, names = _r_matrix(assays[name])
+        cells = _r_table(experiment.colData)
+    except (AttributeError, TypeError, StopIteration):
+        raise DataError(
+            f"{path}: no SummarizedExperiment or SingleCellExperiment; in R, saveRDS(as.SingleCellExperiment(x), file)"
+        ) from None
+    genes = pd.DataFrame(index=range(matrix.shape[1]))
+    ranges = getattr(experiment, "rowRanges", None)
+    for holder in (experiment, ranges, getattr(ranges, "unlistData", None)):
+        table = getattr(holder, "elementMetadata", None)
+        if table is not None and getattr(table, "listData", None) and int(np.ravel(table.nrows)[0]) == len(genes):
+            genes = _r_table(table)
+            break
+    genes.index, cells.index = (
+        pd.Index(names[axis] if names[axis] is not None else range(len(table)), dtype=str)
+        for axis, table in ((0, genes), (1, cells))
+    )
+    return anndata.AnnData(matrix, obs=cells, var=genes)
+
+
+def _r_matrix(values: object) -> tuple[sparse.csr_matrix, list]:
+    """A matrix of R, genes x cells, as cells x genes, and its names of rows and columns."""
+    if hasattr(values, "Dim"):
+        # Compressed columns of genes x cells are compressed rows of cells x genes.
+        matrix = sparse.csr_matrix((values.x, values.i, values.p), shape=np.asarray(values.Dim)[::-1])
+        return matrix, list(values.Dimnames)
+    names = [values.coords[side].to_numpy() if side in values.coords else None for side in values.dims]
+    return sparse.csr_matrix(np.asarray(values).T), names
+
+
+def _r_table(frame: object) -> pd.DataFrame:
+    """Columns of a DataFrame of Bioconductor that are vectors or factors."""
+    n = int(np.ravel(frame.nrows)[0])
+    columns = {name: column for name, column in dict(frame.listData or {}).items() if np.shape(column) == (n,)}
+    return pd.DataFrame(columns, index=range(n))
 
 
 def single_cell_experiment(originals: dict[str, Path], target: Path, *, columns: dict[str, str]) -> None:
@@ -66,13 +121,9 @@ def single_cell_experiment(originals: dict[str, Path], target: Path, *, columns:
     columns
         Columns of the cell table to keep, by their names there, and their names here.
     """
-    experiment = _read_r_object(originals["experiment"])
-    counts = experiment.assays.data.listData["counts"]
-    # Compressed columns of genes x cells are compressed rows of cells x genes.
-    matrix = sparse.csr_matrix((counts.x, counts.i, counts.p), shape=counts.Dim[::-1])
-    genes, cells = counts.Dimnames
-    table = pd.DataFrame({columns[name]: experiment.colData.listData[name] for name in columns}, index=cells)
-    _write_h5ad(matrix, table, pd.DataFrame(index=genes), target)
+    adata = _read_experiment(originals["experiment"])
+    cells = adata.obs[list(columns)].rename(columns=columns)
+    _write_h5ad(adata.X, cells, pd.DataFrame(index=adata.var_names), target)
 
 
 def scgps_samples(originals: dict[str, Path], target: Path) -> None:
@@ -188,6 +239,157 @@ def _write_h5ad(counts: sparse.csr_matrix, cells: pd.DataFrame, genes: pd.DataFr
     adata = anndata.AnnData(counts.astype(np.float32), obs=cells, var=genes)
     adata.write_h5ad(target, compression="gzip")
 
+
+def cell_format(path: Path) -> str:
+    """Format of a file or folder of cells that is no h5ad and no table of text: a key of `CELL_READERS`, or empty."""
+    suffix = path.suffix.lower()
+    if suffix in (".h5", ".loom", ".rds"):
+        return suffix
+    groups = any((path / name).exists() for name in (".zgroup", "zarr.json"))
+    if path.name.lower().endswith((".zarr", ".zarr.zip")) or groups:
+        return ".zarr"
+    return "10x" if path.is_dir() and any(path.glob("*matrix.mtx*")) else ""
+
+
+#: End of the names of STAR's files of counts (``--quantMode GeneCounts``), and its columns, by the library's strand.
+STAR_ENDING, STAR_STRANDS = "ReadsPerGene.out.tab", {1: "unstranded", 2: "forward", 3: "reverse"}
+#: Share of the reads on one strand from which a library is of that strand.
+STRANDED = 0.8
+
+
+def count_files(folder: Path) -> list[Path]:
+    """The files of a folder with a file of counts a sample, as HTSeq and STAR leave them.
+
+    Raises
+    ------
+    DataError
+        If it has quantifications of transcripts instead.
+    """
+    if next(folder.glob("**/quant.sf"), None) or next(folder.glob("**/abundance.[th]*"), None):
+        remedy = "give the table of genes that tximport or nf-core makes of them, with round_counts"
+        raise DataError(f"{folder}: salmon's or kallisto's transcripts; {remedy}")
+    named = [file for file in sorted(folder.iterdir()) if re.search(r"\.(txt|tsv|tab|counts?)(\.gz)?$", file.name)]
+    return [file for file in named if STAR_ENDING in file.name] or named
+
+
+def read_count_files(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Counts of a folder with a file a sample (`count_files`), genes x samples, named by their files; and notes.
+
+    Raises
+    ------
+    DataError
+        Naming a file that is no table of genes and counts, or has other genes, or another strand, than the first.
+    """
+    files, columns, strands = count_files(folder), {}, []
+    is_star = STAR_ENDING in files[0].name
+    common = os.path.commonprefix([file.name[::-1] for file in files])[::-1]
+    ending = STAR_ENDING if is_star else "".join(re.findall(r"[._-].*$", common))
+    options = {"sep": "\t", "header": None, "index_col": 0, "comment": "#", "dtype": {0: str}, "keep_default_na": False}
+    for file in files:
+        try:
+            table = pd.read_csv(file, **options).astype(np.int64)
+        except (ValueError, OSError) as error:
+            reason = f"no genes and counts as HTSeq or STAR write them ({str(error).splitlines()[0]})"
+            raise DataError(f"{file}: {reason}; leave it out") from None
+        if table.shape[1] != (3 if is_star else 1):
+            raise DataError(f"{file}: {table.shape[1] + 1} columns; HTSeq writes two, STAR four: leave it out")
+        strands.append(_strand(table) if is_star else 1)
+        columns[file.name.partition(ending)[0].strip("._-") if ending else file.name] = table[strands[-1]]
+        if not table.index.equals(next(iter(columns.values())).index):
+            raise DataError(f"{file}: other genes, or in another order, than {files[0].name}; count all alike")
+        if strands[-1] != strands[0]:
+            here, first = (STAR_STRANDS[strand] for strand in (strands[-1], strands[0]))
+            raise DataError(f"{file}: a {here} library, and {files[0].name} a {first} one; give samples of one kind")
+    said = f" Of STAR's columns, that of {STAR_STRANDS[strands[0]]} libraries is taken." if is_star else ""
+    return pd.DataFrame(columns).rename_axis(None), [f"Samples are {len(files)} files of {folder.name}.{said}"]
+
+
+def _strand(counts: pd.DataFrame) -> int:
+    """Column of STAR's counts that fits the strand of the library."""
+    of_genes = counts[~counts.index.str.startswith("N_")].sum()
+    share = of_genes[2] / max(of_genes[2] + of_genes[3], 1)
+    return 2 if share > STRANDED else 3 if share < 1 - STRANDED else 1
+
+
+def read_cells(path: Path) -> anndata.AnnData:
+    """Read cells of a format of `CELL_READERS`; X is the matrix as it is there, names of genes as they are there.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            # `schema.check` reports a duplicated name.
+            warnings.filterwarnings("ignore", message=".* names are not unique")
+            return CELL_READERS[cell_format(path)](path)
+    except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); check the file") from None
+
+
+def _read_10x_folder(path: Path) -> anndata.AnnData:
+    """A folder of 10x Genomics, of STARsolo or kallisto: matrix.mtx, genes.tsv or features.tsv, and barcodes.tsv."""
+    parts = {}
+    for part, names in {"matrix": "matrix.mtx", "genes": "features.tsv|genes.tsv", "cells": "barcodes.tsv"}.items():
+        found = [file for name in names.split("|") for file in sorted(path.glob(f"*{name}*"))]
+        if len(found) != 1:
+            kinds = names.replace("|", " or ")
+            number = f"{len(found)} files" if found else "no file"
+            raise DataError(f"{path}: {number} {kinds} (or .gz); give the folder of one sample, with one of each")
+        parts[part] = found[0]
+    matrix = sparse.csr_matrix(matrix_market.mmread(parts["matrix"]).T)
+    tables = {side: pd.read_csv(parts[side], sep="\t", header=None, dtype=str) for side in ("genes", "cells")}
+    for axis, side in enumerate(("cells", "genes")):
+        if len(tables[side]) != matrix.shape[axis]:
+            raise DataError(f"{parts[side]}: {len(tables[side])} lines, and {matrix.shape[axis]} {side} in the matrix")
+    genes = tables["genes"]
+    var = genes.set_axis(["gene_ids", "symbol", "feature_types", *genes.columns[3:]][: genes.shape[1]], axis=1)
+    obs = pd.DataFrame(index=tables["cells"][0].to_numpy())
+    return anndata.AnnData(matrix, obs=obs, var=var.set_axis(var.pop("gene_ids").to_numpy()))
+
+
+def _read_10x_h5(path: Path) -> anndata.AnnData:
+    import scanpy  # here, as few read such files, and its import takes a second
+
+    return scanpy.read_10x_h5(path, gex_only=False)
+
+
+#: Cells of a loom file that are read at once.
+LOOM_CHUNK = 2048
+
+
+def _read_loom(path: Path) -> anndata.AnnData:
+    """A loom file, genes x cells; its ``matrix`` becomes X, other layers stay layers."""
+    with h5py.File(path) as file:
+        tables = []
+        for side in ("col_attrs", "row_attrs"):
+            columns = {name: file[side][name][()] for name in file[side] if file[side][name].ndim == 1}
+            columns = {k: v.astype(str) if v.dtype.kind in "SO" else v for k, v in columns.items()}
+            names = ("CellID", "obs_names", "cell_id") if side == "col_attrs" else ("Accession", "Gene", "var_names")
+            index = next((name for name in names if name in columns), None)
+            n = file["matrix"].shape[side == "col_attrs"]
+            index = pd.Index(columns.pop(index) if index else range(n), dtype=str)
+            tables.append(pd.DataFrame(columns, index=index))
+
+        def cells_by_genes(values: h5py.Dataset) -> sparse.csr_matrix:
+            starts = range(0, values.shape[1], LOOM_CHUNK)
+            return sparse.vstack([sparse.csr_matrix(values[:, i : i + LOOM_CHUNK].T) for i in starts], format="csr")
+
+        layers = {name: cells_by_genes(file["layers"][name]) for name in file.get("layers", ())}
+        return anndata.AnnData(cells_by_genes(file["matrix"]), obs=tables[0], var=tables[1], layers=layers)
+
+
+#: Formats of cells other than h5ad and text.
+CELL_READERS: dict[str, Callable[[Path], anndata.AnnData]] = {
+    "10x": _read_10x_folder,
+    ".h5": _read_10x_h5,
+    ".loom": _read_loom,
+    ".zarr": anndata.read_zarr,
+    ".rds": _read_experiment,
+}
 
 CONVERTERS: dict[str, Callable[..., None]] = {
     "single_cell_experiment": single_cell_experiment,

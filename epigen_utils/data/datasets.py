@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from epigen_utils.data import fetching, geo, readers, registry, schema
+from epigen_utils.data import cell_source, converters, fetching, genes, geo, readers, registry, sample_table, schema
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import sha256
 
+#: What the message says of formats of cells.
+CELL_FORMATS = ".h5, .loom, .zarr, .rds or a folder of 10x Genomics"
 #: A dense matrix with more values than this is stored sparse.
 MAX_DENSE_VALUES = 20_000_000
 
@@ -40,17 +42,17 @@ def load(
     Parameters
     ----------
     name_or_path
-        A name of ``data/registry.yml``, or the path of an h5ad, CSV or TSV file (ids in the first column), gzipped or
-        not.
+        A name of ``data/registry.yml``, or the path of an h5ad, CSV, TSV (gzipped or not) or Excel file.
     metadata
-        Sample table of a CSV or TSV file: one row per sample, sample ids in the first column.
+        Sample table of a CSV, TSV or Excel file: one row per sample.
     group, reference, donor, batch
         Column of the groups, reference level of the comparisons, columns of the donors and of the experiments; the
         registry's by default.
     species
-        Species of a user's file, as the registry writes it (``mus_musculus``); needed only for orthologs.
+        Species of a user's file, such as ``mus_musculus`` or mouse (`genes.species_named`); needed only for orthologs.
     genes_in
-        ``rows`` or ``columns`` of a user's file; inferred if empty (`readers.read_table`).
+        ``rows`` or ``columns`` of a user's file; inferred if empty (`readers.read_table`). ``rows:COLUMN`` also names
+        the column of ids, if it is not the first.
     task
         Requirements to check (`schema.TASKS`); by default ``intensity`` for arrays, ``groups`` if a group column is
         named, else ``counts``.
@@ -81,7 +83,7 @@ def load(
     'facts of a publication'
     """
     name = str(name_or_path)
-    path = Path(name)
+    path, metadata = Path(name), str(metadata)
     is_user_file = name not in registry.entries() and (path.suffix != "" or path.exists())
     if is_user_file:
         adata, about = _load_user_file(path, Path(metadata) if metadata else None, genes_in)
@@ -89,30 +91,41 @@ def load(
         raise DataError(f"{name}: a data set of the registry has its own sample table; leave metadata out")
     else:
         adata, about = _load_registered(name)
-    overrides = {"group": group, "reference": reference, "donor": donor, "batch": batch, "species": species}
-    overrides["size_factors"] = size_factors
-    about |= {key: value for key, value in overrides.items() if value}
+    overrides = {"group": group, "reference": reference, "donor": donor, "batch": batch, "size_factors": size_factors}
+    overrides["species"] = genes.species_named(species) if str(species) else ""
+    # Of a column or level named 0 or False.
+    about |= {key: str(value) for key, value in overrides.items() if str(value)}
+    if about.get("reference") and about.get("group") in adata.obs:
+        levels = adata.obs[about["group"]].dropna()
+        about["reference"] = schema.find_level(levels, about["reference"]) or about["reference"]
     adata.uns["epigen"] = about
     if (
         round_counts
         and about["measure"] == "counts"
         and np.isfinite(schema.stored_values(adata.layers["counts"])).all()
     ):
+        if not _are_integers(adata.layers["counts"]):
+            schema.add_note(about, "Counts are estimates, and rounded (parameter round_counts).")
         adata.layers["counts"] = _round_to_integers(adata.layers["counts"])
     if task and task not in schema.TASKS:
         raise DataError(f"task {task!r}: {suggest(task, schema.TASKS)}")
     if not task:
         task = "intensity" if about["measure"] == "intensity" else "groups" if about.get("group") else "counts"
-    if problems := schema.check(adata, task=task):
+    problems = schema.check(adata, task=task)
+    if about.get("kind") == "bulk" and not problems and task in ("groups", "donors"):
+        problems = schema.check_comparable(adata)
+    if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise DataError(f"{name}: {problems[0]}{more}")
     if group := about.get("group"):
-        levels = adata.obs[group].astype(str)
-        reference_first = [about["reference"]] if about.get("reference") else []
-        adata.obs[group] = pd.Categorical(levels, list(dict.fromkeys([*reference_first, *levels])))
+        levels = adata.obs[group].astype(object).map(str, na_action="ignore")
+        reference_first = [about["reference"]] if about.get("reference") in set(levels) else []
+        adata.obs[group] = pd.Categorical(levels, list(dict.fromkeys([*reference_first, *levels.dropna()])))
     if (donor := about.get("donor")) in adata.obs:
         # Numbers of donors are names, not quantities.
         adata.obs[donor] = pd.Categorical(adata.obs[donor].astype(object).map(str, na_action="ignore"))
+    if about.get("kind") == "bulk":
+        schema.plain_numbers(adata, (about.get("group"), donor, about.get("batch")))
     return adata
 
 
@@ -134,7 +147,10 @@ def _load_registered(name: str) -> tuple[anndata.AnnData, dict]:
         hashes = {"simulated": _sha256_of(adata.layers["counts"])}
     else:
         inputs = fetching.fetch(name)
-        adata = _standardise(readers.READERS[entry.read](inputs, **entry.options), entry.measure, name)
+        adata = readers.READERS[entry.read](inputs, **entry.options)
+        if entry.measure == "counts":
+            adata, _ = cell_source.take_counts(adata, name)
+        adata = _standardise(adata, entry.measure, name)
         hashes = {role: sha256(path) for role, path in inputs.items()}
     design = {"group": entry.group, "reference": entry.reference, "donor": entry.donor, "batch": entry.batch}
     about = entry.facts | {"measure": entry.measure, "sha256": hashes}
@@ -212,33 +228,66 @@ def _sha256_of(values: np.ndarray | sparse.csr_matrix) -> str:
 
 
 def _load_user_file(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata.AnnData, dict]:
-    if genes_in not in ("", "rows", "columns"):
+    if genes_in not in ("", "rows", "columns") and not genes_in.startswith(("rows:", "columns:")):
         raise DataError(f"genes_in {genes_in!r}: write rows or columns, or leave it empty")
+    cell_format = converters.cell_format(path) if path.exists() else ""
     for file in filter(None, (path, metadata)):
-        if file.is_dir():
-            raise DataError(f"{file}: is a directory; give a file")
-        if not file.is_file():
+        if file.is_dir() and not (file == path and (cell_format or converters.count_files(path))):
+            raise DataError(f"{file}: is a directory; give a file, or a folder of 10x Genomics, zarr, HTSeq or STAR")
+        if not file.exists():
             raise DataError(f"{file}: no such file; check the path")
     suffix = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
-    if suffix == ".h5ad":
-        if metadata:
+    about = readers.describe_user_file(path)
+    if suffix == ".h5ad" or cell_format:
+        if metadata and not cell_format:
             raise DataError(f"{metadata}: an h5ad has its own sample table (obs); leave metadata out")
-        adata = readers.read_h5ad({"counts": path}, genes_in=genes_in)
-    elif suffix.removesuffix(".gz") in (".csv", ".tsv", ".txt"):
+        read = converters.read_cells(path) if cell_format else readers.read_h5ad({"counts": path}, genes_in=genes_in)
+        adata, notes = readers.without_other_rows(read)
+        try:
+            padded = schema.without_blanks(adata)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        if padded:
+            notes.append(f"Blanks at the ends of words were taken off: {', '.join(padded)}.")
+    elif path.is_dir() or suffix.removesuffix(".gz") in (".csv", ".tsv", ".txt", ".xlsx"):
         inputs = {"counts": path} | ({"samples": metadata} if metadata else {})
         adata = readers.read_table(inputs, genes_in=genes_in)
+        notes = adata.uns.pop("notes")
     else:
-        raise DataError(f"{path}: {suffix or 'no'} suffix; give .h5ad, .csv or .tsv (also .gz)")
-    about = readers.describe_user_file(path)
+        formats = f".h5ad, .csv, .tsv (also .gz) or .xlsx, or of cells {CELL_FORMATS}"
+        raise DataError(f"{path}: {suffix or 'no'} suffix; give {formats}")
+    genes.check_dates(path, adata.var_names)
+    if metadata and cell_format:
+        table, said = sample_table.read_samples(metadata, axes=(adata.obs_names,))
+        adata.obs = adata.obs.join(table, rsuffix="_of_table")
+        notes += [*said, f"{int(adata.obs_names.isin(table.index).sum()):,} of {adata.n_obs:,} cells are in the table."]
+    if suffix == ".h5ad" or cell_format:
+        adata, of_counts = cell_source.take_counts(adata, str(path))
+        adata, of_features = cell_source.genes_alone(adata)
+        notes += filter(None, (of_counts, of_features, cell_source.index_by_ensembl_ids(adata, str(path))))
+    for note in notes:
+        schema.add_note(about, note)
     about["genes_in"] = adata.uns.pop("genes_in", "columns, as an h5ad has them")
-    about["sha256"] = {file.name: sha256(file) for file in filter(None, (path, metadata))}
-    return _standardise(adata, "counts", str(path)), about
+    files = {file.name: file for file in filter(None, (path, metadata)) if file.is_file()}
+    files |= {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
+    about["sha256"] = {name: sha256(file) for name, file in files.items()}
+    adata = _standardise(adata, "counts", str(path))
+    about["kind"], evidence = cell_source.kind_of(adata)
+    if about["kind"] == "cells":
+        schema.add_note(about, evidence)
+        if adata.obs_names.has_duplicates:
+            adata.obs_names_make_unique()
+            schema.add_note(about, "Names of cells that are given more than once were made unique by a number.")
+    return adata, about
 
 
 def _standardise(adata: anndata.AnnData, measure: str, where: str) -> anndata.AnnData:
     """Move the values to the layer of the contract; integer-valued floats become integers, large matrices sparse."""
     if measure not in adata.layers:
-        adata.layers[measure] = _raw_values(adata, measure, where)
+        if adata.X is None:
+            places = "layers['counts'], X or raw.X"
+            raise DataError(f"{where}: no counts in {places}; put the raw counts in layers['counts']")
+        adata.layers[measure] = adata.X
     values = adata.layers[measure]
     adata.uns["share_of_integers"] = _share_of_integers(values)
     if measure == "counts" and _are_integers(values):
@@ -254,16 +303,6 @@ def _standardise(adata: anndata.AnnData, measure: str, where: str) -> anndata.An
         is_ensembl = adata.var_names.str.match(readers.ENSEMBL_GENE_ID)
         adata.var["ensembl_id"] = readers.without_ensembl_version(adata.var_names).where(is_ensembl, "")
     return adata
-
-
-def _raw_values(adata: anndata.AnnData, measure: str, where: str):
-    """X if it may hold raw values, else raw.X if it has the same shape; `schema.check` validates the choice."""
-    raw = adata.raw
-    if adata.X is not None and (measure != "counts" or _are_integers(adata.X) or raw is None):
-        return adata.X
-    if raw is not None and raw.shape == adata.shape:
-        return raw.X
-    raise DataError(f"{where}: no counts in layers['counts'], X or raw.X; put the raw counts in layers['counts']")
 
 
 def _are_integers(values) -> bool:

@@ -1,7 +1,6 @@
 """Downloads that are resumed, and publishers' checksums: MD5 (GENCODE, UCSC), or the output of ``sum`` (Ensembl)."""
 
 import contextlib
-import hashlib
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ from urllib3.util import Retry
 
 import epigen_utils
 from epigen_utils.errors import DataError
+from epigen_utils.files import digest
 
 #: Environment variable with the address of a server that stands for all others, laid out as ``wget --recursive`` stores
 #: what it fetches: ``https://host/path`` is requested as ``<server>/host/path``.
@@ -62,8 +62,7 @@ def check_published_checksum(path: Path, name: str, checksum_list: str, list_url
     if not expected:
         raise DataError(f"{list_url}: does not list {name}; mend the registry")
     if re.fullmatch("[0-9a-f]{32}", expected[0]):
-        with open(path, "rb") as stream:
-            actual = [hashlib.file_digest(stream, "md5").hexdigest()]
+        actual = [digest(path, "md5")]
     else:
         # The rotating 16-bit BSD checksum and the number of blocks. Every Unix has the program; a Python loop over the
         # bytes of a genome would take minutes.

@@ -1,15 +1,17 @@
-"""How to obtain the files of a data set: bundled, from a package, by URL, from GEO, from a hub, or converted."""
+"""How to obtain the files of a data set: bundled, from a package, by URL, from GEO or ENA, from a hub, or converted."""
 
+import contextlib
 import csv
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,7 @@ from tqdm import tqdm
 from epigen_utils import paths
 from epigen_utils.data import downloads, registry
 from epigen_utils.errors import DataError, UnreachableError
-from epigen_utils.files import folder_lock, sha256, whole_file, write_atomically
+from epigen_utils.files import digest, folder_lock, sha256, whole_file, write_atomically
 
 if TYPE_CHECKING:
     from pypi_simple import DistributionPackage
@@ -64,9 +66,9 @@ def fetch_all(names: list[str], say: Callable[[str], object]) -> tuple[set[str],
     incomplete, first_seen, n_done, n_missing = set(), {}, 0, 0
     with downloads.one_bar() as bar, ThreadPoolExecutor(2) as pool:
         try:
-            # The address of a count table is read from its series, which two threads would otherwise ask for.
-            for of_geo in (False, True):
-                part = [file for file in files if (file[0].files[file[1]].source == "geo") is of_geo]
+            # These addresses are read from a series, which two threads would otherwise ask for.
+            for of_series in (False, True):
+                part = [file for file in files if (file[0].files[file[1]].source in ("geo", "ena")) is of_series]
                 running = {pool.submit(_fetch_file, *file): file for file in part}
                 for future in as_completed(running):
                     data_set, role = running[future]
@@ -77,7 +79,8 @@ def fetch_all(names: list[str], say: Callable[[str], object]) -> tuple[set[str],
                     except DataError as error:
                         incomplete.add(data_set.name)
                         n_missing += 1
-                        say(f"{data_set.name}: {role}: missing: {error}")
+                        label = f"{data_set.name}: {role}: "
+                        say(f"{label}missing: {str(error).removeprefix(label)}")
                         continue
                     recorded, spec = "", data_set.files[role]
                     if not (spec.revision if spec.hub else spec.sha256):
@@ -116,11 +119,52 @@ def _fetched_roles(data_set: registry.Entry) -> list[str]:
 
 
 def _fetch_file(data_set: registry.Entry, role: str) -> Fetched:
-    try:
+    with _errors_of(f"{data_set.name}: {role}"):
         return _fetch(data_set, role)
+
+
+@contextlib.contextmanager
+def _errors_of(label: str) -> Iterator[None]:
+    """Say of what an error is, and turn those of the disk into one line."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(f"{label}: {error}") from None
     except OSError as error:
         where = f"{error.filename or paths.CACHE}: cannot be written ({error.strerror or error})"
-        raise DataError(f"{data_set.name}: {where}; free space there, or name another folder by EPIGEN_CACHE") from None
+        raise DataError(f"{label}: {where}; free space there, or name another folder by EPIGEN_CACHE") from None
+
+
+def fetch_joined(name: str, target: Path, parts: Sequence[tuple[str, str]]) -> None:
+    """Fetch gzipped files of a data set as one, each checked against its publisher's MD5; once.
+
+    Parameters
+    ----------
+    name
+        The data set, for errors.
+    parts
+        Address and MD5 of each file.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be obtained, or has another MD5; what came so far is gone on with.
+    """
+    with _errors_of(name), folder_lock(target.parent):
+        if target.exists():
+            return
+        files = [target.parent / "parts" / url.rpartition("/")[2] for url, _ in parts]
+        for (url, md5), file in zip(parts, files, strict=True):
+            _download(url, file, md5, kind="md5")
+        # Gzip's members stand one after the other in a file (RFC 1952, section 2.2).
+        with whole_file(target) as part:
+            files[0].replace(part)
+            with open(part, "ab") as stream:
+                for file in files[1:]:
+                    with open(file, "rb") as further:
+                        shutil.copyfileobj(further, stream)
+        for file in files[1:]:
+            file.unlink()
 
 
 def resolve_file(name_or_path: str) -> Path:
@@ -138,12 +182,16 @@ def _fetch(data_set: registry.Entry, role: str) -> Fetched:
         return _fetch_folder(data_set.name, role, spec)
     if (mirrored := _from_mirror(spec)) is not None:
         return Fetched(mirrored, "mirror", spec.sha256)
-    if spec.source == "geo":
+    filename = spec.filename
+    if spec.source in ("geo", "ena"):
         from epigen_utils.data import geo  # here, since only a download needs pandas
 
-        spec = dataclasses.replace(spec, geo="", url=geo.counts_url(_fetch(data_set, "series").path))
+        series = _fetch(data_set, "series").path
+        url = geo.counts_url(series) if spec.geo else geo.run_table_url(series)
+        spec = dataclasses.replace(spec, geo="", ena="", url=url)
+        filename = spec.filename if data_set.files[role].geo else f"{filename}_runs.tsv"
     # Two files of a data set may share a name, in different folders of their package.
-    target = paths.CACHE / data_set.name / role / spec.filename
+    target = paths.CACHE / data_set.name / role / filename
     with folder_lock(target.parent):
         expected = spec.sha256 or _recorded_hash(target)
         if expected and target.exists() and sha256(target) == expected:
@@ -174,7 +222,7 @@ def _fetch_converted(name: str, role: str, spec: registry.File) -> Fetched:
             converters.CONVERTERS[spec.converter](files, made, **spec.args)
             if (actual := converters.content_sha256(made)) != spec.sha256:
                 raise DataError(
-                    f"{name}: {role}: converted content has SHA-256 {actual}, expected {spec.sha256}; "
+                    f"converted content has SHA-256 {actual}, expected {spec.sha256}; "
                     "report it with the versions of rdata and anndata"
                 )
             digest = sha256(made)
@@ -194,17 +242,15 @@ def _fetch_folder(name: str, role: str, spec: registry.File) -> Fetched:
         if revision == asked and target.is_dir():
             return Fetched(target, "cache", commit)
         options = {"revision": commit if revision == asked else spec.revision, "bar": downloads.part_of_shared()}
-        try:
-            commit = hub.download_folder(spec.hub, target, **options)
-        except DataError as error:
-            raise type(error)(f"{name}: {role}: {error}") from None
+        commit = hub.download_folder(spec.hub, target, **options)
         write_atomically(record, f"{asked} {commit}")
     return Fetched(target, "downloaded", commit)
 
 
-def _check_hash(path: Path, expected: str | None, where: str, remedy: str) -> None:
-    if expected and (actual := sha256(path)) != expected:
-        raise DataError(f"{where}: wrong hash, SHA-256 is {actual}, expected {expected}; {remedy}")
+def _check_hash(path: Path, expected: str | None, where: str, remedy: str, kind: str = "sha256") -> None:
+    if expected and (actual := digest(path, kind)) != expected:
+        name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+        raise DataError(f"{where}: wrong hash, {name} is {actual}, expected {expected}; {remedy}")
 
 
 def _check_stored(path: Path, expected: str | None) -> Path:
@@ -240,18 +286,20 @@ def _from_url(spec: registry.File, target: Path, expected: str | None) -> None:
         downloads.check_published_checksum(target, spec.filename, _fetch_text(spec.checksums), spec.checksums)
 
 
-def _download(url: str, target: Path, expected: str | None, remedy: str = "") -> None:
+def _download(url: str, target: Path, expected: str | None, remedy: str = "", kind: str = "sha256") -> None:
     """Download beside the target, check, rename; the next call resumes an interrupted download."""
-    if target.exists() and (expected is None or sha256(target) == expected):
+    if target.exists() and (expected is None or digest(target, kind) == expected):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
         downloads.download_part(url, part)
     except requests.RequestException as error:
-        raise _unreachable(url, error, "retry: it goes on where it broke off") from None
+        raise _unreachable(
+            url, error, "retry: it goes on where it broke off; or give it by EPIGEN_DATA_MIRROR"
+        ) from None
     try:
-        _check_hash(part, expected, url, remedy or "retry, or mend the registry")
+        _check_hash(part, expected, url, remedy or "retry, or mend the registry", kind)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

@@ -25,6 +25,51 @@ def approved_symbol(symbol: str) -> str:
     return registry.read_data_file("gene_aliases.yml").get(symbol, symbol)
 
 
+#: Month of a date that a spreadsheet made of a gene -> stems of the former and the approved symbol, where they differ.
+_DATED = {"Mar": [("MARCH", "MARCHF"), ("MARC", "MTARC")], "Sep": [("SEPT", "SEPTIN")], "Dec": [("DEC", "DELEC")]}
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def gene_of_date(name: str) -> str:
+    """The gene, by its former and approved symbol, of which a spreadsheet made a date; empty if it is no date.
+
+    Examples
+    --------
+    >>> from epigen_utils.data import genes
+    >>> genes.gene_of_date("2-Sep"), genes.gene_of_date("2024-03-01 00:00:00"), genes.gene_of_date("SEPTIN2")
+    ('SEPT2, now SEPTIN2', 'MARCH1, now MARCHF1, or MARC1, now MTARC1', '')
+    """
+    month = "|".join(_MONTHS)
+    day_first = re.fullmatch(rf"(\d{{1,2}})-({month})", name)
+    month_first = re.fullmatch(rf"({month})-(\d{{1,2}})", name)
+    iso = re.fullmatch(r"(?:19|20)\d\d-(\d\d)-(\d\d)(?:[ T]00:00:00)?", name)
+    if day_first:
+        day, word = int(day_first[1]), day_first[2]
+    elif month_first:
+        day, word = int(month_first[2]), month_first[1]
+    elif iso and 1 <= int(iso[1]) <= 12:
+        day, word = int(iso[2]), _MONTHS[int(iso[1]) - 1]
+    else:
+        return ""
+    stems = _DATED.get(word, [(word.upper(), word.upper())])
+    return ", or ".join(f"{old}{day}" + (f", now {new}{day}" if new != old else "") for old, new in stems)
+
+
+def check_dates(path: Path, names: pd.Index) -> None:
+    """Refuse gene ids of which a spreadsheet made dates.
+
+    Raises
+    ------
+    DataError
+        Naming the ids, and the genes that they were.
+    """
+    found = [(name, gene) for name in names.astype(str) if (gene := gene_of_date(name))]
+    if found:
+        listed = "; ".join(f"{name!r} was {gene}" for name, gene in found[:6])
+        more = f"; and {len(found) - 6} more" if len(found) > 6 else ""
+        raise DataError(f"{path}: a spreadsheet made dates of genes: {listed}{more}; write their names in the file")
+
+
 @cache
 def normalise_name(name: str) -> str:
     """A name in lower case with dots for punctuation, to match tables written by R."""
@@ -51,6 +96,29 @@ def read_gmt(path: Path) -> dict[str, list[str]]:
         name, _source, *symbols = line.split("\t")
         sets[name] = symbols
     return sets
+
+
+def species_named(word: str) -> str:
+    """A species as the registry writes it, from its Latin or English name in any spelling.
+
+    Raises
+    ------
+    DataError
+        If it is not in ``data/species.yml``.
+
+    Examples
+    --------
+    >>> from epigen_utils.data import genes
+    >>> genes.species_named("mouse"), genes.species_named("Mus musculus")
+    ('mus_musculus', 'mus_musculus')
+    """
+    species = registry.read_data_file(SPECIES_FILE)
+    spelt = re.sub(r"[\W_]+", "_", str(word).strip().lower())
+    for name, about in species.items():
+        if spelt in (name, *about["names"]):
+            return name
+    known = ", ".join(f"{name} ({about['names'][0]})" for name, about in species.items())
+    raise DataError(f"species {word!r}: no table of genes; write one of {known}, or leave it out")
 
 
 @cache

@@ -1,10 +1,11 @@
-"""Gene Expression Omnibus (GEO): supplementary count table of a series, probes of a platform.
+"""Gene Expression Omnibus (GEO): count table, samples and sequencing runs of a series, probes of a platform.
 
 GEO provides a series matrix for every series: a text file with ``!Series_...`` lines about the study and
 ``!Sample_...`` lines with one quoted value per sample.
 """
 
 import csv
+import re
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from epigen_utils.files import open_text
 
 #: Words in the names of supplementary files of counts, in order of preference.
 COUNT_WORDS = ("raw_count", "rawcount", "counts", "count")
+#: The European Nucleotide Archive's (ENA) table of the runs of a project.
+RUN_TABLE = (
+    "https://www.ebi.ac.uk/ena/portal/api/filereport?accession={project}&result=read_run&fields=run_accession,"
+    "sample_alias,experiment_alias,library_layout,library_strategy,fastq_ftp,fastq_md5&format=tsv"
+)
 TABLE_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".csv", ".tsv", ".txt")
 
 
@@ -46,6 +52,20 @@ def counts_url(series_matrix: Path) -> str:
     raise DataError(
         f"{series_matrix}: no supplementary table of counts (files: {listed}); download it and give its path"
     )
+
+
+def run_table_url(series_matrix: Path) -> str:
+    """Address of ENA's table of the sequencing runs of a series, by the BioProject that its matrix names.
+
+    Raises
+    ------
+    DataError
+        If it names none, or cannot be read.
+    """
+    relations = " ".join(value for row in _matrix_lines(series_matrix, "!Series_relation") for value in row[1:])
+    if not (project := re.search(r"/bioproject/(PRJ\w+)", relations)):
+        raise DataError(f"{series_matrix}: names no BioProject, so its reads are not known; give a table of its runs")
+    return RUN_TABLE.format(project=project[1])
 
 
 def read_sample_table(series_matrix: Path) -> pd.DataFrame:

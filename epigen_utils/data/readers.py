@@ -1,10 +1,8 @@
 """Readers of expression files into AnnData: text tables, h5ad and GCT, with genes in rows or in columns."""
 
 import functools
-import json
 import re
 import warnings
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -12,39 +10,40 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from epigen_utils.data import converters, sample_table
 from epigen_utils.errors import DataError
-from epigen_utils.files import open_text
 
 #: Ensembl gene id.
 ENSEMBL_GENE_ID = r"ENS[A-Z]*G\d+"
 
 
-def _header(path: Path, sep: str) -> list[str]:
-    """Column names; R's write.table omits the name of the first column, which is then added."""
-    with open_text(path, encoding="utf-8-sig") as stream:
-        names, row = (
-            [cell.strip().strip('"') for cell in stream.readline().rstrip("\r\n").split(sep)] for _ in range(2)
-        )
-    if len(names) == 1 and names[0]:
-        raise DataError(
-            f"{path}: one column only, {names[0][:40]!r}; separate columns by {'commas' if sep == ',' else 'tabs'}"
-        )
-    return ["gene", *names] if len(row) == len(names) + 1 else names
+#: Rows that counting programs write beside the genes: HTSeq's, STAR's and featureCounts'.
+_NO_GENES = (
+    r"(__)?(no_feature|ambiguous|too_low_aQual|not_aligned|alignment_not_unique)"
+    r"|N_(unmapped|multimapping|noFeature|ambiguous)|Unassigned_\w+"
+)
+#: Names of columns of gene ids, and of what else is said of genes, without dots, blanks, hyphens, underscores and case.
+_ID_COLUMNS = ("geneid", "ensemblgeneid", "ensemblid", "ensembl", "gene", "id", "featureid", "targetid", "name")
+_SYMBOL_COLUMNS = ("genename", "genesymbol", "symbol", "externalgenename", "hgncsymbol", "mgisymbol")
+_GENE_COLUMNS = (
+    *("length", "genelength", "effectivelength", "chr", "chrom", "chromosome", "seqname", "start", "end", "strand"),
+    *("biotype", "genebiotype", "genetype", "description", "entrezid", "entrezgene", "entrezgeneid", "ncbigeneid"),
+    *("txid", "transcriptid", "transcriptids", "exoncount"),
+)
 
 
-#: Exceptions of a malformed file.
-READ_ERRORS = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError, zlib.error)
-
-
-def _separator(path: Path) -> str:
-    return "," if ".csv" in path.suffixes else "\t"
+def _bare(name: object) -> str:
+    return re.sub(r"[\W_]", "", str(name)).lower()
 
 
 def _infer_orientation(frame: pd.DataFrame, samples: pd.DataFrame | None) -> str:
     """Orientation of a table, ``rows`` or ``columns`` of genes, and the evidence for it."""
     axes = {"rows": (frame.index, frame.columns), "columns": (frame.columns, frame.index)}
     if samples is not None:
-        n_samples = {side: names.astype(str).isin(samples.index).sum() for side, (_ids, names) in axes.items()}
+        n_samples = {
+            side: sample_table.matching_names(names, samples.index).isin(samples.index).sum()
+            for side, (_ids, names) in axes.items()
+        }
         if n_samples["rows"] != n_samples["columns"]:
             return f"{max(n_samples, key=n_samples.get)}: the others are the sample table's ids"
     for side, (ids, names) in axes.items():
@@ -108,7 +107,9 @@ def read_table(
         Paths by role: ``counts``, and optionally ``samples``, a table with one row per sample, or a JSON list with one
         object per sample.
     genes_in
-        ``rows`` or ``columns``; if empty, inferred from the sample table, the Ensembl ids or the shape, in this order.
+        ``rows`` or ``columns``; if empty, inferred from the sample table, the Ensembl ids or the shape, in this order;
+        after a colon, the name of the column of ids (``rows:gene_id``), which is otherwise the first, or that of
+        Ensembl's ids.
         The orientation and the evidence for it are stored in ``uns["genes_in"]``.
     drop, symbol
         Columns of the counts that are not samples; the column of gene symbols.
@@ -136,16 +137,22 @@ def read_table(
         and the gene or sample.
     """
     path = inputs["counts"]
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_counts_text(path, skip_rows, header)
+    genes_in, _, id_column = genes_in.partition(":")
+    frame, notes = _read_counts(path, skip_rows, header, id_column)
     if drop_rows:
         frame = frame[~frame.index.astype(str).str.match(drop_rows)]
-    symbols = frame[symbol].astype(str) if symbol else None
+    about_genes = pd.DataFrame({"symbol": frame[symbol].astype(str)} if symbol else {}, index=frame.index)
     frame = frame.drop(columns=[*(drop or []), *([symbol] if symbol else [])])
     samples = None
     if "samples" in inputs:
-        samples = _read_samples(inputs["samples"], sample_header, sample_index, strip, sample_columns)
+        options = {"header": sample_header, "index": sample_index, "strip": strip, "columns": sample_columns}
+        samples, said = sample_table.read_samples(inputs["samples"], axes=(frame.index, frame.columns), **options)
+        notes += said
     orientation = f"{genes_in}, as asked" if genes_in else _infer_orientation(frame, samples)
     genes_in_rows = orientation.startswith("rows")
+    if genes_in_rows and not (symbol or drop):
+        frame, about_genes, said = _without_gene_columns(frame, () if samples is None else samples.index)
+        notes += said
     frame = _to_numbers(path, frame, ("gene", "sample") if genes_in_rows else ("sample", "gene"))
     frame = frame.T if genes_in_rows else frame
     if frame.columns.has_duplicates:
@@ -156,10 +163,17 @@ def read_table(
         var=pd.DataFrame(index=frame.columns.astype(str)),
         X=frame.to_numpy(),
     )
-    if symbols is not None:
-        adata.var["symbol"] = symbols.to_numpy()
+    if genes_in_rows:
+        adata.var = about_genes.set_axis(adata.var_names)
+    adata, said = without_other_rows(adata)
+    notes += said
     adata.uns["genes_in"] = orientation
     if samples is not None:
+        names = sample_table.matching_names(adata.obs_names, samples.index)
+        if (renamed := adata.obs_names[names != adata.obs_names]).size:
+            here = names[names != adata.obs_names][0]
+            notes.append(f"Samples are named as in the sample table: {renamed[0]!r} of the counts is {here!r} there.")
+            adata.obs_names = names
         if subset == "both":
             adata = adata[adata.obs_names.isin(samples.index)].copy()
         adata.obs = _join_samples(inputs, adata.obs_names, samples, bool(subset))
@@ -168,32 +182,109 @@ def read_table(
     adata = _with_labels(path, adata, labels)
     if donor_pattern:
         adata.obs["donor"] = adata.obs_names.str.extract(donor_pattern, expand=False).to_numpy()
+    adata.uns["notes"] = notes
     return adata
 
 
-def _read_counts_text(path: Path, skip_rows: int, header: list[str] | None) -> pd.DataFrame:
-    sep = _separator(path)
-    try:
-        names = header or (None if skip_rows else _header(path, sep))
-        frame = pd.read_csv(
-            path,
-            sep=sep,
-            skiprows=skip_rows if header or not names else 1,
-            header=None if names else 0,
-            names=range(len(names)) if names else None,
-            encoding="utf-8-sig",
-        )
-    except READ_ERRORS as error:
-        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
-    if names and (twice := [name for name, times in Counter(names[1:]).items() if times > 1]):
+def _read_counts(
+    path: Path, skip_rows: int, header: list[str] | None, id_column: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """A matrix with its ids as index, and notes; missing values are NaN, but an id may be NA or nan."""
+    if path.is_dir():
+        return converters.read_count_files(path)
+    if path.suffix == ".parquet":
+        frame = pd.read_parquet(path)
+        return frame.set_axis(frame.pop(frame.columns[0]).astype(str)), []
+    if path.suffix in (".xlsx", ".xlsm"):
+        frame, notes = sample_table.read_words(path)
+        names, rows = tuple(frame.columns), frame.head(sample_table.N_PEEKED).fillna("").to_numpy().tolist()
+        frame.columns = range(len(names))
+    else:
+        layout = sample_table.peek(path, skip=skip_rows, header=header)
+        names, rows, notes = tuple(name.strip() for name in layout.names), layout.rows, list(layout.notes)
+        if padded := [name for name in layout.names if name != name.strip()]:
+            notes.append(f"Blanks at the ends of names were taken off in {path.name}, as in {padded[0]!r}.")
+    twice = [name for name, times in Counter(names).items() if times > 1 and name]
+    if twice:
         raise DataError(f"{path}: sample {twice[0]!r}: given {names.count(twice[0])} times; keep one, or rename")
-    if names:
-        frame.columns = names
-    if frame.iloc[:, 0].hasnans:
-        row = int(np.flatnonzero(frame.iloc[:, 0].isna())[0])
-        raise DataError(f"{path}: row {row + 2}: no gene id; fill it in")
-    frame.index = frame.pop(frame.columns[0]).astype(str)
-    return frame
+    if id_column and id_column not in names:
+        raise DataError(f"{path}: no column {id_column!r} of ids; columns: {', '.join(names[:8])}")
+    position = names.index(id_column) if id_column else _id_position(names, rows)
+    if position:
+        asked = "as asked" if id_column else "write rows:COLUMN for another (parameter genes_in)"
+        notes.append(f"Ids are taken from column {names[position]!r}, {asked}.")
+    if path.suffix not in (".xlsx", ".xlsm"):
+        others = {i: sample_table.MISSING for i in range(layout.width) if i != position}
+        options = layout.options | {"dtype": {position: str}, "keep_default_na": False, "na_values": others}
+        try:
+            frame = pd.read_csv(path, **options) if names else pd.DataFrame(columns=[0])
+        except sample_table.READ_ERRORS as error:
+            raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
+    written = frame.notna().to_numpy() & (frame != "").to_numpy()
+    frame, written = frame[written.any(axis=1)], written[written.any(axis=1)]
+    names = names or ("gene",)
+    names += ("",) * (frame.shape[1] - len(names))
+    numbers = [i for i in range(position) if _counts_up(rows, i)]
+    for i in (i for i, name in enumerate(names) if not name and i not in (position, *numbers) and written[:, i].any()):
+        row = int(written[:, i].argmax()) + 2
+        raise DataError(f"{path}: row {row}: a value in column {i + 1}, which has no name; name the column")
+    ids = frame[position].fillna("").astype(str).str.strip()
+    if (ids == "").any():
+        raise DataError(f"{path}: row {int(np.flatnonzero(ids == '')[0]) + 2}: no gene id; fill it in")
+    kept = [i for i, name in enumerate(names) if name and i not in (position, *numbers)]
+    index = pd.Index(ids.to_numpy(), name=names[position] or "gene")
+    return frame[kept].set_axis([names[i] for i in kept], axis=1).set_axis(index), notes
+
+
+def _counts_up(rows: list[list[str]], column: int) -> bool:
+    """Whether a column holds the numbers of the rows, from 0 or 1, as data frames are written."""
+    values = [row[column].strip() for row in rows if len(row) > column]
+    return len(values) > 2 and any(values == [str(i) for i in range(k, k + len(values))] for k in (0, 1))
+
+
+def _id_position(names: tuple[str, ...], rows: list[list[str]]) -> int:
+    """Position of the column of ids: that of Ensembl's, or the next one of words where the first counts the rows."""
+
+    def column(position: int) -> pd.Series:
+        return pd.Series([row[position].strip() for row in rows if len(row) > position], dtype=str)
+
+    of_genes = [i for i, name in enumerate(names) if _bare(name) in (*_ID_COLUMNS, *_SYMBOL_COLUMNS)]
+    if of_genes and names and not mostly_ensembl_ids(column(0)):
+        for position in of_genes:
+            if mostly_ensembl_ids(column(position)):
+                return position
+    if names and _counts_up(rows, 0):
+        for position in range(1, len(names)):
+            if pd.to_numeric(column(position), errors="coerce").isna().mean() > 0.5:
+                return position
+    return 0
+
+
+def _without_gene_columns(frame: pd.DataFrame, samples) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """A matrix without the columns that say something of genes, those columns as a table of genes, and a note."""
+    kinds = (*_ID_COLUMNS, *_SYMBOL_COLUMNS, *_GENE_COLUMNS)
+    found = [name for name in frame if _bare(name) in kinds and name not in samples]
+    about = frame[found].copy()
+    symbols = next((name for name in found if _bare(name) in _SYMBOL_COLUMNS), None) or next(
+        (name for name in found if _bare(name) in _ID_COLUMNS and not pd.api.types.is_numeric_dtype(frame[name])), None
+    )
+    if symbols:
+        words = about.pop(symbols)
+        about.insert(0, "symbol", words.where(words.notna(), frame.index.to_series()).astype(str).str.strip())
+    for name in about:
+        if not pd.api.types.is_numeric_dtype(about[name]):
+            about[name] = about[name].astype(str)
+    said = [f"Of genes, not samples: {'column' if len(found) == 1 else 'columns'} {', '.join(found)}."] if found else []
+    return frame.drop(columns=found), about, said
+
+
+def without_other_rows(adata: anndata.AnnData) -> tuple[anndata.AnnData, list[str]]:
+    """A data set without the rows that counting programs write beside the genes, and a note that names them."""
+    others = np.array([bool(re.fullmatch(_NO_GENES, name)) for name in adata.var_names.astype(str)], bool)
+    if not others.any():
+        return adata, []
+    names = ", ".join(adata.var_names[others])
+    return adata[:, ~others].copy(), [f"Rows that are no genes are left out: {names}."]
 
 
 def _recode(path: Path, values: pd.Series, levels: dict[str, str]) -> list[str]:
@@ -202,31 +293,6 @@ def _recode(path: Path, values: pd.Series, levels: dict[str, str]) -> list[str]:
             f"{path}: sample {other.index[0]!r}: {other.iloc[0]!r} is none of {', '.join(levels)}; mend recode"
         )
     return [levels[value] for value in values]
-
-
-def _read_samples(
-    path: Path, header: list[str] | None, index: str, strip: str, columns: dict[str, str] | None
-) -> pd.DataFrame:
-    try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path).astype(str).reset_index()
-        elif path.suffix == ".json":
-            table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig")), dtype=str)
-        else:
-            table = pd.read_csv(
-                path, sep=_separator(path), dtype=str, encoding="utf-8-sig", header=None if header else 0, names=header
-            )
-    except (*READ_ERRORS, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
-    if not len(table.columns):
-        raise DataError(f"{path}: no samples; give a row or an object for each")
-    table = table.set_index(index or table.columns[0])
-    table.index = table.index.str.replace(strip, "", regex=True) if strip else table.index
-    if table.index.has_duplicates:
-        raise DataError(
-            f"{path}: sample {table.index[table.index.duplicated()][0]!r}: given twice; keep one row a sample"
-        )
-    return table[list(columns)].rename(columns=columns) if columns else table
 
 
 def _join_samples(inputs: dict[str, Path], names: pd.Index, table: pd.DataFrame, subset: bool) -> pd.DataFrame:

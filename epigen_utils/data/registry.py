@@ -19,7 +19,7 @@ DATA_FILES = {
     "shipped": "real data of others that the project passes on, and their licences",
 }
 DATA_KINDS = ("bulk", "cells", "annotation", "model", "reads", "reference")
-FILE_SOURCES = ("bundled", "package", "url", "geo", "hub", "converted", "simulated")
+FILE_SOURCES = ("bundled", "package", "url", "geo", "ena", "hub", "converted", "simulated")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,9 @@ class File:
     package: str = ""  # name==version!member of a release on the package index
     url: str = ""  # https://...
     geo: str = ""  # accession of a series; the file is its supplementary count table
+    ena: str = (
+        ""  # accession of a series of GEO; the file is the archive's table of its runs, its reads' addresses in it
+    )
     hub: str = ""  # owner/name:folder of a data set on a model hub; the file is that folder
     revision: str = ""  # branch, tag or commit of the hub's repository; its main branch by default
     converted: str = ""  # name of the file that `converter` makes of `originals`

@@ -5,17 +5,21 @@ intensities in ``layers["intensity"]``); ``var`` indexed by a stable gene id, wi
 column, and ``donor`` if the donors are known.
 """
 
+from collections.abc import Iterable
+
 import anndata
 import numpy as np
 import pandas as pd
 from scipy import sparse
+
+from epigen_utils.errors import DataError
 
 #: Tolerance for counts that passed through floating-point arithmetic.
 INTEGER_TOLERANCE = 1e-6
 #: Column of obs with the depth of a cell over all genes, including genes that a file omits; Geneformer's own name.
 DEPTH_COLUMN = "n_counts"
 
-TASKS = ("counts", "intensity", "groups", "donors")
+TASKS = ("counts", "intensity", "samples", "groups", "donors")
 
 
 def stored_values(matrix) -> np.ndarray:
@@ -35,6 +39,95 @@ def listed_columns(adata: anndata.AnnData) -> str:
     return f"columns: {', '.join(map(str, adata.obs)) or 'none'}"
 
 
+def add_note(about: dict, sentence: str) -> None:
+    """Add a guess made at the door to ``uns["epigen"]["notes"]``, which the banner and ``epigen check`` show."""
+    about["notes"] = [*about.get("notes", []), sentence]
+
+
+def find_level(levels: Iterable[object], word: object) -> str | None:
+    """The level that a word names: the same word, else the only one that is the same number or truth value.
+
+    A command line and a table write the same level differently: ``1`` and ``1.0``, ``False`` and ``FALSE``.
+
+    Returns
+    -------
+    The level as text; None if there is none, or several are meant equally.
+
+    Examples
+    --------
+    >>> from epigen_utils.data import schema
+    >>> schema.find_level(["0.0", "1.0"], 1), schema.find_level(["wt", "ko"], "WT")
+    ('1.0', None)
+    """
+    names = list(dict.fromkeys(map(str, levels)))
+    if str(word) in names:
+        return str(word)
+    same = [name for name in names if _meaning(name) == _meaning(str(word))]
+    return same[0] if len(same) == 1 else None
+
+
+def _meaning(word: str) -> object:
+    """The number or truth value that a word stands for; itself otherwise."""
+    if word.lower() in ("true", "false"):
+        return word.lower()
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def without_blanks(adata: anndata.AnnData) -> list[str]:
+    """Take blanks off the ends of names of samples, genes and columns, and of the words of ``obs``, in place.
+
+    Returns
+    -------
+    What had blanks, for a note: at most one example of each kind.
+
+    Raises
+    ------
+    DataError
+        If two columns differ in blanks alone.
+    """
+    found = []
+    for kind, names in (("sample", "obs_names"), ("gene", "var_names")):
+        index = getattr(adata, names).astype(str)
+        if (padded := index[index != index.str.strip()]).size:
+            found.append(f"{kind} {padded[0]!r}")
+            setattr(adata, names, index.str.strip())
+    columns = [str(column).strip() for column in adata.obs]
+    if len(twice := {column for column in columns if columns.count(column) > 1}):
+        raise DataError(f"column {min(twice)!r}: there twice, with and without a blank; rename one")
+    found += [f"column {column!r}" for column in adata.obs if str(column) != str(column).strip()][:1]
+    adata.obs.columns = columns
+    for column in columns:
+        values = adata.obs[column]
+        if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
+            continue
+        words = values.astype(object).map(lambda value: value.strip() if isinstance(value, str) else value)
+        changed = (words != values.astype(object)) & values.notna()
+        if changed.any():
+            found.append(f"{column} {values[changed].iloc[0]!r}")
+            if isinstance(values.dtype, pd.CategoricalDtype):
+                kept = dict.fromkeys(str(level).strip() for level in values.cat.categories)
+                words = pd.Categorical(words, list(kept), ordered=bool(values.cat.ordered))
+            adata.obs[column] = words
+    return found
+
+
+def plain_numbers(adata: anndata.AnnData, roles: Iterable[str | None]) -> None:
+    """Make words of factors whose levels are numbers, in place, except columns with a role.
+
+    anndata makes factors of words that it writes, so that an age would be one in an h5ad and none in a file of text.
+    """
+    for column in adata.obs.columns.difference(list(filter(None, roles))):
+        values = adata.obs[column]
+        levels = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else pd.Index([1])
+        if pd.api.types.is_numeric_dtype(levels):
+            continue
+        if pd.to_numeric(levels.astype(str).to_series(), errors="coerce").notna().all():
+            adata.obs[column] = values.astype(object)
+
+
 def check(adata: anndata.AnnData, *, task: str) -> list[str]:
     """List the problems that make a data set unfit for a task, each with its remedy in one line.
 
@@ -43,8 +136,9 @@ def check(adata: anndata.AnnData, *, task: str) -> list[str]:
     adata
         Samples x genes; ``uns["epigen"]`` may name the ``group``, ``reference`` and ``donor``.
     task
-        ``counts`` (non-negative integers), ``intensity`` (non-negative numbers), ``groups`` (counts, and a group column
-        with at least two groups, each of at least two samples), ``donors`` (groups, and a donor for every sample).
+        ``counts`` (non-negative integers), ``intensity`` (non-negative numbers), ``samples`` (counts of bulk samples
+        that can be compared, `check_comparable`), ``groups`` (counts, and a group column with at least two groups, each
+        of at least two samples), ``donors`` (groups, and a donor for every sample).
 
     Raises
     ------
@@ -69,9 +163,62 @@ def check(adata: anndata.AnnData, *, task: str) -> list[str]:
     problems = [*_check_names(adata), *_check_values(adata, measure)]
     if task in ("groups", "donors"):
         problems += _check_groups(adata)
-    if task == "donors" or (task == "groups" and adata.uns["epigen"].get("donor")):
+    about = adata.uns.get("epigen", {})
+    if task == "donors" or (task == "groups" and about.get("donor")):
         problems += _check_donors(adata)
+    elif task in ("counts", "samples"):
+        problems += [
+            f"obs: no {role} column {about[role]!r}; name one that is there ({listed_columns(adata)})"
+            for role in ("group", "donor")
+            if about.get(role) and about[role] not in adata.obs
+        ]
+    if task == "samples" and not problems:
+        problems = check_comparable(adata)
     return problems
+
+
+def check_comparable(adata: anndata.AnnData) -> list[str]:
+    """List what makes samples of bulk unfit for a comparison: one gene, no depth, copies, transcripts per million.
+
+    Size factors are taken from genes that every sample has, and dispersions from how much replicates differ.
+    """
+    counts = adata.layers["counts"]
+    depths = np.asarray(counts.sum(axis=1)).ravel()
+    if (depths == 0).any():
+        return [f"sample {adata.obs_names[depths == 0][0]!r}: has no counts; drop it"]
+    detected = np.asarray((counts > 0).sum(axis=0)).ravel()
+    if (detected > 0).sum() < 2:
+        return ["matrix: counts of one gene only; depth and dispersion are found from many: give the whole table"]
+    if np.allclose(depths, 1e6, rtol=1e-3):
+        return ["layers['counts']: each sample sums to a million; these are TPM or CPM: give the counts"]
+    if (copies := _copies(adata)) is not None:
+        first, second = copies
+        return [f"samples {first!r} and {second!r}: the same counts in every gene; replicates are no copies: drop one"]
+    kind = adata.uns.get("epigen", {}).get("size_factors", "ratio")
+    if kind == "ratio" and not (detected == adata.n_obs).any():
+        least = adata.obs_names[int(np.asarray((counts > 0).sum(axis=1)).ravel().argmin())]
+        return [
+            f"matrix: no gene is detected in every sample (fewest genes: sample {least!r}); take "
+            "size_factors=poscounts (--size-factors poscounts), or drop the shallowest samples"
+        ]
+    return []
+
+
+#: Fewest genes in which no two replicates have the same counts by chance.
+_MIN_GENES_OF_COPIES = 20
+
+
+def _copies(adata: anndata.AnnData) -> tuple[str, str] | None:
+    """Two samples with the same counts in every gene, if there are enough genes to tell."""
+    counts, seen = adata.layers["counts"], {}
+    if ((counts > 0).sum(axis=0) > 0).sum() < _MIN_GENES_OF_COPIES:
+        return None
+    for row, name in enumerate(adata.obs_names):
+        values = counts[row].toarray().tobytes() if sparse.issparse(counts) else counts[row].tobytes()
+        if values in seen:
+            return seen[values], name
+        seen[values] = name
+    return None
 
 
 def _check_names(adata: anndata.AnnData) -> list[str]:

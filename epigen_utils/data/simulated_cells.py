@@ -207,9 +207,7 @@ def plackett_luce_cells(
     var = pd.DataFrame({"symbol": coding["symbol"].to_numpy(), "ensembl_id": ids}, index=ids)
     varm = {"log_rates": pd.DataFrame(log_rates.T, ids, names)}
     uns = {"state_probability": np.full(len(names), 1 / len(names))}
-    return anndata.AnnData(
-        obs=obs, var=var, layers={"counts": sparse.vstack(counts, format="csr")}, varm=varm, uns=uns
-    )
+    return anndata.AnnData(obs=obs, var=var, layers={"counts": sparse.vstack(counts, format="csr")}, varm=varm, uns=uns)
 
 
 def _coding_genes(n_genes: int, seed: int) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 R maximises by a line search that stops at a gain of one millionth, so that an estimate depends on the path to it. To
 agree in the tests, the search takes R's steps here, for all genes at once; first steps that the curvature rules out are
-passed over (`Search.begin`), and a step is accepted within rounding. Tables are samples x genes.
+passed over (`Search.begin`), and a step is accepted within rounding. Of many samples, steps near the start are taken on
+`expansions` of the posteriors. Tables are samples x genes.
 """
 
 import dataclasses
@@ -12,9 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from epigen_utils.deseq import design as designs
-from epigen_utils.deseq import elementwise, parts
+from epigen_utils.deseq import elementwise, expansions, parts
 from epigen_utils.deseq.design import Design
+from epigen_utils.deseq.expansions import Expansion
+from epigen_utils.deseq.posteriors import FULL_SHARE, Posterior
 
 LOWEST, START_STEP, ACCEPT, GAIN, MAX_STEPS = 1e-8, 1.0, 1e-4, 1e-6, 100
 
@@ -24,166 +26,13 @@ ROUNDS = (8, 10, MAX_STEPS)
 #: Bounds of the log dispersion during the search, and points of each of the two grids that follow where it fails.
 BOUNDS, GRID = (-30.0, 10.0), 20
 
-#: Log dispersion below which a search is given up, and the rounding of a log posterior for each count that is in it.
-LEFT, ROUNDING = math.log(LOWEST / 10), 5e-15
-
-#: Rows of `Posterior.tails` for each sample up to which they save time, and the share of genes from which all are
-#: evaluated rather than some.
-TAIL_ROWS, FULL_SHARE = 3, 0.7
-
-#: What a posterior has of each gene, and what of it slopes need.
-TABLES = ("counts", "mu", "centres", "residuals", "beyond", "excess", "rounding", "tails", "large")
-SLOPE_TABLES = ("counts", "centres", "residuals", "excess", "tails", "large")
+#: Log dispersion below which a search is given up.
+LEFT = math.log(LOWEST / 10)
 
 
 def max_dispersion(n_samples: int) -> float:
     """The largest dispersion that an estimate may have."""
     return max(10.0, n_samples)
-
-
-@dataclasses.dataclass(slots=True)
-class Posterior:
-    """Log posterior of log dispersions, one a gene, with Cox and Reid's adjustment (Love et al. 2014, eq. 6-8).
-
-    Attributes
-    ----------
-    counts, mu
-        Samples x genes; means as counts, above zero.
-    design
-        Of which the adjustment is.
-    centres, variance
-        The normal prior of the log dispersion; None for none.
-    residuals, excess, rounding
-        Counts less means, each gene's sum of them, and what rounding does to its log posterior. By `prepare`.
-    tails, large, beyond
-        Number of samples with more than 0, 1, 2, ... counts, rows x genes, and each count or, if more, the number of
-        these rows, and each gene's sum of counts beyond that: the log gamma of a small count is a sum of logarithms,
-        which many samples share. ``large`` is None where all counts are as small as that.
-    """
-
-    counts: Tensor
-    mu: Tensor
-    design: Design
-    centres: Tensor | None = None
-    variance: float | None = None
-    residuals: Tensor | None = None
-    beyond: Tensor | None = None
-    excess: Tensor | None = None
-    rounding: Tensor | None = None
-    tails: Tensor | None = None
-    large: Tensor | None = None
-
-    def prepare(self) -> "Posterior":
-        """Compute what all evaluations share."""
-        self.residuals = self.counts - self.mu
-        total, self.excess = self.counts.sum(dim=0), self.residuals.sum(dim=0)
-        self.rounding = ROUNDING * (len(self.counts) + total)
-        largest = int(self.counts.max())
-        n_rows = largest if largest <= TAIL_ROWS * len(self.counts) else elementwise.SERIES_FROM
-        self.tails = count_tails(self.counts, n_rows)
-        self.beyond = total - self.tails.sum(dim=0)
-        if n_rows < largest:
-            self.large = self.counts.clamp(min=n_rows)
-        return self
-
-    def of(self, genes: Tensor, names: tuple[str, ...] = TABLES) -> "Posterior":
-        """The same for some genes, by their positions; with ``names``, only some tables of it."""
-        tables = {name: getattr(self, name) for name in names}
-        parts = {name: None if table is None else elementwise.take(table, genes) for name, table in tables.items()}
-        return Posterior(**{"counts": None, "mu": None} | parts, design=self.design, variance=self.variance)
-
-    def on_cpu(self) -> "Posterior":
-        """The same in the memory of the CPU."""
-        tables = {name: getattr(self, name) for name in TABLES}
-        tables = {name: None if table is None else table.cpu() for name, table in tables.items()}
-        return Posterior(**tables, design=self.design.on_cpu, variance=self.variance)
-
-    def _log_gammas(self, log_alpha: Tensor) -> Tensor:
-        """Sum over samples of log gamma(y + r) - log gamma(r) + y log(alpha) where r is 1 / alpha, genes."""
-        alpha = log_alpha.exp()
-        sums = elementwise.log1p(alpha * self._rows()).mul_(self.tails).sum(dim=0)
-        if self.large is None:
-            return sums
-        r, n_rows, n_samples = 1 / alpha, len(self.tails), len(self.counts)
-        gammas = elementwise.log_gamma(self.large + r).sum(dim=0) - n_samples * elementwise.log_gamma(n_rows + r)
-        return sums + gammas + self.beyond * log_alpha
-
-    def _digammas(self, r: Tensor) -> Tensor:
-        """Derivative of `_log_gammas` with respect to r."""
-        sums = (self.tails / (r + self._rows())).sum(dim=0)
-        if self.large is None:
-            return sums
-        digammas = elementwise.digamma(self.large + r).sum(dim=0)
-        return sums + digammas - len(self.counts) * elementwise.digamma(len(self.tails) + r)
-
-    def _rows(self) -> Tensor:
-        return torch.arange(len(self.tails), dtype=self.tails.dtype, device=self.tails.device)[:, None]
-
-    def evaluate(self, log_alpha: Tensor) -> tuple[Tensor, "Point"]:
-        """Log posterior up to a constant of the gene, genes, and what its slope there needs."""
-        alpha = log_alpha.exp()
-        r = 1 / alpha
-        scaled = self.mu * alpha
-        log_scaled = elementwise.log1p(scaled)
-        weights = self.mu / scaled.add_(1)
-        sum_logs = log_scaled.sum(dim=0)
-        # log(mu + r) is log(1 + mu alpha) - log(alpha)
-        value = self._log_gammas(log_alpha) - log_scaled.mul_(self.counts).sum(dim=0) - r * sum_logs
-        factor = designs.cholesky(self.design.information(weights))
-        value -= 0.5 * (designs.log_determinant(factor) + self.design.log_scale)
-        if self.variance is not None:
-            value -= 0.5 * (log_alpha - self.centres).square() / self.variance
-        return value, Point(log_alpha, weights, sum_logs, factor)
-
-    def slope(self, point: "Point") -> Tensor:
-        """Derivative of the log posterior at a point, genes."""
-        alpha = point.log_alpha.exp()
-        r = 1 / alpha
-        # the sum of (y - mu) alpha / (1 + mu alpha), of which 1 / (1 + mu alpha) is 1 - alpha times the weight
-        terms = alpha * (self.excess - alpha * (self.residuals * point.weights).sum(dim=0)) + point.sum_logs
-        slope = r * (terms - self._digammas(r))
-        change = self.design.information(point.weights.square())
-        slope += 0.5 * alpha * (designs.inverse(point.factor) * change).sum(dim=(0, 1))
-        if self.variance is not None:
-            slope -= (point.log_alpha - self.centres) / self.variance
-        return slope
-
-    def curvature(self, point: "Point") -> Tensor:
-        """Approximate negative second derivative of the log posterior at a point, for large counts, genes."""
-        of_a_sample = (point.log_alpha.exp() * point.weights).square_().mean(dim=0)
-        curvature = 0.5 * self.design.residual_df * of_a_sample
-        return curvature if self.variance is None else curvature + 1 / self.variance
-
-
-@dataclasses.dataclass(slots=True)
-class Point:
-    """What evaluations at a log dispersion share.
-
-    Attributes
-    ----------
-    weights
-        mu / (1 + mu alpha), samples x genes.
-    sum_logs
-        Sum over samples of log(1 + mu alpha), genes.
-    factor
-        Cholesky factors of X' W X.
-    """
-
-    log_alpha: Tensor
-    weights: Tensor
-    sum_logs: Tensor
-    factor: Tensor
-
-    def of(self, genes: Tensor) -> "Point":
-        """The same for some genes, by their positions."""
-        return Point(*(elementwise.take(getattr(self, name), genes) for name in self.__slots__))
-
-
-def count_tails(counts: Tensor, n_rows: int) -> Tensor:
-    """Number of samples with more than k counts, k from 0 to below the number of rows, x genes."""
-    histogram = torch.zeros((n_rows + 1, counts.shape[1]), dtype=counts.dtype, device=counts.device)
-    histogram.scatter_add_(0, counts.clamp(max=n_rows).to(torch.int64), torch.ones_like(counts))
-    return len(counts) - histogram[:-1].cumsum(dim=0)
 
 
 class Search:
@@ -204,25 +53,34 @@ class Search:
         self.first, self.value, self.slope, self.accepted = (torch.zeros_like(start) for _ in range(4))
         self.step = torch.full_like(start, START_STEP)
         self.steps = torch.zeros(len(start), dtype=torch.int64, device=start.device)
-        self.done = torch.zeros(len(start), dtype=torch.bool, device=start.device)
+        self.done, self.begun = (torch.zeros_like(start, dtype=torch.bool) for _ in range(2))
 
-    def _read(self, names: tuple[str, ...], genes: Tensor, posterior: Posterior) -> list[Tensor]:
-        return [getattr(self, name)[genes].to(posterior.counts.device) for name in names]
+    def _read(self, names: tuple[str, ...], genes: Tensor, posterior: Posterior | Expansion) -> list[Tensor]:
+        return [getattr(self, name)[genes].to(posterior.rounding.device) for name in names]
 
     def _write(self, genes: Tensor, **columns: Tensor) -> None:
         for name, column in columns.items():
             getattr(self, name)[genes] = column.to(genes.device)
 
-    def begin(self, genes: Tensor, posterior: Posterior) -> None:
+    def begin(self, genes: Tensor, posterior: Posterior | Expansion) -> None:
         """Evaluate some genes where they start, and pass over first steps that are too long for the curvature there.
 
         They are taken for rejected if the shortest of them is; where it is not, the search begins with the longest.
+        Steps beyond the reach of an expansion are passed over likewise; where that is not allowed, the gene does not
+        begin, until it is given the posterior itself.
         """
+        new = (~self.begun[genes]).nonzero().squeeze(1)
+        if not len(new):
+            return
+        if len(new) < len(genes):
+            genes, posterior = genes[new], posterior.of(new.to(posterior.rounding.device))
         a, step, steps = self._read(("log_alpha", "step", "steps"), genes, posterior)
         value, point = posterior.evaluate(a)
         slope = posterior.slope(point)
         step = _within_bounds(a, step, slope)
-        n_halvings = posterior.curvature(point).mul_(step / 2).log2().floor().clamp(min=0)
+        too_curved = posterior.curvature(point).mul_(step / 2).log2().floor().clamp(min=0)
+        too_far = ((step * slope).abs() / posterior.reach(a)).log2().ceil().clamp(min=0)
+        n_halvings, begun = torch.maximum(too_curved, too_far), too_far <= too_curved
         places = (n_halvings > 0).nonzero().squeeze(1)
         if len(places):
             trial = step[places] / 2 ** n_halvings[places]
@@ -231,18 +89,22 @@ class Search:
             places = places[rejected]
             step[places] = trial[rejected] / 2
             steps[places] = n_halvings[places].to(torch.int64) + 1
-        self._write(genes, first=value, value=value, slope=slope, step=step, steps=steps)
+            begun[places] = True
+        columns = {"first": value, "value": value, "slope": slope, "step": step, "steps": steps}
+        self._write(genes[begun.to(genes.device)], **{name: column[begun] for name, column in columns.items()})
+        self.begun[genes] = begun.to(genes.device)
 
-    def advance(self, genes: Tensor, posterior: Posterior, n_rounds: int) -> None:
-        """Take some genes' steps until they are done, or so many."""
+    def advance(self, genes: Tensor, posterior: Posterior | Expansion, n_rounds: int) -> None:
+        """Take some genes' steps until they are done or beyond what the posterior covers, or so many."""
         names = ("log_alpha", "value", "slope", "step", "steps", "accepted", "done")
         a, value, slope, step, steps, accepted, done = self._read(names, genes, posterior)
         for left in reversed(range(n_rounds)):
             step = _within_bounds(a, step, slope)
             proposal = a + step * slope
+            idle = done | (posterior.reach(proposal) < 0)
             proposed, point = posterior.evaluate(proposal)
-            better = _improves(proposed, value, step, slope, posterior.rounding) & ~done
-            steps += ~done
+            better = _improves(proposed, value, step, slope, posterior.rounding) & ~idle
+            steps += ~idle
             ended = better & (proposed - value < GAIN)
             gone = better & ~ended & (proposal < LEFT)
             # A search that leaves below keeps the former value, by which R then rejects a first step that leaves.
@@ -251,27 +113,21 @@ class Search:
             done |= ended | gone | (steps >= MAX_STEPS)
             moved = better & ~done
             accepted += better
-            n_moved = int(moved.sum())
-            if n_moved > FULL_SHARE * len(a):
-                slope = torch.where(moved, posterior.slope(point), slope)
-            elif n_moved:
-                places = moved.nonzero().squeeze(1)
-                slope[places] = posterior.of(places, SLOPE_TABLES).slope(point.of(places))
+            slope = posterior.slopes(moved, point, slope)
             longer = torch.clamp(step * 1.1, max=START_STEP)
             longer = torch.where(accepted % 5 == 0, longer / 2, longer)
-            step = torch.where(better, longer, step / 2)
-            n_done = int(done.sum())
-            if n_done == len(a) or not left or n_done > (1 - FULL_SHARE) * len(a):
+            step = torch.where(idle, step, torch.where(better, longer, step / 2))
+            idle |= done
+            n_idle = int(idle.sum())
+            if n_idle == len(a) or not left or n_idle > (1 - FULL_SHARE) * len(a):
                 columns = (a, value, slope, step, steps, accepted, done)
                 self._write(genes, **dict(zip(names, columns, strict=True)))
-                if n_done == len(a) or not left:
+                if n_idle == len(a) or not left:
                     return
-                keep = (~done).nonzero().squeeze(1)
-                genes, posterior = genes[keep.to(genes.device)], posterior.of(keep)
-                if parts.are_few(posterior.counts):
-                    posterior = posterior.on_cpu()
+                keep = (~idle).nonzero().squeeze(1)
+                genes, posterior = genes[keep.to(genes.device)], posterior.kept(keep)
                 a, value, slope, step, steps, accepted, done = (
-                    column[keep].to(posterior.counts.device) for column in columns
+                    column[keep].to(posterior.rounding.device) for column in columns
                 )
 
 
@@ -294,6 +150,8 @@ class Genes:
     counts: Tensor
     means: Tensor
     design: Design
+    #: Of their log posteriors, shared by searches.
+    expansion: Expansion | None = None
 
     def posterior(self, some: Tensor, centres: Tensor | None, variance: float | None) -> Posterior:
         """Of some of these genes."""
@@ -304,16 +162,34 @@ class Genes:
     def search(self, start: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Search:
         """Line searches from a start; the few genes that take long go on together."""
         searches = Search(start)
+        if len(self.counts) >= expansions.LEAST_SAMPLES:
+            self._search_near(searches, centres, variance)
 
         def advance(turn: int, some: Tensor) -> None:
             posterior = self.posterior(some, centres, variance)
-            if turn == 0:
-                searches.begin(some, posterior)
+            searches.begin(some, posterior)
             searches.advance(some, posterior, ROUNDS[turn])
 
         for turn in range(len(ROUNDS)):
             parts.for_each(functools.partial(advance, turn), self._split(~searches.done))
         return searches
+
+    def _search_near(self, searches: Search, centres: Tensor | None, variance: float | None) -> None:
+        """Take searches as far as expansions around their starts allow."""
+        if self.expansion is None:
+            self.expansion = Expansion.empty(searches.log_alpha)
+        usable = searches.log_alpha > expansions.LEAST_CENTRE
+        too_far = self.expansion.reach(searches.log_alpha) < expansions.RADIUS / 2
+
+        def expand(some: Tensor) -> None:
+            posterior = self.posterior(some, None, None)
+            self.expansion.put(some, posterior, searches.log_alpha[some].to(posterior.rounding.device))
+
+        parts.for_each(expand, self._split(usable & too_far))
+        near, some = self.expansion.with_prior(centres, variance), usable.nonzero().squeeze(1)
+        searches.begin(some, near.of(some))
+        some = some[searches.begun[some]]
+        searches.advance(some, near.of(some), MAX_STEPS)
 
     def search_grids(self, wanted: Tensor, centres: Tensor | None = None, variance: float | None = None) -> Tensor:
         """Dispersions on two grids, the second around the best point of the first, of the genes in a mask."""

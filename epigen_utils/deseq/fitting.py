@@ -182,14 +182,14 @@ def fit(
         raise DataError(
             f"outliers: they are replaced from {outliers.LEAST_SAMPLES} samples in a cell on; ask for no fewer"
         )
-    result, means = _fit_trend(counts, design, factors, trend_kind, device)
+    result, genes = _fit_trend(counts, design, factors, trend_kind, device)
     if result.trend:
         own, at_means = (column.cpu().numpy() for column in (result.genes.genewise, result.genes.trend))
         result.scatter = trends.scatter(own, at_means)
         result.prior_variance = trends.prior_variance(own, at_means, result.design.residual_df)
     replaceable = result.design.in_cells_of(min_replicates or len(result.counts) + 1)
     result.replaces = bool(replaceable.any())
-    _fit_models(result, means, functools.partial(_judge_outliers, result, replaceable, test))
+    _fit_models(result, genes, functools.partial(_judge_outliers, result, replaceable, test))
     outlying = result.genes.replaced.nonzero().squeeze(1)
     if len(outlying):
         _refit(result, outlying)
@@ -215,15 +215,15 @@ def _fit_trend(
     factors: str | np.ndarray,
     trend_kind: str,
     device: str,
-) -> tuple[Fit, Tensor]:
+) -> tuple[Fit, dispersions.Genes]:
     check(counts, design)
     result = _start(counts, design, factors, device)
-    means = _fit_genewise(result)
+    genes = _fit_genewise(result)
     if trend_kind != "none":
         base, own = result.genes.base_mean.cpu().numpy(), result.genes.genewise.cpu().numpy()
         result.trend = trends.fit(base, own, trend_kind)
         result.genes.trend[:] = torch.as_tensor(result.trend(base))
-    return result, means
+    return result, genes
 
 
 def _start(counts: np.ndarray, design: np.ndarray, factors: str | np.ndarray, device: str) -> Fit:
@@ -263,8 +263,8 @@ def check(counts: np.ndarray, design: np.ndarray) -> None:
         )
 
 
-def _fit_genewise(fit: Fit) -> Tensor:
-    """Base means and gene-wise dispersions; gives the fitted means, samples x genes."""
+def _fit_genewise(fit: Fit) -> dispersions.Genes:
+    """Base means and gene-wise dispersions; gives what the dispersions were searched with."""
     factors = fit.factors
     inverse_factor = float((1 / (factors if factors.shape[1] == 1 else factors.mean(dim=1))).mean())
     means = torch.empty_like(fit.counts)
@@ -286,27 +286,29 @@ def _fit_genewise(fit: Fit) -> Tensor:
     if not means.isfinite().all():
         raise DataError("design: its coefficients leave the range of numbers; centre and scale the numeric covariates")
     means.clamp_(min=glm.LEAST_MEAN)
-    fit.genes.genewise = dispersions.genewise(dispersions.Genes(fit.counts, means, fit.design), guesses)
-    return means
+    genes = dispersions.Genes(fit.counts, means, fit.design)
+    fit.genes.genewise = dispersions.genewise(genes, guesses)
+    return genes
 
 
-def _fit_models(fit: Fit, means: Tensor, judge: Callable[[Tensor, glm.Fit, Tensor], None] | None = None) -> None:
-    """Final dispersions and coefficients; ``means`` are those of the gene-wise fit."""
+def _fit_models(
+    fit: Fit, genes: dispersions.Genes, judge: Callable[[Tensor, glm.Fit, Tensor], None] | None = None
+) -> None:
+    """Final dispersions and coefficients; ``genes`` are those of the gene-wise fit."""
     estimates = fit.genes
     genewise = estimates.genewise
     estimates.dispersion = genewise.clone()
     if fit.trend is not None:
-        estimates.trend = trend = torch.as_tensor(fit.trend(estimates.base_mean.cpu().numpy()), device=means.device)
-        search = dispersions.Genes(fit.counts, means, fit.design)
-        estimates.map = dispersions.maximum_a_posteriori(search, genewise, trend, fit.prior_variance)
+        estimates.trend = trend = torch.as_tensor(fit.trend(estimates.base_mean.cpu().numpy()), device=genewise.device)
+        estimates.map = dispersions.maximum_a_posteriori(genes, genewise, trend, fit.prior_variance)
         estimates.outlier = genewise.log() > trend.log() + OUTLIER_SD * fit.scatter**0.5
         estimates.dispersion = torch.where(estimates.outlier, genewise, estimates.map)
 
-    def regress(genes: Tensor) -> None:
-        model = glm.regress(fit.counts_of(genes), fit.factors_of(genes), estimates.dispersion[genes], fit.design)
-        estimates.put(genes, beta=model.beta)
+    def regress(some: Tensor) -> None:
+        model = glm.regress(fit.counts_of(some), fit.factors_of(some), estimates.dispersion[some], fit.design)
+        estimates.put(some, beta=model.beta)
         if judge is not None:
-            judge(genes, model, elementwise.take(means, genes))
+            judge(some, model, elementwise.take(genes.means, some))
 
     parts.for_each(regress, fit.all_parts())
 

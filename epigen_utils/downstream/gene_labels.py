@@ -153,6 +153,27 @@ def task_genes(
     return expressed
 
 
+def genes_of_tasks(
+    labels: dict[str, dict[str, list[str]]], n_cells: pd.Series, **options: int
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Genes of each task that these cells show enough genes of, by `task_genes`, and why the others are left out.
+
+    Raises
+    ------
+    DataError
+        If no task is left.
+    """
+    tables, left_out = {}, []
+    for task, classes in labels.items():
+        try:
+            tables[task] = task_genes(task, classes, n_cells, **options)
+        except DataError as error:
+            left_out.append(str(error))
+    if not tables:
+        raise DataError(left_out[0])
+    return tables, left_out
+
+
 def class_sizes(
     labels: dict[str, dict[str, list[str]]], tasks: dict[str, pd.DataFrame], n_cells: pd.Series, total: int
 ) -> pd.DataFrame:

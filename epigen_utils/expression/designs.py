@@ -3,13 +3,12 @@
 import anndata
 import numpy as np
 import pandas as pd
-from formulaic import Formula, model_matrix
-from formulaic.errors import FormulaicError
-from formulaic_contrasts import FormulaicContrasts
+from formulaic import Formula
 
 from epigen_utils import paths
-from epigen_utils.data import registry
+from epigen_utils.data import datasets, registry, schema
 from epigen_utils.errors import DataError
+from epigen_utils.expression import formulas
 
 
 def parse_contrast(text: str) -> tuple[str, str, str]:
@@ -50,8 +49,11 @@ def design_and_contrasts(
     """
     about = adata.uns["epigen"]
     if contrast:
-        variable, target, reference = parse_contrast(contrast)
-        return design or f"~{_formula_term(variable)}", {f"{target} against {reference}": (variable, target, reference)}
+        variable, target, reference = _as_in_table(adata, parse_contrast(contrast))
+        blocking = _blocking(adata, variable)
+        return design or "~" + " + ".join([*blocking, _formula_term(variable)]), {
+            f"{target} against {reference}": (variable, target, reference)
+        }
     if not about.get("group"):
         columns = ", ".join(map(str, adata.obs)) or "none"
         raise DataError(f"{about['name']}: nothing to compare; name a group or a contrast (columns: {columns})")
@@ -63,7 +65,7 @@ def design_and_contrasts(
         contrasts = {row.id.partition(":")[2]: (row.variable, row.target, row.reference) for row in rows.itertuples()}
         return design or "~" + " + ".join([*blocking, _formula_term(rows["variable"].iloc[0])]), contrasts
     reference, *others = adata.obs[group].cat.categories
-    blocking = [_formula_term(about["donor"])] if about.get("donor") and not donors_are_nested(adata) else []
+    blocking = _blocking(adata, group)
     return design or "~" + " + ".join([*blocking, _formula_term(group)]), {
         f"{level} against {reference}": (group, level, reference) for level in others
     }
@@ -79,49 +81,109 @@ def _formula_term(column: str) -> str:
     return column if column.isidentifier() else f"`{column}`"
 
 
-def donors_are_nested(adata: anndata.AnnData) -> bool:
-    """Whether every donor has samples of one group only, so that donors cannot be blocks; False without donors."""
-    about = adata.uns["epigen"]
-    if not about.get("donor"):
-        return False
-    return bool((adata.obs.groupby(about["donor"], observed=True)[about["group"]].nunique() == 1).all())
+def _as_in_table(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> tuple[str, str, str]:
+    """A contrast with its levels as the sample table writes them (`schema.find_level`)."""
+    variable, *levels = contrast
+    present = adata.obs[variable].dropna() if variable in adata.obs else []
+    return (variable, *(schema.find_level(present, level) or level for level in levels))
 
 
-def covariates(obs: pd.DataFrame) -> pd.DataFrame:
-    """The sample table with each column made numeric or a factor, as the formulas need it.
+def _blocking(adata: anndata.AnnData, variable: str) -> list[str]:
+    """Term of the donor, if donors have samples of several levels of a column."""
+    donor = adata.uns["epigen"].get("donor")
+    return [_formula_term(donor)] if donor and variable in adata.obs and not donors_are_nested(adata, variable) else []
 
-    Floats stay numeric, and categorical columns (group, donor) stay factors. Integers and text become factors, unless
-    they are numbers with more distinct values than half of the samples, such as an age or RIN.
+
+def donors_are_nested(adata: anndata.AnnData, variable: str = "") -> bool:
+    """Whether every donor has samples of one group only, so that donors cannot be blocks; False without donors.
+
+    Parameters
+    ----------
+    variable
+        Column of what is compared; by default the groups.
     """
-    obs = obs.copy()
-    for column in obs:
-        values = obs[column]
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            obs[column] = values.cat.rename_categories(str).cat.remove_unused_categories()
-            continue
-        if pd.api.types.is_float_dtype(values):
-            continue
-        numbers = pd.to_numeric(values.astype(object), errors="coerce").astype(float)
-        is_numeric = values.nunique() > len(obs) / 2 and (numbers.notna() == values.notna()).all()
-        obs[column] = numbers if is_numeric else values.astype(object).map(str, na_action="ignore")
-    return obs
+    about = adata.uns["epigen"]
+    variable = variable or about.get("group", "")
+    if not about.get("donor") or variable not in adata.obs:
+        return False
+    return bool((adata.obs.groupby(about["donor"], observed=True)[variable].nunique() == 1).all())
+
+
+def with_first_levels(adata: anndata.AnnData, text: str) -> anndata.AnnData:
+    """A data set in which some columns have another first level: the one that the others are compared with.
+
+    In a design with an interaction, a contrast of one factor is its effect at the first level of the other.
+
+    Parameters
+    ----------
+    text
+        ``column=level``, several with commas between them; empty: the data set as it is.
+
+    Raises
+    ------
+    DataError
+        If it is not written so, or there is no such column or level.
+    """
+    if not text:
+        return adata
+    adata = adata.copy()
+    for part in text.split(","):
+        column, _, word = (piece.strip() for piece in part.partition("="))
+        if column not in adata.obs:
+            columns = schema.listed_columns(adata)
+            raise DataError(f"at {text!r}: write column=level, such as treatment=vehicle ({columns})")
+        levels = formulas.levels_of(formulas.covariates(adata.obs, f"~factor({_formula_term(column)})")[column])
+        if (first := schema.find_level(levels, word)) is None:
+            raise DataError(f"at {text!r}: {column!r} has no level {word!r} (levels: {', '.join(levels)})")
+        words = adata.obs[column].astype(object).map(str, na_action="ignore")
+        adata.obs[column] = pd.Categorical(words, list(dict.fromkeys([first, *levels])))
+    return adata
+
+
+def describe_design(adata: anndata.AnnData, design: str, variable: str) -> str:
+    """What a reader must know of a design: its factors and numbers, and at which levels an interacting effect is taken.
+
+    Parameters
+    ----------
+    variable
+        Column of the contrasts.
+    """
+    table, said = formulas.covariates(adata.obs, design), []
+    for column in formulas.columns_of_design(adata, design):
+        values = table[column]
+        if pd.api.types.is_numeric_dtype(values):
+            said.append(f"{column} is a number, {values.min():g} to {values.max():g}")
+        else:
+            levels = formulas.levels_of(values)
+            said.append(f"{column} is a factor of {len(levels)} levels, the first {levels[0]}")
+    text = f"In the design {'; '.join(said)}. Write factor(...) or numeric(...) around a column to change that."
+    if places := effect_is_at(adata, design, variable):
+        levels = ", ".join(f"{column} = {level}" for column, level in places.items())
+        text += f" {variable} interacts: its contrasts are its effect at {levels} (parameter at sets another level)."
+    return text
+
+
+def effect_is_at(adata: anndata.AnnData, design: str, variable: str) -> dict[str, str]:
+    """Where the effect of a column is taken that interacts with others: their first levels, or zero of numbers."""
+    table, places = formulas.covariates(adata.obs, design), {}
+    for names in formulas.variables_of_terms(formulas.model_of(adata, design)).values():
+        for other in sorted(names - {variable}) if variable in names else ():
+            values = table[other]
+            places[other] = "0" if pd.api.types.is_numeric_dtype(values) else formulas.levels_of(values)[0]
+    return places
 
 
 def design_matrix(adata: anndata.AnnData, design: str) -> pd.DataFrame:
-    """The model matrix of a formula over the `covariates` of ``obs``, samples x coefficients.
+    """The model matrix of a formula over the `formulas.covariates` of ``obs``, samples x coefficients.
+
+    Samples without a value of one of its columns are left out.
 
     Raises
     ------
     DataError
         If the formula cannot be parsed or names a missing column.
     """
-    if not design.strip():
-        raise DataError("design: it is empty; give a formula, such as ~condition")
-    try:
-        return pd.DataFrame(model_matrix(design, covariates(adata.obs)))
-    except FormulaicError as error:
-        columns = ", ".join(map(str, adata.obs))
-        raise DataError(f"design {design!r}: {str(error).splitlines()[0]} (columns: {columns})") from None
+    return pd.DataFrame(formulas.model_of(adata, design))
 
 
 def check_design(adata: anndata.AnnData, design: str) -> None:
@@ -133,9 +195,16 @@ def check_design(adata: anndata.AnnData, design: str) -> None:
         Naming the term or sample: missing, empty, confounded with another, or more coefficients than samples allow.
     """
     model = design_matrix(adata, design)
-    if len(model) < adata.n_obs:
-        sample = adata.obs_names.difference(model.index, sort=False)[0]
-        raise DataError(f"design {design!r}: sample {sample!r} lacks a value; fill it in, or drop the sample")
+    for column in formulas.columns_of_design(adata, design):
+        if (missing := adata.obs[column].isna()).any():
+            raise DataError(
+                f"design {design!r}: sample {adata.obs_names[missing][0]!r} lacks a value of {column!r} "
+                "(an empty cell, or NA); fill it in, drop the sample, or write a level NA as another word"
+            )
+    if not np.isfinite(model.to_numpy(dtype=float)).all():
+        row, column = np.argwhere(~np.isfinite(model.to_numpy(dtype=float)))[0]
+        where = f"{model.columns[column]} of sample {model.index[row]!r}"
+        raise DataError(f"design {design!r}: {where} is not finite; mend the value, or leave the term out")
     if not is_full_rank(model):
         raise DataError(
             f"design {design!r}: {_dependent_coefficients(model)} cannot be told apart in these samples; drop a term"
@@ -200,30 +269,41 @@ def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, st
         If the contrast's column is not in the design, or is numeric there.
     """
     variable, target, reference = contrast
-    table = covariates(adata.obs)
-    model = FormulaicContrasts(table, design)
-    if variable not in model.variables:
+    table, model = formulas.covariates(adata.obs, design), formulas.model_of(adata, design)
+    if variable not in formulas.columns_of_design(adata, design):
         raise DataError(f"contrast: {variable!r} is not in the design {design!r}; add it to the design")
     if pd.api.types.is_numeric_dtype(table[variable]):
-        raise DataError(f"contrast: {variable!r} is a number in the design {design!r}; give words to compare levels")
-    levels = target_levels(adata, variable, target)
-    try:
-        return np.mean([model.contrast(variable, reference, level) for level in levels], axis=0)
-    except ValueError:  # of a variable that stands in interactions alone, what its levels mean depends on the others
+        raise DataError(
+            f"contrast: {variable!r} is a number in the design {design!r}; write factor({variable}) to compare levels"
+        )
+    terms = formulas.variables_of_terms(model)
+    if {variable} not in terms.values():
+        # In interactions alone, what its levels mean depends on the others.
         raise DataError(
             f"contrast: {variable!r} has no term of its own in {design!r}; add it, or give weights by coefficient"
-        ) from None
+        )
+    levels = [*target_levels(adata, variable, target), reference]
+    # The rows of samples that differ in this column alone: others at their first level, numbers where they cancel.
+    numbers = [name for name in table if pd.api.types.is_numeric_dtype(table[name])]
+    others = {name: table[name].median() if name in numbers else formulas.levels_of(table[name])[0] for name in table}
+    rows = pd.DataFrame([others | {variable: level} for level in levels])
+    encoded = model.model_spec.get_model_matrix(rows, na_action="ignore").to_numpy(dtype=float)
+    vector = encoded[:-1].mean(axis=0) - encoded[-1]
+    # A coefficient of an interaction with a number says nothing of the effect where the number is zero.
+    for term, names in terms.items():
+        if variable in names and names & set(numbers):
+            vector[model.model_spec.term_indices[term]] = 0.0
+    return vector
 
 
 def has_interactions(design: str) -> bool:
     """Whether a formula has a term of several variables."""
-    return any(len(term.factors) > 1 for term in Formula(design))
+    return any(len(term.factors) > 1 for term in Formula(formulas.parse(design)[0]))
 
 
 def is_two_groups(adata: anndata.AnnData, design: str) -> bool:
     """Whether a design is one factor of two levels."""
-    table = covariates(adata.obs)
-    variables = [name for name in Formula(design).required_variables if name in table]
+    table, variables = formulas.covariates(adata.obs, design), formulas.columns_of_design(adata, design)
     if len(variables) != 1 or pd.api.types.is_numeric_dtype(table[variables[0]]):
         return False
     return table[variables[0]].nunique() == 2
@@ -237,6 +317,49 @@ def permutation_blocks(adata: anndata.AnnData, design: str, contrast: tuple[str,
     Name of each sample's block, or None if all labels are exchangeable.
     """
     donor = adata.uns["epigen"].get("donor")
-    terms = {term.strip(" `") for term in design.lstrip("~ ").replace("*", "+").split("+")}
+    terms = {term.strip(" `") for term in formulas.parse(design)[0].lstrip("~ ").replace("*", "+").split("+")}
     columns = [donor] if donor else [term for term in adata.obs if term in terms and term != contrast[0]]
     return adata.obs[columns].astype(str).agg("/".join, axis=1).to_numpy() if columns else None
+
+
+def describe_data_set(
+    dataset: str, *, design: str = "", contrast: str = "", **options: str | bool
+) -> tuple[dict[str, int] | None, list[str]]:
+    """What a data set of samples is, and which design and contrasts chapters would take.
+
+    Parameters
+    ----------
+    options
+        Arguments of `datasets.load`.
+
+    Returns
+    -------
+    Group -> number of donors, or of samples if no donors are given, None without groups; sentences for the user.
+
+    Raises
+    ------
+    DataError
+        If the data set, the design or a contrast is refused.
+    """
+    adata = datasets.load(dataset, **options)
+    about = adata.uns["epigen"]
+    line = f"{dataset}: good, {adata.n_obs:,} samples x {adata.n_vars:,} genes"
+    if about.get("group"):
+        sizes = adata.obs[about["group"]].value_counts(sort=False)
+        line += f"; {about['group']}: " + ", ".join(f"{name} {size}" for name, size in sizes.items())
+    if genes_in := about.get("genes_in"):
+        line += f"; genes in {genes_in}"
+    lines = [line, *about.get("notes", ())]
+    if contrast or design or (about.get("group") and about["measure"] == "counts"):
+        formula, contrasts = design_and_contrasts(adata, design=design, contrast=contrast)
+        check_design(adata, formula)
+        for levels in contrasts.values():
+            check_contrast(adata, levels)
+            contrast_vector(adata, formula, levels)
+        variable = next(iter(contrasts.values()))[0]
+        lines += [f"design {formula}: {', '.join(contrasts)}", describe_design(adata, formula, variable)]
+    if not about.get("group"):
+        return None, lines
+    groups = adata.obs.groupby(about["group"], observed=True)
+    units = groups[about["donor"]].nunique() if about.get("donor") else groups.size()
+    return units.astype(int).to_dict(), lines

@@ -6,7 +6,7 @@ import anndata
 import pandas as pd
 from formulaic import Formula
 
-from epigen_utils.expression import designs
+from epigen_utils.expression import designs, formulas
 from epigen_utils.expression.differential import FittedDesign
 
 
@@ -27,7 +27,7 @@ def reduced_design(adata: anndata.AnnData, design: str, variable: str) -> str:
     >>> nested.reduced_design(anndata.AnnData(obs=obs), "~batch + line", "line")
     '~batch'
     """
-    levels = designs.covariates(adata.obs)[variable]
+    levels = formulas.covariates(adata.obs, design)[variable]
     if pd.api.types.is_numeric_dtype(levels) or levels.nunique() < 3:
         return ""
     kept = [term for term in _terms(design) if variable not in _columns(term)]
@@ -65,6 +65,14 @@ def other_factor(adata: anndata.AnnData, design: str, reduced: str, variable: st
         if variable in term and others:
             return others[0]
     return ""
+
+
+def compared_factors(
+    adata: anndata.AnnData, design: str, reduced: str, variable: str
+) -> tuple[pd.Series, pd.Series | None]:
+    """The values of a column as a design takes them, and those of its `other_factor`; None without one."""
+    table = formulas.covariates(adata.obs, design)
+    return table[variable], table.get(other_factor(adata, design, reduced, variable))
 
 
 def question(adata: anndata.AnnData, design: str, reduced: str, variable: str) -> str:

@@ -17,7 +17,7 @@ def count_table(adata: anndata.AnnData) -> pd.DataFrame:
     return pd.DataFrame(values, index=adata.obs_names, columns=adata.var_names)
 
 
-def sum_by_donor(adata: anndata.AnnData) -> anndata.AnnData:
+def sum_by_donor(adata: anndata.AnnData, contrast: str = "") -> anndata.AnnData:
     """Sum the counts of each donor's samples if every donor is in one group; otherwise return the data set unchanged.
 
     Samples of one animal are not independent: tested as if they were, they turn differences between animals into
@@ -28,7 +28,8 @@ def sum_by_donor(adata: anndata.AnnData) -> anndata.AnnData:
     Donors x genes, named by donor; ``obs`` has the columns that are constant within every donor.
     """
     about = adata.uns["epigen"]
-    if not designs.donors_are_nested(adata) or not adata.obs[about["donor"]].duplicated().any():
+    variable = designs.parse_contrast(contrast)[0] if contrast else ""
+    if not designs.donors_are_nested(adata, variable) or not adata.obs[about["donor"]].duplicated().any():
         return adata
     donor = adata.obs[about["donor"]]
     codes, donors = pd.factorize(donor)

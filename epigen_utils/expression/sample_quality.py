@@ -8,7 +8,7 @@ from scipy.stats import false_discovery_control, median_abs_deviation
 from statsmodels.regression.linear_model import OLS
 
 from epigen_utils.data import orthologs
-from epigen_utils.expression import designs, normalisation
+from epigen_utils.expression import formulas, normalisation
 from epigen_utils.stats import projections
 
 
@@ -145,15 +145,15 @@ def components_and_metadata(table: pd.DataFrame, obs: pd.DataFrame, *, n_compone
     table
         Samples x genes, on a log-like scale.
     obs
-        The sample table; `designs.covariates` decides which columns are numeric and which are factors. A column is left
-        out if it is constant, has missing values, or leaves no residual degrees of freedom.
+        The sample table; `formulas.covariates` decides which columns are numeric and which are factors. A column is
+        left out if it is constant, has missing values, or leaves no residual degrees of freedom.
 
     Returns
     -------
     A row a column and component: ``column``, ``component``, ``variance`` (share that the component explains), ``R2``,
     ``p`` (F test) and ``padj`` (Benjamini-Hochberg over all rows).
     """
-    obs = designs.covariates(obs)
+    obs = formulas.covariates(obs)
     points, shares = projections.pca(table, n_components=min(n_components, len(table) - 1))
     rows = []
     for column in obs:

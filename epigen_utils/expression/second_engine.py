@@ -8,7 +8,7 @@ from pydeseq2.dds import DeseqDataSet
 from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
 
-from epigen_utils.expression import designs, normalisation
+from epigen_utils.expression import designs, formulas, normalisation
 
 
 def results(
@@ -35,7 +35,7 @@ def results(
             warnings.filterwarnings("ignore", message=message)
         dds = DeseqDataSet(
             counts=normalisation.count_table(adata),
-            metadata=designs.covariates(adata.obs),
+            metadata=formulas.covariates(adata.obs),
             design=design,
             inference=inference,
             quiet=True,

@@ -8,7 +8,7 @@ import datasets as arrow
 import numpy as np
 import pandas as pd
 
-from epigen_utils.data import datasets, genes, orthologs, sample_table
+from epigen_utils.data import cell_source, datasets, genes, orthologs, sample_table, schema
 from epigen_utils.errors import DataError
 from epigen_utils.files import whole_file
 from epigen_utils.geneformer import curation, encoded_cells, encoding
@@ -52,6 +52,7 @@ def load_cell_cohort(
     label: str = "",
     donor: str = "",
     species: str = "",
+    metadata: str = "",
     keep: str = "",
     max_length: int = 2048,
     max_cells: int = 0,
@@ -59,6 +60,9 @@ def load_cell_cohort(
     seed: int = 0,
 ) -> CellCohort:
     """Load labelled cells and encode them.
+
+    Cells without a label, a donor or counts of the vocabulary's genes are left out; ``uns["epigen"]["notes"]`` says how
+    many.
 
     Parameters
     ----------
@@ -70,6 +74,8 @@ def load_cell_cohort(
         Required for tokenised cells, which must have been encoded with it (`encoded_cells.load_encoded_cells`).
     label, donor
         Columns of the sample table; by default the registry's.
+    species, metadata
+        Arguments of `datasets.load`.
     keep
         Cells to keep, ``column=value,value``; paper B:
         ``cell_type=Cardiomyocyte1,Cardiomyocyte2,Cardiomyocyte3``.
@@ -84,20 +90,22 @@ def load_cell_cohort(
         If the cells cannot be loaded, mapped to human genes (`orthologs.humanise`) or encoded, a column is missing, no
         cell is kept, the tokens are of another vocabulary, or `folds.check_donors` fails.
     """
-    adata, encoded = _load(dataset, vocabulary, max_length, species=species, group=label, donor=donor)
+    columns = {"species": species, "metadata": metadata, "group": label, "donor": donor}
+    adata, encoded = _load(dataset, vocabulary, max_length, **columns)
     columns = {"label": adata.uns["epigen"].get("group"), "donor": adata.uns["epigen"].get("donor")}
     for role, column in columns.items():
         sample_table.read_column(adata, column, role=role, dataset_name=dataset)
-    rows = _selected_rows(dataset, adata.obs, keep)
-    rows = rows[adata.obs[list(columns.values())].iloc[rows].notna().all(axis=1).to_numpy()]
+    rows = selected_rows(dataset, adata.obs, keep)
+    rows = rows[_has_values(adata, rows, columns)]
+    if not len(rows):
+        raise DataError(f"{dataset}: no cell has a {' and a '.join(columns)}; name columns that are filled in")
     if max_cells and len(rows) > max_cells:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_cells, replace=False))
     adata = adata[rows].copy()
     counts = encoded is None
     if counts:
         vocabulary = vocabulary or vocabulary_from_medians(curation.exact_medians([adata]), name=dataset)
-        has_counts = np.asarray((adata.layers["counts"] > 0).sum(axis=1)).ravel() > 0
-        adata = adata[has_counts].copy()
+        adata = encodable_cells(adata, vocabulary)
         encoded = encoding.RankValueEncoder.of(vocabulary, max_length=max_length).encode(adata)
     else:
         encoded = encoded.select(rows)
@@ -107,15 +115,15 @@ def load_cell_cohort(
 
 
 def _load(
-    dataset: str, vocabulary: Vocabulary | None, max_length: int, *, species: str, **columns: str
+    dataset: str, vocabulary: Vocabulary | None, max_length: int, **columns: str
 ) -> tuple[anndata.AnnData, arrow.Dataset | None]:
     """Cells under human Ensembl ids, and their tokens if they are tokenised; ``uns`` names the given columns."""
     if found := encoded_cells.find_encoded(dataset):
         folder, about = found
         encoded = encoded_cells.load_encoded_cells(folder, vocabulary, max_length=max_length)
-        about |= {role: column for role, column in columns.items() if column}
+        about |= {role: columns[role] for role in ("group", "donor") if columns[role]}
         return encoded_cells.cell_table(encoded, vocabulary, about), encoded
-    return _load_counts(dataset, species=species, **columns), None
+    return _load_counts(dataset, **columns), None
 
 
 def _load_counts(dataset: str, **options: str) -> anndata.AnnData:
@@ -123,7 +131,51 @@ def _load_counts(dataset: str, **options: str) -> anndata.AnnData:
     return genes.add_symbols(orthologs.humanise(datasets.load(dataset, task="counts", **options)))
 
 
-def _selected_rows(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
+def _has_values(adata: anndata.AnnData, rows: np.ndarray, columns: dict[str, str]) -> np.ndarray:
+    """Mask of the rows with a value in each column; notes say how many have none, by role."""
+    complete = np.ones(len(rows), bool)
+    for role, column in columns.items():
+        values = adata.obs[column].iloc[rows].astype(object)
+        missing = (values.isna() | values.astype(str).str.strip().isin(sample_table.MISSING)).to_numpy()
+        if missing.any():
+            number = f"{int(missing.sum()):,} of {len(rows):,} cells"
+            schema.add_note(adata.uns["epigen"], f"{number} have no {role} in obs[{column!r}] and are left out.")
+        complete &= ~missing
+    return complete
+
+
+def encodable_cells(adata: anndata.AnnData, vocabulary: Vocabulary | None) -> anndata.AnnData:
+    """The cells with counts of genes of a vocabulary, or of any genes; a note says how many others are left out.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    inside = np.ones(adata.n_vars, bool)
+    if vocabulary is not None:
+        ids = pd.Series(cell_source.InMemoryCells(adata).ensembl_ids)
+        ids = ids.str.upper().map(vocabulary.mapping) if vocabulary.mapping else ids
+        inside = ids.isin(vocabulary.medians).to_numpy()
+    filled = np.asarray((adata.layers["counts"][:, inside] > 0).sum(axis=1)).ravel() > 0
+    if filled.all() or not inside.any():
+        return adata  # the encoder says so, where no gene is of the vocabulary
+    about, genes_known = adata.uns["epigen"], f" of genes in the vocabulary {vocabulary.name!r}" if vocabulary else ""
+    if not filled.any():
+        raise DataError(f"{about['name']}: no cell has counts{genes_known}; give cells with counts")
+    number = f"{int((~filled).sum()):,} of {adata.n_obs:,} cells"
+    schema.add_note(about, f"{number} have no counts{genes_known} and are left out.")
+    return adata[filled].copy()
+
+
+def selected_rows(where: str, table: pd.DataFrame, keep: str) -> np.ndarray:
+    """Positions of the cells to keep, by ``column=value,value``; all if it is empty.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or no such cell.
+    """
     if not keep:
         return np.arange(len(table))
     column, _, values = keep.partition("=")
@@ -144,9 +196,10 @@ def test_cell_mask(donors: np.ndarray, test_donors: list[str]) -> np.ndarray:
     DataError
         If a test donor is not among the donors.
     """
-    if missing := [donor for donor in map(str, test_donors) if donor not in set(donors)]:
-        raise DataError(f"test donor {missing[0]!r}: not among the donors, '{donors[0]}' for one; mend the list")
-    return np.isin(donors, list(map(str, test_donors)))
+    found = {donor: schema.find_level(donors, donor) for donor in test_donors}
+    if missing := [donor for donor, name in found.items() if name is None]:
+        raise DataError(f"test donor {str(missing[0])!r}: not among the donors, '{donors[0]}' for one; mend the list")
+    return np.isin(donors, list(found.values()))
 
 
 def save_h5ad(adata: anndata.AnnData, path: Path) -> None:
@@ -187,6 +240,7 @@ def load_corpus(
     dataset: str,
     *,
     species: str = "",
+    metadata: str = "",
     donor: str = "",
     max_length: int = 2048,
     held_out: float = 0.25,
@@ -197,7 +251,7 @@ def load_corpus(
 
     Parameters
     ----------
-    dataset, species, donor
+    dataset, species, metadata, donor
         As for `load_cell_cohort`. Without a donor column, each cell counts as a donor.
     held_out
         Share of the cells to hold out; 0 for none.
@@ -216,10 +270,13 @@ def load_corpus(
         about["cells"] = len(encoded)
         units = _donors_of_tokens(dataset, encoded, about.get("donor"))
     else:
-        adata, encoded = _load_counts(dataset, species=species, donor=donor), None
+        adata, encoded = _load_counts(dataset, species=species, metadata=metadata, donor=donor), None
         units = adata.obs_names.to_numpy()
         if column := adata.uns["epigen"].get("donor"):
             units = sample_table.read_column(adata, column, role="donor", dataset_name=dataset).to_numpy()
+    if not found:
+        kept = encodable_cells(adata, vocabulary)
+        units, adata = units[adata.obs_names.isin(kept.obs_names)], kept
     is_held_out = folds.hold_out(units, share=held_out, seed=seed) if held_out else np.zeros(len(units), bool)
     if vocabulary is None:
         vocabulary = vocabulary_from_medians(curation.exact_medians([adata[~is_held_out].copy()]), name=dataset)

@@ -36,10 +36,16 @@ FILTER_STEPS = {
 }
 
 
-def open_sources(names: Iterable[str]) -> dict[str, cell_source.CellSource]:
-    """Open data sets, each by its name in the registry or by the path of an h5ad, which is read in chunks.
+def open_sources(names: Iterable[str], *, species: str = "") -> dict[str, cell_source.CellSource]:
+    """Open data sets, each by its name in the registry or by its path.
 
-    Genes of registry data sets are mapped to human ones (`orthologs.humanise`); an h5ad needs human Ensembl ids.
+    An h5ad with human Ensembl ids is read in chunks. Genes of other data sets are mapped to human ones
+    (`orthologs.humanise`).
+
+    Parameters
+    ----------
+    species
+        Species of a user's own data sets (`datasets.load`).
 
     Raises
     ------
@@ -48,13 +54,20 @@ def open_sources(names: Iterable[str]) -> dict[str, cell_source.CellSource]:
     """
     opened = {}
     for name in names:
-        if str(name).endswith(".h5ad"):
-            source = cell_source.H5adCells(name)
-            source.uns["epigen"]["sha256"] = {"counts": sha256(Path(name))}
-            opened[Path(name).name] = source
-        else:
+        if name in registry.entries():
             opened[name] = cell_source.InMemoryCells(orthologs.humanise(datasets.load(name, task="counts")))
+        else:
+            opened[Path(name).name] = _open_file(name, species)
     return opened
+
+
+def _open_file(name: str, species: str) -> cell_source.CellSource:
+    if name.endswith(".h5ad") and Path(name).is_file() and cell_source.has_human_ids(name):
+        source = cell_source.H5adCells(name)
+        source.uns["epigen"]["sha256"] = {"counts": sha256(Path(name))}
+        return source
+    adata = datasets.load(name, task="counts", species=species)
+    return cell_source.InMemoryCells(orthologs.humanise(adata))
 
 
 def measure_cells(source: cell_source.CellSource, *, species: str = "homo_sapiens") -> pd.DataFrame:
@@ -174,7 +187,7 @@ def example_entries(
     rows = []
     for cell in curated[curated["total"] > 0].drop_duplicates(["dataset", "removed"]).itertuples():
         source = sources[cell.dataset]
-        counts = source.matrix[cell.position : cell.position + 1].toarray().ravel()
+        counts = source.counts_of(cell.position)
         table = annotation.reindex(source.ensembl_ids).assign(count=counts)
         mitochondrial = table["symbol"].fillna("").str.upper().str.startswith("MT-")
         abundant = table.nlargest(n_genes, "count")

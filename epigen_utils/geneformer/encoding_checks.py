@@ -127,7 +127,7 @@ def means_by_class(
         if n < intervals.LEAST_UNITS:
             low = high = np.nan
         rows.append({by: level, "mean": mean, "low": low, "high": high, "cells": len(table), "units": n})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[by, "mean", "low", "high", "cells", "units"])
 
 
 def rank_changes(by_rank: pd.DataFrame, by_counts: pd.DataFrame, units: np.ndarray, *, seed: int = 0) -> pd.DataFrame:

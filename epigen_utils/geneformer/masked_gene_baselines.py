@@ -10,6 +10,7 @@ from epigen_utils.geneformer import masked_genes
 from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
 from epigen_utils.geneformer.masked_genes import MASK_TOKEN_SHARE, RANDOM_GENE_SHARE
 from epigen_utils.geneformer.vocabularies import MASK, Vocabulary
+from epigen_utils.models.batching import IGNORED
 from epigen_utils.stats import intervals
 
 #: Lower edges of the rank bins of the by-rank baseline.
@@ -33,15 +34,17 @@ class _Baseline:
 
     def predict(self, cells: EncodedCells, vocabulary: Vocabulary, *, seed: int, single: bool = False) -> pd.DataFrame:
         """Predict the same masked genes as `predict_masked_genes`, in the same format."""
-        collate, parts = masked_genes.MaskedGenes(vocabulary, seed=seed, single=single), []
-        for row, ids in enumerate(token_ids(cells)):
-            shown, selected = masked_genes.mask_cell(ids, collate, row=row)
-            rank, true = np.flatnonzero(selected), ids[selected]
-            if not len(rank):
-                continue
-            probability = self._probabilities(ids, shown, selected, vocabulary)
-            nll = -np.log(probability[np.arange(len(rank)), true])
-            parts.append((row, rank, true, shown[selected], nll, probability.argmax(axis=1) == true))
+        collate, of_cells, parts = masked_genes.MaskedGenes(vocabulary, seed=seed, single=single), token_ids(cells), []
+        for rows, batch in collate.batches(cells, 256):
+            for row, shown, labels in zip(rows, batch["input_ids"].numpy(), batch["labels"].numpy(), strict=True):
+                ids = of_cells[row]
+                shown, selected = shown[: len(ids)], labels[: len(ids)] != IGNORED
+                rank, true = np.flatnonzero(selected), ids[selected]
+                if not len(rank):
+                    continue
+                probability = self._probabilities(ids, shown, selected, vocabulary)
+                nll = -np.log(probability[np.arange(len(rank)), true])
+                parts.append((row, rank, true, shown[selected], nll, probability.argmax(axis=1) == true))
         return masked_genes.prediction_table(parts, vocabulary)
 
 
@@ -204,8 +207,9 @@ class NaiveBayesBaseline(_Baseline):
         # A gene's share in the cells of a rare gene is drawn towards its share in all cells.
         self.log_share = np.log((together + 10 * share[evidence]) / (alone[:, None] + 10)) - np.log(share[evidence])
         losses, asked = {}, {"input_ids": chosen_on}
-        for self.exponent in self.EXPONENTS:
-            losses[self.exponent] = self.predict(asked, vocabulary, seed=seed)["nll"].mean()
+        for exponent in self.EXPONENTS:
+            self.exponent = exponent
+            losses[exponent] = self.predict(asked, vocabulary, seed=seed)["nll"].mean()
         self.exponent = min(losses, key=losses.get)
 
     def _probabilities(
@@ -220,12 +224,12 @@ class NaiveBayesBaseline(_Baseline):
 
 
 class OracleBaseline(_Baseline):
-    """The ceiling: a hidden gene's probability given all other genes, by the model that the cells were drawn from.
+    r"""The ceiling: a hidden gene's probability given all other genes, by the model that the cells were drawn from.
 
     Cells of `simulated_cells.plackett_luce_cells` are Plackett-Luce rankings in one of some states. With the rates
     :math:`w` of a state, each over the gene's median, a cell :math:`s` has the probability
 
-    .. math:: \\prod_j w_{s_j} \\Big/ \\Big(\\sum_g w_g - \\sum_{k<j} w_{s_k}\\Big),
+    .. math:: \prod_j w_{s_j} \Big/ \Big(\sum_g w_g - \sum_{k<j} w_{s_k}\Big),
 
     and the gene at a position follows by Bayes' rule over states and candidates. One gene of a cell may be hidden
     (``single``); of several the joint probability has no closed form.
@@ -253,7 +257,8 @@ class OracleBaseline(_Baseline):
         before, after = ids[:place], ids[place + 1 :]
         candidates = np.setdiff1d(np.flatnonzero(self.rates[0]), np.concatenate([before, after]))
         total = self.rates.sum(axis=1)
-        left = total[:, None] - np.cumsum(np.pad(self.rates[:, before], ((0, 0), (1, 0))), axis=1)  # (states, place + 1)
+        # What is left to draw from at each position up to the hidden one: (states, place + 1).
+        left = total[:, None] - np.cumsum(np.pad(self.rates[:, before], ((0, 0), (1, 0))), axis=1)
         shared = self.log_prior + np.log(self.rates[:, [*before, *after]]).sum(axis=1) - np.log(left).sum(axis=1)
         rates = self.rates[:, candidates]  # (states, candidates)
         later = left[:, -1:] - np.cumsum(np.pad(self.rates[:, after], ((0, 0), (1, 0))), axis=1)[:, :-1]

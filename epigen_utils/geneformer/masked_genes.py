@@ -54,8 +54,7 @@ class MaskedGenes:
         A cell's mask is a function of this seed, its ``row`` and its ``epoch`` (0 if absent) only, and so the same in
         every batch, process, resumed run and model.
     single
-        Whether one gene of each cell is selected instead, and hidden: what a gene's probability given all others is
-        compared on.
+        Whether one gene of each cell is selected instead, and hidden.
     """
 
     vocabulary: Vocabulary
@@ -77,9 +76,8 @@ class MaskedGenes:
         special = torch.isin(ids, self.special)
         selected = (selection < MASKED_SHARE) & ~special
         if self.single:
-            drawn = selection.masked_fill(special, torch.inf)
+            drawn, action = selection.masked_fill(special, torch.inf), torch.zeros_like(action)
             selected = (drawn == drawn.amin(dim=1, keepdim=True)) & ~special
-            action = torch.zeros_like(action)
         labels = torch.where(selected, ids, IGNORED)
         masked = torch.where(selected & (action < MASK_TOKEN_SHARE), self.mask, ids)
         swapped = selected & (action >= MASK_TOKEN_SHARE) & (action < MASK_TOKEN_SHARE + RANDOM_GENE_SHARE)

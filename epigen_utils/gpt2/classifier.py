@@ -18,6 +18,7 @@ from epigen_utils.gpt2 import objectives, sentence_model, short_training
 from epigen_utils.gpt2.sentence_model import GeneSentenceModel
 from epigen_utils.gpt2.sentences import GPT2_POSITIONS, PAD_ID, GeneSentenceEncoder
 from epigen_utils.models import training
+from epigen_utils.models.checkpoints import Checkpoint
 from epigen_utils.models.training import Settings
 
 #: Positions of a batch of which the states of all layers are in memory; of GPT-2 XL they take 0.6 GB.
@@ -52,7 +53,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
     language
         Mu, the weight of causal language modelling beside the classification loss.
     start
-        Hub id or folder of a published GPT-2 whose body initialises the model; empty for random weights.
+        Published GPT-2 whose body initialises the model (`sentence_model.find_start`); empty for random weights.
     vectors
         Initial gene embeddings, genes x dimensions (`kmers.gene_vectors`); None for noise.
     language_epochs
@@ -75,7 +76,7 @@ class GPT2Classifier(ClassifierMixin, BaseEstimator):
         prior: Sequence[str] | str = (),
         layers: int = 1,
         language: float = 0.0,
-        start: str = "",
+        start: str | Checkpoint = "",
         vectors: pd.DataFrame | None = None,
         language_epochs: float = 0.0,
         unlabelled: pd.DataFrame | None = None,

@@ -17,7 +17,9 @@ from sklearn.metrics import log_loss
 
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.expression import fold_selection
+from epigen_utils.gpt2 import sentence_model
 from epigen_utils.gpt2.classifier import FINE_TUNING_SETTINGS, GPT2Classifier
+from epigen_utils.models.checkpoints import Checkpoint
 from epigen_utils.stats import folds, two_classes
 
 #: Settings that the paper searched.
@@ -144,7 +146,8 @@ def base_classifier(
     *,
     results_dir: str,
     model: str = "gpt2-tiny",
-    start: str = "",
+    start: str | Checkpoint = "",
+    revision: str = "",
     position_input: str = "bins",
     epochs: float = 8.0,
     learning_rate: float = 1e-3,
@@ -155,4 +158,5 @@ def base_classifier(
     """The classifier with its settings outside the search; parameters are those of the notebook."""
     settings = replace(FINE_TUNING_SETTINGS, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
     options = {"folder": Path(results_dir) / "models", "precision": precision, "seed": seed}
-    return GPT2Classifier(settings=settings, preset=model, start=start, position_input=position_input, **options)
+    options["start"] = sentence_model.find_start(start, revision=revision)
+    return GPT2Classifier(settings=settings, preset=model, position_input=position_input, **options)

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from epigen_utils.errors import DataError, suggest
 from epigen_utils.gpt2.sentences import PAD_ID, GeneSentenceEncoder
 from epigen_utils.models import checkpoints, presets
+from epigen_utils.models.checkpoints import Checkpoint
 
 #: Input of a position besides gene and position: nothing, the expression bin, or the bin and the expression itself.
 POSITION_INPUTS = ("rank", "bins", "continuous")
@@ -151,13 +152,18 @@ def sentence_config(
     return config
 
 
-def describe_model(preset: str, start: str = "", *, n_genes: int, trained: bool = True) -> str:
+def find_start(start: str | Path | Checkpoint, *, revision: str = "") -> Checkpoint | str:
+    """Find the published GPT-2 that a model starts from (`checkpoints.find`), at its commit; empty: random weights."""
+    return checkpoints.find(start, revision=revision) if start else ""
+
+
+def describe_model(preset: str, start: str | Checkpoint = "", *, n_genes: int, trained: bool = True) -> str:
     """Name, size and start of a model of gene sentences beside paper A's, in sentences.
 
     Parameters
     ----------
     start
-        Hub id or folder of the published weights that it starts from; empty for random ones.
+        The published weights that it starts from (`find_start`); empty for random ones.
     n_genes
         Genes of its vocabulary.
     trained
@@ -187,7 +193,7 @@ def _shape(config: GPT2Config) -> str:
 
 
 def build_sentence_model(
-    config: GPT2Config, *, seed: int = 0, start: str | Path = "", vectors: torch.Tensor | None = None
+    config: GPT2Config, *, seed: int = 0, start: str | Path | Checkpoint = "", vectors: torch.Tensor | None = None
 ) -> GeneSentenceModel:
     """A model with fresh weights, or with the body of a published GPT-2.
 
@@ -213,7 +219,7 @@ def build_sentence_model(
     return model
 
 
-def _load_body(model: GeneSentenceModel, start: str | Path) -> None:
+def _load_body(model: GeneSentenceModel, start: str | Path | Checkpoint) -> None:
     body = checkpoints.load(GPT2Model, start)
     expected = model.transformer.state_dict()
     weights = {name: value for name, value in body.state_dict().items() if name != "wte.weight"}

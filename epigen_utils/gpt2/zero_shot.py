@@ -24,6 +24,7 @@ from epigen_utils.data import fetching
 from epigen_utils.errors import DataError
 from epigen_utils.gpt2 import sentences
 from epigen_utils.models import attention_kernels, checkpoints, presets
+from epigen_utils.models.checkpoints import Checkpoint
 
 #: Maximum tokens of a text for all-MiniLM-L6-v2.
 ENCODER_TOKENS = 256
@@ -50,14 +51,14 @@ def load_sentence_encoder(
 
 
 def load_language_model(
-    start: str, *, preset: str, files: dict[str, Path], seed: int = 0
+    start: str | Checkpoint, *, preset: str, files: dict[str, Path], seed: int = 0
 ) -> tuple[GPT2LMHeadModel, GPT2Tokenizer]:
     """Load GPT-2 with its word vocabulary, with published weights or, as a control, with random ones.
 
     Parameters
     ----------
     start
-        Hub id or folder of the weights (`checkpoints.find`); empty for random ones.
+        The published weights (`sentence_model.find_start`); empty for random ones.
     files
         ``encoder`` and ``merges`` of the byte-pair encoding.
 
@@ -78,7 +79,7 @@ GPT2, RANDOM_GPT2 = "GPT-2, published", "GPT-2, random weights"
 
 
 def load_readers(
-    encoder: str, start: str, *, preset: str, files: dict[str, Path], n_tokens: int, seed: int = 0
+    encoder: str, start: str | Checkpoint, *, preset: str, files: dict[str, Path], n_tokens: int, seed: int = 0
 ) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase, str, int]]:
     """Models that read texts, with published and with random weights: name -> model, tokenizer, pooling, most tokens.
 

@@ -48,7 +48,7 @@ class Checkpoint:
         return f"{self.place} at commit {self.commit}" if self.commit else self.place
 
 
-def find(place: str | Path, *, revision: str = "", allow_pickle: bool = False) -> Checkpoint:
+def find(place: "str | Path | Checkpoint", *, revision: str = "", allow_pickle: bool = False) -> Checkpoint:
     """Find the files of a model, fetching them if a hub has them.
 
     A hub's files are kept in the cache of `huggingface_hub`, whose ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and
@@ -59,7 +59,7 @@ def find(place: str | Path, *, revision: str = "", allow_pickle: bool = False) -
     ----------
     place
         A folder with ``config.json``, a folder with such a folder ``model``, or a hub id: ``owner/name``, or
-        ``owner/name:subfolder``.
+        ``owner/name:subfolder``. What an earlier call found is given back.
     revision
         Branch, tag or commit of a hub id; by default its main branch.
     allow_pickle
@@ -73,6 +73,8 @@ def find(place: str | Path, *, revision: str = "", allow_pickle: bool = False) -
     UnreachableError
         If the hub does not answer, and the cache lacks the model.
     """
+    if isinstance(place, Checkpoint):
+        return place
     folder = Path(place).expanduser()
     if folder.is_dir():
         if revision:
@@ -93,7 +95,11 @@ def find(place: str | Path, *, revision: str = "", allow_pickle: bool = False) -
 
 
 def load(
-    model_class: type[PreTrainedModel], place: str | Path, *, revision: str = "", allow_pickle: bool = False
+    model_class: type[PreTrainedModel],
+    place: str | Path | Checkpoint,
+    *,
+    revision: str = "",
+    allow_pickle: bool = False,
 ) -> PreTrainedModel:
     """Load a model with all of its weights, in 32 bits.
 

@@ -5,9 +5,10 @@ Paper A, section IV.B: FastQC, adapter trimming, STAR (in Parabricks on a GPU), 
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from epigen_utils import paths, processes
 from epigen_utils.data import fetching, registry
-from epigen_utils.errors import DataError, suggest
+from epigen_utils.errors import DataError, UnreachableError, suggest
 from epigen_utils.files import folder_lock, sha256, whole_folder, write_atomically
 from epigen_utils.reads import command_lines, references, sample_sheets
 from epigen_utils.reads.sample_sheets import Sample
@@ -177,6 +178,9 @@ def plan_pipeline(
         raise DataError(f"index {index}: is no STAR index (no file SA); leave it out, and one is made")
     folder, fasta, annotation = (str(Path(path).resolve()) for path in (folder, fasta, annotation))
     index = index and str(Path(index).resolve())
+    for file in (*(file for sample in samples for file in sample.fastq), fasta, annotation, index, folder):
+        if re.search(r"[{}]", file):
+            raise DataError(f"{file}: has braces in its name, which stand for wildcards in a workflow; rename it")
     return Pipeline(folder, tuple(samples), fasta, annotation, aligner=aligner, index=index, adapter=adapter)
 
 
@@ -188,6 +192,14 @@ def pipeline_of_run(parameters: dict, folder: Path) -> Pipeline:
     """The pipeline of a run whose notebook has a ``sheet``."""
     options = {name: parameters[name] for name in PARAMETERS if name in parameters}
     return plan_pipeline(parameters["sheet"], folder, **options)
+
+
+def reachable_pipeline(parameters: dict, folder: Path) -> Pipeline | None:
+    """As `pipeline_of_run`; None if its reads or genome cannot be reached, of which the run itself will say why."""
+    try:
+        return pipeline_of_run(parameters, folder)
+    except UnreachableError:
+        return None
 
 
 def check_resources(parameters: dict, folder: Path, label: str, *, remote: bool = False) -> str:
@@ -242,6 +254,8 @@ def registry_files(name: str) -> tuple[Path, Path, Path]:
     if simulated:
         folder = simulated_folder(name)
         return folder / "sheet.csv", folder / "genome.fa", folder / "annotation.gtf"
+    if "runs" in entry.files:
+        return (_fetched_runs(entry), *references.reference_files(entry.options["genome"]))
     if "samples" not in entry.options:
         raise DataError(f"{name}: says of no sample which files are its own; write a sample sheet")
     fetched = fetching.fetch(name)
@@ -252,6 +266,37 @@ def registry_files(name: str) -> tuple[Path, Path, Path]:
     ]
     write_atomically(folder / "sheet.csv", pd.DataFrame(rows).to_csv(index=False))
     return folder / "sheet.csv", fetched["fasta"], fetched["gtf"]
+
+
+def _fetched_runs(entry: registry.Entry) -> Path:
+    """Fetch the reads of a series by its table of runs; gives their sheet, with what the series says of the group."""
+    from epigen_utils.data import geo  # here, since it needs pandas
+
+    fetched = fetching.fetch(entry.name)
+    sheet, parts = sample_sheets.from_run_table(fetched["runs"])
+    folder = paths.CACHE / entry.name / "fastq"
+    for file, published in parts.items():
+        if not published:
+            remedy = "fetch it from NCBI (fasterq-dump), and give a sheet of your own"
+            raise UnreachableError(f"{entry.name}: {file}: ENA has no such file yet; {remedy}")
+        fetching.fetch_joined(entry.name, folder / file, published)
+    stated = geo.read_sample_table(fetched["series"])
+    groups = stated[entry.group].dropna().to_dict() if entry.group in stated else {}
+    sheet["group"] = [groups.get(sample, "") for sample in sheet["sample"]]
+    write_atomically(folder / "sheet.csv", sheet.to_csv(index=False))
+    return folder / "sheet.csv"
+
+
+def fetch_reads(name: str, say: Callable[[str], object]) -> bool:
+    """Fetch the FASTQ files that a data set's table of runs names, and its genome; say a line, and whether all came."""
+    try:
+        sheet, *_ = registry_files(name)
+    except DataError as error:
+        say(f"{name}: reads: missing: {str(error).removeprefix(f'{name}: ')}")
+        return False
+    files = list(sheet.parent.glob("*.fastq.gz"))
+    say(f"{name}: reads: {sheet.parent}, {len(files)} files, {sum(file.stat().st_size for file in files) / 1e9:.3g} GB")
+    return True
 
 
 def simulated_folder(name: str) -> Path:

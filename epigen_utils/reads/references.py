@@ -114,7 +114,7 @@ def gene_names(gtf: str | Path) -> dict[str, str]:
 
 
 def _exons(gtf: str | Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and fields of the exons of a GTF file."""
+    """Line numbers and fields of the exons of a GTF file, whose places are checked."""
     try:
         with open_text(gtf) as stream:
             for number, line in enumerate(stream, 1):
@@ -125,8 +125,15 @@ def _exons(gtf: str | Path) -> Iterator[tuple[int, list[str]]]:
                     raise DataError(
                         f"{gtf}: line {number}: {len(fields)} columns; a GTF file has nine, with tabs between them"
                     )
-                if fields[2] == "exon":
-                    yield number, fields
+                if fields[2] != "exon":
+                    continue
+                start, end = fields[3:5]
+                if not (start.isdecimal() and end.isdecimal() and 1 <= int(start) <= int(end)):
+                    raise DataError(
+                        f"{gtf}: line {number}: an exon from {start!r} to {end!r}; columns 4 and 5 are its first and "
+                        "last base, from 1: mend the line, or fetch the annotation again"
+                    )
+                yield number, fields
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{gtf}: cannot be read ({error}); fetch it again") from None
 

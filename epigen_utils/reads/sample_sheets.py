@@ -2,6 +2,8 @@
 
 A CSV file with a row a sample, modelled on nf-core's: ``sample``, ``fastq_1``; ``fastq_2`` for paired reads;
 ``strandedness``; ``group`` and ``donor`` for later analyses. Paths are absolute, or relative to the sheet.
+A table of sequencing runs, as NCBI's SRA Run Selector (CSV) or ENA's file report (TSV) gives it, is a sheet too: the
+FASTQ files lie beside it, named by run (``SRR1_1.fastq.gz``), or by sample where a sample has several runs.
 """
 
 import itertools
@@ -9,16 +11,33 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dnaio
 
 from epigen_utils.data import sequence_files
 from epigen_utils.errors import DataError, suggest
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SHEET_COLUMNS = ("sample", "fastq_1", "fastq_2", "strandedness", "group", "donor")
 REQUIRED_COLUMNS = SHEET_COLUMNS[:2]
 #: Strand of the first read; ``auto``: determined from the reads (`tool_reports.detect_strandedness`).
 STRANDEDNESS = ("auto", "unstranded", "forward", "reverse")
+#: What tables of runs call a run, its sample, layout and kind of library, and its files: SRA's Run Selector, ENA.
+RUN_COLUMNS = {
+    "Run": {
+        "sample": ("GEO_Accession (exp)", "Sample Name", "BioSample"),
+        "layout": "LibraryLayout",
+        "strategy": "Assay Type",
+    },
+    "run_accession": {
+        "sample": ("sample_alias", "experiment_alias", "sample_accession"),
+        "layout": "library_layout",
+        "strategy": "library_strategy",
+    },
+}
 #: Pattern of sample names, which become file names.
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
@@ -54,7 +73,7 @@ class ReadSummary:
 
 
 def read_sheet(path: str | Path) -> list[Sample]:
-    """Read a sheet, and the first record of every file that it names.
+    """Read a sheet or a table of runs, and the first record of every file that it names.
 
     Raises
     ------
@@ -63,15 +82,10 @@ def read_sheet(path: str | Path) -> list[Sample]:
         or a file that is missing, empty, named twice, not FASTQ, of the other mate, or of other fragments than its
         mate.
     """
-    import pandas as pd  # here, since the jobs of a pipeline read no sheet
-
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such sample sheet; check the path")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({str(error).strip()}); check the file") from None
+    table = _read_table(path)
+    if RUN_COLUMNS.keys() & set(table):
+        table = from_run_table(path)[0]
     for column in table.columns:
         if column not in SHEET_COLUMNS:
             raise DataError(f"{path}: unknown column {column!r}; {suggest(column, SHEET_COLUMNS)}")
@@ -93,6 +107,94 @@ def read_sheet(path: str | Path) -> list[Sample]:
             owners[file] = sample.name
         samples.append(sample)
     return samples
+
+
+def _read_table(path: Path) -> "pd.DataFrame":
+    import pandas as pd  # here, since the jobs of a pipeline read no sheet
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such sample sheet; check the path")
+    options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "skipinitialspace": True}
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            separator = "\t" if "\t" in stream.readline() else ","
+        return pd.read_csv(path, sep=separator, **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({str(error).strip()}); check the file") from None
+
+
+def from_run_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, list[tuple[str, str]]]]":
+    """Turn a table of sequencing runs into a sheet.
+
+    The samples are GEO's accessions (``GSM``) where the table has them; the user's own columns ``group`` and ``donor``
+    are kept.
+
+    Parameters
+    ----------
+    path
+        As NCBI's SRA Run Selector writes it, CSV, or ENA's file report, TSV; `RUN_COLUMNS` are the columns that count.
+
+    Returns
+    -------
+    The sheet, and, file of it -> address and MD5 of each run's file that it is made of, as ENA gives them; none if the
+    table lacks one.
+
+    Raises
+    ------
+    DataError
+        Naming the file and the row: a column is missing, a run is no RNA-seq, is there twice or has other files than
+        its layout says, or the runs of a sample differ in their layout.
+    """
+    import pandas as pd  # here, as above
+
+    path = Path(path)
+    table = _read_table(path)
+    key = next((key for key in RUN_COLUMNS if key in table), None)
+    if key is None:
+        raise DataError(f"{path}: no column {' or '.join(RUN_COLUMNS)}; give SRA's or ENA's table of runs")
+    names = RUN_COLUMNS[key]
+    if names["layout"] not in table:
+        raise DataError(f"{path}: no column {names['layout']!r}; add it")
+    if table.empty:
+        raise DataError(f"{path}: no runs; add a row for each")
+    runs_of = {}
+    for line, row in enumerate(table.to_dict("records"), 2):
+        where, run = f"{path}: row {line}", row[key]
+        known = [row[column] for column in names["sample"] if row.get(column)]
+        sample = next((gsm[0] for name in known if (gsm := re.match(r"GSM\d+", name))), (known or [run])[0])
+        if (kind := row.get(names["strategy"], "")) and kind.lower() != "rna-seq":
+            raise DataError(f"{where}: run {run} is {kind}, not RNA-Seq; leave the row out")
+        mates = {"PAIRED": ("_1", "_2"), "SINGLE": ("",)}.get(row[names["layout"]].upper())
+        if mates is None:
+            raise DataError(f"{where}: {names['layout']} {row[names['layout']]!r}; write PAIRED or SINGLE")
+        if any(run == other for runs in runs_of.values() for other, *_ in runs):
+            raise DataError(f"{where}: run {run} is there twice; leave one out")
+        if (before := runs_of.setdefault(sample, [])) and before[0][1] != mates:
+            raise DataError(f"{where}: runs of sample {sample} are paired and single; leave one kind out")
+        labels = {column: row[column] for column in ("group", "donor") if column in row}
+        before.append((run, mates, _published_files(where, run, mates, row), labels))
+    rows, parts = [], {}
+    for sample, runs in runs_of.items():
+        stem = runs[0][0] if len(runs) == 1 else sample
+        files = [f"{stem}{mate}.fastq.gz" for mate in runs[0][1]]
+        for mate, file in enumerate(files):
+            parts[file] = [published[mate] for _, _, published, _ in runs] if all(run[2] for run in runs) else []
+        rows.append({"sample": sample} | dict(zip(("fastq_1", "fastq_2"), files, strict=False)) | runs[0][3])
+    return pd.DataFrame(rows).fillna(""), parts
+
+
+def _published_files(where: str, run: str, mates: Sequence[str], row: dict[str, str]) -> list[tuple[str, str]]:
+    """Address and MD5 of the file of each mate, in ENA's table; none in SRA's."""
+    urls, sums = (row.get(column, "").split(";") for column in ("fastq_ftp", "fastq_md5"))
+    by_name = {url.rpartition("/")[2]: (f"https://{url}", md5) for url, md5 in zip(urls, sums, strict=False) if url}
+    # Beside the mates of a paired run there may be a third file, of reads that have lost theirs.
+    files = [by_name.get(f"{run}{mate}.fastq.gz") for mate in mates]
+    if by_name and None in files:
+        raise DataError(
+            f"{where}: run {run} should have {len(mates)} files, and ENA has {', '.join(by_name)}; mend its layout, or "
+            "leave the row out"
+        )
+    return files if by_name else []
 
 
 def group_sizes(samples: list[Sample]) -> dict[str, int]:

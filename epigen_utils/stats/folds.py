@@ -177,6 +177,17 @@ def donor_folds(
     raise DataError("folds: the donors, or experiments, leave a class without any to learn from; give more of them")
 
 
+def fewest_donors(y: np.ndarray, groups: np.ndarray) -> int:
+    """Number of donors of the class that has fewest; `donor_folds` makes at most as many folds."""
+    return int(pd.DataFrame({"y": y, "group": groups}).drop_duplicates().groupby("y").size().min())
+
+
+def some_donors(y: np.ndarray, groups: np.ndarray, level: str, *, most: int) -> list[str]:
+    """Donors to hold out, first by name: at most ``most`` and half of those with rows of a class."""
+    names = sorted(set(groups[y == level]))
+    return names[: max(1, min(most, len(names) // 2))]
+
+
 def class_probability(model: object, X: object, name: str) -> np.ndarray:
     """Probability of one class by a fitted classifier, shape (rows,)."""
     return model.predict_proba(X)[:, list(model.classes_).index(name)]

@@ -75,11 +75,10 @@ def test_unknown_items_and_data_are_refused(tmp_path, monkeypatch):
 
 #: The data set of claims about counts or studies that its tokenised cells, which `paper` has, do not hold.
 NOT_HAD = "genecorpus-30m"
-#: What else is missing for a claim: gene names of the zebrafish series, the mouse series' reads, an H100's aligner, an
+#: What else is missing for a claim: gene names of the zebrafish series, an H100's aligner, an
 #: A100 beside an H100, the paper's own samples on a GPU, and what the paper or the maker would have to name.
 ELSE_MISSING = {
     "a run epilepsy/08_across_species on GSE275235",
-    "a run epilepsy/12_reads_to_counts on GSE264537",
     "a metric parabricks_times",
     "a metric times_a100",
     "a metric training_times_a100",

@@ -4,7 +4,47 @@ import json
 import pytest
 
 from epigen_utils import paths
-from epigen_utils.book import progress
+from epigen_utils.book import progress, runs
+
+CELLS = {"group": "disease", "donor": "patient", "kind": "cells", "sizes": {"dcm": 3, "nf": 4}, "cells": 7_811}
+
+
+def chapters_on_cells(**said):
+    """Chapter -> its minutes, or why it is left out."""
+    main = [run for run in runs.plan_runs("demo") if run.name == "main"]
+    return {row[0][11:13]: row[2] for row in progress.forecast(main, CELLS | said)}
+
+
+def test_what_cells_do_not_allow_is_left_out_with_the_reason():
+    assert chapters_on_cells(distil="False")["06"] == "left out: give --distil"
+    assert chapters_on_cells()["11"] == "left out: give --start"
+    assert chapters_on_cells(group="", sizes={})["08"] == "left out: give --label"
+    assert chapters_on_cells(donor="")["08"] == "left out: give --donor"
+    assert chapters_on_cells(distil=True, teacher="x")["03"] == "left out: a teacher is given"
+    few = chapters_on_cells(sizes={"dcm": 1, "nf": 4}, start="dcm", goal="nf")
+    assert few["08"] == "left out: class 'dcm' has one donor; leave it out by --keep"
+    assert few["02"].replace(".", "").isdigit()
+    assert "01" not in {row[0][11:13] for row in progress.forecast([], CELLS)}
+
+
+def test_minutes_are_the_recorded_ones_and_grow_with_the_cells(monkeypatch):
+    seconds = {
+        "geneformer/03_pretraining": 120.0,
+        "geneformer/08_cardiomyopathy": 60.0,
+        "geneformer/11_perturbation": 1,
+    }
+    seconds |= {"geneformer/06_distillation": 90.0}
+    monkeypatch.setattr(progress, "_recorded", lambda what, profile: seconds if what == "pages" else {})
+    said = {"distil": True, "start": "dcm", "goal": "nf"}
+    assert chapters_on_cells(**said)["03"] == "2.0"
+    ten_times = chapters_on_cells(cells=78_110, **said)
+    assert ten_times["03"] == "20.0"
+    assert ten_times["08"] == "1.0", "it takes a random part"
+    assert ten_times["01"] == "not recorded"
+    quick = chapters_on_cells(quick="True", **said)
+    assert quick["03"] == "left out: it takes longer than 60 s (--quick)"
+    assert quick["09"] == "left out: it needs geneformer/06_distillation"
+    assert quick["11"] == "0.1"
 
 
 @pytest.fixture

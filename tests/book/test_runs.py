@@ -4,7 +4,7 @@ import json
 import pytest
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks, runs
+from epigen_utils.book import notebooks, progress, runs
 from epigen_utils.errors import DataError
 
 
@@ -130,7 +130,7 @@ def test_own_data_get_a_run_of_every_chapter_that_takes_them(own_file):
     takes = [
         run.notebook
         for run in runs.plan_runs("demo")
-        if run.name == "main" and "metadata" in notebooks.declared_parameters(run.source)
+        if run.name == "main" and run.needs.cells is None and "metadata" in notebooks.declared_parameters(run.source)
     ]
     assert [run.notebook for run in mine] == takes, "chapters on cells take no groups of samples"
     assert mine[0].parameters["cohorts"] == [own_file]
@@ -138,6 +138,44 @@ def test_own_data_get_a_run_of_every_chapter_that_takes_them(own_file):
     assert mine[1].parameters["group"] == "condition"
     assert "reference" not in mine[1].parameters
     assert any(str(path) == own_file for path in mine[1].user_files)
+
+
+CELLS = {"group": "disease", "donor": "patient", "kind": "cells", "labels_of": "donor", "sizes": {"dcm": 3, "nf": "4"}}
+
+
+def test_own_cells_get_a_run_of_every_chapter_that_they_allow(own_file):
+    def mine(**said):
+        planned = runs.plan_runs("demo", CELLS | {"dataset": own_file} | said)
+        return {run.notebook[11:13]: run for run in planned if run.name == "My-set"}, planned
+
+    some, planned = mine()
+    assert list(some) == ["01", "02", "05", "08", "10"]
+    assert some["01"].parameters["corpora"] == [own_file]
+    of_states = some["08"].parameters
+    assert (of_states["dataset"], of_states["label"], of_states["donor"]) == (own_file, "disease", "patient")
+    assert (of_states["labels_of"], of_states["healthy"], of_states["published"]) == ("donor", "", "")
+    assert "teacher" not in some["05"].parameters, "no model of other cells"
+    assert runs.upstream_metrics(some["05"], planned) == []
+    every, planned = mine(start="dcm", goal="nf", distil="True")
+    assert list(every) == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11"]
+    results = {number: run.parameters["results_dir"] for number, run in every.items()}
+    assert every["08"].parameters["teacher"] == f"{results['03']}/models/teacher"
+    assert every["09"].parameters["students"] == f"{results['06']}/models"
+    assert every["11"].parameters["classifier"] == f"{results['08']}/models/classifier"
+    assert (every["11"].parameters["start"], every["08"].parameters["healthy"]) == ("dcm", "nf")
+    assert runs.upstream_metrics(every["11"], planned) == [every["08"].metrics]
+    given, _ = mine(teacher="someone/Geneformer", distil=True)
+    assert "03" not in given
+    assert {run.parameters["teacher"] for n, run in given.items() if n in ("05", "06", "07", "08", "09", "10")} == {
+        "someone/Geneformer"
+    }
+
+
+def test_a_run_waits_for_the_run_whose_results_it_names():
+    planned = runs.plan_runs("sweeps")
+    by_key = {run.key: run for run in planned}
+    tenth = by_key["geneformer/06_distillation--stream-tenth"]
+    assert runs.upstream_metrics(tenth, planned) == [by_key["geneformer/03_pretraining--stream"].metrics]
 
 
 def test_a_run_survives_the_way_to_its_job():
@@ -171,7 +209,7 @@ def test_chapters_that_need_more_than_there_is_are_left_out(own_file):
     main = [run for run in runs.plan_runs("demo") if run.name == "main"]
 
     def lost(**sizes):
-        return runs.excluded_notebooks(main, {"sizes": sizes})
+        return progress.excluded_notebooks(main, {"sizes": sizes})
 
     assert lost(a="4", b="4") == {}
     few = lost(a=3, b=9)

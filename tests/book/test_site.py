@@ -31,6 +31,13 @@ def test_contents_follow_from_the_plan(own_file):
     assert "reproduce" in str(only)
 
 
+def test_cells_have_a_part_of_their_name(own_file):
+    own = {"dataset": own_file, "kind": "cells", "sizes": {}}
+    toc = yaml.safe_load(site.table_of_contents(runs.plan_runs("demo", own), "My-set"))
+    assert toc["parts"][0]["caption"] == "Your cells: My-set"
+    assert toc["parts"][0]["chapters"][0]["file"] == "geneformer/01_curation--My-set"
+
+
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Book and results of their own, with one finished run."""
@@ -64,5 +71,17 @@ def test_a_run_that_is_not_finished_has_a_page_that_says_so(folders):
     toc = yaml.safe_load(site.table_of_contents(folders))
     assert "epilepsy/02_table_two--air-way" in str(toc)
     assert "epilepsy/12_reads_to_counts" in str(toc)
+    site.publish_pages(folders[:1], user_run="main")
+    source = nbformat.read(finished.page, 4).cells[0].source
+    assert source == f"# Table II\n\nSee {site.NOT_GIVEN}.", "own data need not give every figure"
     site.publish_pages(folders[:1])
     assert [run.page.exists() for run in folders] == [True, False, False]
+
+
+def test_a_link_to_a_chapter_that_is_not_in_the_build_is_its_title(folders):
+    first = folders[0]
+    linked = "# Table II\n\nNext: {doc}`/epilepsy/12_reads_to_counts`, {doc}`/epilepsy/01_datasets`, {doc}`/claims`."
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(linked, id="a")]), first.executed)
+    site.publish_pages(folders, {folders[1].key, folders[2].key})
+    source = nbformat.read(first.page, 4).cells[0].source
+    assert source == linked.replace("{doc}`/epilepsy/01_datasets`", "*The cohorts*")

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from epigen_utils.data import cell_source
 from epigen_utils.data.cell_source import H5adCells, InMemoryCells
 from epigen_utils.errors import DataError
 
@@ -62,6 +63,120 @@ def test_a_file_gives_what_memory_gives(adata, tmp_path, form, element):
         assert source.uns["epigen"]["nature"] == "your own"
     assert (sizes, names) == ([2, 2], ["c0", "c1", "c9", "c10"])
     np.testing.assert_array_equal(values, COUNTS[[0, 1, 9, 10]])
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_the_counts_of_one_cell(adata, tmp_path, form):
+    adata.X = form(adata.layers.pop("counts").astype(np.float32))
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with H5adCells(tmp_path / "cells.h5ad") as source:
+        np.testing.assert_array_equal(source.counts_of(7), COUNTS[7])
+
+
+WHOLE, PARTS = np.array([3.0, 0.0, 1.0]), np.array([0.4, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"layers/counts": WHOLE, "X": WHOLE}, "layers/counts"),
+        ({"layers/Raw_Counts": WHOLE, "X": WHOLE}, "layers/Raw_Counts"),
+        ({"X": WHOLE, "raw/X": WHOLE, "layers/spliced": WHOLE}, "X"),
+        ({"X": PARTS, "raw/X": WHOLE, "layers/other": WHOLE}, "raw/X"),
+        ({"X": PARTS, "raw/X": PARTS, "layers/other": WHOLE}, "layers/other"),
+        ({"X": -WHOLE, "layers/other": WHOLE}, "layers/other"),
+        ({"layers/counts": PARTS, "X": WHOLE}, None),
+        ({"X": PARTS, "layers/words": np.array(["1", "2"])}, None),
+        ({"X": np.array([])}, None),
+    ],
+)
+def test_the_matrix_of_counts(values, found):
+    assert cell_source.counts_element("mine", values) == found
+
+
+def test_two_layers_of_integers_are_not_guessed_between():
+    with pytest.raises(
+        DataError, match="mine: which layer has the counts is not clear, of spliced, unspliced; name it"
+    ):
+        cell_source.counts_element("mine", {"X": PARTS, "layers/spliced": WHOLE, "layers/unspliced": WHOLE})
+
+
+def test_counts_of_raw_are_under_its_genes_in_memory_as_in_a_file(adata, tmp_path):
+    adata.X = adata.layers.pop("counts").astype(np.float32)
+    adata.raw = adata.copy()
+    few = adata[:, [2, 0]].copy()
+    few.X = np.log1p(few.X)
+    few.write_h5ad(tmp_path / "cells.h5ad")
+    taken, note = cell_source.take_counts(few, "mine")
+    np.testing.assert_array_equal(taken.layers["counts"], COUNTS)
+    assert list(taken.var_names) == list(adata.var_names)
+    assert note.startswith("The counts are those of raw, with its genes")
+    with H5adCells(tmp_path / "cells.h5ad") as source:
+        assert source.n_vars == 4
+        assert source.uns["epigen"]["notes"] == [note]
+
+
+@pytest.mark.parametrize("column", ["gene_ids", "feature_id", "Accession", "anything"])
+def test_ids_are_found_in_any_column(adata, tmp_path, column):
+    adata.var[column] = adata.var_names
+    adata.var_names = ["TBCE", "TBCE", "y", "z"]
+    adata.var["chromosome"] = "1"
+    adata.X = adata.layers.pop("counts").astype(np.float32)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with H5adCells(tmp_path / "cells.h5ad") as source:
+        assert list(source.ensembl_ids) == [f"ENSG{i:011d}" for i in range(4)]
+        assert f"var['{column}']" in source.uns["epigen"]["notes"][0]
+    del adata.var["symbol"]
+    note = cell_source.index_by_ensembl_ids(adata, "mine")
+    assert note.startswith(f"Genes are those of var['{column}']")
+    assert adata.var_names[0] == "ENSG00000000000.2"
+    assert adata.var["symbol"].tolist() == ["TBCE", "TBCE", "y", "z"]
+    assert cell_source.index_by_ensembl_ids(adata, "mine") == ""
+
+
+def test_two_columns_of_different_ids_are_not_guessed_between(adata):
+    adata.var_names = list("wxyz")
+    adata.var["human"] = [f"ENSG{i:011d}" for i in range(4)]
+    adata.var["mouse"] = [f"ENSMUSG{i:011d}" for i in range(4)]
+    with pytest.raises(
+        DataError, match="mine: var has Ensembl ids in 'human' and 'mouse'; name the right ones 'ensembl"
+    ):
+        cell_source.ensembl_column("mine", adata.var)
+    adata.var["ensembl_id"] = adata.var["mouse"]
+    assert cell_source.ensembl_column("mine", adata.var) == "ensembl_id"
+
+
+def test_antibodies_are_no_genes(adata, tmp_path):
+    adata.var["feature_types"] = ["Gene Expression", "Antibody Capture", "Gene Expression", "Gene Expression"]
+    few, note = cell_source.genes_alone(adata)
+    assert few.n_vars == 3
+    assert note == "1 features that are no genes were left out (var['feature_types'])."
+    adata.X = adata.layers.pop("counts").astype(np.float32)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    with H5adCells(tmp_path / "cells.h5ad") as source:
+        np.testing.assert_array_equal(parts(source)[2], COUNTS[:, [0, 2, 3]])
+        (chunk,) = source.parts(20)
+        np.testing.assert_array_equal(chunk.depth(chunk.counts()), COUNTS[:, [0, 2, 3]].sum(axis=1))
+        assert source.uns["epigen"]["notes"] == [note]
+    adata.var["feature_types"] = "Peaks"
+    assert cell_source.are_genes(adata.var).all(), "a file without genes is not emptied"
+
+
+@pytest.mark.parametrize(
+    ("rows", "genes", "mean", "kind"),
+    [
+        (400, 300, 0.1, "cells"),
+        (72, 120, 0.2, "cells"),
+        (12, 300, 400, "bulk"),
+        (300, 300, 1000, "bulk"),
+        (12, 300, 3, "bulk"),
+    ],
+)
+def test_cells_are_told_from_samples(rows, genes, mean, kind):
+    counts = np.random.default_rng(0).poisson(mean, (rows, genes))
+    found, evidence = cell_source.kind_of(anndata.AnnData(layers={"counts": counts}, shape=counts.shape))
+    assert found == kind
+    assert f"{rows} rows" in evidence
 
 
 def test_depth_is_that_of_the_sample_table_else_the_sum(adata):

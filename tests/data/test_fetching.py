@@ -1,4 +1,6 @@
 import errno
+import functools
+import gzip
 import hashlib
 import http.server
 import io
@@ -16,6 +18,7 @@ import datasets as arrow
 import pytest
 import yaml
 from test_registry import BYTES, ENTRY, SHA, entry
+from world import Handler, lay_out, serving
 
 from epigen_utils import paths
 from epigen_utils.book import runs
@@ -340,45 +343,15 @@ def test_two_at_a_time_with_one_bar_and_an_archive_is_fetched_once(cache, serve,
     assert all(" of 5 files" in bar or ".tsv" not in bar for bar in bars), "no file has a bar of its own"
 
 
-def remote_files(name):
-    """Files that a publisher's server has, of one data set."""
-    for spec in registry.entry(name).files.values():
-        yield from (original for original in (spec.originals or {"": spec}).values() if original.url)
-
-
 @pytest.fixture
-def world(mirror, cache, monkeypatch):
+def world(mirror, cache, tmp_path, monkeypatch):
     """Addresses that were asked for, on a server that has every file of the mirror under its publisher's address."""
-    files = fetching._mirror_hashes(str(mirror))
-    served = {
-        f"/{spec.url.partition('://')[2]}": files[spec.sha256]
-        for name in registry.entries()
-        for spec in remote_files(name)
-        if spec.sha256 in files
-    }
     asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            if self.path not in served:
-                self.send_error(404)
-                return
-            content = served[self.path].read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv(downloads.SERVER, f"http://127.0.0.1:{server.server_port}")
-    yield asked
-    server.shutdown()
-    server.server_close()
+    lay_out(mirror, tmp_path / "world")
+    monkeypatch.setattr(paths, "MIRROR", "")
+    with serving(functools.partial(Handler, alone=True, asked=asked, directory=str(tmp_path / "world"))) as address:
+        monkeypatch.setenv(downloads.SERVER, address)
+        yield asked
 
 
 def names_without_packages(profile):
@@ -405,13 +378,20 @@ def test_the_data_of_the_real_profile_come_from_one_server(world):
 
 def test_without_a_server_what_is_shipped_comes_and_the_others_are_one_line(cache, monkeypatch):
     monkeypatch.setenv(downloads.SERVER, "http://127.0.0.1:9")
-    for name in names_without_packages("real"):
-        if any(spec.source in ("url", "geo", "converted") for spec in registry.entry(name).files.values()):
-            with pytest.raises(DataError, match=r"cannot be downloaded .*; retry") as caught:
-                fetching.fetch(name)
-            assert "\n" not in str(caught.value)
-        else:
-            fetching.fetch(name)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.invalid/simple")
+    fetching._index_url.cache_clear()
+    names, said = runs.profile_data("real"), []
+    incomplete, _ = fetching.fetch_all(names, said.append)
+    fetching._index_url.cache_clear()
+    shipped = {name for name in names if all(spec.bundled for spec in registry.entry(name).files.values())}
+    assert {"pbmc-40", "gene-classes", "human-tfs", "table-two"} <= shipped
+    assert incomplete == set(names) - shipped
+    remedies = (
+        r"cannot be downloaded \(\w+\); retry: it goes on|the package index did not answer \(\w+\); check the connect"
+    )
+    missing = [line for line in said if ": missing: " in line]
+    assert {line.partition(":")[0] for line in missing} == incomplete
+    assert [line for line in missing if "\n" in line or not re.search(remedies, line)] == []
     assert fetching.fetch("pbmc-40")["counts"].parent == paths.DATA / "shipped"
 
 
@@ -471,3 +451,56 @@ def test_a_hub_that_is_off_is_one_line_with_the_name_of_the_data_set(cache, hub,
     with pytest.raises(UnreachableError, match=r"^one: genes: someone/Corpus:cells.dataset: http\S+ answers 503; try"):
         fetching.fetch("one")
     assert not (cache / "one" / "genes" / "cells.dataset").exists()
+
+
+def test_runs_of_a_sample_are_checked_and_joined(cache, serve):
+    url, folder, asked = serve
+    contents = {f"SRR{i}.fastq.gz": gzip.compress(f"@{i}\nAC\n+\nII\n".encode(), mtime=0) for i in (1, 2)}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    parts = [(f"{url}/{name}", hashlib.md5(content).hexdigest()) for name, content in contents.items()]
+    target = cache / "one" / "fastq" / "GSM1.fastq.gz"
+    wrong = [parts[0], (parts[1][0], "a" * 32)]
+    with pytest.raises(
+        DataError, match=rf"^one: {url}/SRR2\.fastq\.gz: wrong hash, MD5 is {parts[1][1]}, expected aaaa"
+    ):
+        fetching.fetch_joined("one", target, wrong)
+    assert sorted(path.name for path in target.parent.rglob("*") if path.is_file()) == ["SRR1.fastq.gz"]
+    fetching.fetch_joined("one", target, parts)
+    assert gzip.decompress(target.read_bytes()) == b"@1\nAC\n+\nII\n@2\nAC\n+\nII\n"
+    assert [path.name for path in target.parent.rglob("*") if path.is_file()] == ["GSM1.fastq.gz"]
+    fetching.fetch_joined("one", target, parts)
+    assert asked.count("/SRR1.fastq.gz") == 1, "what came is kept"
+
+
+@pytest.mark.parametrize("sent", [0, 6])
+def test_a_server_that_hangs_is_one_line_and_what_it_sent_is_gone_on_with(
+    cache, serve, with_registry, monkeypatch, sent
+):
+    url, folder, _ = serve
+    (folder / "genes.tsv").write_bytes(BYTES)
+    serving, done = http.server.SimpleHTTPRequestHandler.do_GET, threading.Event()
+
+    def answer(handler):
+        if sent:
+            handler.send_response(200)
+            handler.send_header("ETag", '"one"')
+            handler.send_header("Content-Length", str(len(BYTES)))
+            handler.end_headers()
+            handler.wfile.write(BYTES[:sent])
+        done.wait(20)
+
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "do_GET", answer)
+    monkeypatch.setattr(downloads, "TIMEOUT", (1, 0.3))
+    with_registry(entry(f"url: {url}/genes.tsv, sha256: {SHA}"))
+    started = time.perf_counter()
+    with pytest.raises(
+        UnreachableError, match=r"genes\.tsv: cannot be downloaded \(\w+\); retry: it goes on"
+    ) as caught:
+        fetching.fetch("one")
+    assert time.perf_counter() - started < 5
+    assert "\n" not in str(caught.value)
+    assert not (cache / "one" / "genes" / "genes.tsv").exists()
+    done.set()
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "do_GET", serving)
+    assert fetching.fetch("one")["genes"].read_bytes() == BYTES

@@ -105,3 +105,33 @@ def test_names_of_an_annotation(small):
     assert second in named.var_names
     with pytest.raises(DataError, match="none of its .* genes .* is in the annotation \\(elsewhere"):
         genes.use_names(small, {"elsewhere": "x"})
+
+
+@pytest.mark.parametrize("word", ["mouse", "Mouse", "Mus musculus", "mus_musculus", "Mmu", " M. musculus "])
+def test_a_species_by_any_of_its_names(word):
+    assert genes.species_named(word) == "mus_musculus"
+
+
+def test_another_species_is_refused_with_the_list():
+    with pytest.raises(
+        DataError, match=r"species 'mouze': no table of genes; write one of homo_sapiens \(human\), mus_"
+    ):
+        genes.species_named("mouze")
+
+
+@pytest.mark.parametrize(
+    ("name", "gene"),
+    [
+        ("2-Sep", "SEPT2, now SEPTIN2"),
+        ("Sep-02", "SEPT2, now SEPTIN2"),
+        ("2023-09-02 00:00:00", "SEPT2, now SEPTIN2"),
+        ("1-Mar", "MARCH1, now MARCHF1, or MARC1, now MTARC1"),
+        ("4-Oct", "OCT4"),
+        ("SEPTIN2", ""),
+        ("2-SEP", ""),
+        ("H2-Ab1", ""),
+        ("2023-13-02", ""),
+    ],
+)
+def test_the_gene_of_a_date(name, gene):
+    assert genes.gene_of_date(name) == gene

@@ -134,3 +134,16 @@ def test_what_is_no_annotation_is_one_line(tmp_path, content, said):
     (tmp_path / "x.annot").write_text(content)
     with pytest.raises(DataError, match=said):
         geo.read_probe_symbols(tmp_path / "x.annot")
+
+
+def test_the_table_of_a_series_runs_is_that_of_its_bioproject(series):
+    path = series(
+        '!Series_relation\t"BioProject: https://www.ncbi.nlm.nih.gov/bioproject/PRJNA77"\n'
+        '!Series_relation\t"SRA: https://www.ncbi.nlm.nih.gov/sra?term=SRP5"\n'
+    )
+    url = geo.run_table_url(path)
+    assert url.startswith(
+        "https://www.ebi.ac.uk/ena/portal/api/filereport?accession=PRJNA77&result=read_run&fields=run_"
+    )
+    with pytest.raises(DataError, match="names no BioProject, so its reads are not known; give a table of its runs"):
+        geo.run_table_url(series(SERIES.format(ftp="ftp://host/GSE1")))

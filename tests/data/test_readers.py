@@ -1,8 +1,14 @@
+import csv
+import io
 import json
+import tempfile
+from pathlib import Path
 
 import anndata
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from epigen_utils.data import datasets, readers
 from epigen_utils.errors import DataError
@@ -148,3 +154,71 @@ def test_samples_as_json_and_a_choice_of_their_columns(table_files, tmp_path):
     for content, said in (("[", "cannot be read as a table"), ('{"a": 1}', "cannot be read"), ("[]", "no samples")):
         path.write_text(content)
         assert said in refused(counts, metadata=path, group="condition")
+
+
+@st.composite
+def forms(draw):
+    """Ways to write the same matrix and sample table."""
+    return {
+        "sep": draw(st.sampled_from(",\t; ")),
+        "suffix": draw(st.sampled_from(["csv", "tsv", "txt"])),
+        "newline": draw(st.sampled_from(["\n", "\r\n", "\r"])),
+        "encoding": draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])),
+        "quoting": draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])),
+        "ids": draw(st.sampled_from(["gene_id", "", "left out"])),
+        "numbered": draw(st.booleans()),
+        "about": draw(st.booleans()),
+        "blank": draw(st.sampled_from(["", " "])),
+        "columns": draw(st.permutations(range(4))),
+        "rows": draw(st.permutations(range(4))),
+        "turned": draw(st.booleans()),
+        "empty": draw(st.booleans()),
+    }
+
+
+def write(path, rows, form):
+    """Write rows of words; a separator that is a blank cannot have blanks beside it."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=form["sep"], quoting=form["quoting"], lineterminator="\n")
+    blank = form["blank"] if form["sep"] != " " else ""
+    for row in rows:
+        writer.writerow([f"{cell}{blank}" if isinstance(cell, str) and cell else cell for cell in row])
+    if form["empty"] and form["sep"] != " ":
+        text.write(form["sep"] * (len(rows[-1]) - 1) + "\n")
+    path.write_bytes(text.getvalue().replace("\n", form["newline"]).encode(form["encoding"]))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(form=forms())
+def test_every_form_of_a_table_gives_the_same_data(form):
+    """Separator, name of the file, ends of lines, BOM, quotes, the column of ids, order, orientation, blanks, empty rows."""
+    genes_ids, names = ["JUN", "nan", "NA", "MARCHF1"], ["s1", "s2", "s3", "s4"]
+    counts = np.arange(1, 17).reshape(4, 4)
+    rows = [[gene, *counts[i][form["columns"]].tolist()] for i, gene in enumerate(genes_ids)]
+    header = [form["ids"], *(names[i] for i in form["columns"])]
+    if form["turned"]:
+        header, rows = [form["ids"], *genes_ids], [[names[j], *counts[:, j].tolist()] for j in form["columns"]]
+    elif form["about"]:
+        header.insert(1, "length")
+        rows = [[gene, 1000 + i, *values] for i, (gene, *values) in enumerate(rows)]
+    samples = [[names[i], "ab"[i % 2], "café au lait", 20 + i] for i in form["rows"]]
+    of_samples = [form["ids"], "condition", "note", "age"]
+    if form["ids"] == "left out":
+        header, of_samples = header[1:], of_samples[1:]
+    elif form["numbered"]:
+        header, rows = ["", *header], [[i, *row] for i, row in enumerate(rows)]
+        of_samples, samples = ["", *of_samples], [[i, *row] for i, row in enumerate(samples)]
+    if form["ids"] == "" and form["numbered"]:
+        header[1] = of_samples[1] = "name"
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{name}.{form['suffix']}" for name in ("counts", "samples")]
+        write(paths[0], [header, *rows], form)
+        write(paths[1], [of_samples, *samples], form)
+        adata = datasets.load(paths[0], metadata=paths[1])
+    assert set(adata.var_names) == set(genes_ids)
+    assert adata[names, genes_ids].layers["counts"].T.tolist() == counts.tolist()
+    table = adata.obs.loc[names]
+    assert table["condition"].tolist() == list("abab")
+    assert set(table["note"]) == {"café au lait"}
+    assert table["age"].tolist() == ["20", "21", "22", "23"]
+    assert adata.uns["epigen"]["genes_in"].startswith("columns" if form["turned"] else "rows")

@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from epigen_utils.data import schema
+from epigen_utils.errors import DataError
 
 
 def only(adata, task="groups"):
@@ -101,3 +102,61 @@ def test_intensities_need_no_integers():
 def test_an_unknown_task_is_an_error(small):
     with pytest.raises(ValueError, match="not one of"):
         schema.check(small, task="count")
+
+
+@pytest.mark.parametrize(
+    ("levels", "word", "found"),
+    [
+        (["0.0", "1.0"], 1, "1.0"),
+        (["1", "1.0"], "1", "1"),
+        (["1", "1.0"], 1.00, "1.0"),
+        (["1.0", "1.00"], 1, None),
+        (["TRUE", "FALSE"], False, "FALSE"),
+        (["None", "drug"], None, "None"),
+        (["007", "8"], 7, "007"),
+        (["wt", "WT"], "Wt", None),
+        ([True, False], "true", "True"),
+    ],
+)
+def test_a_level_is_found_by_what_it_means(levels, word, found):
+    assert schema.find_level(levels, word) == found
+
+
+def test_blanks_are_taken_off_and_levels_joined(small):
+    small.obs["condition"] = pd.Categorical(["a", "a ", "a", "b", "b", "b"], ["b", "a ", "a"])
+    small.obs = small.obs.rename(columns={"donor": "donor "}).rename(index={"s1": " s1"})
+    small.obs["depth"] = [1.5] * 6
+    assert schema.without_blanks(small) == ["sample ' s1'", "column 'donor '", "condition 'a '"]
+    assert list(small.obs["condition"].cat.categories) == ["b", "a"]
+    assert list(small.obs) == ["condition", "donor", "depth"]
+    assert schema.without_blanks(small) == []
+    small.obs["donor "] = 1
+    with pytest.raises(DataError, match="column 'donor': there twice, with and without a blank"):
+        schema.without_blanks(small)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_samples_that_cannot_be_compared(make):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(50, (4, 30)) + 1
+
+    def said(values):
+        adata = anndata.AnnData(layers={"counts": make(values)})
+        return schema.check(adata, task="samples")
+
+    assert said(counts) == []
+    assert "sample '2': has no counts; drop it" in said(counts * np.array([1, 1, 0, 1])[:, None])[0]
+    assert "samples '0' and '3': the same counts" in said(counts[[0, 1, 2, 0]])[0]
+    assert "counts of one gene only" in said(counts * (np.arange(30) == 3))[0]
+    zeros = np.where(np.arange(30) % 4 == np.arange(4)[:, None], 0, counts)
+    assert "take size_factors=poscounts" in said(zeros)[0]
+    shares = counts / counts.sum(axis=1, keepdims=True) * 1e6
+    assert "these are TPM or CPM" in said(np.rint(shares).astype(int))[0]
+
+
+def test_numbers_that_anndata_made_factors_of(small):
+    small.obs["age"] = pd.Categorical(["31", "42", "31", "5", "6", "7"])
+    small.obs["chip"] = pd.Categorical([1, 2, 1, 2, 1, 2])
+    small.obs["donor"] = pd.Categorical(list("123123"))
+    schema.plain_numbers(small, ("condition", "donor", None))
+    assert [small.obs[column].dtype.name for column in ("age", "chip", "donor")] == ["object", "category", "category"]

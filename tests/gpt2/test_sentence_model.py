@@ -5,7 +5,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
 
 from epigen_utils.errors import DataError
-from epigen_utils.gpt2 import sentence_model
+from epigen_utils.gpt2 import grid_search, sentence_model
 from epigen_utils.gpt2.sentences import GeneSentenceEncoder
 from epigen_utils.models import presets
 
@@ -132,3 +132,25 @@ def test_a_published_body_comes_from_a_hub(encoder, hub):
     config = sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"])
     model = sentence_model.build_sentence_model(config, start="someone/gpt2-small")
     torch.testing.assert_close(model.transformer.h[1].mlp.c_fc.weight, body.h[1].mlp.c_fc.weight)
+
+
+def test_a_published_start_is_of_a_revision_and_says_its_commit(encoder, hub, tmp_path):
+    bodies = [GPT2Model(GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=99)) for _ in range(2)]
+    for body, commit in zip(bodies, ("a" * 40, "b" * 40), strict=True):
+        body.save_pretrained(hub.add("someone/gpt2-small", commit=commit))
+    hub.revisions["v2"] = "b" * 40
+    found = sentence_model.find_start("someone/gpt2-small", revision="v2")
+    config = sentence_model.sentence_config("gpt2-tiny", encoder, ["a", "b"])
+    # What is found stays what it is, wherever the branch goes.
+    hub.revisions["v2"] = "a" * 40
+    options = {"results_dir": str(tmp_path), "start": found}
+    for start in (found, grid_search.base_classifier(**options).start):
+        model = sentence_model.build_sentence_model(config, start=start)
+        torch.testing.assert_close(model.transformer.h[1].mlp.c_fc.weight, bodies[1].h[1].mlp.c_fc.weight)
+    said = sentence_model.describe_model("gpt2-tiny", found, n_genes=64)
+    assert f"fine-tuned from the published weights someone/gpt2-small at commit {'b' * 40}." in said
+    options |= {"start": "someone/gpt2-small", "revision": "v2"}
+    assert grid_search.base_classifier(**options).start.commit == "a" * 40
+    assert sentence_model.find_start("") == ""
+    with pytest.raises(DataError, match="someone/gpt2-small: .* has no such revision of it; give a branch"):
+        sentence_model.find_start("someone/gpt2-small", revision="v3")

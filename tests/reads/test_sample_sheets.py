@@ -160,3 +160,109 @@ def test_names_of_mates_in_the_archive(tmp_path):
     fastq(tmp_path / "2.fq.gz", ["SRR100.2", "SRR100.1"])
     with pytest.raises(DataError, match="read 1 is 'SRR100.2', and 'SRR100.1'"):
         sample_sheets.read_sheet(sheet)
+
+
+# As SRA's Run Selector writes them, of GSE140393; columns that differ from series to series are in between.
+SRA_HEADER = "Run,Assay Type,AvgSpotLen,Bases,BioProject,BioSample,condition,Experiment,GEO_Accession (exp),LibraryLayout,Sample Name"
+SRA_ROW = '{run},RNA-Seq,100,2591718100,PRJNA589589,SAMN1,"lobe, temporal",SRX1,{sample},{layout},{sample}'
+ENA_HEADER = "run_accession\tsample_alias\texperiment_alias\tlibrary_layout\tlibrary_strategy\tfastq_ftp\tfastq_md5"
+
+
+def ena_row(run, sample, mates, strategy="RNA-Seq", layout=None):
+    """A row of ENA's file report; ``mates`` are the endings of its files."""
+    at = f"ftp.sra.ebi.ac.uk/vol1/fastq/{run[:6]}/00{run[-1]}/{run}/{run}"
+    addresses = ";".join(f"{at}{mate}.fastq.gz" for mate in mates)
+    sums = ";".join(f"{run}{mate}".ljust(32, "0") for mate in mates)
+    layout = layout or ("PAIRED" if "_1" in mates else "SINGLE")
+    return "\t".join([run, sample, f"{sample}_r1", layout, strategy, addresses, sums])
+
+
+def table_of_runs(folder, header, *rows):
+    path = folder / "runs.txt"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_a_run_selector_s_table_is_a_sheet(tmp_path):
+    rows = [
+        SRA_ROW.format(run=f"SRR{i}", sample=f"GSM{i}", layout=layout) for i, layout in ((1, "PAIRED"), (2, "SINGLE"))
+    ]
+    path = table_of_runs(tmp_path, SRA_HEADER, *rows)
+    for name in ("SRR1_1", "SRR1_2", "SRR2"):
+        fastq(tmp_path / f"{name}.fastq.gz", [f"SRR.{i}" for i in range(2)])
+    one, other = sample_sheets.read_sheet(path)
+    assert (one.name, one.fastq) == ("GSM1", tuple(str(tmp_path / f"SRR1_{mate}.fastq.gz") for mate in (1, 2)))
+    assert (other.name, other.fastq) == ("GSM2", (str(tmp_path / "SRR2.fastq.gz"),))
+    assert sample_sheets.from_run_table(path)[1] == {"SRR1_1.fastq.gz": [], "SRR1_2.fastq.gz": [], "SRR2.fastq.gz": []}
+    (tmp_path / "SRR2.fastq.gz").unlink()
+    with pytest.raises(DataError, match=r"row 3: fastq_1: .*SRR2\.fastq\.gz: no such file"):
+        sample_sheets.read_sheet(path)
+
+
+def test_a_group_that_is_added_to_a_table_of_runs_counts(tmp_path):
+    row = SRA_ROW.format(run="SRR1", sample="GSM1", layout="SINGLE")
+    fastq(tmp_path / "SRR1.fastq.gz", ["a"])
+    (found,) = sample_sheets.read_sheet(table_of_runs(tmp_path, f"{SRA_HEADER},group,donor", f"{row},KO,mouse 1"))
+    assert (found.group, found.donor) == ("KO", "mouse 1")
+
+
+def test_ena_s_table_gives_addresses_and_joins_the_runs_of_a_sample(tmp_path):
+    # A paired run has a third file, of reads without their mate.
+    rows = [
+        ena_row("SRR11", "GSM1", ["", "_1", "_2"]),
+        ena_row("SRR12", "GSM1", ["_1", "_2"]),
+        ena_row("SRR13", "SAMN9", [""]),
+    ]
+    sheet, parts = sample_sheets.from_run_table(table_of_runs(tmp_path, ENA_HEADER, *rows))
+    assert sheet.to_dict("list") == {
+        "sample": ["GSM1", "SAMN9"],
+        "fastq_1": ["GSM1_1.fastq.gz", "SRR13.fastq.gz"],
+        "fastq_2": ["GSM1_2.fastq.gz", ""],
+    }
+    assert list(parts) == ["GSM1_1.fastq.gz", "GSM1_2.fastq.gz", "SRR13.fastq.gz"]
+    at = "https://ftp.sra.ebi.ac.uk/vol1/fastq/SRR"
+    assert parts["GSM1_2.fastq.gz"] == [
+        (f"{at}11/001/SRR11/SRR11_2.fastq.gz", "SRR11_2".ljust(32, "0")),
+        (f"{at}12/002/SRR12/SRR12_2.fastq.gz", "SRR12_2".ljust(32, "0")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [ena_row("SRR1", "GSM1", [""], strategy="ATAC-seq")],
+            "row 2: run SRR1 is ATAC-seq, not RNA-Seq; leave the row",
+        ),
+        ([ena_row("SRR1", "GSM1", [""], layout="BOTH")], "row 2: library_layout 'BOTH'; write PAIRED or SINGLE"),
+        (
+            [ena_row("SRR1", "GSM1", [""], layout="PAIRED")],
+            "row 2: run SRR1 should have 2 files, and ENA has SRR1.fastq.gz",
+        ),
+        ([ena_row("SRR1", "GSM1", [""])] * 2, "row 3: run SRR1 is there twice; leave one out"),
+        (
+            [ena_row("SRR1", "GSM1", [""]), ena_row("SRR2", "GSM1", ["_1", "_2"])],
+            "row 3: runs of sample GSM1 are paired and single; leave one kind out",
+        ),
+        ([], "no runs; add a row for each"),
+    ],
+)
+def test_mistakes_in_a_table_of_runs_are_one_line(tmp_path, rows, said):
+    with pytest.raises(DataError) as caught:
+        sample_sheets.read_sheet(table_of_runs(tmp_path, ENA_HEADER, *rows))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_not_of_runs_and_one_without_layouts(tmp_path):
+    with pytest.raises(DataError, match="no column Run or run_accession; give SRA's or ENA's table of runs"):
+        sample_sheets.from_run_table(table_of_runs(tmp_path, "sample,fastq_1", "a,b"))
+    with pytest.raises(DataError, match="no column 'LibraryLayout'; add it"):
+        sample_sheets.from_run_table(table_of_runs(tmp_path, "Run,Sample Name", "SRR1,GSM1"))
+
+
+def test_a_table_of_runs_as_the_run_selector_wrote_it(mirror):
+    table = mirror / "bulk" / "human_TLE_GSE140393_rnaQuest" / "SraRunMetadata.csv"
+    sheet, _ = sample_sheets.from_run_table(table)
+    assert list(sheet["sample"])[:2] == ["GSM4160556", "GSM4160559"]
+    assert list(sheet["fastq_2"])[:2] == ["SRR10446596_2.fastq.gz", "SRR10446599_2.fastq.gz"]

@@ -1,0 +1,69 @@
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epigen_utils.errors import DataError
+from epigen_utils.expression import formulas
+
+
+@pytest.fixture
+def adata():
+    obs = {
+        "condition": list("aabb"),
+        "cell.type": list("xyxy"),
+        "my age": ["31", "42", "29", "55"],
+        "dose": [10, 2, 2, 10],
+    }
+    return anndata.AnnData(obs=pd.DataFrame(obs, index=list("1234")))
+
+
+@pytest.mark.parametrize(
+    ("design", "formula", "factors", "numbers"),
+    [
+        ("condition", "~condition", set(), set()),
+        ("~ factor(batch) + as.numeric(`my age`)", "~batch + `my age`", {"batch"}, {"my age"}),
+        ("~as.factor(cell.type)", "~`cell.type`", {"cell.type"}, set()),
+        ("~I(center(age)^2) + a^2", "~I(center(age)**2) + a^2", set(), set()),
+        ("~`a.b` + bs(age, 0.5)", "~`a.b` + bs(age, 0.5)", set(), set()),
+    ],
+)
+def test_formulas_of_r_as_formulaic_reads_them(design, formula, factors, numbers):
+    assert formulas.parse(design) == (formula, factors, numbers)
+
+
+def test_the_columns_that_a_formula_names(adata):
+    assert formulas.columns_of_design(adata, "~log(`my age`) + cell.type") == ["cell.type", "my age"]
+    assert formulas.columns_of_design(adata, "~condition") == ["condition"]
+
+
+def test_levels_that_are_numbers_are_in_their_order(adata):
+    levels = formulas.levels_of(formulas.covariates(adata.obs)["dose"])
+    assert levels == ["2", "10"], "as in R, where text would begin with 10"
+    assert list(formulas.model_of(adata, "~dose")) == ["Intercept", "dose[T.10]"]
+    with pytest.raises(DataError, match="'condition' has 'a', no number"):
+        formulas.model_of(adata, "~numeric(condition)")
+
+
+VALUES = st.one_of(
+    st.lists(st.integers(-3, 40), min_size=6, max_size=6),
+    st.lists(st.sampled_from([0.5, 1.0, 2.0, 31.25]), min_size=6, max_size=6),
+    st.lists(st.sampled_from(["a", "b", "1", "x y"]), min_size=6, max_size=6),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@given(values=VALUES)
+def test_text_and_typed_columns_are_taken_alike(values):
+    typed = pd.DataFrame({"x": values})
+    words = typed.astype(object).map(str)
+    ours, theirs = (formulas.covariates(table)["x"] for table in (typed, words))
+    assert pd.api.types.is_numeric_dtype(ours) == pd.api.types.is_numeric_dtype(theirs)
+    if pd.api.types.is_numeric_dtype(ours):
+        np.testing.assert_array_equal(ours, theirs)
+    else:
+        assert ours.astype(str).tolist() == theirs.astype(str).tolist()
+        assert formulas.levels_of(ours) == formulas.levels_of(theirs)
