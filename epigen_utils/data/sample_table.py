@@ -18,6 +18,10 @@ from epigen_utils.files import is_gzipped, open_text
 
 #: Exceptions of a malformed file.
 READ_ERRORS = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, OSError, EOFError, zlib.error, csv.Error)
+
+# A line of a wide table is one field where another separator is tried.
+csv.field_size_limit(2**31 - 1)
+
 #: Words for a value that is missing. None and null are levels: a treatment is None, an allele null.
 MISSING = ("", "NA", "N/A", "#N/A", "#N/A N/A", "#NA", "<NA>", "n/a", "NaN", "nan", "-NaN", "-nan")
 #: Lines from which the form of a table is found out.

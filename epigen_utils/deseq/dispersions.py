@@ -80,7 +80,7 @@ class Search:
         step = _within_bounds(a, step, slope)
         too_curved = posterior.curvature(point).mul_(step / 2).log2().floor().clamp(min=0)
         too_far = ((step * slope).abs() / posterior.reach(a)).log2().ceil().clamp(min=0)
-        n_halvings, begun = torch.maximum(too_curved, too_far), too_far <= too_curved
+        n_halvings, begun = torch.maximum(too_curved, too_far), too_far == 0
         places = (n_halvings > 0).nonzero().squeeze(1)
         if len(places):
             trial = step[places] / 2 ** n_halvings[places]

@@ -55,3 +55,12 @@ def test_treatments_by_geos_description_of_a_series(small, tmp_path, monkeypatch
     monkeypatch.setattr(fetching, "fetch", lambda name: {"series": tmp_path / "matrix.txt"})
     small.uns["epigen"]["name"] = "GSE275235"
     assert sample_table.stated_treatments(small) == stated
+
+
+def test_a_wide_table_is_peeked_at(tmp_path):
+    """A line of it is one field of 300,000 characters where another separator is tried."""
+    path = tmp_path / "wide.csv"
+    genes = [f"ENSG{number:011d}" for number in range(20_000)]
+    path.write_text(",".join(["cell", *genes]) + "\n" + ",".join(["c1", *["1"] * 20_000]) + "\n")
+    layout = sample_table.peek(path)
+    assert (layout.sep, layout.width) == (",", 20_001)
