@@ -194,7 +194,9 @@ def _read_counts(
         return converters.read_count_files(path)
     if path.suffix == ".parquet":
         frame = pd.read_parquet(path)
-        return frame.set_axis(frame.pop(frame.columns[0]).astype(str)), []
+        if isinstance(frame.index, pd.RangeIndex):
+            frame = frame.set_index(frame.columns[0])
+        return frame.set_axis(frame.index.astype(str)), []
     if path.suffix in (".xlsx", ".xlsm"):
         frame, notes = sample_table.read_words(path)
         names, rows = tuple(frame.columns), frame.head(sample_table.N_PEEKED).fillna("").to_numpy().tolist()
