@@ -142,6 +142,11 @@ def build_book(
     user_data = {}
     of_cells = {"keep": keep, "start": start, "goal": goal, "distil": distil}
     of_cells["teacher"] = str(Path(teacher).resolve()) if teacher and Path(teacher).exists() else teacher
+    of_table = {"metadata": metadata, "group": group, "donor": donor, "genes-in": genes_in, "kind": kind}
+    of_table |= {"round-counts": round_counts, "size-factors": size_factors, **of_cells}
+    given = [name for name, value in of_table.items() if value]
+    if dataset and sheet:
+        raise DataError("epigen build: --dataset and --sheet are two data sets; give one of them")
     if dataset:
         columns = {"group": group, "reference": reference, "donor": donor}
         user_data = {
@@ -158,6 +163,8 @@ def build_book(
         facts = _describe(user_data["dataset"], options, of_cells | {"kind": kind}, task="groups")
         user_data |= (of_cells if facts.get("kind") else {}) | facts | {"quick": quick}
     elif sheet:
+        if given:
+            raise DataError(f"epigen build: --{given[0]} goes with --dataset, not with --sheet; leave it out")
         files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
         genomes = references.reference_names()
         user_data = {
@@ -165,8 +172,8 @@ def build_book(
             for key, value in files.items()
         }
         user_data |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
-        user_data["sizes"] = sample_sheets.group_sizes(sample_sheets.read_sheet(sheet))
-    elif any((metadata, group, reference, donor, species, genes_in, round_counts, size_factors, *of_cells.values())):
+        user_data |= {"sizes": sample_sheets.group_sizes(sample_sheets.read_sheet(sheet)), "quick": quick}
+    elif given or reference or species:
         raise DataError("epigen build: options about a data set go with --dataset; give it")
     if any((genome, gtf, aligner, index, adapter)) and not sheet:
         raise DataError("epigen build: options about reads go with --sheet; give it")

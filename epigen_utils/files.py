@@ -86,7 +86,7 @@ def is_gzipped(path: str | Path) -> bool:
 
 def open_text(path: str | Path, **options: str) -> TextIO:
     """Open a file of text for reading, gzipped if its name ends in ``.gz``; options as for `open`."""
-    opener = gzip.open if str(path).endswith(".gz") else open
+    opener = gzip.open if str(path).lower().endswith(".gz") else open
     return opener(path, "rt", **options)
 
 

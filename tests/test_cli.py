@@ -46,6 +46,25 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
         (["build", "--dataset", "table-two", "--kind", "cell"], "--kind cell: write cells or bulk, or leave it out"),
         (["build", "--only", "epilepsy/02_tabletwo"], "did you mean 'epilepsy/02_table_two'?"),
         (["build", "--genome", "mm10"], "options about reads go with --sheet; give it"),
+        (["build", "--kind", "cells"], "go with --dataset"),
+        (["build", "--dataset", "airway", "--sheet", "s.csv"], "--dataset and --sheet are two data sets; give one"),
+        *(
+            (["build", "--sheet", "s.csv", *option], f"{option[0]} goes with --dataset, not with --sheet; leave it out")
+            for option in (
+                ["--metadata", "m.csv"],
+                ["--group", "x"],
+                ["--donor", "x"],
+                ["--genes-in", "rows"],
+                ["--round-counts"],
+                ["--size-factors", "ratio"],
+                ["--kind", "bulk"],
+                ["--keep", "x=y"],
+                ["--start", "x"],
+                ["--goal", "x"],
+                ["--teacher", "x"],
+                ["--distil"],
+            )
+        ),
         (["build", "--sheet", "lost.csv", "--genome", "mm10"], "lost.csv: no such sample sheet; check the path"),
         (["build", "--profile", "dmo"], "there are demo, paper, real"),
         (["fetch", "airwy"], "did you mean 'airway'?"),
@@ -60,6 +79,20 @@ def test_mistakes_are_one_line_and_exit_1(epigen, arguments, said):
     assert said in err
     assert err.startswith("epigen: ")
     assert err.count("\n") == 1
+
+
+def test_a_quick_build_of_reads_leaves_out_what_is_slow(epigen, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.console, "_width", 200)
+    rows = ["sample,fastq_1,group"]
+    for i in range(12):
+        (tmp_path / f"s{i}.fastq").write_text(f"@r{i}\nACGT\n+\nIIII\n")
+        rows.append(f"s{i},s{i}.fastq,{'ab'[i % 2]}")
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("\n".join(rows) + "\n")
+    for option, said in (("--plan", False), ("--quick", True)):
+        code, out, _ = epigen("build", "--sheet", sheet, "--genome", "mm10", "--plan", option)
+        assert code == 0
+        assert ("left out: it takes longer than 60 s (--quick)" in out) == said
 
 
 def test_data_list(epigen):

@@ -3,6 +3,7 @@
 The counts are simulated, 120 genes of 8 samples (``tests/reference/own_data``); numbers are R DESeq2 1.38.3's for them.
 """
 
+import gzip
 from pathlib import Path
 
 import anndata
@@ -292,7 +293,7 @@ def test_columns_of_genes_are_no_samples(mine, counts, extra):
     adata = mine(text, names=("counts.tsv", "samples.csv"), group="condition", reference="wt")
     assert adata.shape == (8, 120)
     assert ("JUN" in set(adata.var["symbol"])) == ("gene_name" in extra)
-    assert f"Of genes, not samples: column{'s' if len(extra) > 1 else ''} {', '.join(extra)}." in notes(adata)
+    assert f"Of genes, not samples: column{'s' if len(extra) > 1 else ''} {', '.join(extra)};" in notes(adata)
     assert adata.layers["counts"].tolist() == counts.T.to_numpy().tolist()
 
 
@@ -442,3 +443,98 @@ def test_a_folder_of_transcripts_names_the_table_to_give(tmp_path):
     (tmp_path / "out" / "S1").mkdir(parents=True)
     (tmp_path / "out" / "S1" / "quant.sf").write_text("Name\tLength\n")
     assert "give the table of genes that tximport or nf-core makes" in refused(datasets.load, tmp_path / "out")
+
+
+def test_logarithms_are_no_estimates_of_counts(mine, counts, samples, tmp_path):
+    """Rounded, log2(x + 1) would be a matrix of twelves; estimates in raw are taken where X has logarithms."""
+    said = refused(mine, np.log2(counts + 1.0), group="condition", round_counts=True)
+    assert "these are logarithms, not estimates of counts; give the counts" in said
+    adata = anndata.AnnData(counts.T.to_numpy() + 0.3, obs=samples, var=pd.DataFrame(index=counts.index))
+    adata.raw = adata.copy()
+    adata.X = np.log1p(adata.X)
+    adata.write_h5ad(tmp_path / "raw.h5ad")
+    rounded = datasets.load(tmp_path / "raw.h5ad", group="condition", reference="wt", round_counts=True)
+    assert_as_base(rounded)
+    assert "those of raw, with its genes: X has logarithms" in notes(rounded)
+    del adata.raw
+    adata.write_h5ad(tmp_path / "none.h5ad")
+    assert "these are logarithms" in refused(datasets.load, tmp_path / "none.h5ad", round_counts=True)
+
+
+def test_size_factors_that_there_are_none_of(mine):
+    said = refused(mine, group="condition", size_factors="poscount")
+    assert said == "size_factors 'poscount': did you mean 'poscounts'?"
+
+
+@pytest.mark.parametrize("first", [",,,,,,,,", "   ", "# made by x\n,,,,,,,,\n\n"])
+def test_blank_rows_before_the_header(mine, first):
+    """As Excel exports them."""
+    assert_as_base(mine(f"{first}\n{TEXT}", f",,\n{SAMPLES_TEXT}", group="condition", reference="wt"))
+
+
+def test_rows_are_named_by_their_lines(mine):
+    """After a comment and empty lines, as an editor counts them."""
+    head, one, two, *rest = TEXT.splitlines()
+    lines = ["# made by x", head, one, "", ",,,,,,,,", f",{two.partition(',')[2]}", *rest]
+    assert "counts.csv: row 6: no gene id" in refused(mine, "\n".join(lines))
+    head, one, two, *rest = SAMPLES_TEXT.splitlines()
+    lines = ["", "# made by x", head, "", one, f",{two.partition(',')[2]}", *rest]
+    assert "samples.csv: row 6: no sample id" in refused(mine, samples="\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (["start", "mid", "end"], ["start", "mid", "end"]),
+        (["start", "end"], ["start", "end"]),
+        (["length", "a", "id", "b"], ["a", "id", "b"]),
+        (["a", "b", "name", "description"], ["a", "b"]),
+    ],
+)
+def test_samples_with_the_names_of_columns_of_genes(tmp_path, counts, names, kept):
+    table = counts.iloc[:, : len(names)].set_axis(names, axis=1)
+    table.to_csv(tmp_path / "counts.csv")
+    adata = datasets.load(tmp_path / "counts.csv", task="counts")
+    assert adata.obs_names.tolist() == kept
+    left_out = [name for name in names if name not in kept]
+    assert all(name in notes(adata) for name in left_out)
+    assert ("rename what is a sample" in notes(adata)) == bool(left_out)
+
+
+def test_the_sample_table_says_what_is_a_sample(mine, counts, samples):
+    names = ["Start", "End", "id", "Name", "s5", "s6", "s7", "Length"]
+    table = samples.set_axis([name.lower() for name in names])
+    adata = mine(counts.set_axis(names, axis=1), table, group="condition", reference="wt")
+    assert_as_base(adata)
+
+
+@pytest.mark.parametrize("ending", ["XLSX", "xlsm"])
+def test_every_name_of_excel(counts, samples, tmp_path, ending):
+    files = [tmp_path / f"{name}.{ending}" for name in ("counts", "samples")]
+    for table, file in zip((counts, samples), files, strict=True):
+        table.to_excel(tmp_path / "table.xlsx")
+        (tmp_path / "table.xlsx").rename(file)
+    assert_as_base(datasets.load(files[0], metadata=files[1], group="condition", reference="wt"))
+
+
+def test_nothing_in_parquet_is_no_word(samples, tmp_path):
+    (tmp_path / "counts.csv").write_text(TEXT)
+    samples["batch"] = ["1", None] * 4
+    for table in (samples, samples.rename_axis("sample").reset_index()):
+        table.to_parquet(tmp_path / "samples.parquet")
+        adata = datasets.load(
+            tmp_path / "counts.csv", metadata=tmp_path / "samples.parquet", group="condition", reference="wt"
+        )
+        assert_as_base(adata)
+        assert adata.obs["batch"].isna().tolist() == [False, True] * 4
+        assert list(adata.obs) == list(samples)
+
+
+def test_the_case_of_a_file_s_ending_says_nothing(tmp_path):
+    (tmp_path / "COUNTS.CSV.GZ").write_bytes(gzip.compress(TEXT.encode()))
+    (tmp_path / "SAMPLES.CSV").write_text(SAMPLES_TEXT)
+    adata = datasets.load(
+        tmp_path / "COUNTS.CSV.GZ", metadata=tmp_path / "SAMPLES.CSV", group="condition", reference="wt"
+    )
+    assert_as_base(adata)
+    assert notes(adata) == ""

@@ -252,17 +252,27 @@ def _cast(where: str, kind: str, default: object, value: object) -> object:
 def _number(where: str, kind: str, value: object) -> float:
     try:
         number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not math.isfinite(number) or (kind == "int" and number != int(number)):
         raise DataError(f"{where}: {value!r} is no {'whole number' if kind == 'int' else 'number'}; write one")
-    return int(value) if kind == "int" else number
+    if kind == "float":
+        return number
+    return value if isinstance(value, int) else int(number)  # a number above 2**53 stays whole
 
 
 def _list(where: str, kind: str, default: list, value: object) -> list:
     """A list; one word is a list of it, and words with commas between them are several."""
-    if isinstance(value, str):
-        value = yaml.safe_load(value) if value.startswith("[") else [word.strip() for word in value.split(",")]
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            words = yaml.safe_load(value)
+        except yaml.YAMLError:
+            words = None
+        if not isinstance(words, list):
+            raise DataError(f"{where}: {value!r} is no list; write it as [a, b]")
+        value = words
+    elif isinstance(value, str):
+        value = [word.strip() for word in value.split(",")]
     value = value if isinstance(value, list | tuple) else [value]
     item = re.sub(r"list\[?(\w*)\]?", r"\1", kind) or (type(default[0]).__name__ if default else "str")
     return [_cast(where, item, None, element) for element in value]

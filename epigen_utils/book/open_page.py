@@ -83,13 +83,14 @@ def begin(notebook: str, *, results_dir: str, seed: int, model: str = "") -> Non
     folder = results.resolve()
     parts = folder.relative_to(paths.RESULTS).parts if folder.is_relative_to(paths.RESULTS) else ()
     profile, run = (parts[0], parts[-1]) if len(parts) == 4 else ("alone", "alone")
+    values = _parameter_values(notebook)  # a refused one leaves the finished run as it is
     finished = (results / "metrics.json").exists()
     for kind in ("figures", "tables"):
         if finished:
             shutil.rmtree(results / kind, ignore_errors=True)
         (results / kind).mkdir(parents=True, exist_ok=True)
     (results / "metrics.json").unlink(missing_ok=True)
-    _page = Page(notebook, results, seed, _parameter_values(notebook), profile, run, model=model)
+    _page = Page(notebook, results, seed, values, profile, run, model=model)
 
 
 def _parameter_values(notebook: str) -> dict:

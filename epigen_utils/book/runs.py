@@ -193,9 +193,11 @@ def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dic
         raise DataError(f"{path}: {notebook}: no notebook {run.source.relative_to(paths.ROOT)}; mend the name")
     if not re.fullmatch(r"[\w-]+", name):
         raise DataError(f"{path}: {notebook}: run {name!r}; use letters, digits, - and _")
-    values = dict(values or {})
+    values = values or {}
     where = f"{path}: {notebook}: {name}"
     notebooks.check_parameters(where, run.source, values)
+    # In YAML, a name without a value is None: it has the notebook's default.
+    values = {parameter: value for parameter, value in values.items() if value is not None}
     values = notebooks.cast_parameters(where, run.source, values)
     values |= {"results_dir": str(run.results.relative_to(paths.ROOT))}
     run = dataclasses.replace(run, parameters=values)

@@ -225,12 +225,17 @@ def counts_note(element: str) -> str:
     return f"The counts are those of {place}, the first matrix of integers; layers['counts'] would go first."
 
 
-def take_counts(adata: anndata.AnnData, where: str) -> tuple[anndata.AnnData, str]:
+def take_counts(adata: anndata.AnnData, where: str, *, estimated: bool = False) -> tuple[anndata.AnnData, str]:
     """The data set with its counts in ``layers["counts"]``, under the genes that they are of.
+
+    Parameters
+    ----------
+    estimated
+        Whether the counts may be estimates: those of raw are taken, then, where X has logarithms.
 
     Returns
     -------
-    The data set, unchanged if no matrix has integers alone; `counts_note`.
+    The data set, unchanged if no matrix has counts; `counts_note`.
 
     Raises
     ------
@@ -240,9 +245,15 @@ def take_counts(adata: anndata.AnnData, where: str) -> tuple[anndata.AnnData, st
     matrices = {f"layers/{name}": adata.layers[name] for name in adata.layers}
     matrices |= {"X": adata.X} if adata.X is not None else {}
     matrices |= {"raw/X": adata.raw.X} if adata.raw is not None else {}
-    element = counts_element(where, {name: schema.stored_values(matrix) for name, matrix in matrices.items()})
+    values = {name: schema.stored_values(matrix) for name, matrix in matrices.items()}
+    element = counts_element(where, values)
     if element is None:
-        return adata, ""
+        where_they_may_be = ("X", "raw/X") if estimated and "layers/counts" not in values else ()
+        logarithms = [name for name in where_they_may_be if name in values and schema.may_be_logarithms(values[name])]
+        if logarithms != ["X"] or adata.raw is None:
+            return adata, ""
+        whole = anndata.AnnData(adata.raw.X, obs=adata.obs, var=adata.raw.var, uns=adata.uns)
+        return whole, "The estimates of counts are those of raw, with its genes: X has logarithms."
     if element == "raw/X" and not adata.raw.var_names.equals(adata.var_names):
         whole = anndata.AnnData(obs=adata.obs, var=adata.raw.var, layers={"counts": adata.raw.X}, uns=adata.uns)
         return whole, counts_note(element)

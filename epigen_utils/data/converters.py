@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,7 +289,7 @@ def read_count_files(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     for file in files:
         try:
             table = pd.read_csv(file, **options).astype(np.int64)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError, zlib.error) as error:
             reason = f"no genes and counts as HTSeq or STAR write them ({str(error).splitlines()[0]})"
             raise DataError(f"{file}: {reason}; leave it out") from None
         if table.shape[1] != (3 if is_star else 1):
@@ -324,7 +325,7 @@ def read_cells(path: Path) -> anndata.AnnData:
             # `schema.check` reports a duplicated name.
             warnings.filterwarnings("ignore", message=".* names are not unique")
             return CELL_READERS[cell_format(path)](path)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zlib.error) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); check the file") from None
@@ -336,9 +337,8 @@ def _read_10x_folder(path: Path) -> anndata.AnnData:
     for part, names in {"matrix": "matrix.mtx", "genes": "features.tsv|genes.tsv", "cells": "barcodes.tsv"}.items():
         found = [file for name in names.split("|") for file in sorted(path.glob(f"*{name}*"))]
         if len(found) != 1:
-            kinds = names.replace("|", " or ")
-            number = f"{len(found)} files" if found else "no file"
-            raise DataError(f"{path}: {number} {kinds} (or .gz); give the folder of one sample, with one of each")
+            files = f"{f'{len(found)} files' if found else 'no file'} {names.replace('|', ' or ')}"
+            raise DataError(f"{path}: {files} (or .gz); give the folder of one sample, with one of each")
         parts[part] = found[0]
     matrix = sparse.csr_matrix(matrix_market.mmread(parts["matrix"]).T)
     tables = {side: pd.read_csv(parts[side], sep="\t", header=None, dtype=str) for side in ("genes", "cells")}

@@ -86,11 +86,13 @@ def load(
     path, metadata = Path(name), str(metadata)
     is_user_file = name not in registry.entries() and (path.suffix != "" or path.exists())
     if is_user_file:
-        adata, about = _load_user_file(path, Path(metadata) if metadata else None, genes_in)
+        adata, about = _load_user_file(path, Path(metadata) if metadata else None, genes_in, round_counts)
     elif metadata:
         raise DataError(f"{name}: a data set of the registry has its own sample table; leave metadata out")
     else:
         adata, about = _load_registered(name)
+    if size_factors and size_factors not in schema.SIZE_FACTORS:
+        raise DataError(f"size_factors {size_factors!r}: {suggest(size_factors, schema.SIZE_FACTORS)}")
     overrides = {"group": group, "reference": reference, "donor": donor, "batch": batch, "size_factors": size_factors}
     overrides["species"] = genes.species_named(species) if str(species) else ""
     # Of a column or level named 0 or False.
@@ -105,6 +107,9 @@ def load(
         and np.isfinite(schema.stored_values(adata.layers["counts"])).all()
     ):
         if not _are_integers(adata.layers["counts"]):
+            if schema.may_be_logarithms(values := schema.stored_values(adata.layers["counts"])):
+                what = f"the largest value is {values.max():g}: these are logarithms, not estimates of counts"
+                raise DataError(f"{name}: round_counts: {what}; give the counts")
             schema.add_note(about, "Counts are estimates, and rounded (parameter round_counts).")
         adata.layers["counts"] = _round_to_integers(adata.layers["counts"])
     if task and task not in schema.TASKS:
@@ -227,7 +232,9 @@ def _sha256_of(values: np.ndarray | sparse.csr_matrix) -> str:
     return digest.hexdigest()
 
 
-def _load_user_file(path: Path, metadata: Path | None, genes_in: str) -> tuple[anndata.AnnData, dict]:
+def _load_user_file(
+    path: Path, metadata: Path | None, genes_in: str, round_counts: bool
+) -> tuple[anndata.AnnData, dict]:
     if genes_in not in ("", "rows", "columns") and not genes_in.startswith(("rows:", "columns:")):
         raise DataError(f"genes_in {genes_in!r}: write rows or columns, or leave it empty")
     cell_format = converters.cell_format(path) if path.exists() else ""
@@ -236,7 +243,7 @@ def _load_user_file(path: Path, metadata: Path | None, genes_in: str) -> tuple[a
             raise DataError(f"{file}: is a directory; give a file, or a folder of 10x Genomics, zarr, HTSeq or STAR")
         if not file.exists():
             raise DataError(f"{file}: no such file; check the path")
-    suffix = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:]).lower()
+    suffix = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
     about = readers.describe_user_file(path)
     if suffix == ".h5ad" or cell_format:
         if metadata and not cell_format:
@@ -249,7 +256,7 @@ def _load_user_file(path: Path, metadata: Path | None, genes_in: str) -> tuple[a
             raise DataError(f"{path}: {error}") from None
         if padded:
             notes.append(f"Blanks at the ends of words were taken off: {', '.join(padded)}.")
-    elif path.is_dir() or suffix.removesuffix(".gz") in (".csv", ".tsv", ".txt", ".xlsx"):
+    elif path.is_dir() or suffix in sample_table.EXCEL or suffix.removesuffix(".gz") in (".csv", ".tsv", ".txt"):
         inputs = {"counts": path} | ({"samples": metadata} if metadata else {})
         adata = readers.read_table(inputs, genes_in=genes_in)
         notes = adata.uns.pop("notes")
@@ -259,10 +266,17 @@ def _load_user_file(path: Path, metadata: Path | None, genes_in: str) -> tuple[a
     genes.check_dates(path, adata.var_names)
     if metadata and cell_format:
         table, said = sample_table.read_samples(metadata, axes=(adata.obs_names,))
-        adata.obs = adata.obs.join(table, rsuffix="_of_table")
-        notes += [*said, f"{int(adata.obs_names.isin(table.index).sum()):,} of {adata.n_obs:,} cells are in the table."]
+        n_found = int(adata.obs_names.isin(table.index).sum())
+        if not n_found:
+            here, there = (next(iter(index), "none") for index in (table.index, adata.obs_names))
+            names = f"cells are {here!r} here and {there!r} there"
+            raise DataError(f"{metadata}: has no cell of {path.name}: {names}; name them as there")
+        if (both := adata.obs.columns.intersection(table.columns)).size:
+            said = [*said, f"The table's columns replace those of {path.name}: {', '.join(both)}."]
+        adata.obs = adata.obs.drop(columns=both).join(table)
+        notes += [*said, f"{n_found:,} of {adata.n_obs:,} cells are in the table."]
     if suffix == ".h5ad" or cell_format:
-        adata, of_counts = cell_source.take_counts(adata, str(path))
+        adata, of_counts = cell_source.take_counts(adata, str(path), estimated=round_counts)
         adata, of_features = cell_source.genes_alone(adata)
         notes += filter(None, (of_counts, of_features, cell_source.index_by_ensembl_ids(adata, str(path))))
     for note in notes:

@@ -1,6 +1,7 @@
 """Readers of expression files into AnnData: text tables, h5ad and GCT, with genes in rows or in columns."""
 
 import functools
+import itertools
 import re
 import warnings
 from collections import Counter
@@ -193,11 +194,11 @@ def _read_counts(
     if path.is_dir():
         return converters.read_count_files(path)
     if path.suffix == ".parquet":
-        frame = pd.read_parquet(path)
-        if isinstance(frame.index, pd.RangeIndex):
-            frame = frame.set_index(frame.columns[0])
+        frame = sample_table.read_parquet(path)
+        frame = frame.set_index(frame.columns[0])
         return frame.set_axis(frame.index.astype(str)), []
-    if path.suffix in (".xlsx", ".xlsm"):
+    is_excel = path.suffix.lower() in sample_table.EXCEL
+    if is_excel:
         frame, notes = sample_table.read_words(path)
         names, rows = tuple(frame.columns), frame.head(sample_table.N_PEEKED).fillna("").to_numpy().tolist()
         frame.columns = range(len(names))
@@ -215,24 +216,25 @@ def _read_counts(
     if position:
         asked = "as asked" if id_column else "write rows:COLUMN for another (parameter genes_in)"
         notes.append(f"Ids are taken from column {names[position]!r}, {asked}.")
-    if path.suffix not in (".xlsx", ".xlsm"):
+    if not is_excel:
         others = {i: sample_table.MISSING for i in range(layout.width) if i != position}
         options = layout.options | {"dtype": {position: str}, "keep_default_na": False, "na_values": others}
         try:
             frame = pd.read_csv(path, **options) if names else pd.DataFrame(columns=[0])
         except sample_table.READ_ERRORS as error:
             raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
+        frame.index += layout.skipped + 1  # the lines of the file
     written = frame.notna().to_numpy() & (frame != "").to_numpy()
     frame, written = frame[written.any(axis=1)], written[written.any(axis=1)]
     names = names or ("gene",)
     names += ("",) * (frame.shape[1] - len(names))
     numbers = [i for i in range(position) if _counts_up(rows, i)]
     for i in (i for i, name in enumerate(names) if not name and i not in (position, *numbers) and written[:, i].any()):
-        row = int(written[:, i].argmax()) + 2
+        row = frame.index[written[:, i].argmax()]
         raise DataError(f"{path}: row {row}: a value in column {i + 1}, which has no name; name the column")
     ids = frame[position].fillna("").astype(str).str.strip()
     if (ids == "").any():
-        raise DataError(f"{path}: row {int(np.flatnonzero(ids == '')[0]) + 2}: no gene id; fill it in")
+        raise DataError(f"{path}: row {ids.index[ids == ''][0]}: no gene id; fill it in")
     kept = [i for i, name in enumerate(names) if name and i not in (position, *numbers)]
     index = pd.Index(ids.to_numpy(), name=names[position] or "gene")
     return frame[kept].set_axis([names[i] for i in kept], axis=1).set_axis(index), notes
@@ -263,9 +265,21 @@ def _id_position(names: tuple[str, ...], rows: list[list[str]]) -> int:
 
 
 def _without_gene_columns(frame: pd.DataFrame, samples) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """A matrix without the columns that say something of genes, those columns as a table of genes, and a note."""
-    kinds = (*_ID_COLUMNS, *_SYMBOL_COLUMNS, *_GENE_COLUMNS)
-    found = [name for name in frame if _bare(name) in kinds and name not in samples]
+    """A matrix without the columns that say something of genes, those columns as a table of genes, and a note.
+
+    They stand before or after the samples; ``samples`` are the names of the sample table.
+    """
+    names, known = list(frame), set(map(sample_table.sample_key, samples))
+    bare = list(map(_bare, names))
+    kinds = {*_ID_COLUMNS, *_SYMBOL_COLUMNS, *_GENE_COLUMNS}
+    if ("start", "end") not in itertools.pairwise(bare):
+        kinds -= {"start", "end"}  # of a treatment, not of a gene
+    is_sample = [
+        word not in kinds or sample_table.sample_key(name) in known for name, word in zip(names, bare, strict=True)
+    ]
+    found = []
+    if any(is_sample):
+        found = names[: is_sample.index(True)] + names[len(names) - is_sample[::-1].index(True) :]
     about = frame[found].copy()
     symbols = next((name for name in found if _bare(name) in _SYMBOL_COLUMNS), None) or next(
         (name for name in found if _bare(name) in _ID_COLUMNS and not pd.api.types.is_numeric_dtype(frame[name])), None
@@ -276,7 +290,8 @@ def _without_gene_columns(frame: pd.DataFrame, samples) -> tuple[pd.DataFrame, p
     for name in about:
         if not pd.api.types.is_numeric_dtype(about[name]):
             about[name] = about[name].astype(str)
-    said = [f"Of genes, not samples: {'column' if len(found) == 1 else 'columns'} {', '.join(found)}."] if found else []
+    columns = "column" if len(found) == 1 else "columns"
+    said = [f"Of genes, not samples: {columns} {', '.join(found)}; rename what is a sample."] if found else []
     return frame.drop(columns=found), about, said
 
 

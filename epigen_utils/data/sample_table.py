@@ -12,7 +12,7 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from epigen_utils.data import fetching, geo, registry, schema
+from epigen_utils.data import fetching, genes, geo, registry, schema
 from epigen_utils.errors import DataError
 from epigen_utils.files import is_gzipped, open_text
 
@@ -24,6 +24,8 @@ csv.field_size_limit(2**31 - 1)
 
 #: Words for a value that is missing. None and null are levels: a treatment is None, an allele null.
 MISSING = ("", "NA", "N/A", "#N/A", "#N/A N/A", "#NA", "<NA>", "n/a", "NaN", "nan", "-NaN", "-nan")
+#: Ends of the names of Excel's files that are read.
+EXCEL = (".xlsx", ".xlsm")
 #: Lines from which the form of a table is found out.
 N_PEEKED = 50
 
@@ -49,9 +51,9 @@ class Layout:
 
     @property
     def options(self) -> dict:
-        """Options of `pandas.read_csv`."""
+        """Options of `pandas.read_csv`; a row's number and ``skipped`` + 1 are its line in the file."""
         form = {"sep": r"\s+" if self.sep == " " else self.sep, "encoding": self.encoding, "skiprows": self.skipped}
-        form |= {"header": None, "names": range(self.width), "index_col": False}
+        form |= {"header": None, "names": range(self.width), "index_col": False, "skip_blank_lines": False}
         return form | {"decimal": "," if self.sep == ";" else "."}
 
 
@@ -75,7 +77,7 @@ def peek(path: Path, *, skip: int = 0, header: list[str] | None = None) -> Layou
         encoding = _encoding(path)
         with open_text(path, encoding=encoding) as stream:
             lines = [line for _, line in zip(range(skip + N_PEEKED), stream, strict=False)][skip:]
-        by_name = "," if ".csv" in path.suffixes else "\t"
+        by_name = "," if ".csv" in path.name.lower() else "\t"
         parsed = {sep: _split(lines, sep) for sep in dict.fromkeys([by_name, ",", "\t", ";", " "])}
     except READ_ERRORS as error:
         raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); save it as UTF-8 text") from None
@@ -107,17 +109,25 @@ def _encoding(path: Path) -> str:
 
 
 def _split(lines: list[str], sep: str) -> tuple[int, list[list[str]]]:
-    """Number of lines of comment, and the rows after them, as words."""
+    """Number of lines of comment and of blank lines, and the rows after them, as words."""
+
+    def blank(row: list[str]) -> bool:
+        return not any(cell.strip() for cell in row)
+
     rows = list(csv.reader(lines, delimiter=sep, skipinitialspace=sep == " "))
     if sep == " ":
         rows = [row[:-1] if row and not row[-1] else row for row in rows]
     skipped = 0
-    while len(rows) > skipped + 1 and (not rows[skipped] or rows[skipped][0].startswith("#")):
-        if rows[skipped] and len(rows[skipped + 1]) - len(rows[skipped]) in (0, 1) and len(rows[skipped + 1]) > 1:
+    while len(rows) > skipped + 1 and (blank(rows[skipped]) or rows[skipped][0].startswith("#")):
+        if (
+            not blank(rows[skipped])
+            and len(rows[skipped + 1]) - len(rows[skipped]) in (0, 1)
+            and len(rows[skipped + 1]) > 1
+        ):
             rows[skipped][0] = rows[skipped][0].lstrip("#")
             break
         skipped += 1
-    return skipped, [row for row in rows[skipped:] if any(cell.strip() for cell in row)]
+    return skipped, [row for row in rows[skipped:] if not blank(row)]
 
 
 def _width(names: list[str], rows: list[list[str]]) -> int:
@@ -137,6 +147,12 @@ def _fit(rows: list[list[str]], header: list[str] | None) -> tuple[int, bool]:
     return (width, width == len(names)) if width - len(names) in (0, 1) else (1, False)
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A table of Parquet with its index, if it is more than the numbers of the rows, as the first columns."""
+    table = pd.read_parquet(path)
+    return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+
+
 def read_words(path: Path, *, header: list[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
     """A table with every value as a word, without blanks at its ends, and NaN for those of `MISSING`.
 
@@ -147,26 +163,27 @@ def read_words(path: Path, *, header: list[str] | None = None) -> tuple[pd.DataF
 
     Returns
     -------
-    The table, and notes on how it was read.
+    The table, with the row in the file as index, and notes on how it was read.
 
     Raises
     ------
     DataError
         As `peek`; or if a column has no name, or a name is given twice.
     """
-    notes = []
+    notes, first_row, suffix = [], 1, path.suffix.lower()
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path).astype(str).reset_index()
-        elif path.suffix == ".json":
+        if suffix == ".parquet":
+            table = read_parquet(path)
+            table = table.astype(str).where(table.notna())
+        elif suffix == ".json":
             table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig")), dtype=str)
-        elif path.suffix in (".xlsx", ".xlsm"):
-            table = pd.read_excel(path, dtype=str, keep_default_na=False)
+        elif suffix in EXCEL:
+            table, first_row = pd.read_excel(path, dtype=str, keep_default_na=False), 2
         else:
             layout = peek(path, header=header)
             table = pd.read_csv(path, **layout.options, dtype=str, keep_default_na=False)
             table.columns = [*layout.names, *[""] * (table.shape[1] - len(layout.names))]
-            notes = list(layout.notes)
+            notes, first_row = list(layout.notes), layout.skipped + 1
         names = list(table.columns)
     except (*READ_ERRORS, ValueError) as error:
         if isinstance(error, DataError):
@@ -187,17 +204,17 @@ def read_words(path: Path, *, header: list[str] | None = None) -> tuple[pd.DataF
     if table.columns.has_duplicates:
         twice = table.columns[table.columns.duplicated()][0]
         raise DataError(f"{path}: column {twice!r}: given twice; keep one, or rename")
-    return table.reset_index(drop=True), notes
+    return table.set_axis(table.index + first_row), notes
 
 
 #: Ends of file names that programs make sample names of.
 _ENDINGS = r"(_?Aligned(\.sortedByCoord)?\.out|\.sorted|\.markdup)*\.(bam|sam|cram)$|(\.fq|\.fastq)(\.gz)?$"
 
 
-def _sample_key(name: str) -> str:
+def sample_key(name: str) -> str:
     """A sample's name as R's ``make.names``, another case and the path of its alignments would leave it."""
     stem = re.sub(_ENDINGS, "", str(name).replace("\\", "/").rpartition("/")[2])
-    return re.sub(r"^x(?=[\d.])", "", re.sub(r"[^a-z0-9]", ".", stem.lower()))
+    return re.sub(r"^x(?=[\d.])", "", genes.normalise_name(stem))
 
 
 def matching_names(names: pd.Index, ids: pd.Index) -> pd.Index:
@@ -214,7 +231,7 @@ def matching_names(names: pd.Index, ids: pd.Index) -> pd.Index:
     ['s1', '2-a', 'other']
     """
     names = names.astype(str)
-    keys, of_ids = names.map(_sample_key), ids.map(_sample_key)
+    keys, of_ids = names.map(sample_key), ids.map(sample_key)
     if names.isin(ids).all() or keys.has_duplicates or of_ids.has_duplicates:
         return names
     known = dict(zip(of_ids, ids, strict=True))
@@ -254,9 +271,9 @@ def read_samples(
         raise DataError(f"{path}: no samples; give a row or an object for each")
     first = table.columns[0]
     if not index and axes:
-        keys = [set(axis.map(_sample_key)) for axis in axes]
+        keys = [set(axis.map(sample_key)) for axis in axes]
         hits = {
-            column: max(len(axis & set(table[column].dropna().map(_sample_key))) for axis in keys) for column in table
+            column: max(len(axis & set(table[column].dropna().map(sample_key))) for axis in keys) for column in table
         }
         index = max(hits, key=hits.get)
         if index != first:
@@ -265,7 +282,7 @@ def read_samples(
     if strip:
         ids = ids.str.replace(strip, "", regex=True)
     if ids.isna().any():
-        raise DataError(f"{path}: row {int(np.flatnonzero(ids.isna())[0]) + 2}: no sample id; fill it in")
+        raise DataError(f"{path}: row {ids.index[ids.isna()][0]}: no sample id; fill it in")
     table = table.drop(columns=[index or first, *([""] if "" in table and index else [])]).set_index(pd.Index(ids))
     if "" in table:
         raise DataError(f"{path}: a column without a name, with {table[''].dropna().iloc[0]!r}; name it")

@@ -128,6 +128,17 @@ def plain_numbers(adata: anndata.AnnData, roles: Iterable[str | None]) -> None:
             adata.obs[column] = values.astype(object)
 
 
+#: How size factors are estimated: values of the parameter ``size_factors``.
+SIZE_FACTORS = ("ratio", "poscounts")
+#: No logarithm of a count is as large, and the largest of estimated counts is larger.
+LARGEST_LOGARITHM = 30
+
+
+def may_be_logarithms(values: np.ndarray) -> bool:
+    """Whether numbers that are not all integers are too small for estimates of counts."""
+    return bool(values.size and np.issubdtype(values.dtype, np.number) and values.max() < LARGEST_LOGARITHM)
+
+
 def check(adata: anndata.AnnData, *, task: str) -> list[str]:
     """List the problems that make a data set unfit for a task, each with its remedy in one line.
 

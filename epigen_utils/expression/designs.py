@@ -51,7 +51,7 @@ def design_and_contrasts(
     if contrast:
         variable, target, reference = _as_in_table(adata, parse_contrast(contrast))
         blocking = _blocking(adata, variable)
-        return design or "~" + " + ".join([*blocking, _formula_term(variable)]), {
+        return design or "~" + " + ".join([*blocking, formulas.quoted(variable)]), {
             f"{target} against {reference}": (variable, target, reference)
         }
     if not about.get("group"):
@@ -61,12 +61,12 @@ def design_and_contrasts(
     table = pd.read_csv(paths.CONTRASTS, dtype=str, keep_default_na=False)
     rows = table[table["id"].str.startswith(about["name"] + ":")]
     if len(rows) and _as_registered(about):
-        blocking = [_formula_term(name) for name in rows["blocking"].iloc[0].split(";") if name]
+        blocking = [formulas.quoted(name) for name in rows["blocking"].iloc[0].split(";") if name]
         contrasts = {row.id.partition(":")[2]: (row.variable, row.target, row.reference) for row in rows.itertuples()}
-        return design or "~" + " + ".join([*blocking, _formula_term(rows["variable"].iloc[0])]), contrasts
+        return design or "~" + " + ".join([*blocking, formulas.quoted(rows["variable"].iloc[0])]), contrasts
     reference, *others = adata.obs[group].cat.categories
     blocking = _blocking(adata, group)
-    return design or "~" + " + ".join([*blocking, _formula_term(group)]), {
+    return design or "~" + " + ".join([*blocking, formulas.quoted(group)]), {
         f"{level} against {reference}": (group, level, reference) for level in others
     }
 
@@ -74,11 +74,6 @@ def design_and_contrasts(
 def _as_registered(about: dict) -> bool:
     entry = registry.entry(about["name"])
     return about["group"] == entry.group and about.get("reference", "") == (entry.reference or "")
-
-
-def _formula_term(column: str) -> str:
-    """A column's name, quoted where a formula requires it."""
-    return column if column.isidentifier() else f"`{column}`"
 
 
 def _as_in_table(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> tuple[str, str, str]:
@@ -91,7 +86,9 @@ def _as_in_table(adata: anndata.AnnData, contrast: tuple[str, str, str]) -> tupl
 def _blocking(adata: anndata.AnnData, variable: str) -> list[str]:
     """Term of the donor, if donors have samples of several levels of a column."""
     donor = adata.uns["epigen"].get("donor")
-    return [_formula_term(donor)] if donor and variable in adata.obs and not donors_are_nested(adata, variable) else []
+    return (
+        [formulas.quoted(donor)] if donor and variable in adata.obs and not donors_are_nested(adata, variable) else []
+    )
 
 
 def donors_are_nested(adata: anndata.AnnData, variable: str = "") -> bool:
@@ -132,7 +129,7 @@ def with_first_levels(adata: anndata.AnnData, text: str) -> anndata.AnnData:
         if column not in adata.obs:
             columns = schema.listed_columns(adata)
             raise DataError(f"at {text!r}: write column=level, such as treatment=vehicle ({columns})")
-        levels = formulas.levels_of(formulas.covariates(adata.obs, f"~factor({_formula_term(column)})")[column])
+        levels = formulas.levels_of(formulas.covariates(adata.obs, f"~factor({formulas.quoted(column)})")[column])
         if (first := schema.find_level(levels, word)) is None:
             raise DataError(f"at {text!r}: {column!r} has no level {word!r} (levels: {', '.join(levels)})")
         words = adata.obs[column].astype(object).map(str, na_action="ignore")
@@ -164,12 +161,20 @@ def describe_design(adata: anndata.AnnData, design: str, variable: str) -> str:
 
 
 def effect_is_at(adata: anndata.AnnData, design: str, variable: str) -> dict[str, str]:
-    """Where the effect of a column is taken that interacts with others: their first levels, or zero of numbers."""
+    """Where the effect of a column is taken that interacts with others.
+
+    Returns
+    -------
+    Column of a factor -> its first level; a number, as the design has it (``age``, ``log(age)``) -> ``0``.
+    """
     table, places = formulas.covariates(adata.obs, design), {}
-    for names in formulas.variables_of_terms(formulas.model_of(adata, design)).values():
-        for other in sorted(names - {variable}) if variable in names else ():
-            values = table[other]
-            places[other] = "0" if pd.api.types.is_numeric_dtype(values) else formulas.levels_of(values)[0]
+    for factors in formulas.variables_of_terms(adata, formulas.model_of(adata, design)).values():
+        for expression, columns in factors.items() if variable in set().union(*factors.values()) else ():
+            for other in sorted(columns - {variable}):
+                if pd.api.types.is_numeric_dtype(table[other]):
+                    places[expression] = "0"
+                else:
+                    places[other] = formulas.levels_of(table[other])[0]
     return places
 
 
@@ -270,13 +275,16 @@ def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, st
     """
     variable, target, reference = contrast
     table, model = formulas.covariates(adata.obs, design), formulas.model_of(adata, design)
-    if variable not in formulas.columns_of_design(adata, design):
+    columns = formulas.columns_of_design(adata, design)
+    if variable not in columns:
         raise DataError(f"contrast: {variable!r} is not in the design {design!r}; add it to the design")
     if pd.api.types.is_numeric_dtype(table[variable]):
         raise DataError(
             f"contrast: {variable!r} is a number in the design {design!r}; write factor({variable}) to compare levels"
         )
-    terms = formulas.variables_of_terms(model)
+    terms = {
+        term: set().union(*factors.values()) for term, factors in formulas.variables_of_terms(adata, model).items()
+    }
     if {variable} not in terms.values():
         # In interactions alone, what its levels mean depends on the others.
         raise DataError(
@@ -284,8 +292,8 @@ def contrast_vector(adata: anndata.AnnData, design: str, contrast: tuple[str, st
         )
     levels = [*target_levels(adata, variable, target), reference]
     # The rows of samples that differ in this column alone: others at their first level, numbers where they cancel.
-    numbers = [name for name in table if pd.api.types.is_numeric_dtype(table[name])]
-    others = {name: table[name].median() if name in numbers else formulas.levels_of(table[name])[0] for name in table}
+    numbers = [name for name in columns if pd.api.types.is_numeric_dtype(table[name])]
+    others = {name: table[name].median() if name in numbers else formulas.levels_of(table[name])[0] for name in columns}
     rows = pd.DataFrame([others | {variable: level} for level in levels])
     encoded = model.model_spec.get_model_matrix(rows, na_action="ignore").to_numpy(dtype=float)
     vector = encoded[:-1].mean(axis=0) - encoded[-1]

@@ -16,6 +16,16 @@ from epigen_utils.errors import DataError
 FUNCTIONS = ("factor", "numeric", "log", "log2", "log10", "exp", "scale", "center", "poly", "bs", "I")
 
 
+def quoted(column: str) -> str:
+    """A column's name as a formula requires it: between backticks if it is no identifier."""
+    return column if column.isidentifier() else f"`{column}`"
+
+
+def respelled(design: str) -> str:
+    """A formula with ``factor`` and ``numeric`` where R has ``as.factor`` and ``as.numeric``; Python refuses ``as``."""
+    return re.sub(r"(?<![\w.`])as\.(factor|numeric)\(", r"\1(", design)
+
+
 @functools.cache
 def parse(design: str) -> tuple[str, frozenset[str], frozenset[str]]:
     """A formula of R as formulaic reads it; the columns that it makes factors of, and those that it makes numbers of.
@@ -43,7 +53,7 @@ def parse(design: str) -> tuple[str, frozenset[str], frozenset[str]]:
         stated[match[1]].add(match[2].strip(" `"))
         return match[2]
 
-    right = re.sub(r"\b(?:as\.)?(factor|numeric)\(\s*(`[^`]+`|[\w.]+)\s*\)", plain, right)
+    right = re.sub(r"\b(factor|numeric)\(\s*(`[^`]+`|[\w.]+)\s*\)", plain, respelled(right))
     # A name with dots, as R makes them, needs backticks in Python.
     dotted = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)+(?![\w.]|\s*\()")
     pieces = right.split("`")
@@ -134,6 +144,11 @@ def model_of(adata: anndata.AnnData, design: str) -> ModelMatrix:
     return model
 
 
-def variables_of_terms(model: ModelMatrix) -> dict[object, set[str]]:
-    """Columns of the sample table that each term of a model is of."""
-    return {term: {str(name) for name in names} for term, names in model.model_spec.term_variables.items()}
+def variables_of_terms(adata: anndata.AnnData, model: ModelMatrix) -> dict[object, dict[str, set[str]]]:
+    """Columns of the sample table that each term of a model is of: term -> expression of each factor -> its columns."""
+    # formulaic counts the functions of a factor, such as log, among its variables.
+    columns = {
+        factor: {str(name) for name in names} & set(adata.obs)
+        for factor, names in model.model_spec.factor_variables.items()
+    }
+    return {term: {factor.expr: columns[factor] for factor in term.factors} for term in model.model_spec.terms}

@@ -31,7 +31,11 @@ def reduced_design(adata: anndata.AnnData, design: str, variable: str) -> str:
     if pd.api.types.is_numeric_dtype(levels) or levels.nunique() < 3:
         return ""
     kept = [term for term in _terms(design) if variable not in _columns(term)]
-    words = [":".join(_quoted(adata, factor) for factor in term) for term in kept if term != ("1",)]
+    words = [
+        ":".join(formulas.quoted(factor) if factor in adata.obs else factor for factor in term)
+        for term in kept
+        if term != ("1",)
+    ]
     if ("1",) not in kept and words:
         words.insert(0, "0")
     return "~" + " + ".join(words or ["1"])
@@ -39,17 +43,13 @@ def reduced_design(adata: anndata.AnnData, design: str, variable: str) -> str:
 
 def _terms(design: str) -> list[tuple[str, ...]]:
     """Terms of a formula, each as its factors."""
-    formula = Formula(design)
+    formula = Formula(formulas.respelled(design))
     return [tuple(factor.expr for factor in term.factors) for term in getattr(formula, "rhs", formula)]
 
 
 def _columns(term: tuple[str, ...]) -> set[str]:
     """Names in a term's factors, such as ``dose`` in ``log(dose)``."""
-    return {name for factor in term for name in (factor, *re.findall(r"[\w.]+", factor))}
-
-
-def _quoted(adata: anndata.AnnData, factor: str) -> str:
-    return f"`{factor}`" if factor in adata.obs and not factor.isidentifier() else factor
+    return {name.strip("`") for factor in term for name in (factor, *re.findall(r"`[^`]+`|[\w.]+", factor))}
 
 
 def left_out_terms(design: str, reduced: str) -> list[tuple[str, ...]]:

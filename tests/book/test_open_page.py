@@ -43,6 +43,8 @@ def given(monkeypatch, tmp_path, line, value, notebook="epilepsy/03_differential
         ("alpha", 1, 1.0),
         ("seed", 7.0, 7),
         ("seed", "7", 7),
+        ("seed", "1e5", 100_000),
+        ("seed", 2**60 + 1, 2**60 + 1),
     ],
 )
 def test_what_papermill_made_of_a_word_is_of_the_declared_type_again(monkeypatch, tmp_path, name, value, kept):
@@ -90,6 +92,24 @@ def test_every_level_can_be_named_on_papermills_command_line(word):
     source = paths.NOTEBOOKS / "epilepsy" / "03_differential_expression.ipynb"
     passed = notebooks.cast_parameters("03", source, {"reference": resolved(word)})["reference"]
     assert schema.find_level(["another", word], passed) == word
+
+
+@pytest.mark.parametrize("value", ["[a", "[a]: b"])
+def test_what_is_no_list_is_one_line(monkeypatch, tmp_path, value):
+    with pytest.raises(DataError) as caught:
+        given(monkeypatch, tmp_path, f"cohorts = {value!r}", value, "epilepsy/01_datasets")
+    assert str(caught.value) == f"epilepsy/01_datasets: parameter cohorts: {value!r} is no list; write it as [a, b]"
+
+
+def test_a_refused_parameter_leaves_the_finished_run(monkeypatch, tmp_path):
+    figure = tmp_path / "figures" / "volcano.svg"
+    figure.parent.mkdir()
+    for file in (figure, tmp_path / "metrics.json"):
+        file.write_text("{}")
+    with pytest.raises(DataError, match="parameter alpha"):
+        given(monkeypatch, tmp_path, "alpha = '5%'", "5%")
+    assert figure.exists()
+    assert (tmp_path / "metrics.json").exists()
 
 
 def test_nothing_before_begin(shown):

@@ -52,6 +52,11 @@ def test_mistakes_in_a_profile_are_one_line(profile, text, said):
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_value_in_a_profile_is_the_default(profile):
+    (run,) = profile("epilepsy/02_table_two: {main: {dataset: }}")
+    assert list(run.parameters) == ["results_dir"]
+
+
 def test_a_profile_of_another_has_its_runs_and_results_of_its_own(profile, tmp_path):
     (tmp_path / "large.yml").write_text(
         "geneformer/03_pretraining: {main: {epochs: 3.0, seed: 7}, other: }\n"

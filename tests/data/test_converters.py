@@ -191,6 +191,37 @@ def test_every_format_gives_the_same_counts(cells, tmp_path):
         assert all(len(digest) == 64 for digest in found.uns["epigen"]["sha256"].values()), name
 
 
+@pytest.mark.parametrize("name", ["features.tsv.gz", "barcodes.tsv.gz", "matrix.mtx.gz"])
+def test_a_torn_file_is_one_line(cells, tmp_path, name):
+    folder = write_10x(tmp_path / "torn", cells)
+    whole = (folder / name).read_bytes()
+    for torn in (whole[: len(whole) // 2], whole[:20] + bytes(20) + whole[40:]):
+        (folder / name).write_bytes(torn)
+        with pytest.raises(DataError, match=r"torn: cannot be read \(.+\); check the file"):
+            converters.read_cells(folder)
+
+
+def test_a_torn_file_of_counts_is_one_line(tmp_path):
+    text = "".join(f"g{i}\t{i * i}\n" for i in range(99))
+    (tmp_path / "s1.txt.gz").write_bytes(gzip.compress(text.encode())[:-60])
+    with pytest.raises(DataError, match=r"s1.txt.gz: no genes and counts as HTSeq or STAR write them"):
+        converters.read_count_files(tmp_path)
+
+
+def test_the_table_of_cells_has_the_cells_and_goes_first(cells, tmp_path):
+    path = write_loom(tmp_path / "cells.loom", cells)
+    table = cells.obs.assign(disease="hcm", batch="1").rename_axis("cell")
+    table.to_csv(tmp_path / "table.csv")
+    found = datasets.load(path, metadata=tmp_path / "table.csv", task="counts")
+    assert list(found.obs) == ["disease", "patient", "batch"]
+    assert set(found.obs["disease"]) == {"hcm"}
+    said = "The table's columns replace those of cells.loom: disease, patient."
+    assert said in found.uns["epigen"]["notes"]
+    table.set_axis([f"x{name}" for name in table.index]).rename_axis("cell").to_csv(tmp_path / "table.csv")
+    with pytest.raises(DataError, match=r"has no cell of cells.loom: cells are 'xAAC0-1' here and 'AAC0-1' there"):
+        datasets.load(path, metadata=tmp_path / "table.csv", task="counts")
+
+
 def test_folders_that_are_none_are_one_line(cells, tmp_path):
     folder = write_10x(tmp_path / "two", cells)
     (folder / "GSM2_matrix.mtx.gz").write_bytes((folder / "matrix.mtx.gz").read_bytes())

@@ -126,3 +126,30 @@ def test_blocks_are_donors_or_what_the_design_blocks_on():
     blocked = designs.permutation_blocks(sim, "~batch + genotype", ("genotype", "KO", "WT"))
     assert list(blocked) == list(sim.obs["batch"])
     assert designs.permutation_blocks(sim, "~genotype", ("genotype", "KO", "WT")) is None
+
+
+def test_an_empty_column_outside_the_design_changes_nothing(small):
+    contrast = ("condition", "b", "a")
+    expected = designs.contrast_vector(small, "~donor + condition", contrast)
+    small.obs["notes"] = pd.Series([np.nan] * 6, index=small.obs_names, dtype=object)
+    np.testing.assert_array_equal(designs.contrast_vector(small, "~donor + condition", contrast), expected)
+
+
+@pytest.mark.parametrize("number", ["age", "log(age)", "scale(age)"])
+def test_an_interacting_effect_is_taken_at_zero_of_the_number_in_the_design(small, number):
+    small.obs["age"] = [31.5, 42.0, 29.0, 55.0, 61.0, 38.0]
+    design = f"~condition * {number}"
+    assert designs.effect_is_at(small, design, "condition") == {number: "0"}
+    assert f"its effect at {number} = 0 " in designs.describe_design(small, design, "condition")
+    vector = designs.contrast_vector(small, design, ("condition", "b", "a"))
+    assert dict(zip(designs.design_matrix(small, design), vector, strict=True)) == {
+        "Intercept": 0,
+        "condition[T.b]": 1,
+        number: 0,
+        f"condition[T.b]:{number}": 0,
+    }
+
+
+def test_a_factor_may_be_written_as_c(small):
+    contrast = ("condition", "b", "a")
+    np.testing.assert_array_equal(designs.contrast_vector(small, "~C(condition)", contrast), [0, 1])

@@ -39,6 +39,20 @@ def test_the_columns_that_a_formula_names(adata):
     assert formulas.columns_of_design(adata, "~condition") == ["condition"]
 
 
+@pytest.mark.parametrize(
+    ("factor", "column"), [("scale(dose)", "dose"), ("log(`my age`)", "my age"), ("C(`cell.type`)", "cell.type")]
+)
+def test_a_term_is_of_columns_and_not_of_functions(adata, factor, column):
+    adata.obs["dose"] = [1.5, 2.0, 2.5, 4.0]
+    adata.obs["my age"] = [31.5, 42.0, 29.0, 55.0]
+    terms = formulas.variables_of_terms(adata, formulas.model_of(adata, f"~{factor}:condition"))
+    assert list(terms.values())[-1] == {factor: {column}, "condition": {"condition"}}
+
+
+def test_names_that_are_no_identifiers_are_quoted():
+    assert [formulas.quoted(name) for name in ("age", "my age", "a.b", "1st")] == ["age", "`my age`", "`a.b`", "`1st`"]
+
+
 def test_levels_that_are_numbers_are_in_their_order(adata):
     levels = formulas.levels_of(formulas.covariates(adata.obs)["dose"])
     assert levels == ["2", "10"], "as in R, where text would begin with 10"

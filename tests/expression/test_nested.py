@@ -11,6 +11,7 @@ from epigen_utils.expression import differential, nested
 @pytest.fixture
 def samples():
     table = {"batch": list("xyxyxyxy"), "line": list("aabbccaa"), "sex": list("mfmfmfmf"), "the age": np.arange(8.0)}
+    table |= {"cell.line": table["line"], "the line": table["line"]}
     return anndata.AnnData(obs=pd.DataFrame(table, index=[f"s{i}" for i in range(8)]))
 
 
@@ -23,6 +24,10 @@ def samples():
         ("~0 + batch + line", "line", "~0 + batch"),
         ("~batch * line", "line", "~batch"),
         ("~`the age` + C(line)", "line", "~`the age`"),
+        ("~as.factor(batch) + as.factor(line)", "line", "~factor(batch)"),
+        ("~batch + as.factor(cell.line)", "cell.line", "~batch"),
+        ("~factor(batch) + factor(`the line`)", "the line", "~factor(batch)"),
+        ("~as.numeric(`the age`) + line", "line", "~numeric(`the age`)"),
         ("~batch + sex", "sex", ""),
         ("~`the age`", "the age", ""),
     ],
