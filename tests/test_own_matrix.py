@@ -103,7 +103,7 @@ def test_an_unseen_matrix_by_papermill(tmp_path, species, ids, file, genes_in):
 
 CHAPTERS = [
     source
-    for source in sorted(paths.NOTEBOOKS.glob("*/*.ipynb"))
+    for source in sorted(paths.NOTEBOOKS.glob("epilepsy/*.ipynb"))
     if "metadata" in notebooks.declared_parameters(source) and source != NOTEBOOK
 ]
 #: Those that train many models, or fit many cohorts.

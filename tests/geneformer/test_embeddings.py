@@ -107,7 +107,7 @@ def test_cells_as_official(official, layer, name):
 
 
 def test_summaries_and_genes_as_official(official):
-    """Genes to 1.1e-6: official Geneformer sums their states in 32 bits, ours in 64."""
+    """Genes to 2e-6, by processor: official Geneformer sums their states in 32 bits, ours in 64."""
     theirs = np.load(official / "gene_embeddings_mean.npz")
     net, vocabulary = (
         presets.load_checkpoint(str(official / "checkpoint_v1_small")),
@@ -116,7 +116,7 @@ def test_summaries_and_genes_as_official(official):
     names = np.load(official / "tokens_v1.npz")["cell_id"]
     cells = tokens(official, "tokens_v1", names)
     found, _ = embeddings.embed_genes(net, cells, vocabulary)
-    np.testing.assert_allclose(found.loc[theirs["ensembl_id"]], theirs["layer_minus1"], atol=1.1e-6)
+    np.testing.assert_allclose(found.loc[theirs["ensembl_id"]], theirs["layer_minus1"], atol=2e-6)
     whole = np.load(official / "cell_embedding_summaries.npz")
     embedded = embeddings.embed_cells(net, cells, vocabulary)
     np.testing.assert_allclose(embedded.mean(axis=0), whole["exact_mean"], atol=1e-6)
