@@ -355,6 +355,10 @@ def index_by_ensembl_ids(adata: anndata.AnnData, where: str) -> str:
         adata.var["symbol"] = names
     adata.var["ensembl_id"] = readers.without_ensembl_version(ids).where(is_id, "").to_numpy()
     adata.var_names = np.where(is_id, ids, names)
+    return _column_note(column)
+
+
+def _column_note(column: str) -> str:
     return f"Genes are those of var[{column!r}], which has Ensembl ids; a column 'ensembl_id' would go first."
 
 
@@ -367,8 +371,7 @@ def _ensembl_ids(where: str, var: pd.DataFrame) -> tuple[np.ndarray, str]:
             "put them in var['ensembl_id'] (genes.gene_table has them by symbol)"
         )
     ids = readers.without_ensembl_version(var[column] if column else var.index.to_series()).to_numpy()
-    note = f"Genes are those of var[{column!r}], which has Ensembl ids; a column 'ensembl_id' would go first."
-    return ids, note if column not in ("", "ensembl_id") else ""
+    return ids, _column_note(column) if column not in ("", "ensembl_id") else ""
 
 
 def _arrow_compatible(obs: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""States of cells: those that are asked for as the cells have them, and what a user's data set of cells allows."""
+"""States of cells: their choice from the labels that there are, and what a user's data set of cells allows."""
 
 from collections.abc import Sequence
 
