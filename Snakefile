@@ -13,8 +13,8 @@ from epigen_utils.book import build, progress, runs
 from epigen_utils.reads.pipeline import reachable_pipeline
 
 PROFILE = config.get("profile", "demo")
-OWN = config.get("own")
-PLAN = runs.without_missing_tools(runs.plan_runs(PROFILE, OWN))
+OWN = config.get("own", [])
+PLAN = runs.without_missing_tools(runs.plan_runs(PROFILE, *OWN))
 # From reads to counts, for each run that has a sample sheet; the name of its rules begins with the run's. Without its reads a
 # run has no such rules, and fails by itself, so that the others are done.
 PIPELINES = {
@@ -23,7 +23,7 @@ PIPELINES = {
     if run.reads and (pipeline := reachable_pipeline(run.parameters, run.reads))
 }
 # A first build makes a site after each early stage; what these need goes first, then the longest chains of runs.
-STAGES = build.early_stages(PLAN, runs.user_run(OWN)) if int(config.get("early", 0)) else []
+STAGES = build.early_stages(PLAN, runs.user_run_names(OWN)) if int(config.get("early", 0)) else []
 PRIORITY = {key: int(seconds) for key, seconds in build.chain_seconds(PLAN, progress.recorded_seconds(PROFILE)).items()}
 # The steps from reads to counts are many and short: they go with the longest chain.
 READS_PRIORITY = max(PRIORITY.values(), default=0)
@@ -82,7 +82,7 @@ for stage, stage_runs in enumerate(STAGES):
         name: f"site_{stage}"
         input: [file for run in stage_runs for file in (run.executed, run.metrics)], STAGE_SITES[:stage]
         output: touch(STAGE_SITES[stage])
-        params: python=sys.executable, own=json.dumps(OWN or {})
+        params: python=sys.executable, own=json.dumps(OWN)
         priority: 10_000_000
         shell: SITE + " --partial"
 
@@ -102,6 +102,6 @@ rule site:
     params:
         python=sys.executable,
         plan=[run.key for run in PLAN],
-        own=json.dumps(OWN or {}),
+        own=json.dumps(OWN),
     shell:
         SITE

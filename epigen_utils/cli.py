@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +15,16 @@ from rich.table import Table
 
 from epigen_utils import paths, processes
 from epigen_utils.book import build, progress, runs
+from epigen_utils.commands import archives, own_data, parameter_files, skeletons
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError, UnreachableError, suggest
-from epigen_utils.reads import pipeline, references, sample_sheets
+from epigen_utils.reads import pipeline
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Data sets of the registry.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+new_app = typer.Typer(help="Skeletons of a chapter or a data set, which pass the tests.", no_args_is_help=True)
+app.add_typer(new_app, name="new")
 console = Console()
 
 Group = Annotated[
@@ -52,6 +56,7 @@ Profile = Annotated[str, typer.Option(help="demo, real or paper: which data, at 
 
 @app.command("check")
 def check_dataset(
+    context: typer.Context,
     dataset: str,
     metadata: Metadata = "",
     group: Group = "",
@@ -69,38 +74,14 @@ def check_dataset(
     task: str = "",
 ) -> None:
     """Say what is wrong with a data set before anything runs on it."""
-    options = {"metadata": metadata, "group": group, "reference": reference, "donor": donor, "genes_in": genes_in}
-    options |= {"species": species, "round_counts": round_counts, "size_factors": size_factors}
     task = task or ("samples" if contrast else "")
-    _describe(dataset, options, {"kind": kind}, task=task, design=design, contrast=contrast)
-
-
-def _describe(dataset: str, options: dict, of_cells: dict, *, task: str, design: str = "", contrast: str = "") -> dict:
-    """Print what a data set is and what was found out about it.
-
-    Returns
-    -------
-    What chapters are chosen by: for cells, as `cell_states.describe_cells` says; for bulk, ``sizes``: group -> number
-    of donors, or of samples if no donors are given, or None.
-    """
-    # Here, as below: a build that has nothing to do waits for no import.
-    from epigen_utils.downstream import cell_states
-    from epigen_utils.expression import designs
-
-    asked = {name: of_cells.get(name, "") for name in ("kind", "keep", "start", "goal")}
-    facts, lines = cell_states.describe_cells(dataset, **options, **asked)
-    if facts is None:
-        if given := [name for name, value in of_cells.items() if value and name != "kind"]:
-            raise DataError(f"{dataset}: --{given[0]} is of cells, and these are samples of bulk (--kind cells if not)")
-        sizes, more = designs.describe_data_set(dataset, task=task, design=design, contrast=contrast, **options)
-        facts, lines = {"sizes": sizes}, more + lines
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return facts
+    given = own_data.given_options(context.params)
+    _print_lines(own_data.describe(dataset, given, task=task, design=design, contrast=contrast)[1])
 
 
 @app.command("build")
 def build_book(
+    context: typer.Context,
     profile: Profile = "demo",
     dataset: Annotated[
         str, typer.Option(help="Your own counts or cells, a file or a folder of 10x: they get a part of the book.")
@@ -131,6 +112,11 @@ def build_book(
             help="Run this notebook (paper/NN_slug, or with --run) and what it needs; may be repeated; no site."
         ),
     ] = None,
+    batch: Annotated[
+        Path | None, typer.Option(help="A list of data sets (YAML): each gets a part, and one page compares them.")
+    ] = None,
+    zip_file: Annotated[Path | None, typer.Option("--zip", help="Pack the site as one zip, to pass on.")] = None,
+    with_data: Annotated[bool, typer.Option("--with-data", help="Put your own data into the zip too.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Without chapters on your data that take over a minute.")
     ] = False,
@@ -139,59 +125,47 @@ def build_book(
     executor: Annotated[str, typer.Option(help="A Snakemake workflow profile, such as workflow/slurm.")] = "",
 ) -> None:
     """Build the book, or one part of it, on a profile or on your own data."""
-    user_data = {}
-    of_cells = {"keep": keep, "start": start, "goal": goal, "distil": distil}
-    of_cells["teacher"] = str(Path(teacher).resolve()) if teacher and Path(teacher).exists() else teacher
-    of_table = {"metadata": metadata, "group": group, "donor": donor, "genes-in": genes_in, "kind": kind}
-    of_table |= {"round-counts": round_counts, "size-factors": size_factors, **of_cells}
-    given = [name for name, value in of_table.items() if value]
-    if dataset and sheet:
-        raise DataError("epigen build: --dataset and --sheet are two data sets; give one of them")
-    if dataset:
-        columns = {"group": group, "reference": reference, "donor": donor}
-        user_data = {
-            "dataset": dataset if dataset in registry.entries() else str(Path(dataset).resolve()),
-            "metadata": metadata and str(Path(metadata).resolve()),
-            **columns,
-            "species": species,
-            "genes_in": genes_in,
-            "round_counts": round_counts,
-            "size_factors": size_factors,
-        }
-        names = ("metadata", "genes_in", "species", "round_counts", "size_factors")
-        options = columns | {name: user_data[name] for name in names}
-        facts = _describe(user_data["dataset"], options, of_cells | {"kind": kind}, task="groups")
-        user_data |= (of_cells if facts.get("kind") else {}) | facts | {"quick": quick}
-    elif sheet:
-        if given:
-            raise DataError(f"epigen build: --{given[0]} goes with --dataset, not with --sheet; leave it out")
-        files = {"sheet": sheet, "genome": genome, "gtf": gtf, "index": index}
-        genomes = references.reference_names()
-        user_data = {
-            key: str(Path(value).resolve()) if value and value not in genomes and Path(value).exists() else value
-            for key, value in files.items()
-        }
-        user_data |= {"aligner": aligner, "adapter": adapter, "reference": reference, "species": species}
-        user_data |= {"sizes": sample_sheets.group_sizes(sample_sheets.read_sheet(sheet)), "quick": quick}
-    elif given or reference or species:
-        raise DataError("epigen build: options about a data set go with --dataset; give it")
-    if any((genome, gtf, aligner, index, adapter)) and not sheet:
-        raise DataError("epigen build: options about reads go with --sheet; give it")
-    planned = runs.plan_runs(profile, user_data or None)
-    if user_data:
-        _print_plan([run for run in planned if run.name == "main"], user_data)
+    if only and zip_file:
+        raise DataError("--zip packs a whole site, and --only builds none; leave one of them out")
+    if with_data and not zip_file:
+        raise DataError("--with-data goes with --zip; give it")
+    own = _own_data(own_data.given_options(context.params), batch)
+    own = [user_data | {"quick": quick} for user_data in own]
+    planned = runs.plan_runs(profile, *own)
+    for user_data in own:
+        if "refused" not in user_data:
+            _print_plan([run for run in planned if run.name == "main"], user_data)
+    refused = any("refused" in user_data for user_data in own)
     if plan_only:
-        return
+        raise typer.Exit(refused)
     chosen = _chosen_runs(planned, only)
     _install_tools(chosen)
     _check_reads(chosen, by_name=bool(only), elsewhere=bool(executor))
-    plan = build.Plan(profile, user_data, planned, cores, executor)
+    plan = build.Plan(profile, own, planned, cores, executor)
     if only:
         build.do_runs(plan, chosen)
     else:
         build.build_book(plan)
-    for output in [run.results for run in chosen] if only else [paths.SITE / "index.html"]:
-        console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
+    if zip_file:
+        archives.write_zip(zip_file, own, command=["epigen", *sys.argv[1:]], with_data=with_data)
+    outputs = [run.results for run in chosen] if only else [paths.SITE / "index.html"]
+    _print_lines([f"done: {os.path.relpath(output)}" for output in [*outputs, *([zip_file] if zip_file else [])]])
+    raise typer.Exit(refused)
+
+
+def _own_data(given: dict, batch: Path | None) -> list[dict]:
+    """The user's data sets, checked; what was found out about them is printed, and which of a list are refused."""
+    if batch and given:
+        raise DataError(f"--{next(iter(given)).replace('_', '-')} is of one data set; write it in {batch}")
+    own = []
+    for user_data, lines in own_data.check_list(batch) if batch else [own_data.user_data(given)] if given else []:
+        _print_lines(lines)
+        if why := user_data.get("refused"):
+            print(f"epigen: {batch}: {user_data['name']}: {why}", file=sys.stderr)
+        own.append(user_data)
+    if own and all("refused" in user_data for user_data in own):
+        raise DataError(f"{batch}: each of its data sets is refused; correct one")
+    return own
 
 
 @app.command("sweep")
@@ -209,9 +183,9 @@ def run_sweep(
 
     planned = runs.plan_runs(profile)
     chosen = _chosen_runs(planned, only)
-    build.do_runs(build.Plan(profile, {}, planned, cores), chosen)
+    build.do_runs(build.Plan(profile, [], planned, cores), chosen)
     output = recorded.record_runs(profile, device, only or ())
-    console.print(f"done: {os.path.relpath(output)}", markup=False, highlight=False, soft_wrap=True)
+    _print_lines([f"done: {os.path.relpath(output)}"])
 
 
 def _chosen_runs(planned: list[runs.Run], only: list[str] | None) -> list[runs.Run]:
@@ -225,19 +199,15 @@ def _chosen_runs(planned: list[runs.Run], only: list[str] | None) -> list[runs.R
 
 def _print_plan(planned: list[runs.Run], user_data: dict) -> None:
     """Print the chapters that run on the user's data, with time and memory, and those that are left out, with why."""
-    name = Path(user_data.get("sheet") or user_data["dataset"]).name
+    name = user_data.get("name") or Path(user_data.get("sheet") or user_data["dataset"]).name
     if user_data.get("kind") != "cells" and user_data.get("sizes") is not None and len(user_data["sizes"]) < 2:
         print(f"epigen: {name}: no two groups to compare; there are only counts", file=sys.stderr)
         return
     rows = progress.forecast(planned, user_data)
     _print_table(f"On {name}", rows, ["chapter", "title", "minutes", "GB"])
-    console.print(
-        f"Times are those recorded with the book's data. --only CHAPTER--{runs.user_run(user_data)} runs one chapter, "
-        "--quick leaves out what takes over a minute, --plan stops here.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    line = "Times are those recorded with the book's data. "
+    line += f"--only CHAPTER--{runs.user_run(user_data)} runs one chapter, "
+    _print_lines([line + "--quick leaves out what takes over a minute, --plan stops here."])
 
 
 def _install_tools(planned: list[runs.Run]) -> None:
@@ -245,7 +215,8 @@ def _install_tools(planned: list[runs.Run]) -> None:
     missing = runs.missing_tools(planned)
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         print(f"epigen: installing {', '.join(sorted(set(sum(missing.values(), []))))} (make tools)", file=sys.stderr)
-        subprocess.run(["make", "--no-print-directory", "tools"], cwd=paths.ROOT, check=False)
+        command = ["make", "--no-print-directory", "tools"]
+        subprocess.run(command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, check=False)  # nobody is asked in a build
         missing = runs.missing_tools(planned)
     for notebook, tools in missing.items():
         print(
@@ -334,24 +305,40 @@ def push_model(
     from epigen_utils.distillation import publication
 
     planned = publication.plan(folder, hub_id)
-    console.print(str(planned), markup=False, highlight=False, soft_wrap=True)
-    done = publication.upload(planned) if yes else "nothing is uploaded; give --yes to do so"
-    console.print(done, markup=False, highlight=False, soft_wrap=True)
+    _print_lines([str(planned)])
+    _print_lines([publication.upload(planned) if yes else "nothing is uploaded; give --yes to do so"])
+
+
+@app.command("params")
+def print_parameters(chapter: Annotated[str, typer.Argument(help="paper/NN_slug")]) -> None:
+    """Print a chapter's parameters with their defaults, as a file that `papermill -f` takes."""
+    print(parameter_files.as_yaml(chapter), end="")
+
+
+@new_app.command("chapter")
+def write_chapter(key: Annotated[str, typer.Argument(metavar="PAPER/NN_SLUG")]) -> None:
+    """Write a chapter that runs, with its place in the profiles and the table of contents."""
+    _print_lines([f"written: {os.path.relpath(path)}" for path in skeletons.new_chapter(key)])
+
+
+@new_app.command("dataset")
+def write_data_set(name: str) -> None:
+    """Write an entry of the registry with small tables, and its card."""
+    _print_lines([f"written: {os.path.relpath(path)}" for path in skeletons.new_data_set(name)])
 
 
 @app.command("site", hidden=True)
 def publish_site(
     profile: Profile = "demo",
-    own: str = "{}",
+    own: str = "[]",
     partial: Annotated[bool, typer.Option(help="Runs may be unfinished.")] = False,
 ) -> None:
     """Publish the pages of finished runs and build the site (called by the Snakefile)."""
     from epigen_utils.book import site
 
-    user_data = json.loads(own)
+    data_sets = json.loads(own)
     processes.exit_with_build()
-    planned = runs.plan_runs(profile, user_data or None)
-    site.build_site(profile, planned, user_run=runs.user_run(user_data), partial=partial)
+    site.build_site(profile, runs.plan_runs(profile, *data_sets), data_sets, partial=partial)
 
 
 @data_app.command("list")
@@ -371,6 +358,12 @@ def list_data(kind: Annotated[str, typer.Option(help=f"Only one of {', '.join(re
 def print_cards() -> None:
     """Print data/README.md, a card for each data set."""
     print(registry.data_cards(), end="")
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they are, whatever the width of the terminal."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_table(title: str, rows: list[list[str]], columns: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Warm starts: modules run in forks of one process that has imported their libraries already.
 
 Most of a short page's time is the start of its kernel: imports of torch, transformers and anndata take several seconds,
-in every kernel anew. During a build on Linux, ``python -m epigen_utils.warm_start <imports> <module> <arguments>`` does
+in every kernel. During a build on Linux, ``python -m epigen_utils.warm_start <imports> <module> <arguments>`` does
 what ``python -m <module> <arguments>`` does, in a fork of the build's `server`, which executes the import statements
 first; where there is no server, it is that command.
 """

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import threading
 import urllib.parse
 from functools import partial
@@ -21,6 +22,7 @@ from epigen_utils.data import orthologs, registry
 
 MIRROR = paths.ROOT.parent / "shared" / "data"
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_mirror = pytest.mark.skipif(not MIRROR.exists(), reason=f"no mirror at {MIRROR}")
 
 
@@ -236,6 +238,20 @@ def page(tmp_path, shown):
     report.begin("epilepsy/02_table_two", results_dir=str(tmp_path / "out"), seed=1)
     yield tmp_path / "out"
     open_page._page = None
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -25,6 +26,7 @@ import yaml
 from epigen_utils import paths
 from epigen_utils.book import runs
 from epigen_utils.errors import DataError
+from epigen_utils.files import sha256
 
 #: What is built here is the building. The fast tests look at one chapter, and its twin on one's own data; the slow ones at a
 #: chapter of each kind, small. All of them run in test_notebooks and in the book itself.
@@ -167,9 +169,13 @@ class Page(HTMLParser):
             self.images.append(found)
 
 
+def pages_of(site: Path) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+
+
 @pytest.fixture(scope="session")
 def pages(site):
-    return {path: Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+    return pages_of(site)
 
 
 def test_every_page_of_the_plan_is_there(site, checkout):
@@ -201,7 +207,7 @@ def test_no_remote_asset(pages):
             assert not re.match(r"(https?:)?//", asset), f"{page.path}: {asset}"
 
 
-def test_every_link_and_asset_is_there(pages):
+def assert_links_resolve(pages: dict[Path, Page]):
     for path, page in pages.items():
         for link in page.links + page.assets:
             parts = urlsplit(link)
@@ -212,6 +218,10 @@ def test_every_link_and_asset_is_there(pages):
             assert target.exists(), f"{path}: {link}"
             if parts.fragment and target in pages:
                 assert unquote(parts.fragment) in pages[target].ids, f"{path}: {link}"
+
+
+def test_every_link_and_asset_is_there(pages):
+    assert_links_resolve(pages)
 
 
 def test_figures_are_numbered_captioned_and_described(site, pages):
@@ -322,6 +332,24 @@ def test_a_second_build_does_nothing(least, own_data):
     assert [path.stat().st_mtime_ns for path in written] == before
 
 
+def test_the_site_is_passed_on_as_one_zip(least, own_data, tmp_path):
+    options = ["build", "--dataset", str(own_data), "--group", "condition", "--zip"]
+    done = epigen(least, *options, str(tmp_path / "book.zip"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    shutil.unpack_archive(tmp_path / "book.zip", tmp_path / "book")
+    found = pages_of(tmp_path / "book")
+    assert {"index.html", "02_table_two--mine.html"} <= {path.name for path in found}
+    assert_links_resolve(found)
+    inside = [path.name for path in (tmp_path / "book").rglob("*")]
+    for bundle in (tmp_path / "book").rglob("*.zip"):
+        inside += [Path(name).name for name in zipfile.ZipFile(bundle).namelist()]
+    assert own_data.name not in inside
+    assert "inputs.json" in inside
+    readme = (tmp_path / "book" / "README.txt").read_text()
+    assert "    epigen build --dataset mine.h5ad --group condition --zip book.zip\n" in readme
+    assert f"{sha256(own_data)}  data/mine/mine.h5ad\n" in readme
+
+
 @contextlib.contextmanager
 def changed_file(path: Path, change):
     """A file with other bytes, and as before afterwards."""
@@ -341,7 +369,7 @@ def redone(checkout: Path, **config: str) -> set[str]:
 
 def test_snakemake_redoes_what_a_change_touches_and_no_more(least, own_data):
     """One dry run of several: a parameter of the one run; the other has the same notebook and modules, and stays done."""
-    own = json.dumps({"dataset": str(own_data), "group": "condition"})
+    own = json.dumps([{"dataset": str(own_data), "group": "condition"}])
     profile = least / "notebooks" / "profiles" / "demo.yml"
     with changed_file(profile, lambda text: text + b"    n_top: 20\n"):
         assert redone(least, own=own) == {"02_table_two"}
@@ -490,9 +518,6 @@ def test_a_failing_notebook_is_said_in_one_line_and_leaves_nothing_under_its_fin
     assert not (results / "metrics.json").exists()
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
 @pytest.fixture(scope="session")
 def address(checkout):
     kept = checkout / "site-with-own-part"  # of before `demo`
@@ -507,20 +532,6 @@ def address(checkout):
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if not CHROMIUM:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [1366, 390])

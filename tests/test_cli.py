@@ -67,6 +67,13 @@ def test_check_says_what_is_good_and_what_is_not(epigen, table_files):
         ),
         (["build", "--sheet", "lost.csv", "--genome", "mm10"], "lost.csv: no such sample sheet; check the path"),
         (["build", "--profile", "dmo"], "there are demo, paper, real"),
+        (["build", "--zip", "b.zip", "--only", "epilepsy/02_table_two"], "--zip packs a whole site, and --only builds"),
+        (["build", "--with-data"], "--with-data goes with --zip; give it"),
+        (["build", "--batch", "lost.yml"], "lost.yml: no such list of data sets; check the path"),
+        (["build", "--batch", "sets.yml", "--genes-in", "rows"], "--genes-in is of one data set; write it in sets.yml"),
+        (["params", "epilepsy/02_tabletwo"], "did you mean 'epilepsy/02_table_two'?"),
+        (["new", "chapter", "epilepsy/02_table_two"], "epilepsy/02_table_two: there is such a chapter"),
+        (["new", "dataset", "airway"], "airway: there is such a data set; choose another name"),
         (["fetch", "airwy"], "did you mean 'airway'?"),
         (["fetch", "--profile", "papr"], "there are demo, paper, real"),
         (["fetch"], "nothing to fetch; name data sets (epigen data list), or give --profile"),
@@ -93,6 +100,30 @@ def test_a_quick_build_of_reads_leaves_out_what_is_slow(epigen, tmp_path, monkey
         code, out, _ = epigen("build", "--sheet", sheet, "--genome", "mm10", "--plan", option)
         assert code == 0
         assert ("left out: it takes longer than 60 s (--quick)" in out) == said
+
+
+def test_a_list_is_planned_without_the_data_sets_that_are_refused(epigen, table_files, monkeypatch):
+    monkeypatch.setattr(cli.console, "_width", 200)
+    counts, samples = table_files()
+    sets = counts.with_name("sets.yml")
+    entry = f"dataset: {counts}, metadata: {samples}, group"
+    sets.write_text(f"- {{name: one, {entry}: condition}}\n- {{name: two, {entry}: tissue}}\n")
+    code, out, err = epigen("build", "--batch", sets, "--plan")
+    assert code == 1
+    assert err.startswith(f"epigen: {sets}: two: counts.csv: obs: no group column 'tissue'")
+    assert err.count("\n") == 1
+    assert out.count("On one") == 1
+    assert "--only CHAPTER--one runs one chapter" in out
+    sets.write_text(f"- {{name: two, {entry}: tissue}}\n")
+    code, _, err = epigen("build", "--batch", sets)
+    assert code == 1
+    assert err.splitlines()[-1] == f"epigen: {sets}: each of its data sets is refused; correct one"
+
+
+def test_parameters_are_printed_as_a_file(epigen):
+    code, out, _ = epigen("params", "epilepsy/02_table_two")
+    assert code == 0
+    assert "\n# data\ndataset: table-two  # name in data/registry.yml" in out
 
 
 def test_data_list(epigen):

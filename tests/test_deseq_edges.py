@@ -208,15 +208,15 @@ REFUSED = {
         Case(set_to(0, 0), options={"size_factors": "poscounts"}),
         "'s1' has no counts",
     ),
-    "no samples in a cell": (Case(not_both, "~batch * condition", INTERACTION), "cannot be told apart"),
-    "constant covariate": (Case(samples(k=3.5), "~k + condition"), "k cannot be told apart"),
+    "no samples in a cell": (Case(not_both, "~batch * condition", INTERACTION), "cannot be separated"),
+    "constant covariate": (Case(samples(k=3.5), "~k + condition"), "k cannot be separated"),
     "collinear columns": (
         Case(samples(twice=lambda obs: 2 * obs["dose"] + 1), "~dose + twice + condition"),
-        "dose and twice cannot be told apart",
+        "dose and twice cannot be separated",
     ),
     "condition twice": (
         Case(samples(other=lambda obs: obs["condition"]), "~other + condition"),
-        "other[T.b] and condition[T.b] cannot be told apart",
+        "other[T.b] and condition[T.b] cannot be separated",
     ),
     "missing covariate": (
         Case(samples(dose=lambda obs: obs["dose"].where(obs.index != "s3")), "~dose + condition"),

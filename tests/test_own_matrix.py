@@ -163,7 +163,7 @@ def without_a_rank(folder):
 
 def test_a_mistake_is_said_in_one_line(tmp_path, run_here):
     with pytest.raises(
-        DataError, match=r"^design '~batch \+ condition': .* told apart in these samples; drop a term"
+        DataError, match=r"^design '~batch \+ condition': .* separated in these samples; drop a term"
     ) as caught:
         run_here(NOTEBOOK, **without_a_rank(tmp_path))
     assert "\n" not in str(caught.value)
@@ -176,5 +176,5 @@ def test_a_mistake_is_the_last_line_of_papermill(tmp_path):
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("DataError: design '~batch + condition': ")
-    assert "cannot be told apart in these samples; drop a term" in last
+    assert "cannot be separated in these samples; drop a term" in last
     assert not (tmp_path / "out" / "metrics.json").exists()

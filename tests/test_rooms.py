@@ -29,6 +29,7 @@ ROOMS = (
     "interpretation",
     "plots",
     "book",
+    "commands",
 )
 MOST_LINES = 400
 FEWEST_MODULES, MOST_MODULES = 3, 15

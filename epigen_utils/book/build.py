@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -24,10 +24,10 @@ EARLY_STAGES = (
 )
 
 
-def early_stages(planned: list[runs.Run], user_run: str = "") -> list[list[runs.Run]]:
+def early_stages(planned: list[runs.Run], user_runs: Collection[str] = ()) -> list[list[runs.Run]]:
     """Main runs, and runs on the user's data, of the chapters of each stage; stages without any are left out."""
     stages = [
-        [run for run in planned if run.notebook in chapters and run.name in ("main", user_run)]
+        [run for run in planned if run.notebook in chapters and run.name in ("main", *user_runs)]
         for chapters in EARLY_STAGES
     ]
     stages = [stage for stage in stages if stage]
@@ -69,6 +69,8 @@ class Plan:
 
     Attributes
     ----------
+    own
+        The user's data sets, as `runs.plan_runs` takes them.
     cores
         Cores of this host to use.
     executor
@@ -76,7 +78,7 @@ class Plan:
     """
 
     profile: str
-    user_data: dict
+    own: list[dict]
     runs: list[runs.Run]
     cores: int
     executor: str = ""
@@ -111,7 +113,7 @@ def build_book(plan: Plan) -> None:
     """
     stages, first = [], not (paths.SITE / "index.html").exists()
     if first:
-        early = early_stages(runs.without_missing_tools(plan.runs), runs.user_run(plan.user_data))
+        early = early_stages(runs.without_missing_tools(plan.runs), runs.user_run_names(plan.own))
         stages = stage_sites(plan.profile, early)
     with _build_lock() as jobs:
         if first:
@@ -132,8 +134,7 @@ def _leave_site(plan: Plan) -> None:
     pending = plan.remaining.pending
     if any(run.finished and run.key not in pending for run in plan.runs):
         print("epigen: writing the site of what is finished", file=sys.stderr)
-        user_run = runs.user_run(plan.user_data)
-        site.build_site(plan.profile, plan.runs, user_run=user_run, partial=True, pending=pending)
+        site.build_site(plan.profile, plan.runs, plan.own, partial=True, pending=pending)
 
 
 @contextlib.contextmanager
@@ -169,7 +170,7 @@ def _run_snakemake(plan: Plan, targets: list[os.PathLike], jobs: TextIO, *, earl
         processes.exit_with_process(os.getppid())
     limits = ["--workflow-profile", plan.executor] if plan.executor else processes.snakemake_limits(plan.cores)
     configuration = {"profile": plan.profile, "early": int(early)}
-    configuration |= {"own": json.dumps(plan.user_data)} if plan.user_data else {}
+    configuration |= {"own": json.dumps(plan.own)} if plan.own else {}
     command = processes.snakemake_command(paths.ROOT / "Snakefile", paths.ROOT, *limits, **configuration)
     options = {
         "env": os.environ | processes.build_environment(os.getpid()),
@@ -203,5 +204,5 @@ def _run_snakemake(plan: Plan, targets: list[os.PathLike], jobs: TextIO, *, earl
     if process.returncode != 0:
         cause = "" if error_printed else f" ({first_error(paths.BUILD_LOG.read_text())})"
         raise DataError(
-            f"the build stopped{cause}; what was finished is kept: mend it, build again (log: {paths.BUILD_LOG})"
+            f"the build stopped{cause}; what was finished is kept: repair it, build again (log: {paths.BUILD_LOG})"
         )

@@ -101,7 +101,7 @@ def _check_claim(where: str, row) -> None:
     for needs in row.needs.split(READING):
         dataset = needs.partition(";")[0].strip()
         if dataset not in registry.entries():
-            raise DataError(f"{where}: needs {dataset!r}, which is not in the registry; mend the name")
+            raise DataError(f"{where}: needs {dataset!r}, which is not in the registry; correct the name")
     if len(row.needs.split(READING)) not in (1, len(row.metric.split(READING))):
         raise DataError(f"{where}: needs {row.needs!r}; write one for all readings of {row.metric!r}, or one for each")
     if row.reported:

@@ -60,7 +60,7 @@ def declared_covers() -> list[Cover]:
         for item, where in covered.items():
             if item not in known:
                 raise DataError(
-                    f"{page}: covers {item!r}, which is not in {ITEMS.relative_to(paths.ROOT)}; mend the id"
+                    f"{page}: covers {item!r}, which is not in {ITEMS.relative_to(paths.ROOT)}; correct the id"
                 )
             if where.get("own") and where["own"] not in registry.entries():
                 raise DataError(f"{page}: covers {item!r} on {where['own']!r}, which is not in the registry")

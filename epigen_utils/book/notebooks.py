@@ -80,15 +80,16 @@ def split_run_key(key: str) -> tuple[str, str]:
 
 def profile_names() -> list[str]:
     """Names of all profiles with runs of their own."""
-    return sorted(path.stem for path in paths.PROFILES.glob("*.yml") if "of" not in _read_yaml(path))
+    return sorted(path.stem for path in paths.PROFILES.glob("*.yml") if "of" not in read_yaml(path))
 
 
-def _read_yaml(path: Path) -> dict:
+def read_yaml(path: Path, loader: type = yaml.SafeLoader) -> dict | list:
+    """Content of a YAML file, empty if it is; a `DataError` names the line that is not YAML."""
     try:
-        return yaml.safe_load(path.read_text()) or {}
+        return yaml.load(path.read_text(), Loader=loader) or {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise DataError(f"{path}: not YAML{f', line {mark.line + 1}' if mark else ''}; mend it") from None
+        raise DataError(f"{path}: not YAML{f', line {mark.line + 1}' if mark else ''}; correct it") from None
 
 
 def read_profile(path: Path) -> dict[str, dict]:
@@ -102,7 +103,7 @@ def read_profile(path: Path) -> dict[str, dict]:
     DataError
         If it is not written so.
     """
-    profile = _read_yaml(path)
+    profile = read_yaml(path)
     if "of" in profile:
         return _cut_profile(path, profile.pop("of"), profile)
     for notebook, chapter_runs in profile.items():

@@ -139,7 +139,7 @@ def excluded_notebooks(planned: Iterable, user_data: dict) -> dict[str, str]:
 
 
 def _cells_lack(needs: notebooks.Needs, user_data: dict, sizes: dict[str, int]) -> str:
-    """What a chapter asks for that is not said of the user's cells, or that they have too little of; or empty."""
+    """What a chapter needs that the user's cells lack or have too little of; empty if nothing."""
     said = user_data | {"label": user_data.get("group"), "no teacher": not user_data.get("teacher")}
     for asked in needs.asks:
         if not (_is_true(said.get(asked)) if asked in ("distil", "no teacher") else said.get(asked)):
@@ -151,7 +151,7 @@ def _cells_lack(needs: notebooks.Needs, user_data: dict, sizes: dict[str, int]) 
 
 
 def _is_true(value: object) -> bool:
-    """Whether something is said; Snakemake passes values of its configuration as strings."""
+    """Whether an option is set; Snakemake passes values of its configuration as strings."""
     return str(value or False).lower() != "false"
 
 

@@ -114,7 +114,8 @@ def write_bundle(target: Path, *, notebook: str, parameters: dict, datasets: dic
     command = f"papermill notebooks/{notebook}.ipynb out.ipynb -f parameters.yml"
     note = (
         f"Runs the page {notebook} again.\n\n"
-        "  python3 -m venv .venv && .venv/bin/python -m pip install -r requirements.lock -e .\n"
+        "  python3 -m venv .venv && .venv/bin/python -m pip install --no-deps -r requirements.lock\n"
+        "  .venv/bin/python -m pip install -e .\n"
         f"  .venv/bin/{command}\n\n"
         "inputs.json names each input with its SHA-256; files of your own must be put beside this one.\n"
     )

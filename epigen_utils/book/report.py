@@ -56,10 +56,10 @@ def banner(adata: anndata.AnnData) -> None:
         facts += f" Genes were taken from {genes_in} (parameter genes_in)."
     facts += "".join(f" {note}" for note in about.get("notes", ()))
     if donors := adata.uns.get("samples_of_donors"):
-        facts += f" They are donors: the counts of {donors:,} samples, summed."
+        facts += f" Each is a donor: the counts of {donors:,} samples were summed by donor."
     if human := adata.uns.get("humanised"):
         facts += (
-            f" Its genes are read as human ones: {human['genes']:,} of {human['of']:,} have a place, with "
+            f" Genes were mapped to human orthologs: {human['genes']:,} of {human['of']:,} have one, with "
             f"{human['share of counts']:.1%} of the counts."
         )
     cited = f" Source: {about['citation']}." if about["citation"] else ""
@@ -342,7 +342,7 @@ def _show_claims(page: Page, record: dict) -> None:
     """Show the chapter's claims, judged by this run."""
     chapter_claims = claims.claims_of_chapter(claims.read_claims(), page.notebook)
     if chapter_claims.empty:
-        sentence = "No claim of the papers is judged by this page."
+        sentence = "This page judges no claim of the papers."
         show(f"{sentence}\n", f"<p>{sentence}</p>")
         return
     # The claims of other runs of the chapter, also those with a reading there, stand in the ledger.

@@ -139,18 +139,19 @@ def _content_hash(path: Path) -> str:
     return sha256(path)
 
 
-def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]:
+def plan_runs(profile: str = "demo", *own: dict) -> list[Run]:
     """The runs of a profile, in the order of the chapters.
 
     Parameters
     ----------
-    user_data
-        The user's data set, ``dataset`` (path), ``group`` and optionally ``metadata``, ``reference``, ``donor``: every
-        notebook that takes a sample table gets a further run on it, or, if its ``kind`` is ``cells``, every notebook
-        that takes cells (`notebooks.Needs`); ``start``, ``goal``, ``teacher`` and ``distil`` are of cells. Or reads:
-        ``sheet`` and the other options of `pipeline.plan_pipeline`; the counts made from them are the data set.
+    own
+        The user's data sets, each with ``dataset`` (path), ``group`` and optionally ``name`` (`user_run`),
+        ``metadata``, ``reference``, ``donor``: every notebook that takes a sample table gets a further run on it, or,
+        if its ``kind`` is ``cells``, every notebook that takes cells (`notebooks.Needs`); ``start``, ``goal``,
+        ``teacher`` and ``distil`` are of cells. Or reads: ``sheet`` and the other options of
+        `pipeline.plan_pipeline`; the counts made from them are the data set.
         Chapters that need more than ``sizes`` (group -> samples, or donors if there are any) are left out
-        (`progress.excluded_notebooks`).
+        (`progress.excluded_notebooks`). One that was ``refused`` (why) gets no run.
 
     Raises
     ------
@@ -166,8 +167,9 @@ def plan_runs(profile: str = "demo", user_data: dict | None = None) -> list[Run]
         for notebook, chapter_runs in notebooks.read_profile(path).items()
         for name, values in chapter_runs.items()
     ]
-    if user_data:
-        planned += _user_runs(planned, profile, user_data)
+    for user_data in own:
+        if "refused" not in user_data:
+            planned += _user_runs(planned, profile, user_data)
     chapters = {run.notebook for run in planned}
     for run in planned:
         if absent := set(run.needs.after) - chapters:
@@ -190,7 +192,7 @@ def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dic
     """A run, checked; ``pending`` is a data file that another run will write."""
     run = Run(profile, notebook, name, {})
     if not run.source.exists():
-        raise DataError(f"{path}: {notebook}: no notebook {run.source.relative_to(paths.ROOT)}; mend the name")
+        raise DataError(f"{path}: {notebook}: no notebook {run.source.relative_to(paths.ROOT)}; correct the name")
     if not re.fullmatch(r"[\w-]+", name):
         raise DataError(f"{path}: {notebook}: run {name!r}; use letters, digits, - and _")
     values = values or {}
@@ -213,9 +215,9 @@ def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dic
 def _user_runs(planned: list[Run], profile: str, user_data: dict) -> list[Run]:
     """Runs on the user's data: the reads chapter if they are reads, then each chapter that takes a sample table."""
     file = user_data.get("sheet") or user_data["dataset"]
-    name = user_run_name(file)
+    name = user_run(user_data)
     if any(run.name == name for run in planned):
-        raise DataError(f"{file}: the profile has a run called {name!r}; rename the file")
+        raise DataError(f"{file}: the profile has a run called {name!r}; rename it")
     main_runs = [run for run in planned if run.name == "main"]
     user_runs, counts = [], ""
     options = {key: value for key, value in user_data.items() if value and key not in progress.FACTS}
@@ -259,14 +261,15 @@ def _cell_values(run: Run, options: dict, user_runs: list[Run]) -> dict:
     return values | {name: value for name, value in (made | given | options).items() if name in declared}
 
 
-def user_run(user_data: dict | None) -> str:
-    """Name of the runs on the user's data (`plan_runs`); empty without any."""
-    return user_run_name(user_data.get("sheet") or user_data["dataset"]) if user_data else ""
+def user_run(user_data: dict) -> str:
+    """Name of the runs on a user's data set: its ``name``, or its file's stem, reduced to letters, digits, - and _."""
+    file = user_data.get("sheet") or user_data["dataset"]
+    return user_data.get("name") or re.sub(r"[^\w-]+", "-", Path(file).name.split(".")[0]).strip("-") or "own"
 
 
-def user_run_name(path: str) -> str:
-    """Name of the runs on the user's file: its stem, reduced to letters, digits, - and _."""
-    return re.sub(r"[^\w-]+", "-", Path(path).name.split(".")[0]).strip("-") or "own"
+def user_run_names(own: list[dict]) -> list[str]:
+    """Names of the runs on the user's data sets, without those that were refused."""
+    return [user_run(user_data) for user_data in own if "refused" not in user_data]
 
 
 def missing_tools(planned: list[Run]) -> dict[str, list[str]]:

@@ -14,13 +14,15 @@ import yaml
 from tqdm import tqdm
 
 from epigen_utils import paths
-from epigen_utils.book import claims, coverage, ledger, markup, notebooks, verdict_pages
-from epigen_utils.book.runs import Run, missing_tools, without_missing_tools
+from epigen_utils.book import claims, coverage, ledger, markup, notebooks, progress, verdict_pages
+from epigen_utils.book.runs import Run, missing_tools, user_run, user_run_names, without_missing_tools
 from epigen_utils.errors import DataError, first_error
 from epigen_utils.files import folder_lock, whole_folder, write_atomically
 
 #: What stands in a page on the user's data for a number, figure or table that these data do not give.
 NOT_GIVEN = "*not from these data*"
+#: The page that sets several data sets of the user's side by side.
+SIDE_BY_SIDE = "_generated/side-by-side"
 
 
 def publish_pages(
@@ -28,7 +30,7 @@ def publish_pages(
     pending: Collection[str] = (),
     missing_programs: dict[str, list[str]] | None = None,
     *,
-    user_run: str = "",
+    user_runs: Collection[str] = (),
 ) -> None:
     """Copy executed notebooks into the book, and remove pages of runs that are no longer planned.
 
@@ -41,8 +43,8 @@ def publish_pages(
         Keys of runs that are not finished; their pages say so.
     missing_programs
         Notebook -> programs that it calls and that are not installed; its pages say so.
-    user_run
-        Name of the runs on the user's data, whose prose may refer to what these data do not give.
+    user_runs
+        Names of the runs on the user's data, whose prose may refer to what these data do not give.
     """
     pages = {run.page for run in planned}
     for page in paths.BOOK.glob("*/*.ipynb"):
@@ -60,7 +62,7 @@ def publish_pages(
                 run, "This chapter is still to come: its run has not ended. `make book` runs it and puts it here."
             )
         else:
-            content = _page_content(run, {run.key for run in planned}, of_user=run.name == user_run)
+            content = _page_content(run, {run.key for run in planned}, of_user=run.name in user_runs)
         run.page.with_suffix(".md").unlink(missing_ok=True)  # a notice, as earlier versions wrote it
         if not run.page.exists() or run.page.read_text() != content:
             write_atomically(run.page, content)
@@ -127,26 +129,33 @@ def _titles_of_absent_chapters(text: str, planned_keys: Collection[str]) -> str:
 def _places(notebook: dict) -> set[str]:
     """Labels of figures and tables of an executed notebook, and names of its values."""
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
-    glued = {output.get("metadata", {}).get("scrapbook", {}).get("name", "") for output in outputs}
     shown = ("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
     labels = {label for text in shown for label in re.findall(r"^:name: (\S+)$", text, re.MULTILINE)}
-    return labels | {name.removeprefix("application/papermill.record/") for name in glued}
+    return labels | set(_glued(notebook["cells"]))
 
 
-def table_of_contents(planned: list[Run], user_run: str = "") -> str:
+def _glued(cells: list[dict]) -> dict[str, str]:
+    """What the code of an executed notebook records for its prose, by name: a number, or a word in quotes."""
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    named = {output.get("metadata", {}).get("scrapbook", {}).get("name", ""): output for output in outputs}
+    named.pop("", None)
+    prefix = "application/papermill.record/"
+    return {name.removeprefix(prefix): "".join(output["data"][f"{prefix}text/plain"]) for name, output in named.items()}
+
+
+def table_of_contents(planned: list[Run], user_runs: Collection[str] = ()) -> str:
     """The table of contents of a plan, as YAML, without chapters that have no run; further runs are sections.
 
     Parameters
     ----------
-    user_run
-        Name of the runs on the user's data, which form a separate part.
+    user_runs
+        Names of the runs on the user's data, a part for each; where there are several, the page that sets them side by
+        side comes first.
     """
     toc = yaml.safe_load(paths.TOC.read_text())
     by_chapter = {run.notebook: [] for run in planned}
     for run in planned:
         by_chapter[run.notebook].append(run)
-    of_user = [run for run in planned if user_run and run.name == user_run]
-    user_pages = [{"file": run.key} for run in of_user]
     for part in toc["parts"]:
         chapters = []
         for chapter in part["chapters"]:
@@ -154,24 +163,89 @@ def table_of_contents(planned: list[Run], user_run: str = "") -> str:
                 chapters.append(chapter)
             elif chapter["file"] in by_chapter:
                 others = [
-                    {"file": run.key} for run in by_chapter[chapter["file"]] if run.name not in ("main", user_run)
+                    {"file": run.key} for run in by_chapter[chapter["file"]] if run.name not in ("main", *user_runs)
                 ]
                 chapters.append(chapter | ({"sections": others} if others else {}))
         part["chapters"] = chapters
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    if user_pages:
-        kind = "data" if of_user[0].needs.cells is None else "cells"
-        toc["parts"].insert(0, {"caption": f"Your {kind}: {user_run}", "chapters": user_pages})
+    own_parts = [{"caption": "Your data", "chapters": [{"file": SIDE_BY_SIDE}]}] if len(user_runs) > 1 else []
+    for name in user_runs:
+        if of_user := [run for run in planned if run.name == name]:
+            kind = "data" if of_user[0].needs.cells is None else "cells"
+            own_parts.append({"caption": f"Your {kind}: {name}", "chapters": [{"file": run.key} for run in of_user]})
+    toc["parts"] = own_parts + toc["parts"]
     return yaml.safe_dump(toc, sort_keys=False)
 
 
+def side_by_side(planned: list[Run], own: list[dict], pending: Collection[str] = ()) -> str:
+    """The user's data sets side by side, as MyST: for each chapter what its box *In short* says, a row a data set.
+
+    Parameters
+    ----------
+    own
+        The data sets, as `runs.plan_runs` takes them; the page states why one was ``refused``.
+    pending
+        Keys of runs that are not finished.
+    """
+    by_key, main_runs = {run.key: run for run in planned}, [run for run in planned if run.name == "main"]
+    text = ["# Your data side by side", "Each table has what a chapter says in its box *In short*, for each data set."]
+    left_out = {}
+    for user_data in own:
+        if reason := user_data.get("refused"):
+            text.append(f"*{user_run(user_data)}* is left out: {markup.escape_text(reason)}")
+        else:
+            left_out[user_run(user_data)] = progress.excluded_notebooks(main_runs, user_data)
+    for main in main_runs:
+        keys = {name: notebooks.run_key(main.notebook, name) for name in left_out}
+        of_chapter = {name: by_key[key] for name, key in keys.items() if key in by_key}
+        if of_chapter:
+            text += [f"## {notebooks.notebook_title(main.source)}", _chapter_table(of_chapter, pending)]
+            reasons = {name: reasons[main.notebook] for name, reasons in left_out.items() if main.notebook in reasons}
+            text += [f"Left out for *{name}*: {markup.escape_text(why)}." for name, why in reasons.items()]
+    return "\n\n".join(text) + "\n"
+
+
+def _chapter_table(of_chapter: dict[str, Run], pending: Collection[str]) -> str:
+    """What the runs of a chapter say in short, as MyST: a row a run, with a link to its page."""
+    said = {
+        name: _in_short(run) if run.finished and run.key not in pending else None for name, run in of_chapter.items()
+    }
+    columns = list(dict.fromkeys(column for values in said.values() for column in values or ()))
+    rows = [["data set", *(column.removesuffix("_with_interval").replace("_", " ") for column in columns)]]
+    rows.append(["---"] * len(rows[0]))
+    for name, run in of_chapter.items():
+        cells = ["" if said[name] is None else said[name].get(column, "") for column in columns]
+        state = " (not finished)" if said[name] is None else ""
+        rows.append([f"{{doc}}`{name} </{run.key}>`{state}", *map(markup.escape_text, cells)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _in_short(run: Run) -> dict[str, str]:
+    """Numbers and words of the box *In short* of an executed notebook, as its prose shows them, by name."""
+    cells = json.loads(run.executed.read_text())["cells"]
+    texts = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    box, glued = next((text for text in texts if "{admonition} In short" in text), ""), _glued(cells)
+    written = re.findall(r"\{glue:text\}`(\w+):?([^`]*)`", box)
+    return {name: _in_prose(glued[name], form) for name, form in written if name in glued}
+
+
+def _in_prose(recorded: str, form: str) -> str:
+    """What the prose shows of a recorded number, in its format, or of a recorded word."""
+    try:
+        return format(float(recorded), form)
+    except ValueError:
+        return recorded.strip("'\"")
+
+
 def build_site(
-    profile: str, planned: list[Run], *, user_run: str = "", partial: bool = False, pending: Collection[str] = ()
+    profile: str, planned: list[Run], own: list[dict], *, partial: bool = False, pending: Collection[str] = ()
 ) -> None:
     """Write the claims page, publish the pages (`publish_pages`), and build the site beside the present one.
 
     Parameters
     ----------
+    own
+        The user's data sets, as `runs.plan_runs` takes them.
     partial
         Whether runs may be unfinished. References to their figures do not resolve, so Sphinx's warnings are only
         logged; the whole site is built afresh, in a folder of its own.
@@ -186,8 +260,8 @@ def build_site(
     if partial:
         paths.SITE_DONE.unlink(missing_ok=True)
     with folder_lock(paths.SPHINX):
-        _write_pages(profile, planned, set(pending), user_run)
-        html = _run_sphinx(table_of_contents(planned, user_run), partial)
+        _write_pages(profile, planned, set(pending), own)
+        html = _run_sphinx(table_of_contents(planned, user_run_names(own)), partial)
         with whole_folder(paths.SITE) as part:
             shutil.copytree(html, part, dirs_exist_ok=True)
     if partial:
@@ -196,7 +270,7 @@ def build_site(
         shutil.rmtree(paths.SPHINX / "partial", ignore_errors=True)
 
 
-def _write_pages(profile: str, planned: list[Run], pending: set[str], user_run: str) -> None:
+def _write_pages(profile: str, planned: list[Run], pending: set[str], own: list[dict]) -> None:
     built = without_missing_tools(planned)
     pending = {run.key for run in built if run.key in pending or not run.finished}
     notice = f"This book is not complete: {len(built) - len(pending)} of its {len(built)} runs are finished; "
@@ -205,8 +279,14 @@ def _write_pages(profile: str, planned: list[Run], pending: set[str], user_run: 
     judged = ledger.write_claims_page(profile, pending)
     finished = {key: metrics for key, metrics in claims.read_metrics(profile).items() if key not in pending}
     verdict_pages.write_pages(profile, judged, finished, coverage.ways_to_decide(judged))
+    for path in sorted((paths.BOOK / "articles").glob("*.md")):
+        article = verdict_pages.article(path.read_text(), profile, finished)
+        article = _titles_of_absent_chapters(article, {run.key for run in planned})
+        write_atomically(paths.GENERATED / f"article-{path.name}", article)
     coverage.write_coverage_table(planned, finished)
-    publish_pages(planned, pending, missing_tools(planned), user_run=user_run)
+    publish_pages(planned, pending, missing_tools(planned), user_runs=user_run_names(own))
+    if len(user_run_names(own)) > 1:
+        write_atomically(paths.BOOK / f"{SIDE_BY_SIDE}.md", side_by_side(planned, own, pending))
 
 
 def _run_sphinx(contents: str, partial: bool) -> Path:

@@ -1,19 +1,27 @@
-"""The first page's findings and the verdict on each paper, from the judged claims of a build."""
+"""The first page's findings, the verdict on each paper and its article, from the judged claims and runs of a build."""
 
 import html
+import os
 import re
 
 import pandas as pd
 import yaml
 
 from epigen_utils import paths
-from epigen_utils.book import claims, ledger
+from epigen_utils.book import claims, ledger, markup
+from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
 
 CHOICES = paths.DATA / "verdicts.yml"
 #: The number of a claim in a piece of advice; ids may have dots.
 FIELD = r"\{([^}]+)\}"
+#: In an article: ``[[key:metric]]``, a run's number with its interval; ``[[key:metric|.2f]]``, the number alone;
+#: ``[[key|model]]`` and ``[[key|data]]``; on a line of its own ``![[key:figure]](caption)``.
+RUN_FIELD = r"\[\[([\w/-]+)(?::(\w+))?(?:\|([^\]]+))?\]\]"
+RUN_FIGURE = r"^!\[\[([\w/-]+):(\w+)\]\]\((.+)\)$"
+#: What an article has for the number or figure of a run that a build does not have.
+NOT_IN_BUILD = "(not in this build)"
 
 #: Headings of a verdict page, with the verdicts under each.
 SECTIONS = {
@@ -49,7 +57,7 @@ def read_choices(judged: pd.DataFrame) -> dict[str, dict]:
     for paper, chosen in choices.items():
         named = {name for text in chosen["advice"] for name in re.findall(FIELD, text)}
         if unknown := {*chosen["highlights"], *named} - known:
-            raise DataError(f"data/{CHOICES.name}: paper {paper}: {min(unknown)!r} is no claim; mend the id")
+            raise DataError(f"data/{CHOICES.name}: paper {paper}: {min(unknown)!r} is no claim; correct the id")
     return choices
 
 
@@ -93,7 +101,7 @@ def findings(profile: str, judged: pd.DataFrame, run_metrics: dict[str, dict]) -
         " build does not have."
     )
     compared = [
-        f"{sentence.format(run['model'], _score(run, name))}, the best plain baseline {_score(run, baseline)}"
+        f"{sentence.format(run['model'], _score(run, name))}, the best baseline {_score(run, baseline)}"
         for key, (name, baseline, sentence) in COMPARISONS.items()
         if (run := run_metrics.get(key)) and {name, baseline} <= set(run["metrics"])
     ]
@@ -135,3 +143,40 @@ def _line(claim: pd.Series, ways: dict[str, str]) -> str:
         reported = f"reported {html.escape(ledger.reported_text(claim['reported']))}; " if claim["reported"] else ""
         text += f"{reported}computed {html.escape(computed) or 'nothing'}."
     return f'{text} <strong>{kind}</strong> <a href="claims.html#{ledger.card_id(claim["id"])}">{claim["id"]}</a>'
+
+
+def article(template: str, profile: str, run_metrics: dict[str, dict]) -> str:
+    """An article of a paper: its template with the numbers and figures of a build; MyST.
+
+    Parameters
+    ----------
+    template
+        MyST with fields, see `RUN_FIELD`.
+    run_metrics
+        Key of a run -> its metrics file.
+    """
+
+    def figure(match: re.Match) -> str:
+        key, name, caption = match.groups()
+        notebook, _, run = key.partition("--")
+        image = paths.RESULTS / profile / notebook / (run or "main") / "figures" / f"{name}.png"
+        if key not in run_metrics or not image.exists():
+            return f"*{caption}* {NOT_IN_BUILD}"
+        label = markup.output_label(f"article/{key}", "fig", name)
+        lines = [f":::{{figure}} {os.path.relpath(image, paths.BOOK)}", f":name: {label}", f":alt: {caption}"]
+        return "\n".join([*lines, ":class: epigen-figure", "", f"{caption} From {{doc}}`/{key}`.", ":::"])
+
+    def field(match: re.Match) -> str:
+        key, metric, form = match.groups()
+        run = run_metrics.get(key)
+        if run is None or (metric and metric not in run["metrics"]):
+            return NOT_IN_BUILD
+        if metric:
+            number = run["metrics"][metric]
+            return f"{number['value']:{form}}" if form else markup.measured(number)
+        if form == "model":
+            return run["model"]
+        titles = [registry.entries()[name].title for name in run["datasets"] if name in registry.entries()]
+        return ", ".join(map(markup.escape_text, titles[:1])) or "your own data"
+
+    return re.sub(RUN_FIELD, field, re.sub(RUN_FIGURE, figure, template, flags=re.MULTILINE))

@@ -60,7 +60,7 @@ def check_published_checksum(path: Path, name: str, checksum_list: str, list_url
     lines = [line.split() for line in checksum_list.splitlines()]
     expected = next((fields[:-1] for fields in lines if fields and fields[-1].rpartition("/")[2] == name), None)
     if not expected:
-        raise DataError(f"{list_url}: does not list {name}; mend the registry")
+        raise DataError(f"{list_url}: does not list {name}; correct the registry")
     if re.fullmatch("[0-9a-f]{32}", expected[0]):
         actual = [digest(path, "md5")]
     else:

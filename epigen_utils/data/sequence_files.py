@@ -34,7 +34,7 @@ def read_fasta(path: str | Path) -> Iterator[tuple[str, str]]:
         name = next(iter(record.name.split()), "")
         if not name or name in names:
             defect = f"{name!r} is there twice" if name else "no name"
-            raise DataError(f"{path}: sequence {number:,}: {defect}; mend its header")
+            raise DataError(f"{path}: sequence {number:,}: {defect}; correct its header")
         names.add(name)
         n_bases += len(record)
         yield name, record.sequence

@@ -103,7 +103,7 @@ def cardiomyopathy(
     n_planted, effect
         Number of regulators that each disease changes, and the mean size of the change in log units.
     response
-        Fraction of the change that is passed on to the targets; below 1, a regulator changes more than its targets,
+        Fraction of the change that reaches the targets; below 1, a regulator changes more than its targets,
         without which single-gene deletion in a model could not separate them.
     donor_sd
         Standard deviation of a donor's effect on a gene, in log units; 0.2 in `pbmc-40` and 0.25 in
@@ -168,7 +168,7 @@ def plackett_luce_cells(
 
     A cell is in one of ``n_types * 2 ** n_programs`` equally probable states: its type, and which programs are on. The
     count of a gene is its rate in the state times the exponential of a standard Gumbel draw, which makes the order of
-    count over median a Plackett-Luce ranking (Yellott 1977). Every gene is detected. Each cell is drawn anew, so that
+    count over median a Plackett-Luce ranking (Yellott 1977). Every gene is detected. Each cell is a new draw, so that
     one pass over the cells is a stream.
 
     Parameters

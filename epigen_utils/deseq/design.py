@@ -107,7 +107,7 @@ class Design:
 def cholesky(matrices: Tensor) -> Tensor:
     """Lower triangular factors of positive definite matrices, coefficients x coefficients x genes.
 
-    A matrix that is not positive definite gives NaN. Above the diagonal the result means nothing.
+    A matrix that is not positive definite gives NaN. Values above the diagonal are undefined.
     """
     factor = matrices.clone()
     for k in range(len(factor)):

@@ -36,7 +36,7 @@ def vst(
     Raises
     ------
     DataError
-        As `fitting.fit`; or if there are fewer genes above the mean than asked.
+        As `fitting.fit`; or if there are fewer genes above the mean than requested.
     """
     if isinstance(factors, str):
         factors = size_factors.estimate(counts, factors)
@@ -60,7 +60,7 @@ def spread_over_means(means: np.ndarray, n_genes: int) -> np.ndarray:
     above = np.flatnonzero(means > LEAST_MEAN)
     if len(above) < n_genes:
         raise DataError(
-            f"vst: {len(above)} genes have a mean normalised count above {LEAST_MEAN}, {n_genes} are asked for; "
+            f"vst: {len(above)} genes have a mean normalised count above {LEAST_MEAN}, {n_genes} are required; "
             "take all genes (n_genes=None)"
         )
     order = above[np.argsort(means[above], kind="stable")]

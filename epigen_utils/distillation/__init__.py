@@ -1,1 +1,1 @@
-"""Students that learn from a frozen teacher: training, comparison, costs, export: paper B, sections 2 and 3."""
+"""Students distilled from a frozen teacher: training, comparison, costs, export: paper B, sections 2 and 3."""

@@ -23,11 +23,11 @@ PARAMETER_COLUMNS = {
     "d": "width",
     "f": "feed-forward width",
     "share": "parameters relative to the first model's",
-    "genes": "embedding of genes, which is the output layer too",
-    "positions": "embedding of ranks",
+    "genes": "gene embedding, tied to the output layer",
+    "positions": "position embedding",
     "layers": "attention and feed-forward",
-    "rest": "token types, their norm, and the head that names masked genes",
-    "in embedding": "share of genes and positions",
+    "rest": "token types, their norm, and the masked-gene head",
+    "in embedding": "share of the parameters in the gene and position embeddings",
     "Eq. 3": "parameters by the paper's formula",
 }
 

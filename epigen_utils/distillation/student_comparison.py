@@ -164,14 +164,14 @@ def describe_ways(ways: pd.DataFrame) -> list[str]:
         above = taught["share high"] < teacher["share low"]
         place = "above all" if above.all() else f"above {above.sum()} of {len(above)}"
         sentences.append(
-            f"On {STREAM_RUNS[run]} the teacher goes {_percent(teacher, 'share')} of the way to the ceiling, and its "
-            f"students {shares}: the interval of the teacher lies {place} of theirs."
+            f"On {STREAM_RUNS[run]} the teacher covers {_percent(teacher, 'share')} of the way to the ceiling; its "
+            f"students cover {shares}. The teacher's interval lies {place} of theirs."
         )
         order = taught["share"].is_monotonic_decreasing
         gains = ", ".join(f"{name} {_percent(row, 'accuracy', '+.2%')}" for name, row in gain.iterrows())
         sentences.append(
-            f"The students {'stand' if order else 'do not stand'} in the order of their sizes. "
-            f"With a teacher their accuracy changes by: {gains} (points of accuracy over seeds)."
+            f"The students' shares {'follow' if order else 'do not follow'} the order of their sizes. "
+            f"Distillation changes their accuracy by {gains} (percentage points; interval over seeds)."
         )
     return sentences
 
@@ -203,7 +203,7 @@ def relative_examples(taught: pd.DataFrame, alone: pd.DataFrame, metric: str) ->
 
 
 def _first_step(steps: np.ndarray, scores: np.ndarray, goal: float) -> float:
-    """First step at which scores reach a goal that the last one reaches."""
+    """First step at which scores reach a target that the last one reaches."""
     i = int(np.argmax(scores >= goal))
     if i == 0:
         return steps[0]
@@ -269,7 +269,7 @@ def table_one(
 
     Returns
     -------
-    One row per model: ``model``; ``accuracy`` and ``perplexity`` of all asked genes, means over batches as in the
+    One row per model: ``model``; ``accuracy`` and ``perplexity`` of all selected genes, means over batches as in the
     paper's code, each with `` low`` and `` high``; ``hidden accuracy`` and ``hidden perplexity``, over the genes that
     the mask token hides; ``replaced`` and ``unchanged``, the accuracies of the others.
     """

@@ -162,10 +162,10 @@ def plan_runs(
     Parameters
     ----------
     controls
-        Whether to add controls of the first student that paper B lacks: alpha on the divergence, as in the paper's
-        code, or on the cross entropy where the others have it there; no squared temperature, as in Eq. 6; and the
-        learning rate of the paper's logs, which rises and decays again after the run, over the same number of steps
-        each.
+        Whether to add controls of the first student: the published alpha and temperature, if it has others; alpha on
+        the divergence, as in the paper's code, or on the cross entropy where the others have it there; no squared
+        temperature, as in Eq. 6; and the learning rate of the paper's logs, which rises and decays again after the run,
+        over the same number of steps each.
     options
         Of the runs with a teacher.
     """
@@ -177,9 +177,13 @@ def plan_runs(
             runs.append(StudentRun(f"{name}, CE only{suffix}", name, alpha=None, seed=seed + offset))
     if controls:
         first = runs[0]
+        published = replace(first, alpha=losses.ALPHA, temperature=losses.TEMPERATURE)
+        if published != first:
+            published = replace(published, name=f"{first.name}, published loss")
+            runs.append(published)
         other = "ce" if first.alpha_on == "kl" else "kl"
         runs.append(replace(first, name=f"{first.name}, alpha on {other.upper()}", alpha_on=other))
-        runs.append(replace(first, name=f"{first.name}, T² left out", scaled=False))
+        runs.append(replace(published, name=f"{published.name}, T² left out", scaled=False))
         runs.append(replace(first, name=f"{first.name}, restarted, 3 times as long", cycles=1.5, stretch=3))
     return runs
 

@@ -56,11 +56,21 @@ class Teacher:
         logits = self.model.cls.predictions.decoder(states)
         return masked_heads.lower_visible(logits, batch["input_ids"], batch["labels"] != IGNORED, self.model.config)
 
+    def entropy(self, cells: EncodedCells, *, temperature: float = 1.0, seed: int = 0) -> float:
+        """Mean entropy, in nats, of its distribution over the vocabulary at a temperature, over masked genes."""
+        total, n = 0.0, 0
+        for _, batch in MaskedGenes(self.vocabulary, seed=seed).batches(cells, INFERENCE_BATCH_SIZE):
+            batch = batching.to_device(batch, self.model.device)
+            log_p = torch.log_softmax(self.logits(self.states(batch), batch).double() / temperature, dim=-1)
+            total -= float((log_p.exp() * log_p).sum())
+            n += len(log_p)
+        return total / max(n, 1)
+
 
 class CachedStates:
     """A teacher's states on disk, for every cell and epoch, as functions of the masks (seed, cell and epoch).
 
-    Worth the disk space if several students learn from one teacher, or if the teacher is much larger than its student
+    Worth the disk space if several students share one teacher, or if the teacher is much larger than its student
     (benchmarks/distillation.py).
     """
 

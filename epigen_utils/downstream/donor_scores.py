@@ -16,7 +16,7 @@ def smallest_class(predictions: pd.DataFrame) -> int:
 
 
 def score_tables(predictions: Mapping[str, pd.DataFrame], *, seed: int = 0) -> dict[str, pd.DataFrame]:
-    """Scores of each model, as of `multiclass.scores_with_intervals`, indexed by the score.
+    """Scores of each model, from `multiclass.scores_with_intervals`, indexed by the score.
 
     An interval over fewer donors than `intervals.LEAST_UNITS` is NaN; for accuracy and macro-F1 each class counts.
     """
@@ -32,14 +32,14 @@ def score_tables(predictions: Mapping[str, pd.DataFrame], *, seed: int = 0) -> d
 def model_summary(
     tables: Mapping[str, pd.DataFrame], permuted: Mapping[str, pd.DataFrame] | None = None
 ) -> pd.DataFrame:
-    """One row a model: macro-F1 and accuracy with their intervals, and macro-F1 on shuffled labels.
+    """One row a model: macro-F1 and accuracy with their intervals, and macro-F1 on permuted labels.
 
     Parameters
     ----------
     tables
         Result of `score_tables`.
     permuted
-        Scores of each model on permuted labels, as of `folds.cross_validate`.
+        Scores of each model on permuted labels, from `folds.cross_validate`.
 
     Returns
     -------
@@ -140,9 +140,9 @@ def describe_gap(gap: pd.Series) -> str:
     side = "above" if gap["difference"] > 0 else "below"
     words = f"{abs(gap['difference']):.2f} {side} {gap['against']}"
     if pd.isna(gap["low"]):
-        return words + " (donors are too few for an interval)"
+        return words + " (too few donors for an interval)"
     words += f" (95% interval of the difference {gap['low']:+.2f} to {gap['high']:+.2f}"
-    return words + (")" if gap["apart"] else ", so that they are not told apart)")
+    return words + (")" if gap["apart"] else ", which includes 0)")
 
 
 def unnamed_classes(predictions: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
@@ -155,9 +155,9 @@ def unnamed_classes(predictions: Mapping[str, pd.DataFrame]) -> dict[str, list[s
 
 
 def confidence(predictions: pd.DataFrame, healthy: str, *, seed: int = 0) -> dict[str, float]:
-    """Mean probability of the named class in diseased cells that are named rightly: ``value``, ``n``, its interval.
+    """Mean probability of the predicted class in correctly predicted diseased cells: ``value``, ``n``, its interval.
 
-    The interval is a bootstrap over donors; it is left out where these are too few.
+    The interval is a bootstrap over donors; it is left out with too few donors.
     """
     right = predictions[(predictions["true"] == predictions["predicted"]) & (predictions["true"] != healthy)]
     if right.empty:

@@ -27,10 +27,10 @@ PENALTY_STRENGTHS = (0.01, 0.1, 1.0)
 #: Definitions of columns of `compare_features`'s table, for a page.
 AUC_COLUMNS = {
     "auc": "mean over folds",
-    "p": "by permutation of the labels, one-sided: whether the AUC lies above chance",
+    "p": "one-sided permutation test of an AUC above chance; the labels are permuted",
     "null": "mean AUC of the permutations",
-    "positive": "genes",
-    "negative": "genes",
+    "positive": "number of positive genes",
+    "negative": "number of negative genes",
 }
 #: Folds inside the training fold.
 INNER_FOLDS = 3

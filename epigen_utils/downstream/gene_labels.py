@@ -147,7 +147,7 @@ def task_genes(
     for kind, part in zip(classes, parts, strict=True):
         if (n := len(part.index.intersection(expressed.index))) < n_splits:
             raise DataError(
-                f"{task}: {n} of {len(part)} genes of class {kind!r} are shown by {min_cells} cells or more, "
+                f"{task}: {n} of {len(part)} genes of class {kind!r} are detected in {min_cells} cells or more, "
                 f"fewer than the {n_splits} folds; give more cells, longer cells or fewer folds, or leave the task out"
             )
     return expressed
@@ -156,7 +156,7 @@ def task_genes(
 def genes_of_tasks(
     labels: dict[str, dict[str, list[str]]], n_cells: pd.Series, **options: int
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Genes of each task that these cells show enough genes of, by `task_genes`, and why the others are left out.
+    """Genes of each task with enough genes detected in these cells (`task_genes`), and why other tasks are left out.
 
     Raises
     ------

@@ -110,10 +110,10 @@ def describe_detection(teacher: pd.DataFrame, student: pd.DataFrame) -> str:
     holds = "holds" if min(gaps["sensitivity"], gaps["specificity"]) > 0 else "does not hold"
     precision = [table.at["precision", "value"] for table in (teacher, student)]
     return (
-        f"Sensitivity is {gaps['sensitivity']:+.3f} for the teacher less the student, and specificity "
-        f"{gaps['specificity']:+.3f} for the student less the teacher: for disease against none the trade-off of "
-        f"section 5 {holds}. As the student's strength the section names its precision of non-failing hearts, "
-        f"{precision[1]:.1%} here; the teacher's is {precision[0]:.1%}. Both are one run without an interval."
+        f"The teacher's sensitivity less the student's is {gaps['sensitivity']:+.3f}, and the student's specificity "
+        f"less the teacher's {gaps['specificity']:+.3f}: for disease against none, the trade-off of section 5 {holds}. "
+        f"The section names the student's precision for non-failing hearts as its strength: {precision[1]:.1%} here, "
+        f"against {precision[0]:.1%} for the teacher. Each number comes from one run and has no interval."
     )
 
 
@@ -131,8 +131,8 @@ def describe_imbalance(by_class: pd.DataFrame, healthy: str, rare: str, wrong: p
     likeliest = wrong["value"].idxmax()
     return (
         "Section 3.4.1 calls the student robust to class imbalance, as diseased samples are rare. Of these test cells "
-        f"{1 - n[healthy] / n.sum():.1%} are of diseased donors. The rarest class, {rare.upper()}, has "
+        f"{1 - n[healthy] / n.sum():.1%} come from diseased donors. The rarest class, {rare.upper()}, has "
         f"{n[rare] / n.sum():.1%} of the cells and an F1 {f1[n.idxmax()] - f1[rare]:.3f} below that of the largest. Of "
-        f"the cells wrongly called {rare.upper()}, {wrong.at[likeliest, 'value']:.1%} have {likeliest.upper()}, which "
-        f"makes up {n[likeliest] / n.drop(rare).sum():.1%} of the cells that could be taken for it."
+        f"the cells wrongly called {rare.upper()}, {wrong.at[likeliest, 'value']:.1%} are {likeliest.upper()}, which "
+        f"makes up {n[likeliest] / n.drop(rare).sum():.1%} of the cells of all other classes."
     )

@@ -177,7 +177,7 @@ def describe_gpu(record: dict | None) -> str:
         for run in runs
     ]
     differing = sum(run["calls that differ from R's"] for run in runs)
-    calls = f"Its calls differ from R's in {differing} genes." if differing else "Its calls are R's, gene by gene."
+    calls = f"Its calls differ from R's for {differing} genes." if differing else "It calls the same genes as R."
     about = f"On an {record['device']} ({record['date']}, commit {record['commit']})"
     return f"{about} this book's engine takes {'; '.join(times)}, transfers included. {calls}"
 

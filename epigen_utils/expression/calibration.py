@@ -127,7 +127,7 @@ def summarise_rates(rates: pd.DataFrame, *, alpha: float) -> pd.DataFrame:
     -------
     A row a quantity: ``quantity``, ``mean``, ``low``, ``high`` (Student's 95% interval, of a share cut at 0 and 1; of a
     share of cohorts Clopper and Pearson's; none of fewer than four cohorts) and ``cohorts``, and its name in
-    ``metric``. Missing values, such as of a bin without genes, are left out.
+    ``metric``. Missing values, for example of a bin without genes, are left out.
     """
     default = rates[rates["test"] == DEFAULT].set_index("seed")
     discoveries, tails = by_test(rates, "false discoveries"), by_test(rates, "tail")
@@ -167,13 +167,13 @@ def _slug(test: str) -> str:
 
 
 def describe_rate(mean: float, low: float, high: float, *, alpha: float) -> str:
-    """What an interval of the false discovery rate says of the level that was asked for."""
+    """A false discovery rate with its interval, compared with the nominal level."""
     rate = f"{mean:.3f} (95% interval {low:.3f} to {high:.3f})"
     if low > alpha:
-        return f"{rate}: above the {alpha:g} asked for"
+        return f"{rate}: above the nominal {alpha:g}"
     if high < alpha:
-        return f"{rate}: below the {alpha:g} asked for"
-    return f"{rate}, which includes the {alpha:g} asked for"
+        return f"{rate}: below the nominal {alpha:g}"
+    return f"{rate}, which includes the nominal {alpha:g}"
 
 
 def calls_under_permutation(

@@ -209,10 +209,10 @@ def check_design(adata: anndata.AnnData, design: str) -> None:
     if not np.isfinite(model.to_numpy(dtype=float)).all():
         row, column = np.argwhere(~np.isfinite(model.to_numpy(dtype=float)))[0]
         where = f"{model.columns[column]} of sample {model.index[row]!r}"
-        raise DataError(f"design {design!r}: {where} is not finite; mend the value, or leave the term out")
+        raise DataError(f"design {design!r}: {where} is not finite; correct the value, or leave the term out")
     if not is_full_rank(model):
         raise DataError(
-            f"design {design!r}: {_dependent_coefficients(model)} cannot be told apart in these samples; drop a term"
+            f"design {design!r}: {_dependent_coefficients(model)} cannot be separated in these samples; drop a term"
         )
     if len(model) <= model.shape[1]:
         raise DataError(

@@ -42,15 +42,15 @@ def has_neurons(adata: anndata.AnnData) -> bool:
 
 
 def neuronal_note(adata: anndata.AnnData) -> str:
-    """A sentence on a cohort in which genes of neurons cannot be looked at; empty if it `has_neurons`."""
+    """A sentence on a cohort whose neuronal genes cannot be examined; empty if it `has_neurons`."""
     value = neuronal_expression(adata)
     if np.isnan(value):
-        return "The genes of this cohort have no names, so that genes of neurons cannot be found in it."
+        return "This cohort has no gene symbols, so its neuronal genes cannot be identified."
     if value >= LEAST_NEURONAL_CPM:
         return ""
     return (
-        f"This tissue has no neurons: genes that neurons express (those of {', '.join(NEURONAL_MARKERS)} that the data "
-        f"name) have a median of {value:.2g} counts per million."
+        f"This tissue has no neurons: neuronal genes (those of {', '.join(NEURONAL_MARKERS)} that the data "
+        f"contain) have a median of {value:.2g} counts per million."
     )
 
 

@@ -290,7 +290,7 @@ def over_settings(
     first: pd.Series | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The pseudo-time at several settings: it is worth as much as what stays when they change.
+    """Robustness of the pseudo-time: its value at several settings.
 
     ``first`` is the pseudo-time at the first setting, where it has been computed already.
 

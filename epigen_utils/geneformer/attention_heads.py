@@ -25,26 +25,26 @@ RANK_BINS = 20
 CORRECTION_BINS = 80
 #: Definitions of columns of the tables here, for a page.
 CHANGE_COLUMNS = {
-    "measure": "width or front of the attention of a layer",
-    "change": "last layer less first",
-    "units": "donors, or cells where no donor is known",
+    "measure": "width, or front, of a layer's attention",
+    "change": "last layer minus first layer",
+    "units": "number of donors, or of cells where donors are unknown",
 }
 COUNT_COLUMNS = {
-    "against": "the genes that the class is compared with",
-    "prefer": "heads that look more at the class",
-    "avoid": "heads that look less at it",
-    "share": "of the heads that prefer it",
+    "against": "genes with which the class is compared",
+    "prefer": "heads that attend more to the class",
+    "avoid": "heads that attend less to the class",
+    "share": "share of heads that attend more to the class",
 }
 EDGE_COLUMNS = {
-    "auc": "of linked pairs against others",
-    "null": "mean over permutations of the regulators",
-    "p": "two-sided, by permutation",
-    "pairs": "of gene and regulator in five cells or more",
+    "auc": "AUC of linked against other pairs",
+    "null": "mean AUC over permutations of the regulators",
+    "p": "two-sided permutation test",
+    "pairs": "pairs of gene and regulator in five or more cells",
 }
 #: Permutations drawn at once.
 PERMUTATION_CHUNK = 200
 #: What attention to a class of genes is compared with (`head_preferences`).
-LIKE_RANK, ALL_OTHERS = "genes of like rank", "all other genes"
+LIKE_RANK, ALL_OTHERS = "genes of similar rank", "all other genes"
 
 
 @torch.no_grad()
@@ -217,7 +217,7 @@ def head_preferences(
 def compare_preferences(
     received: dict[str, ReceivedAttention], classes: dict[str, set[int]], **options: int
 ) -> pd.DataFrame:
-    """`head_preferences` of each model for each class of genes, against genes of like rank and all others.
+    """`head_preferences` of each model for each class of genes, against genes of similar rank and all others.
 
     Parameters
     ----------

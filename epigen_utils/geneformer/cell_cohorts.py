@@ -198,7 +198,9 @@ def test_cell_mask(donors: np.ndarray, test_donors: list[str]) -> np.ndarray:
     """
     found = {donor: schema.find_level(donors, donor) for donor in test_donors}
     if missing := [donor for donor, name in found.items() if name is None]:
-        raise DataError(f"test donor {str(missing[0])!r}: not among the donors, '{donors[0]}' for one; mend the list")
+        raise DataError(
+            f"test donor {str(missing[0])!r}: not among the donors, '{donors[0]}' for one; correct the list"
+        )
     return np.isin(donors, list(found.values()))
 
 

@@ -48,11 +48,11 @@ def bounds_table(bounds: dict[str, float], *, random_padding: float, batch_size:
         "padding": "share of the positions that is padding, rows of the full length",
         "padding of pairs": "share of the pairs of positions that is padding, rows of the full length",
         "squared padding": "mean square of a row's share of padding, rows of the full length",
-        "linear": "largest speed-up from taking padding away, if cost is linear in length",
-        "quadratic": "largest speed-up from taking padding away, if cost is quadratic",
+        "linear": "largest speed-up from removing all padding, if cost is linear in length",
+        "quadratic": "largest speed-up from removing all padding, if cost is quadratic",
     }
     rows = [(meanings[name], value) for name, value in bounds.items()]
-    rows.append((f"share of the positions that is padding in random batches of {batch_size}, at least", random_padding))
+    rows.append((f"lower bound of the share of padding in random batches of {batch_size}", random_padding))
     return pd.DataFrame(rows, columns=["bound", "value"])
 
 

@@ -45,9 +45,9 @@ COMPOSITION_COLUMNS = {
     "effective levels": "the number of equally large levels that would be as diverse, exp of the entropy",
 }
 ERROR_COLUMNS = {
-    "cells": "that show the gene",
-    "median error": "relative, of the genes of the row",
-    "largest error": "relative, of the genes of the row",
+    "cells": "number of cells that express the gene",
+    "median error": "relative error over the genes of the row",
+    "largest error": "relative error over the genes of the row",
     "largest rank error": "distance from one half of the share of a gene's values that lie below the digest's median",
 }
 EXAMPLE_COLUMNS = {

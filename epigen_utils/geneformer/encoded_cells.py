@@ -134,7 +134,7 @@ def load_encoded_cells(folder: str | Path, vocabulary: Vocabulary | None, *, max
         if stored["sha256"] != vocabulary.sha256:
             raise DataError(
                 f"{folder}: tokens are of vocabulary {stored['vocabulary']!r}, the model's is {vocabulary.name!r}; "
-                "encode the cells anew, or take the other model"
+                "encode the cells again, or take the other model"
             )
     tokens = encoded.data.column("input_ids")
     highest = pc.max(pc.list_flatten(tokens.slice(0, CHECKED_CELLS))).as_py() or 0

@@ -196,7 +196,7 @@ class RankValueEncoder:
         if total and covered / total < self.least_coverage:
             raise DataError(
                 f"{source.where}: {covered / total:.1%} of the counts are of genes in the vocabulary "
-                f"{self.vocabulary.name!r}, {self.least_coverage:.0%} are asked for; give human Ensembl ids "
+                f"{self.vocabulary.name!r}, {self.least_coverage:.0%} are required; give human Ensembl ids "
                 "(orthologs.humanise), or lower least_coverage"
             )
 
@@ -219,7 +219,7 @@ class RankValueEncoder:
         if (low := np.flatnonzero(~(totals >= sums * (1 - 1e-6)))).size:
             raise DataError(
                 f"{part.source.where}: cell {part.names[low[0]]!r}: n_counts is {totals[low[0]]:g}, less than its "
-                f"counts here, {sums[low[0]]:g}; mend the column, or drop it"
+                f"counts here, {sums[low[0]]:g}; correct the column, or drop it"
             )
         counts = columns.collapsed(counts)
         room = self.max_length - 2 * self.special

@@ -15,19 +15,19 @@ from epigen_utils.stats import intervals, two_classes
 #: Definitions of columns of the tables here, for a page.
 GENE_COLUMNS = {
     "rank": "from 0",
-    "count": "of the cell",
-    "median": "of the gene's non-zero values, counts in 10,000",
+    "count": "count of the gene in the cell",
+    "median": "median of the gene's non-zero values, counts per 10,000",
     "value": "Eq. 1",
 }
 MEAN_COLUMNS = {
-    "mean": "AUC, mean over cells; 0.5 by chance",
-    "cells": "with genes in and outside the class",
-    "units": "donors, or cells where no donor is known",
+    "mean": "mean AUC over cells; chance is 0.5",
+    "cells": "cells with genes inside and outside the class",
+    "units": "number of donors, or of cells where donors are unknown",
 }
 MAGNITUDE_COLUMNS = {
     "pairs": "cell-gene pairs",
     "off": "root mean square error of log2 expression predicted from the rank",
-    "within": "squared correlation of expression and rank within a gene, between cells, in logs",
+    "within": "squared correlation of expression and rank within a gene, across cells, on the log scale",
 }
 
 

@@ -23,18 +23,18 @@ from epigen_utils.models.presets import build
 
 #: Definitions of columns of the tables here, for a page.
 PADDING_COLUMNS = {
-    "batches": "how they are made; packed: cells end to end in rows of the full length",
-    "padding": "share of the positions",
-    "linear": "positions over what the cells alone need",
-    "quadratic": "pairs of positions of a row over what the cells alone need",
-    "faster, linear": "than rows of the full length, if cost goes with positions",
-    "faster, quadratic": "if it goes with pairs",
+    "batches": "how batches are formed; packed: cells end to end in rows of the full length",
+    "padding": "share of the positions that is padding",
+    "linear": "positions relative to the cells without padding",
+    "quadratic": "pairs of positions in a row, relative to the cells without padding",
+    "faster, linear": "speed-up over rows of the full length, if cost is linear in positions",
+    "faster, quadratic": "the same, if cost is linear in pairs of positions",
 }
 STEP_COLUMNS = {
-    "tokens a second": "real ones, padding not counted",
-    "times": "as fast as the plain step",
-    "padding": "share of the positions",
-    "loss": "nats a selected gene, mean over the pass; the same training but for rounding and dropout",
+    "tokens a second": "tokens without padding",
+    "times": "speed relative to the plain step",
+    "padding": "share of the positions that is padding",
+    "loss": "mean loss over the pass, nats per selected gene; all rows train alike but for rounding and dropout",
 }
 #: Ways of forming batches.
 STRATEGIES = ("random", "grouped", "sorted")

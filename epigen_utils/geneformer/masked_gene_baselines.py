@@ -19,7 +19,7 @@ RANK_EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048)
 WAY_COLUMNS = {
     "n": "hidden genes",
     "nll": "mean loss in nats",
-    "share": "of the way from the loss of the unigram to that of the oracle",
+    "share": "share of the way from the unigram's loss to the oracle's",
 }
 
 
@@ -113,7 +113,7 @@ class NeighbourBaseline(_Baseline):
     them, and the gene has either count.
 
     The share of true genes within these bounds, by how many genes these hold and by the order, is counted in training
-    cells; within and outside the bounds, genes are as probable as in all training cells. Genes that are shown are ruled
+    cells; within and outside the bounds, genes are as probable as in all training cells. Visible genes are ruled
     out.
 
     Parameters
@@ -168,7 +168,7 @@ class NaiveBayesBaseline(_Baseline):
 
     The probability of a gene is its share of the training cells' tokens times the share of its cells that have each
     gene shown. Genes that go together are not independent, so the log-likelihood of the cell is multiplied by an
-    exponent, which is chosen on training cells. Genes that are shown are ruled out.
+    exponent, which is chosen on training cells. Visible genes are ruled out.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def predict_single_genes(
     Parameters
     ----------
     train
-        Cells that the baselines count; the unigram rules out the genes that a cell shows.
+        Cells that the baselines count; the unigram rules out the visible genes of a cell.
     adata
         Cells of `simulated_cells.plackett_luce_cells`, for the oracle.
     """

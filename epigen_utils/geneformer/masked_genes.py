@@ -30,7 +30,7 @@ KINDS = ("hidden", "replaced", "unchanged")
 KIND_COLUMNS = {
     "kind": "what the position shows: the mask token (hidden), another gene (replaced) or the gene itself (unchanged)",
     "n": "selected genes",
-    "accuracy": "share that is named rightly",
+    "accuracy": "share of genes predicted correctly",
     "perplexity": "exp of the mean loss",
 }
 #: Cells per forward pass outside training.
@@ -170,7 +170,7 @@ def kinds_of_positions(token: pd.Series, shown: pd.Series, vocabulary: Vocabular
 
 
 def mask_cell(ids: np.ndarray, collate: MaskedGenes, *, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """Token that each position of a cell shows, and whether the position is selected."""
+    """Visible token of each position of a cell, and whether the position is selected."""
     batch = collate([{"input_ids": ids, "row": row}])
     return batch["input_ids"][0].numpy(), (batch["labels"][0] != IGNORED).numpy()
 
@@ -234,7 +234,7 @@ def accuracy_by_kind(
     Returns
     -------
     One row a model and kind: ``model``, ``kind`` (of `KINDS`, or ``all``), ``n`` (genes), ``accuracy`` and
-    ``perplexity``, each with ``low`` and ``high``, as of `summarise_predictions`.
+    ``perplexity``, each with ``low`` and ``high``, as `summarise_predictions` returns them.
     """
     rows = []
     for (model, table), kind in itertools.product(predictions.items(), (*KINDS, "all")):
@@ -300,13 +300,13 @@ def is_sure(gain: dict[str, object]) -> bool:
 
 def describe_gain(gain: dict[str, object], model: str, baseline: str, kind: str) -> str:
     """The result of `loss_reduction` as a sentence in MyST, with its interval or the values of its units."""
-    verb = "saves" if gain["difference"] >= 0 else "loses"
-    sentence = f"Against {baseline} {model} {verb} {abs(gain['difference']):.2f} nats a {kind} gene, cell by cell"
+    side = "below" if gain["difference"] >= 0 else "above"
+    sentence = f"The loss of {model} lies {abs(gain['difference']):.2f} nats per {kind} gene {side} that of {baseline}"
     units = f"{gain['units']} {gain['unit']}"
     if not pd.isna(gain["low"]):
-        return f"{sentence} (saved: {gain['low']:.2f} to {gain['high']:.2f}, 95% over {units})."
+        return f"{sentence} (mean over cells; 95% interval {gain['low']:.2f} to {gain['high']:.2f} over {units})."
     values = ", ".join(f"{value:+.2f}" for value in gain["values"].values())
-    return f"{sentence} (saved in each of {units}: {values})."
+    return f"{sentence} (reduction in each of {units}: {values})."
 
 
 def describe_learning(
@@ -327,11 +327,11 @@ def describe_learning(
     ]
     accuracy = by_kind[by_kind["kind"] == "all"].set_index("model")["accuracy"]
     if not (is_sure(gain) and is_sure(hidden_gain)):
-        sentences.append("**This model has not learned** what a baseline without a model does not know.")
+        sentences.append("**This model has not learned** more than the baselines know.")
     elif accuracy[model] < accuracy[copy]:
         sentences.append(
-            "It has learned which genes are likely, and not to copy a gene that is shown: over all selected positions "
-            f"the {copy} names more genes rightly."
+            "It has learned which genes are likely, but not to copy a visible gene: over all selected positions, the "
+            f"{copy} predicts more genes correctly."
         )
     return sentences
 

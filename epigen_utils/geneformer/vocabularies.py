@@ -51,7 +51,7 @@ class Vocabulary:
             if special not in self.tokens:
                 raise DataError(f"vocabulary {self.name!r}: no token {special}; add it")
         if len(set(self.tokens.values())) < len(self.tokens):
-            raise DataError(f"vocabulary {self.name!r}: two tokens share an id; number them anew")
+            raise DataError(f"vocabulary {self.name!r}: two tokens share an id; renumber them")
         without_median = [gene for gene in self.genes if not self.medians.get(gene, 0) > 0]
         if without_median:
             raise DataError(

@@ -2,7 +2,7 @@
 
 The paper embeds gene tokens by "DNABERT's pretrained 6-mer embeddings". DNABERT reads sequences, not genes; here a
 gene's vector is the mean of the vectors of its sequence's overlapping 6-mers. Where DNABERT is not available, 6-mer
-vectors are learned from the given sequences, and are named so.
+vectors are fitted to the given sequences, and are named so.
 """
 
 import itertools
@@ -51,7 +51,7 @@ def overlapping_kmers(sequence: str, k: int = K) -> list[str]:
 
 
 def learned_kmer_vectors(sequences: dict[str, str], *, dimensions: int = 64, seed: int = 0) -> pd.DataFrame:
-    """6-mer vectors learned from the co-occurrence of 6-mers in sequences.
+    """6-mer vectors fitted to the co-occurrence of 6-mers in sequences.
 
     Positive pointwise mutual information of 6-mers within `WINDOW` of each other, reduced by a truncated SVD: what
     word2vec with negative sampling factorises (Levy and Goldberg 2014, NIPS).
@@ -106,7 +106,7 @@ def dnabert_kmer_vectors(source: str = DNABERT) -> pd.DataFrame:
         model = AutoModel.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{source}: DNABERT is not to be had ({str(error).splitlines()[0]}); give a folder with it"
+            f"{source}: DNABERT is not available ({str(error).splitlines()[0]}); give a folder with it"
         ) from None
     vocabulary, words = tokenizer.get_vocab(), _all_kmers()
     if missing := [word for word in words if word not in vocabulary]:

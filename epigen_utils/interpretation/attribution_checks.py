@@ -109,10 +109,10 @@ def recovery_summary(recovery: pd.DataFrame, comparison: pd.DataFrame, auc: floa
     more = comparison["low"] > 0
     learned = more & (comparison["trained is"] == "above chance") & (comparison["random is"] != "below chance")
     text = (
-        f"There the models tell held-out samples apart with an AUC of {auc:.2f}. The genes that make the class are "
-        f"found with an AUROC of {by_way}, and {auroc['no model', 'random forest']:.2f} by a random forest's "
-        f"importances. Of {len(comparison)} ways {learned.sum()} find the genes above chance in trained weights, and "
-        "more than in random weights by the interval of the paired difference."
+        f"There the models separate held-out samples with an AUC of {auc:.2f}. The genes that determine the class are "
+        f"recovered with an AUROC of {by_way}, and {auroc['no model', 'random forest']:.2f} by a random forest's "
+        f"importances. In trained weights {learned.sum()} of {len(comparison)} scores recover these genes above "
+        "chance, and better than in random weights by the interval of the paired difference."
     )
     if below := list(comparison.loc[comparison["random is"] == "below chance", "way"]):
         text += (
@@ -125,16 +125,18 @@ def recovery_summary(recovery: pd.DataFrame, comparison: pd.DataFrame, auc: floa
 def describe_stability_gain(trained: pd.Series, untrained: pd.Series, gain: float, low: float, high: float) -> str:
     """What seeds agree on beyond a test, from rows of `stability_table` and `attribution.stability_gain`."""
     if np.isnan(gain):
-        return "One model alone has no other seed to agree with."
+        return "With one model, agreement between seeds cannot be computed."
     text = (
         "After DESeq2's statistic is partialled out, occlusion agrees between seeds at "
         f"{trained['beyond the test']:.2f} (trained) and {untrained['beyond the test']:.2f} (random weights). "
     )
     if np.isnan(low):
-        excess = "there is none" if gain <= 0 else f"it is {gain:.2f} here, without an interval: that takes three seeds"
+        excess = (
+            "there is none" if gain <= 0 else f"it is {gain:.2f} here, without an interval, which needs three seeds"
+        )
     else:
         excess = f"it is {gain:+.2f} (95% interval over seeds {low:+.2f} to {high:+.2f})"
-    return f"{text}Only an excess of trained over random weights would have been learned; {excess}."
+    return f"{text}Only an excess of trained over random weights counts as learned; {excess}."
 
 
 def alignment_of_halves(

@@ -112,7 +112,7 @@ def split_set(members: list[str], *, seed: int = 0) -> tuple[list[str], list[str
     """
     if len(members) < 2:
         raise DataError(
-            f"gene set of {len(members)}: a prior and what is asked about need a gene each; give a larger set"
+            f"gene set of {len(members)}: the prior and the tested half need a gene each; give a larger set"
         )
     order = np.random.default_rng(seed).permutation(sorted(members))
     return sorted(order[::2].tolist()), sorted(order[1::2].tolist())

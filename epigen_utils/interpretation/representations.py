@@ -25,8 +25,8 @@ RAW_COUNTS, VST, LOG2_GENES, UNTRAINED = "raw counts", "VST", "log2 of the model
 HELD_OUT, TRAINING_SAMPLES, SHUFFLED_LABELS, SHUFFLED_READOUT = (
     "fine-tuned, held out",
     "fine-tuned, its training samples",
-    "shuffled labels, its training samples",
-    "shuffled labels, its read-out state",
+    "permuted labels, its training samples",
+    "permuted labels, its read-out state",
 )
 
 
@@ -104,7 +104,7 @@ def split_cohort(
     if fold >= len(usable):
         sizes = ", ".join(f"{n} {name!r}" for name, n in cohort.sizes().items())
         raise DataError(
-            f"{cohort.name}: {sizes}: too few to learn from two of each class and to hold out three, of both"
+            f"{cohort.name}: {sizes}: too few to train on two of each class and to hold out three, of both"
             f"{', in more than one way' if usable else ''}; give more samples or donors"
         )
     return split_of_rows(cohort, *usable[fold], n_genes=n_genes, by=by, always=always)
@@ -269,37 +269,37 @@ def separation_difference(
 def memorisation(
     model: GPT2Classifier,
     values: pd.DataFrame,
-    told: Representation,
+    trained: Representation,
     plane: pd.DataFrame,
     *,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> dict[str, float]:
-    """How far a model that was trained with meaningless labels, and a plane of its states, show these labels.
+    """How far a model trained on permuted labels, and a plane of its states, show these labels.
 
     Parameters
     ----------
     values
         Its training samples, log2 expression.
-    told
-        The representation in the plane, with the labels that the model was told.
+    trained
+        The representation in the plane, with the labels that the model was trained with.
 
     Returns
     -------
-    ``accuracy`` (share of the labels that the model gives back), ``majority`` (that of the commonest label),
+    ``accuracy`` (share of the labels that the model predicts), ``majority`` (that of the commonest label),
     ``silhouette`` of the labels in the plane, and its permutation ``p``.
     """
-    classes, labels = np.asarray(model.classes_), told.labels.astype(str)
-    given_back = classes[model.predict_proba(values).argmax(axis=1)] == labels.to_numpy()
-    options = {"donors": told.groups, "n_permutations": n_permutations, "seed": seed}
-    test = clustering.silhouette_test(plane, told.labels, **options)
+    classes, labels = np.asarray(model.classes_), trained.labels.astype(str)
+    predicted = classes[model.predict_proba(values).argmax(axis=1)] == labels.to_numpy()
+    options = {"donors": trained.groups, "n_permutations": n_permutations, "seed": seed}
+    test = clustering.silhouette_test(plane, trained.labels, **options)
     majority = float(labels.value_counts(normalize=True).max())
-    found = {"accuracy": float(given_back.mean()), "majority": majority}
+    found = {"accuracy": float(predicted.mean()), "majority": majority}
     return found | {"silhouette": test["value"], "p": test["p"]}
 
 
 def describe_memorisation(mean_state: dict[str, float], readout: dict[str, float]) -> str:
-    """What the picture of a model's training samples shows of the meaningless labels that the model was told.
+    """What a figure of training samples shows of the permuted labels that the model was trained with.
 
     Parameters
     ----------
@@ -312,29 +312,29 @@ def describe_memorisation(mean_state: dict[str, float], readout: dict[str, float
 
     # Two tests at 5% together.
     if min(mean_state["p"], readout["p"]) <= 0.025:
-        lesson = "Pictures of training samples can thus show labels that mean nothing; only held-out samples tell the "
-        lesson += "two apart."
+        lesson = "A figure of training samples can thus show permuted labels; only held-out samples distinguish "
+        lesson += "permuted from true labels."
     elif mean_state["accuracy"] > mean_state["majority"]:
-        lesson = f"Always naming the commonest label would give {mean_state['majority']:.0%} back: the model has "
-        lesson += "memorised labels that mean nothing, and neither picture shows it."
+        lesson = f"Always predicting the majority label would give {mean_state['majority']:.0%}: the model has "
+        lesson += "memorised permuted labels, and neither figure shows it."
     else:
-        lesson = "It has not memorised them so far, since always naming the commonest label would give "
-        lesson += f"{mean_state['majority']:.0%} back, and neither picture shows them."
+        lesson = "It has not memorised them, since always predicting the majority label would give "
+        lesson += f"{mean_state['majority']:.0%}, and neither figure shows them."
     return (
-        f"The model that was told shuffled labels gives {mean_state['accuracy']:.0%} of them back on its training "
-        f"samples. Coloured by these labels, their silhouette is {shown(mean_state)} in the states that the figure "
-        f"draws, and {shown(readout)} in the state from which the class is read. {lesson}"
+        f"The model trained on permuted labels predicts {mean_state['accuracy']:.0%} of them correctly on its training "
+        f"samples. The silhouette by these labels is {shown(mean_state)} in the states that the figure draws, and "
+        f"{shown(readout)} in the state from which the class is read. {lesson}"
     )
 
 
 def describe_learning(auc: dict[str, float]) -> str:
-    """Whether a model has learned to tell the classes apart, by `held_out_auc`."""
+    """Whether a model has learned to separate the classes, by `held_out_auc`."""
     text = f"On the held-out samples its AUC is {auc['auc']:.2f} (95% interval {auc['low']:.2f} to {auc['high']:.2f})"
     if auc["low"] > 0.5:
-        return f"{text}: it has learned to tell the classes apart."
+        return f"{text}: it has learned to separate the classes."
     return (
-        f"{text}, which does not lie above 0.5: **this model has not learned to tell the classes apart.** What follows "
-        "shows how the methods work; it says nothing about these data."
+        f"{text}, which does not lie above 0.5: **this model has not learned to separate the classes.** The rest of "
+        "this page shows how the methods work; its results are not findings about these data."
     )
 
 

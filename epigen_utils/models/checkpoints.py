@@ -33,7 +33,7 @@ class Checkpoint:
     Attributes
     ----------
     place
-        What was asked for: a folder or a hub id.
+        The requested place: a folder or a hub id.
     folder
         Folder that holds ``config.json`` and the weights.
     commit

@@ -79,8 +79,8 @@ def distillation_loss(
     check_distillation_options(alpha, temperature, alpha_on)
     if student.shape != teacher.shape:
         raise DataError(
-            f"student and teacher: logits are {tuple(student.shape)} and {tuple(teacher.shape)}; both must be asked "
-            "for the same genes of one vocabulary"
+            f"student and teacher: logits are {tuple(student.shape)} and {tuple(teacher.shape)}; both must predict "
+            "the same genes of one vocabulary"
         )
     ce_weight = alpha if alpha_on == "ce" else 1 - alpha
     scale = temperature**2 if scaled else 1.0

@@ -24,7 +24,7 @@ def masked_positions_only(model: BertForMaskedLM) -> BertForMaskedLM:
 def lower_visible(
     logits: torch.Tensor, input_ids: torch.Tensor, selected: torch.Tensor, config: PretrainedConfig
 ) -> torch.Tensor:
-    """Lower the logits, at positions that show the mask token, of the tokens that the cell shows elsewhere.
+    """Lower the logits, at positions that show the mask token, of the tokens that are visible elsewhere in the cell.
 
     A rank value encoding has a gene once, so that a gene that is shown is not the hidden one, save where a random gene
     replaced another by chance; a finite penalty leaves room for that. Geneformer has none: the published configuration,

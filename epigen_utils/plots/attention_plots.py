@@ -12,7 +12,9 @@ def attention_by_position(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
     """Attention by relative position, one line per model (`readout_attention.mean_attention_by_position`)."""
     layout.lines(ax, tables.items(), "place", "attention")
     ax.axhline(1, **style.DASHED)
-    ax.set(xlim=(0, 1), ylim=(0, None), xlabel="place in the sentence (0 first)", ylabel="attention, 1 is even")
+    ax.set(
+        xlim=(0, 1), ylim=(0, None), xlabel="position in the sentence (0 first)", ylabel="attention relative to uniform"
+    )
     ax.legend(fontsize=8)
     return ax
 
@@ -94,7 +96,7 @@ def planted_gene_recovery(ax: Axes, table: pd.DataFrame) -> Axes:
         layout.intervals(ax, aurocs, "auroc", ends=("auroc low", "auroc high"), at=at, **look)
     ax.axvline(0.5, **style.DASHED)
     layout.rows(ax, methods)
-    ax.set(xlim=(0, 1.02), xlabel="AUROC of the genes that make the class")
+    ax.set(xlim=(0, 1.02), xlabel="AUROC of the genes that determine the class")
     layout.legend_above(ax, x=0.4, ncols=3, fontsize=7)
     return ax
 
@@ -137,7 +139,7 @@ def gene_pair_heatmap(table: pd.DataFrame, *, label: str) -> Figure:
     clustered = layout.clustermap(logs, method="ward", label=label, **colours, **sizes, **names)
     clustered.ax_heatmap.set_facecolor("#bbbbbb")
     clustered.ax_cbar.yaxis.label.set_size(7)
-    clustered.ax_heatmap.set(xlabel="looked at", ylabel="looking")
+    clustered.ax_heatmap.set(xlabel="gene attended to", ylabel="attending gene")
     return clustered.figure
 
 
@@ -163,5 +165,5 @@ def baam_by_set_size(ax: Axes, table: pd.DataFrame) -> Axes:
     ax.plot(x, table["baam"], ".", color=style.PALETTE[2], alpha=0.5)
     ax.axhline(0.5, **style.DASHED)
     ax.set_xticks(range(len(groups)), [f"{size:g}" for size in groups])
-    ax.set(ylim=(0, 1.02), xlabel="genes of the set", ylabel="BAAM of random sets")
+    ax.set(ylim=(0, 1.02), xlabel="genes in the set", ylabel="BAAM of random sets")
     return ax

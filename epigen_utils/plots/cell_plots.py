@@ -69,7 +69,7 @@ def median_errors(ax: Axes, exact: pd.Series, approximate: pd.Series) -> Axes:
     ax.scatter(exact, error, s=5, color=style.MUTED, edgecolor="none", rasterized=True)
     ax.axhline(0, color="black", linewidth=0.8)
     layout.log_scale(ax, "x")
-    ax.set(xlabel="exact non-zero median, counts in 10,000", ylabel="t-digest less exact (%)")
+    ax.set(xlabel="exact non-zero median, counts per 10,000", ylabel="t-digest less exact (%)")
     return ax
 
 
@@ -117,7 +117,7 @@ def cumulative_lengths(ax: Axes, lengths: np.ndarray, quantiles: dict[float, flo
     ax.plot(list(quantiles.values()), list(quantiles), "D", markersize=5, **published)
     layout.log_scale(ax, "x", form="{x:,.0f}")
     layout.percent(ax, "y")
-    ax.set(ylim=(-0.02, 1.04), xlabel="tokens of a cell", ylabel="cells with at most as many")
+    ax.set(ylim=(-0.02, 1.04), xlabel="tokens of a cell", ylabel="cumulative share of cells")
     ax.legend(fontsize=8, loc="upper left")
     return ax
 
@@ -179,7 +179,7 @@ def class_aucs_by_encoding(ax: Axes, table: pd.DataFrame) -> Axes:
         layout.error_bars(ax, aucs, "mean", y, colour=colour, marker="os"[shift], label=name)
     ax.axvline(0.5, **style.THIN)
     layout.rows(ax, classes, margin=0.6)
-    ax.set(xlim=(0, 1), xlabel="probability of standing before another gene (AUC)")
+    ax.set(xlim=(0, 1), xlabel="probability of ranking before another gene (AUC)")
     layout.legend_above(ax, ncols=2)
     return ax
 
@@ -195,7 +195,7 @@ def thinning_curves(ax: Axes, table: pd.DataFrame) -> Axes:
     ax.set_xticks(sorted(table["share"].unique()))
     layout.percent(ax, "x")
     ax.xaxis.set_minor_formatter("")
-    ax.set(ylim=(0, 1.02), xlabel="share of the counts that is kept", ylabel="of the full encoding")
+    ax.set(ylim=(0, 1.02), xlabel="share of the counts kept", ylabel="of the full encoding")
     ax.legend(fontsize=8)
     return ax
 
@@ -210,7 +210,7 @@ def pretraining_loss(ax: Axes, history: pd.DataFrame, baseline_losses: dict[str,
     dashes = itertools.cycle(("--", "-.", ":", (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1)), "-"))
     for (name, loss), dash in zip(baseline_losses.items(), dashes, strict=False):
         ax.axhline(loss, color=style.HIGHLIGHT, linestyle=dash, linewidth=1.2, label=name)
-    ax.set(xlabel="tokens seen (millions)", ylabel="loss (nats a masked gene)")
+    ax.set(xlabel="tokens seen (millions)", ylabel="loss (nats per masked gene)")
     layout.legend_above(ax, fontsize=7, ncols=3)
     return ax
 
@@ -256,7 +256,7 @@ def throughput_bars(ax: Axes, table: pd.DataFrame) -> Axes:
     """Real tokens per second of each variant of a training step, with its speed-up over the plain variant."""
     layout.noted_bars(ax, table["step"], table["tokens a second"], table["times"].map(" {:.1f} x".format))
     ax.xaxis.set_major_formatter("{x:,.0f}")
-    ax.set_xlabel("real tokens a second")
+    ax.set_xlabel("tokens a second, without padding")
     return ax
 
 
@@ -273,7 +273,7 @@ def mean_by_layer(ax: Axes, tables: dict[str, pd.DataFrame], *, value: str, labe
     return ax
 
 
-def head_preferences(ax: Axes, table: pd.DataFrame, *, alpha: float, against: str = "genes of like rank") -> Axes:
+def head_preferences(ax: Axes, table: pd.DataFrame, *, alpha: float, against: str = "genes of similar rank") -> Axes:
     """Log ratio of each head's attention to a gene class over other genes; filled if padj < ``alpha``."""
     groups = list(table.groupby(["class", "model"], sort=False))
     for y, ((_kind, model), heads) in enumerate(groups):
@@ -284,7 +284,7 @@ def head_preferences(ax: Axes, table: pd.DataFrame, *, alpha: float, against: st
             ax.scatter(heads["difference"][subset], y + spread[subset], facecolor=fill, edgecolor=colour, s=26)
     ax.axvline(0, **style.THIN)
     layout.rows(ax, [f"{kind}, {model}" for (kind, model), _ in groups], margin=0.5)
-    ax.set_xlabel(f"log attention over that to {against}")
+    ax.set_xlabel(f"log ratio to attention on {against}")
     return ax
 
 

@@ -56,7 +56,7 @@ def probability_heatmap(ax: Axes, predictions: pd.DataFrame, *, max_cells: int =
     middle = [(low + high) / 2 - 0.5 for low, high in zip(bounds, bounds[1:], strict=False)]
     ax.set_xticks(middle, [f"{name}\n(n = {n})" for name, n in zip(names, np.diff(bounds), strict=True)])
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="cells, by their true class", ylabel="predicted")
+    ax.set(xlabel="cells by true class", ylabel="predicted")
     ax.tick_params(length=0)
     ax.figure.colorbar(image, ax=ax, label="probability", pad=0.02)
     return ax
@@ -93,11 +93,11 @@ def score_by_model(
     with_ends = table[ends[0]].notna().any()
     layout.intervals(ax, table, score, ends=ends, label="all cells" + (", 95% interval" if with_ends else ""))
     if score == "macro-F1" and "shuffled" in table:
-        ax.plot(table["shuffled"], range(len(table)), "x", color=style.HIGHLIGHT, label="labels shuffled among donors")
+        ax.plot(table["shuffled"], range(len(table)), "x", color=style.HIGHLIGHT, label="labels permuted among donors")
     if published:
         at = [y[name] + 0.25 for name in published]
         ax.plot(list(published.values()), at, "D", color="black", markerfacecolor="white", label="paper, its own data")
-    ax.axvline(chance, label="largest class always", **style.DASHED)
+    ax.axvline(chance, label="always the largest class", **style.DASHED)
     layout.rows(ax, table["model"])
     ax.set(xlim=(0, 1.02), xlabel=score)
     layout.legend_above(ax, ncols=2, fontsize=8)
@@ -164,7 +164,12 @@ def calibration_curve(ax: Axes, table: pd.DataFrame) -> Axes:
         ax.annotate(f"{row.cells:,}", (row.said, row.right), xytext=(6, -10), textcoords="offset points", fontsize=7)
     layout.percent(ax, "xy")
     limits = (0, 1.04)
-    ax.set(xlim=limits, ylim=limits, xlabel="probability of the named class", ylabel="cells where it is right")
+    ax.set(
+        xlim=limits,
+        ylim=limits,
+        xlabel="probability of the predicted class",
+        ylabel="share of cells predicted correctly",
+    )
     return ax
 
 
@@ -182,7 +187,7 @@ def donor_accuracy(ax: Axes, table: pd.DataFrame) -> Axes:
         first += len(members) + 1
     ax.set_xticks(*zip(*ticks, strict=True))
     layout.percent(ax, "y")
-    ax.set(ylim=(0, 1.03), ylabel="cells named rightly")
+    ax.set(ylim=(0, 1.03), ylabel="share of cells predicted correctly")
     return ax
 
 
@@ -229,7 +234,7 @@ def gene_class_aucs(ax: Axes, table: pd.DataFrame) -> Axes:
     ax.axvline(0.5, **style.THIN)
     first = table.drop_duplicates("task")
     layout.rows(ax, [f"{row.task}\n{row.positive} v {row.negative}" for row in first.itertuples()], margin=0.5)
-    ax.set(xlim=(min(0.3, table["low"].min() - 0.02), 1.01), xlabel="AUC of genes that were held out")
+    ax.set(xlim=(min(0.3, table["low"].min() - 0.02), 1.01), xlabel="AUC on held-out genes")
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
     return ax
 

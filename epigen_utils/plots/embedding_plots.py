@@ -35,7 +35,7 @@ def silhouette_by_representation(ax: Axes, table: pd.DataFrame) -> Axes:
     for y, (value, p) in enumerate(zip(table["silhouette"], table["p"], strict=True)):
         ax.hlines(y, 0, value, color=style.PALETTE[2], linewidth=2)
         ax.plot(value, y, "o", color=style.HIGHLIGHT if p < 0.05 else style.PALETTE[2], markersize=7)
-        ax.text(1.04, y, "told its classes" if np.isnan(p) else f"p = {p:.2g}", va="center", fontsize=8)
+        ax.text(1.04, y, "trained on its classes" if np.isnan(p) else f"p = {p:.2g}", va="center", fontsize=8)
     layout.rows(ax, table["representation"])
     ax.set(xlim=(-0.5, 1.0), xlabel="silhouette in the plane of PC1 and PC2")
     return ax
@@ -190,6 +190,6 @@ def curves_along(ax: Axes, table: pd.DataFrame, *, title: str) -> Axes:
     for name, part, colour, marker in style.series(table.groupby("gene", sort=False)):
         ax.fill_between(part["pseudotime"], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
         ax.plot(part["pseudotime"], part["mean"], color=colour, marker=marker, markersize=4, label=name)
-    ax.set(xlabel="pseudo-time", ylabel="log(1 + counts in 10,000)", title=title)
+    ax.set(xlabel="pseudo-time", ylabel="log(1 + counts per 10,000)", title=title)
     ax.legend(fontsize=7, ncols=2)
     return ax

@@ -159,7 +159,7 @@ def intervals(
     at
         Positions across the intervals; by default 0, 1, ...
     options
-        For the markers, as of `matplotlib.axes.Axes.plot`.
+        For the markers, passed to `matplotlib.axes.Axes.plot`.
     """
     at = np.arange(len(table)) if at is None else at
     draw = ax.vlines if vertical else ax.hlines

@@ -89,7 +89,7 @@ def planted_recall_curves(ax: Axes, curves: dict[str, np.ndarray]) -> Axes:
         ax.step(share, recall, color=colour, label=f"{name} ({hits.sum()})")
     ax.plot([0, 1], [0, 1], **style.DASHED)
     layout.percent(ax, "xy")
-    ax.set(xlabel="genes looked at, by shift towards the goal", ylabel="planted regulators found")
+    ax.set(xlabel="genes examined, in order of shift towards the target state", ylabel="planted regulators found")
     ax.legend(loc="lower right", fontsize=8)
     return ax
 

@@ -29,7 +29,7 @@ def model_aucs(ax: Axes, table: pd.DataFrame, *, reported: float = np.nan) -> Ax
     """
     layout.intervals(ax, table, "auc", ends=("auc low", "auc high"), label="held out, 95% interval")
     if "shuffled" in table and table["shuffled"].notna().any():
-        ax.plot(table["shuffled"], range(len(table)), "x", color=style.HIGHLIGHT, label="labels shuffled")
+        ax.plot(table["shuffled"], range(len(table)), "x", color=style.HIGHLIGHT, label="permuted labels")
     ax.axvline(0.5, **style.DASHED)
     if np.isfinite(reported):
         ax.axvline(reported, color=style.PALETTE[3], linestyle=":", linewidth=1.5, label=f"paper A, {reported:.2f}")
@@ -71,7 +71,7 @@ def learning_curves(ax: Axes, table: pd.DataFrame) -> Axes:
     sizes = sorted(set(table["per class"]))
     ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.minorticks_off()
-    ax.set(ylim=(0.25, 1.0), xlabel="samples of each class to learn from", ylabel="AUC on held-out donors")
+    ax.set(ylim=(0.25, 1.0), xlabel="training samples of each class", ylabel="AUC on held-out donors")
     ax.text(13.9, 0.27, "paper A's n", ha="center", fontsize=7, color="#444444")
     ax.legend(fontsize=8, loc="lower right")
     return ax
@@ -154,7 +154,7 @@ def roofline(ax: Axes, points: pd.DataFrame, peaks: pd.DataFrame) -> Axes:
         ax.plot([], [], linestyle="", marker=marker[name], color="black", label=name)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     layout.log_scale(ax, "xy")
-    ax.set(xlabel="operations for each byte moved at the least", ylabel="TFLOP/s")
+    ax.set(xlabel="operations per byte of minimum traffic", ylabel="TFLOP/s")
     return ax
 
 

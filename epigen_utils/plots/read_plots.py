@@ -160,7 +160,7 @@ def counts_against_truth(ax: Axes, table: pd.DataFrame) -> Axes:
 def step_seconds(ax: Axes, table: pd.DataFrame) -> Axes:
     """Seconds of every step, summed over samples, with the share of the total (`tool_reports.time_by_step`)."""
     layout.noted_bars(ax, table["step"], table["seconds"], table["share"].map(" {:.0%}".format))
-    ax.set_xlabel("seconds of all its jobs")
+    ax.set_xlabel("seconds over all jobs")
     return ax
 
 
@@ -172,8 +172,8 @@ def amdahl_curve(ax: Axes, table: pd.DataFrame, *, step: str, claimed: float) ->
     ax.plot(claimed, overall, "o", color=style.HIGHLIGHT, markersize=8)
     text = {"xytext": (-4, 8), "textcoords": "offset points", "ha": "right", "fontsize": 8}
     ax.annotate(f"{claimed:g} times: {overall:.1f}", (claimed, overall), **text)
-    ax.plot(times, times, label="if this step were everything", **style.DASHED)
+    ax.plot(times, times, label="if this step took all the time", **style.DASHED)
     layout.log_scale(ax, "xy", form="{x:g}")
-    ax.set(ylim=(0.9, 100), xlabel=f"times that {step} is faster", ylabel="times that all of it is faster")
+    ax.set(ylim=(0.9, 100), xlabel=f"speed-up of {step}", ylabel="speed-up of the pipeline")
     ax.legend(fontsize=8, loc="upper left")
     return ax

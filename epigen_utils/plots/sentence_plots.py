@@ -69,7 +69,7 @@ def decoded_against_true(ax: Axes, true: np.ndarray, decoded: np.ndarray, *, lab
     ax.scatter(true, decoded, s=3, color=style.PALETTE[2], alpha=0.15, edgecolor="none", rasterized=True)
     top = max(float(np.max(true)), float(np.max(decoded))) * 1.03
     ax.plot([0, top], [0, top], color="black", linewidth=0.8)
-    ax.set(xlim=(0, top), ylim=(0, top), xlabel="log2 expression", ylabel=f"read back from {label}")
+    ax.set(xlim=(0, top), ylim=(0, top), xlabel="log2 expression", ylabel=f"decoded from {label}")
     return ax
 
 
@@ -78,6 +78,6 @@ def zero_shot_attention(ax: Axes, tables: dict[str, pd.DataFrame]) -> Axes:
     layout.lines(ax, tables.items(), "place", "attention")
     ax.axhline(1, **style.DASHED)
     layout.percent(ax, "x")
-    ax.set(xlabel="place in the sentence", ylabel="attention, evenly spread 1", ylim=(0, None))
+    ax.set(xlabel="position in the sentence", ylabel="attention relative to uniform", ylim=(0, None))
     ax.legend(fontsize=8)
     return ax

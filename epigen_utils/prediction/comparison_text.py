@@ -1,4 +1,4 @@
-"""What pages say of compared models, in words (`model_comparison`)."""
+"""Sentences on compared models (`model_comparison`)."""
 
 import numpy as np
 import pandas as pd
@@ -7,24 +7,24 @@ from epigen_utils.stats.permutation import MIN_PERMUTATIONS
 
 #: What the columns of `model_comparison.compare_models` are, for readers of a table.
 SCORE_DEFINITIONS = {
-    "shuffled": "mean AUC of the same pipeline trained on shuffled labels",
-    "labelings": "number of shuffled labelings",
-    "p": f"{{term}}`permutation p-value` of the first division's AUC; it takes {MIN_PERMUTATIONS} labelings at least",
-    "smallest p": "what the best of the labelings, the observed one included, would have",
-    "f1": "of the class that is not the reference",
+    "shuffled": "mean AUC of the same pipeline trained on permuted labels",
+    "permutations": "number of permutations of the labels",
+    "p": f"{{term}}`permutation p-value` of the first division's AUC; needs at least {MIN_PERMUTATIONS}",
+    "smallest p": "smallest p-value possible: that of the best permutation, the observed labels included",
+    "f1": "F1 of the class that is not the reference",
     "brier": "{term}`Brier score`, lower is better",
-    "n": "samples",
-    "donors": "the units that folds hold out and intervals count, unless an experiment is held out whole",
+    "n": "number of samples",
+    "donors": "number of donors, the units of folds and intervals unless whole experiments are held out",
 }
 
 
 def describe_permutations(n: int, *, model: str = "GPT-2") -> str:
     """A sentence on the permutations of a model's labels, and whether they give it a p-value."""
-    shuffles = f"{n} shuffled labeling{'' if n == 1 else 's'}"
+    permutations = f"{n} permutation{'' if n == 1 else 's'} of the labels"
     if n >= MIN_PERMUTATIONS:
-        return f"{model} was also trained on {shuffles}, which give its p-value."
-    trained = f"was trained on {shuffles} alone" if n else "was not trained on shuffled labels"
-    return f"{model} {trained} and has no p-value here: that takes {MIN_PERMUTATIONS} at least."
+        return f"{model} was also trained on {permutations}, which give its p-value."
+    trained = f"was trained on only {permutations}" if n else "was not trained on permuted labels"
+    return f"{model} {trained} and has no p-value here, which needs at least {MIN_PERMUTATIONS}."
 
 
 def describe_difference(change: dict[str, float]) -> str:
@@ -42,7 +42,7 @@ def describe_difference(change: dict[str, float]) -> str:
 
     if np.isnan(change["low"]):
         size = words(change["difference"]) if change["difference"] else "the same"
-        return f"{size} (no interval: the folds agree, or there is one)"
+        return f"{size} (no interval: the folds agree, or there is only one)"
     return f"{words(change['difference'])} (95% interval: {words(change['low'])} to {words(change['high'])})"
 
 
@@ -53,7 +53,7 @@ def describe_pretraining(gains: pd.DataFrame) -> str:
         text = f"The published {row['network']} has an AUC of {row['published']:.2f}, the same network with random "
         text += f"weights {row['random']:.2f}; fold by fold the first is {describe_difference(row)}."
         if row["random"] > 1 - 1e-9:
-            text += " Random weights are at the ceiling: these samples cannot show what pretraining gives."
+            text += " Random weights are at the ceiling: these samples cannot show an effect of pretraining."
         sentences.append(text)
     return " ".join(sentences)
 
@@ -72,9 +72,10 @@ def describe_against_majority(ours: pd.Series, majority: pd.Series) -> str:
         return "equal to" if not gap else "better than" if (gap > 0) == higher_is_better else "worse than"
 
     return (
-        f"The accuracy of {ours['accuracy']:.2f} is {relation('accuracy', True)} that of always naming the majority "
-        f"class, {majority['accuracy']:.2f}; the Brier score of {ours['brier']:.2f} (lower is better) is "
-        f"{relation('brier', False)} that of always giving the classes' shares in training, {majority['brier']:.2f}."
+        f"The accuracy of {ours['accuracy']:.2f} is {relation('accuracy', True)} that of always predicting the "
+        f"majority class, {majority['accuracy']:.2f}; the Brier score of {ours['brier']:.2f} (lower is better) is "
+        f"{relation('brier', False)} that of always predicting the classes' shares in training, "
+        f"{majority['brier']:.2f}."
     )
 
 
@@ -92,7 +93,7 @@ def describe_ceilings(ablations: pd.DataFrame) -> str:
         return ""
     return (
         f"On {' and '.join(names)} the unchanged model has an AUC of 1.00, which no variant can exceed: that data set "
-        "compares none of them."
+        "cannot compare the variants."
     )
 
 
@@ -102,7 +103,7 @@ def describe_learning_curve(curve: pd.DataFrame, *, ours: str) -> str:
     few, many = means.iloc[:, 0], means.iloc[:, -1]
     most = curve.loc[curve["per class"] == means.columns[-1], "samples"].mean()
     return (
-        f"With {means.columns[0]} samples of each class {ours} has an AUC of {few[ours]:.2f}, the better of the plain "
-        f"models {few.drop(ours).max():.2f}; with {means.columns[-1]} of the rarer class, {most:.0f} samples in all, "
-        f"{many[ours]:.2f} and {many.drop(ours).max():.2f}."
+        f"With {means.columns[0]} samples of each class {ours} has an AUC of {few[ours]:.2f}, the better of the two "
+        f"baselines {few.drop(ours).max():.2f}; with {means.columns[-1]} of the rarer class, {most:.0f} samples in "
+        f"all, {many[ours]:.2f} and {many.drop(ours).max():.2f}."
     )

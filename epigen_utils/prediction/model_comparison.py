@@ -16,7 +16,7 @@ from epigen_utils.stats import attainable, folds, permutation, two_classes
 def predict_out_of_fold(
     cohort: sample_cohort.SampleCohort, estimator: object, *, n_splits: int = 5, n_repeats: int = 1, seed: int = 0
 ) -> pd.DataFrame:
-    """`folds.repeat_cross_validation` of every sample, with folds of whole donors or experiments."""
+    """`folds.repeat_cross_validation` of every sample, with donor-wise or experiment-wise folds."""
     n_splits = folds.feasible_n_splits(cohort.y, cohort.groups, n_splits)
     # There is only one division that holds out each experiment.
     n_repeats = n_repeats if cohort.batch is None else 1
@@ -59,8 +59,8 @@ def compare_models(
     Returns
     -------
     A row a model: ``data set``, ``model``, the scores of `two_classes.scores_over_repeats`, ``shuffled`` (mean AUC with
-    permuted labels), ``labelings`` (their number), ``p`` of the first division and ``smallest p`` (what the best of the
-    labelings, the observed one included, would have; both missing if there are too few permutations for 0.05); and the
+    permuted labels), ``permutations`` (their number), ``p`` of the first division and ``smallest p`` (of the best
+    permutation, the observed labels included; both missing if there are too few permutations for 0.05); and the
     predictions by model.
     """
     rows, predictions = [], {}
@@ -68,12 +68,12 @@ def compare_models(
         predictions[name] = predict_out_of_fold(cohort, estimator, n_splits=n_splits, n_repeats=n_repeats, seed=seed)
         row = two_classes.scores_over_repeats(predictions[name], cohort.positive, seed=seed)
         m = n_permutations if isinstance(n_permutations, int) else n_permutations.get(name, 0)
-        row |= {"shuffled": np.nan, "labelings": m, "p": np.nan, "smallest p": np.nan}
+        row |= {"shuffled": np.nan, "permutations": m, "p": np.nan, "smallest p": np.nan}
         if m:
             null = permuted_label_aucs(cohort, estimator, n_splits=n_splits, n_permutations=m, seed=seed)
             first = predictions[name][predictions[name]["repeat"] == 0]
             observed = two_classes.pooled_scores(first, cohort.positive)["auc"]
-            row |= {"shuffled": null.mean(), "labelings": len(null)}
+            row |= {"shuffled": null.mean(), "permutations": len(null)}
             if m >= permutation.MIN_PERMUTATIONS:
                 every = np.append(null, observed)
                 row |= {"p": permutation.pvalue(observed, null), "smallest p": (every >= every.max() - 1e-12).mean()}
@@ -83,18 +83,18 @@ def compare_models(
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model beside the strongest plain model that is given the same selection of genes.
+    """A model beside the strongest baseline with the same selection of genes.
 
     Attributes
     ----------
-    ours, rival
+    ours, baseline
         Their rows of `compare_models`, by column; the model is their name.
     difference
         AUC of the first less that of the second (`paired_difference`).
     """
 
     ours: pd.Series
-    rival: pd.Series
+    baseline: pd.Series
     difference: dict[str, float]
 
 
@@ -106,7 +106,7 @@ def against_plain_models(
     name: str = "GPT-2",
     by: str = fold_selection.SELECTIONS[1],
 ) -> Comparison:
-    """A model on one data set beside the plain model with the highest AUC among those with the same genes.
+    """A model on one data set beside the baseline with the highest AUC among those with the same genes.
 
     Parameters
     ----------
@@ -119,15 +119,15 @@ def against_plain_models(
     rows = rows[rows.index.str.endswith(f", by {by}")]
     ours = rows.loc[f"{name}, by {by}"]
     plain = rows.drop(index=ours.name)
-    rival = plain.loc[plain["auc"].idxmax()]
-    tables = (predictions[row.name] for row in (ours, rival))
-    return Comparison(ours, rival, paired_difference(*tables, cohort.positive))
+    baseline = plain.loc[plain["auc"].idxmax()]
+    tables = (predictions[row.name] for row in (ours, baseline))
+    return Comparison(ours, baseline, paired_difference(*tables, cohort.positive))
 
 
 def paired_difference(predictions: pd.DataFrame, baseline: pd.DataFrame, positive: str) -> dict[str, float]:
     """`two_classes.auc_difference`; no interval (NaN) where it is the same in all folds, which tells nothing of spread.
 
-    Such folds are those of two models that both rank every sample rightly.
+    Such folds are those of two models that both rank every sample correctly.
     """
     change = two_classes.auc_difference(predictions, baseline, positive)
     # Folds that are the same may differ by rounding.

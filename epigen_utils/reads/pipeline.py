@@ -300,7 +300,7 @@ def fetch_reads(name: str, say: Callable[[str], object]) -> bool:
 
 
 def simulated_folder(name: str) -> Path:
-    """Folder of a simulated data set of reads with its truth, generated anew whenever the simulation has changed."""
+    """Folder of a simulated data set of reads with its truth, generated again whenever the simulation has changed."""
     from epigen_utils.reads import simulated_reads
 
     entry = registry.entry(name)

@@ -131,7 +131,7 @@ def _exons(gtf: str | Path) -> Iterator[tuple[int, list[str]]]:
                 if not (start.isdecimal() and end.isdecimal() and 1 <= int(start) <= int(end)):
                     raise DataError(
                         f"{gtf}: line {number}: an exon from {start!r} to {end!r}; columns 4 and 5 are its first and "
-                        "last base, from 1: mend the line, or fetch the annotation again"
+                        "last base, from 1: correct the line, or fetch the annotation again"
                     )
                 yield number, fields
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

@@ -102,7 +102,7 @@ def read_sheet(path: str | Path) -> list[Sample]:
         for file in sample.fastq:
             if file in owners:
                 raise DataError(
-                    f"{path}: row {line}: {file}: is a file of sample {owners[file]!r} already; mend the path"
+                    f"{path}: row {line}: {file}: is a file of sample {owners[file]!r} already; correct the path"
                 )
             owners[file] = sample.name
         samples.append(sample)
@@ -191,8 +191,8 @@ def _published_files(where: str, run: str, mates: Sequence[str], row: dict[str, 
     files = [by_name.get(f"{run}{mate}.fastq.gz") for mate in mates]
     if by_name and None in files:
         raise DataError(
-            f"{where}: run {run} should have {len(mates)} files, and ENA has {', '.join(by_name)}; mend its layout, or "
-            "leave the row out"
+            f"{where}: run {run} should have {len(mates)} files, and ENA has {', '.join(by_name)}; correct its layout, "
+            "or leave the row out"
         )
     return files if by_name else []
 

@@ -91,7 +91,7 @@ def detect_strandedness(assigned: dict[str, int], *, sample: str, stated: str = 
     if detected and detected != stated:
         raise DataError(
             f"{where}: {detected}, and the sheet says {stated}; "
-            "mend the sheet, or swap fastq_1 and fastq_2 if these are exchanged"
+            "correct the sheet, or swap fastq_1 and fastq_2 if these are exchanged"
         )
     return stated
 
@@ -242,7 +242,7 @@ def parabricks_note(pipeline: Pipeline) -> str:
     """Note on whether this run used Parabricks."""
     if pipeline.aligner == "parabricks":
         return (
-            "Alignment here was by Parabricks; STAR was not run beside it, so that how much faster it is was not "
+            "Parabricks aligned these reads. STAR was not run on the same reads, so the speed-up of this step was not "
             "measured."
         )
     return (

@@ -50,13 +50,13 @@ def check_donors(labels: np.ndarray, donors: np.ndarray, *, per_donor: bool) -> 
     if len(lonely := per_class[per_class["size"] == 1]):
         donor = lonely["first"].iloc[0]
         raise DataError(
-            f"class {lonely.index[0]!r}: has one donor, {donor!r}, who cannot be learned from and tested on; "
-            "give more donors, or leave the class out"
+            f"class {lonely.index[0]!r}: has one donor, {donor!r}, who cannot be in both the training and the test "
+            "fold; give more donors, or leave the class out"
         )
     if per_donor and (repeated := pairs["donor"].duplicated(keep=False)).any():
         donor = pairs.loc[repeated, "donor"].iloc[0]
         kinds = " and ".join(repr(label) for label in pairs.loc[pairs["donor"] == donor, "label"])
-        raise DataError(f"donor {donor!r}: has cells of {kinds}; mend the column, or say that labels are of cells")
+        raise DataError(f"donor {donor!r}: has cells of {kinds}; correct the column, or say that labels are of cells")
 
 
 def cross_validate(
@@ -70,7 +70,7 @@ def cross_validate(
     per_donor: bool = True,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Out-of-fold predictions, with folds of whole donors, optionally repeated with permuted labels.
+    """Out-of-fold predictions with donor-wise folds, optionally repeated with permuted labels.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def cross_validate(
     -------
     Predictions, a row a cell: ``row``, ``fold``, ``donor``, ``true``, ``predicted`` and ``p_<class>``.
 
-    Scores, a row a permutation: ``labeling`` (0: the observed labels), ``accuracy`` and ``macro_f1`` of the pooled
+    Scores, a row a permutation: ``permutation`` (0: the observed labels), ``accuracy`` and ``macro_f1`` of the pooled
     predictions, and ``p`` of macro-F1 (`permutation.pvalue`; NaN without permutations).
 
     Raises
@@ -111,8 +111,8 @@ def cross_validate(
     0    0     0     0   KO        KO  0.949736  0.050264
     1    1     0     0   KO        KO  0.906755  0.093245
     >>> scores.head(1)
-       labeling  accuracy  macro_f1    p
-    0         0  0.916667  0.916084  0.2
+       permutation  accuracy  macro_f1    p
+    0            0  0.916667  0.916084  0.2
     """
     y, groups = (np.asarray(values).astype(str) for values in (y, groups))
     check_donors(y, groups, per_donor=per_donor)
@@ -123,7 +123,7 @@ def cross_validate(
             rows.append(
                 _accuracy_and_macro_f1(_out_of_fold_predictions(estimator, X, permuted, groups, n_splits, seed))
             )
-    table = pd.DataFrame(rows).rename_axis("labeling").reset_index()
+    table = pd.DataFrame(rows).rename_axis("permutation").reset_index()
     table["p"] = permutation.pvalue(table["macro_f1"][0], table["macro_f1"][1:]) if n_permutations else np.nan
     return predictions, table
 
@@ -143,7 +143,7 @@ def predict_held_out(estimator: object, X: object, y: np.ndarray, groups: np.nda
 def donor_folds(
     y: np.ndarray, groups: np.ndarray, *, n_splits: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Training and test positions of folds of whole donors, stratified by class as far as donors allow.
+    """Training and test positions of donor-wise folds, stratified by class as far as donors allow.
 
     There are at most as many folds as the rarest class has donors; every training fold contains all classes.
 
@@ -174,7 +174,7 @@ def donor_folds(
         if all(len(np.unique(y[train])) == n_classes for train, _ in splits):
             yield from splits
             return
-    raise DataError("folds: the donors, or experiments, leave a class without any to learn from; give more of them")
+    raise DataError("folds: the donors, or experiments, leave a class without training samples; give more of them")
 
 
 def fewest_donors(y: np.ndarray, groups: np.ndarray) -> int:
@@ -273,7 +273,7 @@ def feasible_n_splits(y: np.ndarray, groups: np.ndarray, n_splits: int) -> int:
     sizes = pairs.drop_duplicates().groupby("y").size()
     if len(sizes) != 2:
         names = ", ".join(sizes.index[:4])
-        raise DataError(f"classes: {len(sizes)} ({names}); two are told apart here, give a column with two")
+        raise DataError(f"classes: {len(sizes)} ({names}); this needs exactly two, give a column with two")
     if sizes.min() < 2:
         raise DataError(
             f"class {sizes.idxmin()!r}: in one fold at most, so that nothing is left to learn it from; "

@@ -139,7 +139,7 @@ def donor_predictions(predictions: pd.DataFrame) -> pd.DataFrame:
     table = grouped.agg(true=("true", "first"), kinds=("true", "nunique"), cells=("true", "size"))
     if (table["kinds"] > 1).any():
         raise DataError(
-            f"donor {table.index[table['kinds'] > 1][0]!r}: has cells of two classes; nothing can be said of it"
+            f"donor {table.index[table['kinds'] > 1][0]!r}: has cells of two classes; a donor-level score needs one"
         )
     correct = predictions["true"] == predictions["predicted"]
     means = grouped[[f"p_{name}" for name in class_names(predictions)]].mean()
@@ -175,7 +175,7 @@ def retention(
         If the tables are of different cells.
     """
     if list(student["row"]) != list(teacher["row"]):
-        raise DataError("retention: the two tables are of other cells; ask both for the same")
+        raise DataError("retention: the two tables hold different cells; predict the same cells with both")
     counts = [counts_by_donor(table) for table in (student, teacher)]
     n, hits = counts[1].sum(axis=2), [np.trace(table, axis1=1, axis2=2) for table in counts]  # n: (donors, classes)
 

@@ -93,7 +93,7 @@ def noise_variance_share(n_samples: int, n_features: int, *, n_draws: int = 100,
 def _check_spread(table: pd.DataFrame) -> None:
     values = table.to_numpy(dtype=float)
     if np.ptp(values, axis=0).max(initial=0.0) == 0:
-        raise DataError(f"embeddings: all {len(table)} samples are alike; the model does not tell them apart at all")
+        raise DataError(f"embeddings: all {len(table)} samples are alike; the model does not separate them at all")
 
 
 def feasible_perplexities(n_samples: int, wanted: tuple[float, ...] = (2, 3, 5, 10, 30)) -> list[float]:

@@ -18,7 +18,7 @@ def plan(tmp_path, monkeypatch):
     planned[0].results.mkdir(parents=True)
     planned[0].executed.write_text("{}")
     planned[0].metrics.write_text("{}")
-    return build.Plan("demo", {}, planned, cores=2)
+    return build.Plan("demo", [], planned, cores=2)
 
 
 @pytest.mark.parametrize("error", [DataError("a run failed"), KeyboardInterrupt()])
@@ -33,12 +33,12 @@ def test_a_build_that_ends_early_leaves_a_site_of_what_is_finished(plan, monkeyp
         raise error
 
     monkeypatch.setattr(build, "_run_snakemake", stop)
-    monkeypatch.setattr(site, "build_site", lambda *_, **options: built.append(options))
+    monkeypatch.setattr(site, "build_site", lambda profile, planned, own, **options: built.append(options))
     with pytest.raises(DataError, match="a run failed|the build was stopped; what was finished is kept"):
         build.build_book(plan)
     assert built == [
         ["demo.stage0", "site_done"],
-        {"user_run": "", "partial": True, "pending": {"epilepsy/02_table_two--airway"}},
+        {"partial": True, "pending": {"epilepsy/02_table_two--airway"}},
     ]
     assert "writing the site of what is finished" in capsys.readouterr().err
 
@@ -83,7 +83,7 @@ def test_the_first_chapters_come_first_with_those_on_ones_own_data(tmp_path):
     own_file = str(tmp_path / "My set.v2.h5ad")
     (tmp_path / "My set.v2.h5ad").touch()
     planned = runs.plan_runs("demo", {"dataset": own_file, "group": "condition"})
-    first, second = build.early_stages(planned, "My-set")
+    first, second = build.early_stages(planned, ["My-set"])
     assert [run.key for run in first] == [
         "epilepsy/01_datasets",
         "epilepsy/02_table_two",

@@ -96,8 +96,8 @@ def test_the_banner_says_what_was_summed_and_what_was_lost(page, shown):
     report.banner(adata)
     myst = shown[0][-1]["text/markdown"].replace("\\", "")
     lost = adata.uns["humanised"]
-    assert f"{lost['genes']:,} of {lost['of']:,} have a place, with {lost['share of counts']:.1%}" in myst
-    assert "the counts of 99 samples, summed" in myst
+    assert f"{lost['genes']:,} of {lost['of']:,} have one, with {lost['share of counts']:.1%}" in myst
+    assert "the counts of 99 samples were summed by donor" in myst
 
 
 def test_declared_parameters_of_a_notebook():

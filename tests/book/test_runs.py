@@ -224,7 +224,7 @@ def test_chapters_that_need_more_than_there_is_are_left_out(own_file):
     assert many["epilepsy/07_classification"] == "it takes 2 groups, and there are 3"
     assert "epilepsy/03_differential_expression" not in many
     own = {"dataset": own_file, "group": "condition", "sizes": {"a": 3, "b": 3}}
-    kept = {run.notebook for run in runs.plan_runs("demo", own) if run.name == runs.user_run_name(own_file)}
+    kept = {run.notebook for run in runs.plan_runs("demo", own) if run.name == runs.user_run(own)}
     assert "epilepsy/07_classification" in kept
     assert "epilepsy/11_attention" not in kept
 

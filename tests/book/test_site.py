@@ -17,7 +17,7 @@ def own_file(tmp_path):
 
 def test_contents_follow_from_the_plan(own_file):
     planned = runs.plan_runs("demo", {"dataset": own_file, "group": "condition"})
-    toc = yaml.safe_load(site.table_of_contents(planned, "My-set"))
+    toc = yaml.safe_load(site.table_of_contents(planned, ["My-set"]))
     mine, *others = toc["parts"]
     assert mine["caption"] == "Your data: My-set"
     assert [chapter["file"] for chapter in mine["chapters"]][:2] == [
@@ -33,7 +33,7 @@ def test_contents_follow_from_the_plan(own_file):
 
 def test_cells_have_a_part_of_their_name(own_file):
     own = {"dataset": own_file, "kind": "cells", "sizes": {}}
-    toc = yaml.safe_load(site.table_of_contents(runs.plan_runs("demo", own), "My-set"))
+    toc = yaml.safe_load(site.table_of_contents(runs.plan_runs("demo", own), ["My-set"]))
     assert toc["parts"][0]["caption"] == "Your cells: My-set"
     assert toc["parts"][0]["chapters"][0]["file"] == "geneformer/01_curation--My-set"
 
@@ -71,11 +71,65 @@ def test_a_run_that_is_not_finished_has_a_page_that_says_so(folders):
     toc = yaml.safe_load(site.table_of_contents(folders))
     assert "epilepsy/02_table_two--air-way" in str(toc)
     assert "epilepsy/12_reads_to_counts" in str(toc)
-    site.publish_pages(folders[:1], user_run="main")
+    site.publish_pages(folders[:1], user_runs=["main"])
     source = nbformat.read(finished.page, 4).cells[0].source
     assert source == f"# Table II\n\nSee {site.NOT_GIVEN}.", "own data need not give every figure"
     site.publish_pages(folders[:1])
     assert [run.page.exists() for run in folders] == [True, False, False]
+
+
+def executed(run, **recorded):
+    """A finished run whose box and code record numbers and words."""
+    box = ":::{admonition} In short\n- {glue:text}`score:.2f`, {glue:text}`first`, {glue:text}`lost:.1f`\n:::"
+    prefix = "application/papermill.record/"
+    outputs = [
+        nbformat.v4.new_output(
+            "display_data",
+            {f"{prefix}text/plain": repr(content)},
+            metadata={"scrapbook": {"name": f"{prefix}{name}", "mime_prefix": prefix}},
+        )
+        for name, content in recorded.items()
+    ]
+    cells = [nbformat.v4.new_markdown_cell(box, id="a"), nbformat.v4.new_code_cell("", outputs=outputs, id="b")]
+    run.results.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), run.executed)
+    run.metrics.write_text("{}")
+
+
+def test_data_sets_stand_side_by_side(folders):
+    main = folders[0]
+    one, two, three = (runs.Run("demo", main.notebook, name, {}) for name in ("one", "two", "three"))
+    executed(one, score=0.125, first="a*b against c", other=3.0)
+    executed(two, score=-2.0)
+    planned = [main, one, two, three, runs.Run("demo", "epilepsy/11_attention", "main", {})]
+    planned.append(runs.Run("demo", "epilepsy/11_attention", "two", {}))
+    own = [{"name": name, "dataset": f"{name}.csv", "sizes": {"a": 9, "b": 9}} for name in ("one", "two", "three")]
+    own[0]["sizes"] = {"a": 3, "b": 9}
+    own.append({"name": "four", "dataset": "four.csv", "refused": "four.csv: no group column 'x'"})
+    page = site.side_by_side(planned, own, pending={"epilepsy/11_attention--two"})
+    first, second = page.split("\n\n## ")[1:]
+    assert first.split("\n\n")[1].splitlines() == [
+        "| data set | score | first |",
+        "| --- | --- | --- |",
+        "| {doc}`one </epilepsy/02_table_two--one>` | 0\\.12 | a\\*b against c |",
+        "| {doc}`two </epilepsy/02_table_two--two>` | \\-2\\.00 |  |",
+        "| {doc}`three </epilepsy/02_table_two--three>` (not finished) |  |  |",
+    ]
+    assert "| {doc}`two </epilepsy/11_attention--two>` (not finished) |" in second
+    assert "Left out for *one*: it needs 4 samples or donors of each group, and 'a' has 3." in second
+    assert "*four* is left out: four\\.csv\\: no group column 'x'" in page
+
+
+def test_several_data_sets_have_a_part_each_and_a_page_of_all(own_file):
+    own = [{"name": name, "dataset": own_file, "group": "x"} for name in ("one", "two")]
+    planned = runs.plan_runs("demo", *own, {"name": "three", "dataset": "lost.csv", "refused": "no such file"})
+    assert runs.user_run_names([*own, {"name": "three", "refused": "no such file"}]) == ["one", "two"]
+    toc = yaml.safe_load(site.table_of_contents(planned, ["one", "two"]))
+    captions = [part["caption"] for part in toc["parts"]]
+    assert captions[:3] == ["Your data", "Your data: one", "Your data: two"]
+    assert toc["parts"][0]["chapters"] == [{"file": site.SIDE_BY_SIDE}]
+    assert toc["parts"][2]["chapters"][0]["file"] == "epilepsy/01_datasets--two"
+    assert "02_table_two--one" not in str(toc["parts"][3:])
 
 
 def test_a_link_to_a_chapter_that_is_not_in_the_build_is_its_title(folders):

@@ -4,7 +4,9 @@ import re
 import pandas as pd
 import pytest
 
-from epigen_utils.book import claims, verdict_pages
+from epigen_utils import paths
+from epigen_utils.book import claims, markup, verdict_pages
+from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 
 CLAIM = {
@@ -53,9 +55,8 @@ def test_findings_count_what_the_claims_say(judged):
     assert "Reproduced by a run on the paper's own data and model: 1;" in text
     run = {"model": "gpt2-tiny", "metrics": {"auc": {"value": 0.683}, "rival": {"value": 0.828}}}
     metrics = {"epilepsy/07_classification": run}
-    assert (
-        "`gpt2-tiny` on gene sentences has a held-out AUC of 0.68, the best plain baseline 0.83"
-        in verdict_pages.findings("demo", judged, metrics)
+    assert "`gpt2-tiny` on gene sentences has a held-out AUC of 0.68, the best baseline 0.83" in verdict_pages.findings(
+        "demo", judged, metrics
     )
 
 
@@ -97,3 +98,45 @@ def test_numbers_in_the_advice_are_computed():
         for text in chosen["advice"]:
             rest = re.sub(r"\{[\w-]+\}|F1|log2|(Table|Figure|Section|Eq\.|GPT-|FP|V)\s?[\w.]+", "", text)
             assert not re.search(r"\d", rest), text
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict_pages.paths, "RESULTS", tmp_path)
+    figures = tmp_path / "demo" / "epilepsy" / "07_classification" / "main" / "figures"
+    figures.mkdir(parents=True)
+    (figures / "roc.png").touch()
+    number = {"value": 0.683, "low": 0.488, "high": 0.824, "n": 41}
+    return {
+        "epilepsy/07_classification": {"model": "gpt2-tiny", "datasets": {"airway": {}}, "metrics": {"auc": number}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("[[epilepsy/07_classification:auc]]", "0.683 (0.488 to 0.824; n = 41)"),
+        ("[[epilepsy/07_classification:auc|.1%]]", "68.3%"),
+        ("[[epilepsy/07_classification|model]]", "gpt2-tiny"),
+        ("[[epilepsy/07_classification:f1]]", verdict_pages.NOT_IN_BUILD),
+        ("[[epilepsy/08_across_species:auc]]", verdict_pages.NOT_IN_BUILD),
+        ("![[epilepsy/07_classification:gone]](A caption.)", f"*A caption.* {verdict_pages.NOT_IN_BUILD}"),
+    ],
+)
+def test_an_article_has_the_numbers_of_the_build(built, field, expected):
+    assert verdict_pages.article(field, "demo", built) == expected
+
+
+def test_an_article_names_data_and_has_figures(built):
+    text = "On [[epilepsy/07_classification|data]]:\n\n![[epilepsy/07_classification:roc]](A caption.)\n"
+    made = verdict_pages.article(text, "demo", built)
+    assert made.startswith(f"On {markup.escape_text(registry.entries()['airway'].title)}:")
+    assert re.search(r"^:::\{figure\} .*07_classification/main/figures/roc\.png$", made, re.M)
+    assert "A caption. From {doc}`/epilepsy/07_classification`." in made
+
+
+def test_the_articles_name_chapters_that_exist():
+    for path in (paths.BOOK / "articles").glob("*.md"):
+        keys = {key for key, *_ in re.findall(verdict_pages.RUN_FIELD, path.read_text())}
+        assert keys
+        assert {key for key in keys if not (paths.NOTEBOOKS / f"{key}.ipynb").exists()} == set()

@@ -121,7 +121,7 @@ def test_genes_in_rows_or_columns_are_found_out_and_said(tmp_path):
     assert by_shape.shape == (2, 9)
     asked = datasets.load(tmp_path / "shape.csv", genes_in="rows")
     assert asked.shape == (9, 2)
-    assert asked.uns["epigen"]["genes_in"] == "rows, as asked"
+    assert asked.uns["epigen"]["genes_in"] == "rows, as given"
     assert "genes_in 'sideways': write rows or columns" in refused(tmp_path / "shape.csv", genes_in="sideways")
 
 

@@ -42,8 +42,8 @@ def test_sequences_of_a_file_with_comments_and_dos_line_breaks(tmp_path):
     ("content", "message"),
     [
         (b"ACGT\n", "sequence 1: Error in FASTA file at line 1: Expected '>'"),
-        (b">a\nAC\n>a\nAC\n", "sequence 2: 'a' is there twice; mend its header"),
-        (b">\nAC\n", "sequence 1: no name; mend its header"),
+        (b">a\nAC\n>a\nAC\n", "sequence 2: 'a' is there twice; correct its header"),
+        (b">\nAC\n", "sequence 1: no name; correct its header"),
         (b">a\n", "holds no sequence; give a FASTA file"),
         (b">a\nAC\xe9T\n", "cannot be read after sequence 0"),
     ],

@@ -30,7 +30,7 @@ def test_genes_are_chosen_evenly_over_their_means():
     means = np.array([1, 100, 30, 6, 4, 50, 7, 20])
     assert transformation.spread_over_means(means, 3).tolist() == [3, 2, 1]
     assert transformation.spread_over_means(means, 6).tolist() == [3, 6, 7, 2, 5, 1]
-    with pytest.raises(DataError, match=r"6 genes have a mean normalised count above 5, 1000 are asked for; take all"):
+    with pytest.raises(DataError, match=r"6 genes have a mean normalised count above 5, 1000 are required; take all"):
         transformation.spread_over_means(means, 1000)
 
 

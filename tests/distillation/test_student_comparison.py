@@ -174,6 +174,6 @@ def test_recorded_ways_are_read_back_and_told():
         "student-4.3m, gain",
     ]
     first, second = student_comparison.describe_ways(found)
-    assert "the teacher goes 80.0% (78.0% to 82.0%)" in first
+    assert "the teacher covers 80.0% (78.0% to 82.0%)" in first
     assert "above all of theirs" in first
     assert "student-4.3m +10.00% (+8.00% to +12.00%)" in second

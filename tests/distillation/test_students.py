@@ -189,6 +189,12 @@ def test_the_plan_has_each_run_once_and_its_controls():
     assert {run.alpha_on for run in runs} == {"ce", "kl"}
     assert {run.cycles for run in runs} == {0.5, 1.5}
     assert runs[: 2 * 2 * 3] == students.plan_runs(["student-4.3m", "student-3m"], n_seeds=3)
+    other = students.plan_runs(["student-4.3m"], n_seeds=1, controls=True, alpha=0.0, temperature=1.0)
+    by_name = {run.name: run for run in other}
+    published = by_name["student-4.3m, published loss"]
+    assert (published.alpha, published.temperature, published.scaled) == (0.65, 2.5, True)
+    assert not by_name["student-4.3m, published loss, T² left out"].scaled
+    assert by_name["student-4.3m, alpha on KL"].temperature == 1.0
     on_kl = students.plan_runs(["student-4.3m"], n_seeds=1, controls=True, alpha_on="kl")
     assert {run.name: run.alpha_on for run in on_kl if run.alpha is not None} == {
         "student-4.3m": "kl",

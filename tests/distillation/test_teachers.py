@@ -68,3 +68,14 @@ def test_a_student_s_teacher_lowers_what_the_cell_shows_too():
     torch.testing.assert_close(teacher.logits(teacher.states(batch), batch), net(**batch).logits)
     config = students.student_config("student-2m", net.config)
     assert (config.visible_penalty, config.mask_token_id) == (6.0, 1)
+
+
+def test_entropy_is_of_what_it_predicts_at_a_temperature(teacher):
+    some = cells(20)
+    logits = []
+    for _, batch in MaskedGenes(VOCABULARY, seed=3).batches(some, 7):
+        logits.append(teacher.logits(teacher.states(batch), batch))
+    for temperature in (1.0, 2.5):
+        expected = torch.distributions.Categorical(logits=torch.cat(logits) / temperature).entropy().mean()
+        assert teacher.entropy(some, temperature=temperature, seed=3) == pytest.approx(float(expected), rel=1e-5)
+    assert teacher.entropy(some, temperature=1e6) == pytest.approx(np.log(VOCABULARY.size), rel=1e-4)

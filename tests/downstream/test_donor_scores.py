@@ -98,7 +98,7 @@ def test_gaps_are_of_macro_f1_and_paired_over_donors():
     assert first["apart"]
     assert (second["difference"], second["low"], second["high"], second["apart"]) == (0, 0, 0, False)
     assert donor_scores.describe_gap(gaps.iloc[0]).startswith(f"{first['difference']:.2f} above poor (95% interval")
-    assert "not told apart" in donor_scores.describe_gap(gaps.iloc[1])
+    assert ", which includes 0)" in donor_scores.describe_gap(gaps.iloc[1])
     few = donor_scores.macro_f1_gaps({"a": predicted(2), "b": predicted(2, seed=1)}, [("a", "b")])
     assert few["low"].isna().all()
     assert not few["apart"].any()

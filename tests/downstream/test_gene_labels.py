@@ -20,7 +20,7 @@ def test_members_are_those_that_enough_cells_show():
     assert counted[["listed", "used"]].to_numpy().tolist() == [[10, 9], [40, 20]]
     assert counted["shown in"].tolist() == [0.5, 0.5]
     with pytest.raises(
-        DataError, match=r"t: 3 of 10 genes of class 'a' are shown by 5 cells or more, fewer than the 5"
+        DataError, match=r"t: 3 of 10 genes of class 'a' are detected in 5 cells or more, fewer than the 5"
     ):
         gene_labels.task_genes("t", {"a": GENES[37:47], "b": GENES[:20]}, n)
     with pytest.raises(DataError, match="task 'dosage sensitivty': did you mean 'dosage sensitivity'"):

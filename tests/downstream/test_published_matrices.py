@@ -88,13 +88,13 @@ def test_a_row_for_each_matrix(figure6, figure7, sizes):
 def test_sentences_say_the_numbers(figure6, figure7, sizes):
     scores = [published_matrices.detection(shares, sizes, "nf") for shares in (figure6, figure7)]
     words = published_matrices.describe_detection(*scores)
-    assert "Sensitivity is +0.020" in words
+    assert "sensitivity less the student's is +0.020" in words
     assert "the trade-off of section 5 holds" in words
     assert "the trade-off of section 5 does not hold" in published_matrices.describe_detection(*reversed(scores))
-    assert "84.2% here; the teacher's is 88.8%" in words
+    assert "84.2% here, against 88.8% for the teacher" in words
     by_class = pd.read_csv(paths.DATA / "student_figure8.csv").set_index("class")
     wrong = published_matrices.false_calls(figure7, sizes, "dcm")
     words = published_matrices.describe_imbalance(by_class, "nf", "dcm", wrong)
-    assert "73.8% are of diseased donors" in words
+    assert "73.8% come from diseased donors" in words
     assert "an F1 0.118 below that of the largest" in words
-    assert "73.2% have HCM, which makes up 68.5%" in words
+    assert "73.2% are HCM, which makes up 68.5%" in words

@@ -158,5 +158,5 @@ def test_times_on_a_gpu_are_a_sentence():
     text = agreement.describe_gpu(record)
     assert "0.26 s for 100 samples (0.26 to 0.36 in 3 repeats), transfers" in text
     assert "2.0" not in text
-    assert text.endswith("Its calls are R's, gene by gene.")
+    assert text.endswith("It calls the same genes as R.")
     assert agreement.describe_gpu(None) == agreement.describe_gpu({"training": {}}) == ""

@@ -60,9 +60,9 @@ def test_the_known_dispersion_is_the_one_tested_with():
 
 def test_what_an_interval_says_of_the_level():
     say = calibration.describe_rate
-    assert say(0.064, 0.061, 0.067, alpha=0.05) == "0.064 (95% interval 0.061 to 0.067): above the 0.05 asked for"
-    assert say(0.05, 0.04, 0.06, alpha=0.05).endswith(", which includes the 0.05 asked for")
-    assert say(0.03, 0.02, 0.04, alpha=0.05).endswith(": below the 0.05 asked for")
+    assert say(0.064, 0.061, 0.067, alpha=0.05) == "0.064 (95% interval 0.061 to 0.067): above the nominal 0.05"
+    assert say(0.05, 0.04, 0.06, alpha=0.05).endswith(", which includes the nominal 0.05")
+    assert say(0.03, 0.02, 0.04, alpha=0.05).endswith(": below the nominal 0.05")
 
 
 def test_permutations_stay_within_donors_and_lose_the_difference():
@@ -89,7 +89,7 @@ def test_observed_labels_that_cannot_be_tested_are_never_taken_for_permuted_ones
     adata = simulated_bulk.negative_binomial_cohort(groups={"c": 3, "m": 3}, reference="c", n_genes=60, n_changed=0)
     adata.obs["batch"] = list("xxxyyy")
     chosen = {"design": "~batch + group", "contrast": ("group", "m", "c"), "donors": None}
-    with pytest.raises(DataError, match="cannot be told apart"):
+    with pytest.raises(DataError, match="cannot be separated"):
         calibration.calls_under_permutation(adata, **chosen, n_permutations=3, alpha=0.05, seed=0)
 
 

@@ -113,7 +113,7 @@ def test_mistakes_are_one_line(small):
     assert "no gene is detected in every sample" in refused(nothing, "~condition", ok)
     two = small[[0, 1, 3, 4]].copy()
     two.obs["donor"] = list("xyzw")
-    assert "cannot be told apart" in refused(two, "~donor + condition", ok)
+    assert "cannot be separated" in refused(two, "~donor + condition", ok)
     few = small[[0, 3, 1, 4]].copy()
     few.obs["batch"] = list("xyyx")
     few.obs["other"] = list("xxyy")

@@ -80,7 +80,7 @@ def test_genes_without_names_are_not_called_a_tissue_without_neurons():
     nameless = datasets.load("table-two")
     assert np.isnan(sample_quality.neuronal_expression(nameless))
     assert not sample_quality.has_neurons(nameless)
-    assert "have no names" in sample_quality.neuronal_note(nameless)
+    assert "has no gene symbols" in sample_quality.neuronal_note(nameless)
 
 
 def test_expressed_genes_have_ten_counts_after_size_factors(small):

@@ -166,7 +166,7 @@ def test_mistakes_are_one_line_with_the_mend(some):
     other = adata.copy()
     other.var_names = [name.replace("ENSG", "ENSMUSG") for name in GENES]
     assert "none of its 40 genes is in the vocabulary 'some', ENSMUSG00000000000 for one" in refused(other, vocabulary)
-    assert "% of the counts are of genes in the vocabulary 'some', 100% are asked for" in refused(
+    assert "% of the counts are of genes in the vocabulary 'some', 100% are required" in refused(
         adata, vocabulary, least_coverage=1.0
     )
     bare = adata[:1].copy()

@@ -123,7 +123,8 @@ def test_three_donors_are_values_and_have_no_interval():
         assert all(np.isfinite(end) == known for end in intervals.ends(gain).values())
         assert gain["values"] == pytest.approx(dict.fromkeys(range(n_donors), 1.0))
         sentence = masked_genes.describe_gain(gain, "a", "b", "hidden")
-        assert ("95% over 4 donors" in sentence) == known
+        assert "nats per hidden gene below that of b" in sentence
+        assert ("over 4 donors" in sentence) == known
         assert ("each of 3 donors: +1.00, +1.00, +1.00" in sentence) != known
         assert masked_genes.is_sure(gain)
         assert not masked_genes.is_sure(gain | {"low": -0.1, "values": {0: 1.0, 1: -0.1}})
@@ -167,7 +168,9 @@ def test_difference_is_paired_by_mask():
     assert found["difference"] == pytest.approx(2)
     assert 1 <= found["low"] < 2 < found["high"] <= 3
     assert (found["units"], found["values"]) == (4, {0: 1, 1: 3, 2: 2, 3: 2})
-    assert "95% over 4 cells" in masked_genes.describe_gain(found, "a", "b", "hidden")
+    sentence = masked_genes.describe_gain(found, "a", "b", "hidden")
+    assert sentence.startswith("The loss of a lies 2.00 nats per hidden gene below that of b (mean over cells; 95%")
+    assert "over 4 cells" in sentence
     whole = masked_genes.loss_reduction(one, one.assign(nll=one["nll"] + 1), donors=np.array(["a", "a", "b", "b"]))
     assert (whole["difference"], whole["units"], whole["values"]) == (1, 2, {"a": 1, "b": 1})
 

@@ -85,7 +85,7 @@ def test_a_published_dnabert_is_read_from_its_folder(tmp_path):
 
 def test_what_is_no_dnabert_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="DNABERT is not to be had"):
+    with pytest.raises(DataError, match="DNABERT is not available"):
         kmers.dnabert_kmer_vectors(str(tmp_path / "empty"))
     vectors = kmers.learned_kmer_vectors({"x": "ACGTTGCAACGTAGCTAGCTA" * 3}, dimensions=4)
     with pytest.raises(DataError, match="none of 1 sequences"):

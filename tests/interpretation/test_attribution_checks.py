@@ -59,9 +59,9 @@ def test_the_hybrid_loss_pulls_attention_to_the_half_that_it_was_told_of(tmp_pat
         "plain": clone(plain).fit(train, y),
         "hybrid": clone(plain).set_params(aligned=1.0, prior=told).fit(train, y),
     }
-    table = attribution_checks.alignment_of_halves(models, parts.tables[1], {"told": told, "not told": untold})
+    table = attribution_checks.alignment_of_halves(models, parts.tables[1], {"prior": told, "other": untold})
     value = table.set_index(["model", "half"])["baam"]
-    assert value["hybrid", "told"] > value["plain", "told"] + 0.2
+    assert value["hybrid", "prior"] > value["plain", "prior"] + 0.2
     assert table["genes"].eq(8).all()
     assert table["others"].eq(24).all()
 
@@ -103,7 +103,7 @@ def test_a_difference_from_random_weights_below_chance_is_not_counted():
     found = [{"model": "trained", "way": way, "auroc": 0.7} for way in ways]
     found.append({"model": "no model", "way": "random forest", "auroc": 0.9})
     words = attribution_checks.recovery_summary(pd.DataFrame(found), table.reset_index(), 0.9)
-    assert "Of 2 ways 1 find" in words
+    assert "1 of 2 scores recover these genes above chance" in words
     assert "With random weights rollout lies below chance" in words
 
 
@@ -111,6 +111,6 @@ def test_what_seeds_agree_on_is_said_with_the_interval_that_there_is():
     trained, untrained = pd.Series({"beyond the test": 0.6}), pd.Series({"beyond the test": 0.5})
     say = attribution_checks.describe_stability_gain
     assert "there is none" in say(untrained, trained, -0.1, np.nan, np.nan)
-    assert "without an interval: that takes three seeds" in say(trained, untrained, 0.1, np.nan, np.nan)
+    assert "without an interval, which needs three seeds" in say(trained, untrained, 0.1, np.nan, np.nan)
     assert "+0.10 (95% interval over seeds -0.05 to +0.25)" in say(trained, untrained, 0.1, -0.05, 0.25)
-    assert say(trained, untrained, np.nan, np.nan, np.nan).startswith("One model alone")
+    assert say(trained, untrained, np.nan, np.nan, np.nan).startswith("With one model")

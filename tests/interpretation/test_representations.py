@@ -81,14 +81,14 @@ def test_what_a_model_was_told_is_given_back_once_it_is_learned_by_heart(found, 
     assert told["silhouette"] > 0.5
     assert told["p"] < 0.05
     words = representations.describe_memorisation(told, told)
-    assert "gives 100% of them back" in words
+    assert "predicts 100% of them correctly" in words
     assert "only held-out samples" in words
     assert told["majority"] < 0.7
     hidden = told | {"p": 0.03}
     words = representations.describe_memorisation(hidden, hidden)
-    assert "has memorised labels that mean nothing, and neither picture shows it" in words
+    assert "has memorised permuted labels, and neither figure shows it" in words
     nothing = hidden | {"accuracy": told["majority"]}
-    assert "has not memorised them so far" in representations.describe_memorisation(nothing, nothing)
+    assert "has not memorised them" in representations.describe_memorisation(nothing, nothing)
 
 
 def test_a_model_that_has_not_learned_is_said_to_have_not():
@@ -131,7 +131,7 @@ def test_plots_draw_what_they_are_given(found):
     assert [text.get_text() for text in legend.get_texts()] == ["control", "case"]
     assert [text.get_text() for text in embedding_plots.silhouette_by_representation(axes[1], table).texts][
         -1
-    ] == "told its classes"
+    ] == "trained on its classes"
     assert len(embedding_plots.variance_against_noise(axes[2], table).patches) == 8
     assert len(embedding_plots.training_trajectories(axes[3], moves, part="training").lines) == 16
     assert len(embedding_plots.silhouette_over_epochs(axes[4], summary).get_legend().get_texts()) == 2
@@ -151,7 +151,7 @@ def test_classes_by_turns():
 def test_a_cohort_too_small_for_halves():
     cohort = sample_cohort.load_cohort("seizures-sim")
     cohort = replace(cohort, adata=cohort.adata[[0, 1, 16, 17]])
-    with pytest.raises(DataError, match="2 'control', 2 'case': too few to learn from two of each class"):
+    with pytest.raises(DataError, match="2 'control', 2 'case': too few to train on two of each class"):
         representations.split_cohort(cohort, n_genes=5)
 
 

@@ -31,7 +31,7 @@ def test_sets_stand_with_their_sizes_and_nulls():
 
 def test_halves_calls_and_sizes():
     halves = pd.DataFrame(
-        {"model": ["x", "x", "y", "y"], "half": ["told", "not told"] * 2, "baam": [0.5, 0.5, 0.9, 0.5], "matched": 0.5}
+        {"model": ["x", "x", "y", "y"], "half": ["prior", "other"] * 2, "baam": [0.5, 0.5, 0.9, 0.5], "matched": 0.5}
     )
     ax = attention_plots.set_halves_baam(plt.subplots()[1], halves)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["x", "y"]

@@ -125,7 +125,7 @@ def test_layers_heads_and_edges(ax):
     found = pd.DataFrame({"class": "tf", "model": "pretrained", "difference": [0.5, 0.1], "padj": [0.01, 0.5]})
     cell_plots.head_preferences(ax, found, alpha=0.05)
     called, other = ax.collections
-    assert ax.get_xlabel().endswith("genes of like rank")
+    assert ax.get_xlabel().endswith("genes of similar rank")
     assert (len(called.get_offsets()), len(other.get_offsets())) == (1, 1)
     ax.clear()
     heads = pd.DataFrame({"model": ["a", "b"], "layer": [1, 1], "auc": [0.6, 0.5]})

@@ -63,7 +63,7 @@ def test_a_score_by_model_beside_chance_the_paper_and_the_donors(ax):
     class_plots.score_by_model(ax, rows, score="accuracy", chance=0.5, donors=donors)
     np.testing.assert_allclose(ax.collections[0].get_offsets(), [[0.2, 0], [0.9, 0], [0.6, 1]])
     words = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert words == ["one donor", "all cells", "largest class always"]
+    assert words == ["one donor", "all cells", "always the largest class"]
 
 
 def test_a_printed_matrix_says_what_the_paper_prints(ax):

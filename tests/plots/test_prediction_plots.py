@@ -9,7 +9,7 @@ def test_scores_show_intervals_shuffles_and_the_paper(ax):
     prediction_plots.model_aucs(ax, table.assign(shuffled=[0.5, np.nan]), reported=0.9)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["LR", "GPT-2"]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["held out, 95% interval", "labels shuffled", "paper A, 0.90"]
+    assert labels == ["held out, 95% interval", "permuted labels", "paper A, 0.90"]
     auc, shuffled = (line.get_xydata() for line in ax.lines[:2])
     np.testing.assert_array_equal(auc, [[0.8, 0], [0.7, 1]])
     np.testing.assert_array_equal(shuffled, [[0.5, 0], [np.nan, 1]])

@@ -9,25 +9,27 @@ def test_the_words_of_a_learning_curve_say_how_many_there_were():
     rows = [("GPT-2", 4, 8, 0.6), ("LR", 4, 8, 0.7), ("RF", 4, 8, 0.5), ("GPT-2", 163, 787, 0.8), ("LR", 163, 787, 0.9)]
     curve = pd.DataFrame(rows, columns=["model", "per class", "samples", "auc"])
     assert comparison_text.describe_learning_curve(curve, ours="GPT-2") == (
-        "With 4 samples of each class GPT-2 has an AUC of 0.60, the better of the plain models 0.70; "
+        "With 4 samples of each class GPT-2 has an AUC of 0.60, the better of the two baselines 0.70; "
         "with 163 of the rarer class, 787 samples in all, 0.80 and 0.90."
     )
 
 
 def test_fewer_than_nineteen_shuffles_are_said_to_give_no_p():
     assert comparison_text.describe_permutations(0) == (
-        "GPT-2 was not trained on shuffled labels and has no p-value here: that takes 19 at least."
+        "GPT-2 was not trained on permuted labels and has no p-value here, which needs at least 19."
     )
-    assert "on 1 shuffled labeling alone and has no p-value" in comparison_text.describe_permutations(1)
-    assert "on 18 shuffled labelings alone and has no p-value" in comparison_text.describe_permutations(18)
+    assert "on only 1 permutation of the labels and has no p-value" in comparison_text.describe_permutations(1)
+    assert "on only 18 permutations of the labels and has no p-value" in comparison_text.describe_permutations(18)
     assert "which give its p-value" in comparison_text.describe_permutations(permutation.MIN_PERMUTATIONS)
 
 
 def test_a_difference_has_both_ends_of_its_interval_or_says_that_folds_agree():
     nothing = {"difference": 0.0, "low": np.nan, "high": np.nan}
-    assert comparison_text.describe_difference(nothing) == "the same (no interval: the folds agree, or there is one)"
+    assert (
+        comparison_text.describe_difference(nothing) == "the same (no interval: the folds agree, or there is only one)"
+    )
     one = comparison_text.describe_difference(nothing | {"difference": -0.2})
-    assert one == "0.20 lower (no interval: the folds agree, or there is one)"
+    assert one == "0.20 lower (no interval: the folds agree, or there is only one)"
     change = {"difference": 0.2, "low": -0.1, "high": 0.5}
     assert comparison_text.describe_difference(change) == "0.20 higher (95% interval: 0.10 lower to 0.50 higher)"
 

@@ -74,13 +74,13 @@ def test_what_an_auc_can_be_is_a_share_of_the_pairs_within_folds():
     assert model_comparison.attainable_scores(cohort, predictions, target=0.90)["smallest p"] == pytest.approx(1 / 8)
 
 
-def test_too_few_labelings_give_no_p():
+def test_too_few_permutations_give_no_p():
     cohort = sample_cohort.simulated_cohort(0, 200, n=6)
     models = {
         "LR": fold_selection.FoldPipeline(fold_selection.baseline_models()["logistic regression"], cohort.genes, 8)
     }
     few, _ = model_comparison.compare_models(cohort, models, n_splits=3, n_permutations=2)
-    assert few["labelings"].item() == 2
+    assert few["permutations"].item() == 2
     assert few["p"].isna().all()
     enough, _ = model_comparison.compare_models(cohort, models, n_splits=3, n_permutations=19)
     assert enough["p"].item() == 0.05
@@ -100,8 +100,8 @@ def test_learning_curve_takes_parts_of_parts():
     assert (table["samples"] == 2 * table["per class"]).all(), "both classes have as many here"
 
 
-def test_a_p_has_a_floor_where_labelings_are_few_and_come_in_mirror_images():
-    """Four donors with a sample of either class: 16 labelings, of which the mirror image ranks as well."""
+def test_a_p_has_a_floor_where_permutations_are_few_and_come_in_mirror_images():
+    """Four donors with a sample of either class: 16 permutations, of which the mirror image ranks as well."""
     cohort = sample_cohort.simulated_cohort(0, 0, n=4)
     cohort.adata.obs["donor"] = list("wxyz") * 2
     cohort.adata.uns["epigen"]["donor"] = "donor"
@@ -110,7 +110,7 @@ def test_a_p_has_a_floor_where_labelings_are_few_and_come_in_mirror_images():
         sample_cohort.with_values(cohort, X), {"LR": LogisticRegression()}, n_splits=4, n_permutations=19
     )
     row = table.iloc[0]
-    assert (row["auc"], row["labelings"]) == (1.0, 15)
+    assert (row["auc"], row["permutations"]) == (1.0, 15)
     assert row["p"] == row["smallest p"] == 2 / 16
 
 
@@ -141,9 +141,9 @@ def test_a_model_stands_beside_the_best_plain_model_with_its_genes():
     comparison, predictions = model_comparison.compare_models(cohort, models, n_splits=4)
     found = model_comparison.against_plain_models(comparison, predictions, cohort)
     assert found.ours.name == "GPT-2, by expression difference"
-    assert found.rival.name.endswith("by expression difference")
+    assert found.baseline.name.endswith("by expression difference")
     assert (
-        found.rival["auc"] >= comparison.set_index("model").loc["logistic regression, by expression difference", "auc"]
+        found.baseline["auc"] >= comparison.set_index("model").loc["logistic regression, by expression difference", "auc"]
     )
     assert found.difference["difference"] <= 0
 

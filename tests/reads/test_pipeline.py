@@ -219,7 +219,7 @@ def test_exchanged_mates_and_an_index_made_before_step_by_step(two, tmp_path):
     assert not list(stated.root.glob("aligned/*"))
     run_steps(stated, "aligned")
     with pytest.raises(
-        DataError, match=r"on the strand of the RNA: forward, and the sheet says reverse; mend the sheet"
+        DataError, match=r"on the strand of the RNA: forward, and the sheet says reverse; correct the sheet"
     ):
         run_steps(stated, "counted")
     assert not list(stated.root.glob("counted/*"))
@@ -321,7 +321,7 @@ def test_exchanged_mates_of_a_stranded_library_stop_or_are_counted_rightly(tmp_p
     stated = pipeline.plan_pipeline(str(sheet), tmp_path / "stated", **reference)
     assert re.search(
         r"sample a_1: \d+% of its [\d,]+ fragments in genes are on the strand of the RNA: forward, and the sheet says reverse; "
-        "mend the sheet, or swap fastq_1 and fastq_2",
+        "correct the sheet, or swap fastq_1 and fastq_2",
         said_by(stated),
     )
     sheet.write_text(row.format("auto"))
@@ -441,7 +441,7 @@ def test_a_sheet_s_jobs_by_the_snakefile_s_own_word(own_reads):
     planned = {run.key: run for run in runs.plan_runs("demo", own)}
     chapter = planned["epilepsy/03_differential_expression--sheet"]
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--nolock", "--cores", "2"]
-    command += ["--config", "profile=demo", f"own={json.dumps(own)}", "--", str(chapter.metrics)]
+    command += ["--config", "profile=demo", f"own={json.dumps([own])}", "--", str(chapter.metrics)]
     done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     jobs = re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.M)

@@ -57,7 +57,12 @@ def test_strandedness_follows_the_reads(forward, reverse, found):
             "forward",
             "sample a: 3% of its 1,000 fragments in genes are on the strand of the RNA: reverse, and the sheet says forward",
         ),
-        (500, 500, "reverse", ": unstranded, and the sheet says reverse; mend the sheet, or swap fastq_1 and fastq_2"),
+        (
+            500,
+            500,
+            "reverse",
+            ": unstranded, and the sheet says reverse; correct the sheet, or swap fastq_1 and fastq_2",
+        ),
         (9, 1, "auto", "sample a: 10 fragments in genes, too few to tell the strand; state strandedness"),
     ],
 )
@@ -129,7 +134,7 @@ def test_time_by_step_and_what_a_faster_one_gives(tmp_path):
     assert tool_reports.overall_speedup(table, step="align", speedup=1e9) == pytest.approx(1 / 0.3)
 
 
-@pytest.mark.parametrize(("aligner", "said"), [("star", "was not run here"), ("parabricks", "was by Parabricks")])
+@pytest.mark.parametrize(("aligner", "said"), [("star", "was not run here"), ("parabricks", "Parabricks aligned")])
 def test_what_is_said_of_parabricks(aligner, said):
     assert said in tool_reports.parabricks_note(types.SimpleNamespace(aligner=aligner))
 

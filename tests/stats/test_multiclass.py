@@ -125,5 +125,5 @@ def test_retention_is_over_donors_and_of_the_same_cells():
     assert found["by lift low"] < found["by lift"] < found["by lift high"]
     same = multiclass.retention(teacher, teacher, n_bootstrap=50)
     assert (same["by accuracy low"], same["by lift high"]) == (1, 1)
-    with pytest.raises(DataError, match="other cells"):
+    with pytest.raises(DataError, match="different cells"):
         multiclass.retention(student[1:], teacher)

@@ -44,7 +44,7 @@ def test_umap_keeps_apart_what_is_apart_and_follows_from_the_seed():
 
 @pytest.mark.parametrize("layout", [projections.pca, lambda table: projections.tsne(table, perplexity=2, seed=0)])
 def test_samples_that_are_all_alike_have_no_layout(layout):
-    with pytest.raises(DataError, match="embeddings: all 12 samples are alike; the model does not tell them apart"):
+    with pytest.raises(DataError, match="embeddings: all 12 samples are alike; the model does not separate them"):
         layout(pd.DataFrame(np.ones((12, 5))))
 
 
