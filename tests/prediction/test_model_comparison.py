@@ -143,7 +143,8 @@ def test_a_model_stands_beside_the_best_plain_model_with_its_genes():
     assert found.ours.name == "GPT-2, by expression difference"
     assert found.baseline.name.endswith("by expression difference")
     assert (
-        found.baseline["auc"] >= comparison.set_index("model").loc["logistic regression, by expression difference", "auc"]
+        found.baseline["auc"]
+        >= comparison.set_index("model").loc["logistic regression, by expression difference", "auc"]
     )
     assert found.difference["difference"] <= 0
 
