@@ -5,7 +5,8 @@ FROM python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c965f1
 RUN apt-get update \
   && apt-get install -y --no-install-recommends git make \
   && rm -rf /var/lib/apt/lists/* \
-  && useradd --create-home epigen
+  && useradd --create-home epigen \
+  && install -d -o epigen -g epigen /home/epigen/project
 USER epigen
 WORKDIR /home/epigen/project
 
@@ -18,4 +19,6 @@ COPY --chown=epigen epigen_utils epigen_utils
 ARG PIP_EXTRA_INDEX_URL
 RUN make venv CI=1 && rm -rf ~/.cache/pip
 COPY --chown=epigen . .
+# Copied files keep their dates, which may be later than the environment's.
+RUN touch .venv/.ready
 CMD ["make", "book"]

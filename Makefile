@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 AUDIT := _build/audit
 RELEASE := _build/release
-# Words of licences that forbid some use, or reach who uses a program over a network.
+# Words of licences that forbid some use, or reach who uses a program over a network; NVIDIA's runtime, which torch's CUDA
+# build needs, is exempt.
 REFUSED := Proprietary;Commercial;NonCommercial;Affero;AGPL;SSPL;BUSL
 # pip's own bars are the progress of a long wait; a CI log is better without them.
 QUIET := $(if $(CI),--quiet)
@@ -48,11 +49,13 @@ audit: $(AUDIT)/.ready $(VENV)/.ready
 	@$(BIN)/pre-commit run workflows --all-files
 	@$(BIN)/pre-commit run secrets --all-files
 	@$(AUDIT)/bin/pip-licenses --python $(BIN)/python --order license --with-urls --format csv \
+	  --ignore-packages $$(sed -nE 's/^([a-z0-9.-]+)==.*/\1/p' .ci/cuda.lock) \
 	  --fail-on '$(REFUSED)' --partial-match --output-file _build/licences.csv
 
 # Known ones of the locked releases; asks the package index.
 vulnerabilities: $(AUDIT)/.ready
-	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r .ci/cuda.lock -r .ci/audit.lock
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.lock -r .ci/cuda.lock
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r .ci/audit.lock
 
 $(AUDIT)/.ready: .ci/audit.lock
 	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv --without-pip $(AUDIT)
@@ -93,8 +96,8 @@ release: $(VENV)/.ready $(AUDIT)/.ready
 	@test -f _build/html/index.html || { echo "make release: no site in _build/html; make book first" >&2; exit 1; }
 	@rm -rf $(RELEASE) $(RELEASE).part && mkdir -p $(RELEASE).part
 	@$(PIP) $(BIN)/python wheel --quiet --no-deps --no-build-isolation --wheel-dir $(RELEASE).part .
-	@tar --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner -C _build -cf - html \
-	  | gzip -n > $(RELEASE).part/site.tar.gz
+	@tar --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner -C _build \
+	  -cf $(RELEASE).part/site.tar html && gzip -n $(RELEASE).part/site.tar
 	@$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o $(RELEASE).part/sbom.json $(BIN)/python
 	@cd $(RELEASE).part && sha256sum -- * > ../SHA256SUMS.part && mv ../SHA256SUMS.part SHA256SUMS
 	@mv $(RELEASE).part $(RELEASE) && cat $(RELEASE)/SHA256SUMS

@@ -31,7 +31,7 @@ for stage, stage_runs in enumerate(reversed(STAGES), 1):
     PRIORITY |= {run.key: stage * 1_000_000 for run in stage_runs}
 STAGE_SITES = build.stage_sites(PROFILE, STAGES)
 #: Modules that write what Sphinx reads.
-SITE_MODULES = ("claims", "coverage", "ledger", "markup", "notebooks", "site", "verdict_pages")
+SITE_MODULES = ("claims", "coverage", "ledger", "markup", "notebooks", "progress", "site", "verdict_pages")
 SITE = f"{{params.python:q}} -m epigen_utils.cli site --profile {PROFILE} --own {{params.own:q}}"
 HAND_WRITTEN = sorted(
     path

@@ -1,8 +1,8 @@
 """Phrases that the house style replaces (`book/style.md`), wherever a reader of the project can meet them.
 
 Prints ``file:line: phrase -> replacement`` for each in the Markdown pages, the notebooks and the string literals of
-the package, and exits with 1 if there is any. Code, quotations of the papers (“...”) and literals of a single word,
-which are names, are exempt.
+the package, and exits with 1 if there is any. Code, fields of articles, quotations of the papers (“...”) and literals
+of a single word, which are names, are exempt.
 """
 
 import ast
@@ -15,7 +15,7 @@ from pathlib import Path
 from epigen_utils import paths
 
 STYLE = Path("book/style.md")
-EXEMPT = re.compile(r"^```\w+\n.*?^```$|(`+)[^`\n]+\1|“[^”]*”", re.MULTILINE | re.DOTALL)
+EXEMPT = re.compile(r"^```\w+\n.*?^```$|(`+)[^`\n]+\1|“[^”]*”|\[\[[^\]]+\]\]", re.MULTILINE | re.DOTALL)
 
 
 def replacements(style: str) -> dict[str, str]:
@@ -54,10 +54,11 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
         yield 1, text
     else:
         at = 0
-        for cell in json.loads(text)["cells"]:
+        for cell in (cell for cell in json.loads(text)["cells"] if cell["source"]):
             # The file has a line for each line of a cell.
             at = text.index(json.dumps(cell["source"][0], ensure_ascii=False), at)
             first, source = text.count("\n", 0, at) + 1, "".join(cell["source"])
+            at += 1
             parts = [(1, source)] if cell["cell_type"] == "markdown" else literals(source)
             yield from ((first + line - 1, part) for line, part in parts)
 
@@ -66,10 +67,11 @@ def found(root: Path) -> list[str]:
     """Each phrase with its file, line and replacement."""
     style = (root / STYLE).read_text()
     table = [(phrase, pattern(phrase), write) for phrase, write in replacements(style).items()]
-    pages = [page for page in sorted(root.glob("book/*.md")) if page != root / STYLE]
+    pages = [page for folder in ("", "book", "book/articles") for page in sorted((root / folder).glob("*.md"))]
+    pages = [page for page in pages if page not in (root / STYLE, root / "CHANGELOG.md")]
     sources = sorted(root.glob("notebooks/*/*.ipynb")) + sorted(root.glob("epigen_utils/**/*.py"))
     lines = []
-    for path in [root / "README.md", *pages, *sources]:
+    for path in [*pages, *sources]:
         for line, part in texts(path):
             part = EXEMPT.sub(lambda code: re.sub(r"[^\n]", " ", code[0]), part)
             for phrase, searched, write in table:

@@ -129,6 +129,8 @@ def build_book(
         raise DataError("--zip packs a whole site, and --only builds none; leave one of them out")
     if with_data and not zip_file:
         raise DataError("--with-data goes with --zip; give it")
+    if zip_file:
+        archives.check_target(zip_file)
     own = _own_data(own_data.given_options(context.params), batch)
     own = [user_data | {"quick": quick} for user_data in own]
     planned = runs.plan_runs(profile, *own)

@@ -413,6 +413,7 @@
       done.push(`${symbol(token)} ${words}`);
       named.replaceChildren();
       draw();
+      gene.value = symbol(ids[ranking.value]);
       return `${symbol(token)} ${words}.`;
     });
     const remove = change("deleted", { of: (token, at) => {

@@ -1,5 +1,6 @@
 """From runs to a site: copy pages into the book, derive its table of contents from the plan, run Sphinx."""
 
+import ast
 import json
 import os
 import re
@@ -143,14 +144,15 @@ def _glued(cells: list[dict]) -> dict[str, str]:
     return {name.removeprefix(prefix): "".join(output["data"][f"{prefix}text/plain"]) for name, output in named.items()}
 
 
-def table_of_contents(planned: list[Run], user_runs: Collection[str] = ()) -> str:
+def table_of_contents(planned: list[Run], user_runs: Collection[str] = (), *, compared: bool = False) -> str:
     """The table of contents of a plan, as YAML, without chapters that have no run; further runs are sections.
 
     Parameters
     ----------
     user_runs
-        Names of the runs on the user's data, a part for each; where there are several, the page that sets them side by
-        side comes first.
+        Names of the runs on the user's data, a part for each.
+    compared
+        Whether the page that sets several data sets side by side comes first.
     """
     toc = yaml.safe_load(paths.TOC.read_text())
     by_chapter = {run.notebook: [] for run in planned}
@@ -168,7 +170,7 @@ def table_of_contents(planned: list[Run], user_runs: Collection[str] = ()) -> st
                 chapters.append(chapter | ({"sections": others} if others else {}))
         part["chapters"] = chapters
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
-    own_parts = [{"caption": "Your data", "chapters": [{"file": SIDE_BY_SIDE}]}] if len(user_runs) > 1 else []
+    own_parts = [{"caption": "Your data", "chapters": [{"file": SIDE_BY_SIDE}]}] if compared else []
     for name in user_runs:
         if of_user := [run for run in planned if run.name == name]:
             kind = "data" if of_user[0].needs.cells is None else "cells"
@@ -234,7 +236,7 @@ def _in_prose(recorded: str, form: str) -> str:
     try:
         return format(float(recorded), form)
     except ValueError:
-        return recorded.strip("'\"")
+        return str(ast.literal_eval(recorded))
 
 
 def build_site(
@@ -261,7 +263,7 @@ def build_site(
         paths.SITE_DONE.unlink(missing_ok=True)
     with folder_lock(paths.SPHINX):
         _write_pages(profile, planned, set(pending), own)
-        html = _run_sphinx(table_of_contents(planned, user_run_names(own)), partial)
+        html = _run_sphinx(table_of_contents(planned, user_run_names(own), compared=len(own) > 1), partial)
         with whole_folder(paths.SITE) as part:
             shutil.copytree(html, part, dirs_exist_ok=True)
     if partial:
@@ -285,7 +287,7 @@ def _write_pages(profile: str, planned: list[Run], pending: set[str], own: list[
         write_atomically(paths.GENERATED / f"article-{path.name}", article)
     coverage.write_coverage_table(planned, finished)
     publish_pages(planned, pending, missing_tools(planned), user_runs=user_run_names(own))
-    if len(user_run_names(own)) > 1:
+    if len(own) > 1:
         write_atomically(paths.BOOK / f"{SIDE_BY_SIDE}.md", side_by_side(planned, own, pending))
 
 

@@ -17,7 +17,7 @@ from epigen_utils.files import sha256, whole_file
 
 
 def user_files(own: Sequence[dict]) -> dict[str, Path]:
-    """The user's own files, by their place in the zip, ``data/<name of the data set>/<file>``; reads are left out."""
+    """The user's own files, without reads, by their place in the zip: ``data/<name of the data set>/<option>/<file>``."""
     files = {}
     for user_data in own:
         for place, path in _places(user_data).values():
@@ -30,7 +30,7 @@ def _places(user_data: dict) -> dict[str, tuple[Path, Path]]:
     """Option that names a file or folder of the user's -> its place in the zip, and its path."""
     given = {name: user_data[name] for name in ("dataset", "metadata", "sheet") if user_data.get(name)}
     own = {name: Path(value) for name, value in given.items() if value not in registry.entries()}
-    return {name: (Path("data", runs.user_run(user_data), path.name), path) for name, path in own.items()}
+    return {name: (Path("data", runs.user_run(user_data), name, path.name), path) for name, path in own.items()}
 
 
 def _without_folders(argument: str) -> str:
@@ -43,6 +43,14 @@ def listed(user_data: dict) -> dict:
     given = {name: user_data[name] for name in ("name", *own_data.OPTIONS) if name in user_data}
     given = {name: _without_folders(value) if isinstance(value, str) else value for name, value in given.items()}
     return given | {name: str(place) for name, (place, _) in _places(user_data).items()}
+
+
+def check_target(target: Path) -> None:
+    """Raise a `DataError` if the folder of a zip does not exist, or is the site's."""
+    if not target.absolute().parent.is_dir():
+        raise DataError(f"{target}: no such folder; make it first")
+    if target.resolve().is_relative_to(paths.SITE):
+        raise DataError(f"{target}: lies in the site, which the zip has; name another folder")
 
 
 def write_zip(target: Path, own: Sequence[dict], *, command: Sequence[str], with_data: bool = False) -> None:
@@ -58,12 +66,11 @@ def write_zip(target: Path, own: Sequence[dict], *, command: Sequence[str], with
     Raises
     ------
     DataError
-        If there is no site, or the folder of the zip does not exist.
+        If there is no site, or `check_target` fails.
     """
     if not (paths.SITE / "index.html").exists():
         raise DataError(f"{paths.SITE}: no site; build one first")
-    if not target.absolute().parent.is_dir():
-        raise DataError(f"{target}: no such folder; make it first")
+    check_target(target)
     files = user_files(own)
     readme = [
         "A book of pages; open index.html in a browser, no server is needed.",

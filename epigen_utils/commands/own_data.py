@@ -37,7 +37,7 @@ def describe(dataset: str, given: dict, *, task: str, design: str = "", contrast
     Returns
     -------
     What chapters are chosen by: for cells, as `cell_states.describe_cells` says; for bulk, ``sizes``: group -> number
-    of donors, or of samples if no donors are given, or None. Sentences for the user.
+    of donors, or of samples if no donors are given; or nothing. Sentences for the user.
 
     Raises
     ------
@@ -92,17 +92,16 @@ def user_data(given: dict, folder: Path = Path()) -> tuple[dict, list[str]]:
     """
     check_options(given)
     if "sheet" in given:
-        genomes = references.reference_names()
-        files = {name: _absolute(given[name], folder) for name in ("sheet", "genome", "gtf", "index") if name in given}
-        files |= {"genome": given["genome"]} if given.get("genome") in genomes else {}
+        files = {"sheet": _absolute(given["sheet"], folder)}
+        files |= {name: _if_there(given[name], folder) for name in ("genome", "gtf", "index") if name in given}
+        files |= {"genome": given["genome"]} if given.get("genome") in references.reference_names() else {}
         sizes = sample_sheets.group_sizes(sample_sheets.read_sheet(files["sheet"]))
         return given | files | {"sizes": sizes}, []
     files = {name: _absolute(given[name], folder) for name in ("dataset", "metadata") if name in given}
     if given["dataset"] in registry.entries():
         files["dataset"] = given["dataset"]
     if "teacher" in given:  # a folder, or a place on a hub
-        found = _absolute(given["teacher"], folder)
-        files["teacher"] = found if Path(found).exists() else given["teacher"]
+        files["teacher"] = _if_there(given["teacher"], folder)
     facts, lines = describe(files["dataset"], given | files, task="groups")
     bulk = {name: value for name, value in given.items() if name not in ("kind", *OF_CELLS)}
     return (given if facts.get("kind") else bulk) | files | facts, lines
@@ -111,6 +110,12 @@ def user_data(given: dict, folder: Path = Path()) -> tuple[dict, list[str]]:
 def _absolute(name: str, folder: Path) -> str:
     path = Path(name) if Path(name).exists() or not (folder / name).exists() else folder / name
     return str(path.resolve())
+
+
+def _if_there(name: str, folder: Path) -> str:
+    """The absolute path of what is there; else the name as it was given."""
+    found = _absolute(name, folder)
+    return found if Path(found).exists() else name
 
 
 def read_list(path: Path) -> list[dict]:

@@ -304,7 +304,8 @@ def describe_gain(gain: dict[str, object], model: str, baseline: str, kind: str)
     sentence = f"The loss of {model} lies {abs(gain['difference']):.2f} nats per {kind} gene {side} that of {baseline}"
     units = f"{gain['units']} {gain['unit']}"
     if not pd.isna(gain["low"]):
-        return f"{sentence} (mean over cells; 95% interval {gain['low']:.2f} to {gain['high']:.2f} over {units})."
+        interval = f"95% interval of the reduction {gain['low']:+.2f} to {gain['high']:+.2f} over {units}"
+        return f"{sentence} (mean over cells; {interval})."
     values = ", ".join(f"{value:+.2f}" for value in gain["values"].values())
     return f"{sentence} (reduction in each of {units}: {values})."
 

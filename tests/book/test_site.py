@@ -124,7 +124,7 @@ def test_several_data_sets_have_a_part_each_and_a_page_of_all(own_file):
     own = [{"name": name, "dataset": own_file, "group": "x"} for name in ("one", "two")]
     planned = runs.plan_runs("demo", *own, {"name": "three", "dataset": "lost.csv", "refused": "no such file"})
     assert runs.user_run_names([*own, {"name": "three", "refused": "no such file"}]) == ["one", "two"]
-    toc = yaml.safe_load(site.table_of_contents(planned, ["one", "two"]))
+    toc = yaml.safe_load(site.table_of_contents(planned, ["one", "two"], compared=True))
     captions = [part["caption"] for part in toc["parts"]]
     assert captions[:3] == ["Your data", "Your data: one", "Your data: two"]
     assert toc["parts"][0]["chapters"] == [{"file": site.SIDE_BY_SIDE}]

@@ -30,7 +30,7 @@ def built(tmp_path, monkeypatch):
     ]
 
 
-FILES = ["data/cells/10x/genes.tsv", "data/counts/counts.csv", "data/counts/samples.csv"]
+FILES = ["data/cells/dataset/10x/genes.tsv", "data/counts/dataset/counts.csv", "data/counts/metadata/samples.csv"]
 
 
 @pytest.mark.parametrize("with_data", [False, True])
@@ -44,12 +44,18 @@ def test_a_zip_has_the_site_the_command_and_the_data_only_if_asked(built, tmp_pa
     assert sorted(names) == ["README.txt", *(FILES if with_data else []), "epilepsy/a.html", "index.html", "sets.yml"]
     assert "    epigen build --dataset counts.csv --metadata=samples.csv --keep 'a=b c'\n" in readme
     assert ("in this zip:" in readme, "not in this zip" in readme) == (with_data, not with_data)
-    assert f"{sha256(tmp_path / 'one' / 'counts.csv')}  data/counts/counts.csv\n" in readme
+    assert f"{sha256(tmp_path / 'one' / 'counts.csv')}  data/counts/dataset/counts.csv\n" in readme
     assert str(tmp_path) not in readme + listed.decode()
     (tmp_path / "sets.yml").write_bytes(listed)
     assert own_data.read_list(tmp_path / "sets.yml") == [
-        {"name": "cells", "dataset": "data/cells/10x", "group": "state", "round_counts": True, "teacher": "model"},
-        {"name": "bad", "dataset": "data/bad/bad.csv"},
+        {
+            "name": "cells",
+            "dataset": "data/cells/dataset/10x",
+            "group": "state",
+            "round_counts": True,
+            "teacher": "model",
+        },
+        {"name": "bad", "dataset": "data/bad/dataset/bad.csv"},
         {"name": "known", "dataset": "airway"},
     ]
 
