@@ -167,7 +167,14 @@ def test_tools_are_installed_after_a_yes(apt, answer, installed):
     terminal, stdin = pty.openpty() if answer is not None else (None, subprocess.DEVNULL)
     if terminal:
         os.write(terminal, f"{answer}\n".encode())
-    done = subprocess.run(["make", "tools"], cwd=paths.ROOT, stdin=stdin, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "tools"],
+        cwd=paths.ROOT,
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     for opened in (terminal, stdin) if terminal else ():
         os.close(opened)
     assert done.stdout.startswith("make tools: apt-get installs fastqc fastp")
@@ -178,7 +185,14 @@ def test_tools_are_installed_after_a_yes(apt, answer, installed):
 def test_ci_is_not_asked(apt, monkeypatch):
     monkeypatch.setenv("CI", "true")
     terminal, stdin = pty.openpty()
-    subprocess.run(["make", "tools"], cwd=paths.ROOT, stdin=stdin, capture_output=True, check=True, timeout=60)
+    subprocess.run(
+        ["make", "--no-print-directory", "tools"],
+        cwd=paths.ROOT,
+        stdin=stdin,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
     os.close(terminal)
     os.close(stdin)
     assert "fastqc" in apt.read_text()

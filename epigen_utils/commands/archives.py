@@ -17,7 +17,7 @@ from epigen_utils.files import sha256, whole_file
 
 
 def user_files(own: Sequence[dict]) -> dict[str, Path]:
-    """The user's own files, without reads, by their place in the zip: ``data/<name of the data set>/<option>/<file>``."""
+    """The user's own files, without reads, by their place in the zip, ``data/<name of the set>/<option>/<file>``."""
     files = {}
     for user_data in own:
         for place, path in _places(user_data).values():

@@ -302,10 +302,9 @@ def describe_gain(gain: dict[str, object], model: str, baseline: str, kind: str)
     """The result of `loss_reduction` as a sentence in MyST, with its interval or the values of its units."""
     side = "below" if gain["difference"] >= 0 else "above"
     sentence = f"The loss of {model} lies {abs(gain['difference']):.2f} nats per {kind} gene {side} that of {baseline}"
-    units = f"{gain['units']} {gain['unit']}"
+    units, low, high = f"{gain['units']} {gain['unit']}", f"{gain['low']:+.2f}", f"{gain['high']:+.2f}"
     if not pd.isna(gain["low"]):
-        interval = f"95% interval of the reduction {gain['low']:+.2f} to {gain['high']:+.2f} over {units}"
-        return f"{sentence} (mean over cells; {interval})."
+        return f"{sentence} (mean over cells; 95% interval of the reduction {low} to {high} over {units})."
     values = ", ".join(f"{value:+.2f}" for value in gain["values"].values())
     return f"{sentence} (reduction in each of {units}: {values})."
 
