@@ -2,14 +2,19 @@
 
 As a pytest plugin (`pytest -m slow -p touched --since REVISION`, with `.ci` on the path) it keeps the tests that the
 changes since a revision can touch. As a program (`touched.py REVISION PROFILE RUN...`) it prints those of the runs.
-An empty revision touches everything.
+An empty revision touches everything. After the time that the environment's CI_DEADLINE gives (seconds since 1970) the
+tests that are left are skipped, and the report says so.
 """
 
+import os
 import re
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 from epigen_utils import paths
 from epigen_utils.book import notebooks, runs
@@ -99,6 +104,12 @@ def pytest_collection_modifyitems(config, items):
         (kept if is_touched(files_of_test(item), prefixes, changed) else left).append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
+
+
+def pytest_runtest_setup(item):
+    """Skip what a slow machine has no time for."""
+    if time.time() > float(os.environ.get("CI_DEADLINE", "inf")):
+        pytest.skip("left to the nightly run: the time of CI is over")
 
 
 def main(since: str, profile: str, *keys: str) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -122,6 +123,17 @@ def test_slow_tests_that_a_change_touches(tmp_path):
         for part in done.stdout.split("changed:")[1:]
     }
     assert found == TOUCHED
+
+
+@pytest.mark.parametrize(("deadline", "outcome"), [("0", "1 skipped"), ("inf", "1 passed")])
+def test_what_a_slow_machine_has_no_time_for_is_left_and_said(tmp_path, deadline, outcome):
+    file = tmp_path / "test_some.py"
+    file.write_text("def test_of_a_module():\n    pass\n")
+    command = [sys.executable, "-m", "pytest", "-p", "touched", "-p", "no:cacheprovider", "-o", "addopts=", "-rs", file]
+    environment = os.environ | {"CI_DEADLINE": deadline, "PYTHONPATH": f"{paths.ROOT / '.ci'}:{paths.ROOT}"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert outcome in done.stdout
+    assert ("left to the nightly run" in done.stdout) == (deadline == "0")
 
 
 def test_a_change_of_what_all_depends_on_touches_everything(touched, monkeypatch):
