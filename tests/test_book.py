@@ -347,7 +347,7 @@ def test_the_site_is_passed_on_as_one_zip(least, own_data, tmp_path):
     assert "inputs.json" in inside
     readme = (tmp_path / "book" / "README.txt").read_text()
     assert "    epigen build --dataset mine.h5ad --group condition --zip book.zip\n" in readme
-    assert f"{sha256(own_data)}  data/mine/mine.h5ad\n" in readme
+    assert f"{sha256(own_data)}  data/mine/dataset/mine.h5ad\n" in readme
 
 
 @contextlib.contextmanager

@@ -317,6 +317,7 @@
       const lines = ids.map((token) => `${symbol(token)}: ${about.get(token) ?? "inserted"}`);
       ranking.replaceChildren(...lines.map((line, i) => option(i, `${i + 1}. ${line}`)));
       ranking.value = Math.min(chosen || 0, ids.length - 1);
+      gene.value = symbol(ids[ranking.value]);
       const now = student.embed(ids);
       const [before, after] = [cell.embedding, now].map((embedding) => probabilities(probe, embedding));
       const order = probe.classes.map((_, i) => i).sort((a, b) => before[b] - before[a]);
@@ -341,7 +342,6 @@
         named.replaceChildren();
         ranking.value = 0;
         draw();
-        gene.value = symbol(ids[0]);
         const cut = from.tokens.length > ids.length ? ` of ${from.tokens.length}` : "";
         return `${from.name}: ${ids.length}${cut} genes by rank, depth ${from.depth}.${from.note ?? ""}`;
       })();
@@ -413,7 +413,6 @@
       done.push(`${symbol(token)} ${words}`);
       named.replaceChildren();
       draw();
-      gene.value = symbol(ids[ranking.value]);
       return `${symbol(token)} ${words}.`;
     });
     const remove = change("deleted", { of: (token, at) => {

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from epigen_utils import paths
-from epigen_utils.book import claims, ledger, markup
+from epigen_utils.book import claims, ledger, markup, notebooks
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError
 from epigen_utils.files import write_atomically
@@ -158,8 +158,8 @@ def article(template: str, profile: str, run_metrics: dict[str, dict]) -> str:
 
     def figure(match: re.Match) -> str:
         key, name, caption = match.groups()
-        notebook, _, run = key.partition("--")
-        image = paths.RESULTS / profile / notebook / (run or "main") / "figures" / f"{name}.png"
+        notebook, run = notebooks.split_run_key(key)
+        image = paths.RESULTS / profile / notebook / run / "figures" / f"{name}.png"
         if key not in run_metrics or not image.exists():
             return f"*{caption}* {NOT_IN_BUILD}"
         label = markup.output_label(f"article/{key}", "fig", name)

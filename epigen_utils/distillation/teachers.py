@@ -1,6 +1,7 @@
 """The frozen teacher, and its hidden states cached on disk."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +57,17 @@ class Teacher:
         logits = self.model.cls.predictions.decoder(states)
         return masked_heads.lower_visible(logits, batch["input_ids"], batch["labels"] != IGNORED, self.model.config)
 
-    def entropy(self, cells: EncodedCells, *, temperature: float = 1.0, seed: int = 0) -> float:
-        """Mean entropy, in nats, of its distribution over the vocabulary at a temperature, over masked genes."""
-        total, n = 0.0, 0
+    def entropies(self, cells: EncodedCells, temperatures: Iterable[float], *, seed: int = 0) -> dict[float, float]:
+        """Mean entropy, in nats, of its distribution over the vocabulary, over masked genes, by temperature."""
+        totals, n = dict.fromkeys(temperatures, 0.0), 0
         for _, batch in MaskedGenes(self.vocabulary, seed=seed).batches(cells, INFERENCE_BATCH_SIZE):
             batch = batching.to_device(batch, self.model.device)
-            log_p = torch.log_softmax(self.logits(self.states(batch), batch).double() / temperature, dim=-1)
-            total -= float((log_p.exp() * log_p).sum())
-            n += len(log_p)
-        return total / max(n, 1)
+            logits = self.logits(self.states(batch), batch).double()  # (masked genes, vocabulary)
+            for temperature in totals:
+                log_p = torch.log_softmax(logits / temperature, dim=-1)
+                totals[temperature] -= float((log_p.exp() * log_p).sum())
+            n += len(logits)
+        return {temperature: total / max(n, 1) for temperature, total in totals.items()}
 
 
 class CachedStates:
