@@ -61,7 +61,7 @@ def test_a_list_gives_a_part_for_each_set_and_one_page_of_all(copy, tmp_path):
     shutil.unpack_archive(tmp_path / "book.zip", tmp_path / "book")
     assert_links_resolve(pages_of(tmp_path / "book"))
     found = sorted(str(path.relative_to(tmp_path / "book")) for path in (tmp_path / "book" / "data").rglob("*.h5ad"))
-    assert found == ["data/one/counts.h5ad", "data/two/counts.h5ad"]
+    assert found == ["data/one/dataset/counts.h5ad", "data/two/dataset/counts.h5ad"]
     assert sum(path.name == "counts.h5ad" for path in (tmp_path / "book").rglob("*")) == 2
 
     # A run that fails, behind a file where its folder should be.
