@@ -60,7 +60,7 @@ for run in PLAN:
             params: run=run.to_json(), fingerprint=run.fingerprint, python=sys.executable, job=job
             priority: PRIORITY[run.key]
             threads: run.needs.threads
-            shell: "{params.python:q} -m epigen_utils.warm_start 'import torch' epigen_utils.book.search_jobs {params.run:q} {params.job}"
+            shell: "{params.python:q} -m epigen_utils.warm_start 'import torch' epigen_utils.commands.search_jobs {params.run:q} {params.job}"
 
     rule:
         name: run.rule

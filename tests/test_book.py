@@ -21,6 +21,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import site_pages
 import yaml
 
 from epigen_utils import paths
@@ -571,6 +572,27 @@ def assert_page_is_good(browser, address, name, width):
             "[...document.querySelectorAll('img.epigen-figure')].map(x => getComputedStyle(x).filter)"
         )
         assert set(filters) <= {"none"}
+    page.close()
+
+
+@pytest.mark.parametrize("width", site_pages.WIDTHS)
+def test_every_page_is_light_asks_no_server_and_can_be_used_by_all(browser, site, width):
+    seen = {path: site_pages.examine(browser, path, width, ("light",)) for path in site_pages.pages_of(site)}
+    assert {path.name: problems for path, about in seen.items() if (problems := site_pages.problems(about))} == {}
+
+
+def test_a_link_shows_what_it_leads_to_from_a_file(browser, site):
+    page = browser.new_page(viewport={"width": 1366, "height": 900})
+    page.goto((site / "intro.html").as_uri())
+    link, preview = page.locator(".bd-article a[href*='bibliography.html#']").first, page.locator("#epigen-preview")
+    link.hover()
+    preview.wait_for(state="visible")
+    assert "2025" in preview.inner_text()
+    assert link.get_attribute("aria-describedby") == "epigen-preview"
+    page.keyboard.press("Escape")
+    assert not preview.is_visible()
+    link.focus()
+    preview.wait_for(state="visible")
     page.close()
 
 

@@ -45,6 +45,7 @@ WITHOUT_IMPORT = {
     "snakemake": "a command",
     "sphinx-book-theme": "pinned for jupyter-book",
     "transformer-engine": "optional: imported where it is installed",
+    "axe-playwright-python": "tests of the site",
     "hypothesis": "tests",
     "playwright": "tests of the site",
     "pre-commit": "a command",

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from epigen_utils import paths
-from epigen_utils.book import claims, markup, notebooks
+from epigen_utils.book import claims, ledger, markup, notebooks
 from epigen_utils.book.runs import Run, missing_tools, plan_runs
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError
@@ -145,6 +145,44 @@ def write_coverage_table(planned: list[Run], run_metrics: dict[str, dict]) -> No
         table = f'<table class="epigen-table"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
         parts.append(f"## Paper {paper}\n\n```{{raw}} html\n{table}\n```\n")
     write_atomically(paths.GENERATED / "coverage.md", "\n".join(parts))
+
+
+def book_map(planned: list[Run], run_metrics: dict[str, dict], judged: pd.DataFrame) -> str:
+    """A row a chapter, as HTML: its pages, what it covers of the paper, data, verdicts, and minutes that its runs took.
+
+    Parameters
+    ----------
+    run_metrics
+        Run key -> its ``metrics.json``, for the runs that are finished.
+    judged
+        Claims with their verdicts, from `claims.judge_claims`.
+    """
+    loci = paper_items().set_index("id")["locus"]
+    covers = declared_covers()
+    chapters = judged["metric"].str.partition(":")[0].str.partition("--")[0]
+    rows = []
+    for notebook in dict.fromkeys(run.notebook for run in planned):
+        chapter = [run for run in planned if run.notebook == notebook]
+        finished = [run_metrics[run.key] for run in chapter if run.key in run_metrics]
+        titles = [notebooks.notebook_title(chapter[0].source), *(run.name for run in chapter[1:])]
+        used = {
+            f"{name} ({about['nature']})": None for metrics in finished for name, about in metrics["datasets"].items()
+        }
+        verdicts = judged.loc[chapters == notebook, "verdict"].map(ledger.verdict_kind).value_counts(sort=False)
+        cells = [
+            "; ".join(
+                f'<a href="{run.key}.html">{html.escape(title)}</a>' for run, title in zip(chapter, titles, strict=True)
+            ),
+            html.escape("; ".join(dict.fromkeys(loci[cover.item] for cover in covers if cover.page == notebook))),
+            html.escape(", ".join(used)),
+            "; ".join(f"{n} {kind}" for kind, n in verdicts.items()),
+            f"{sum(metrics['wall_seconds'] for metrics in finished) / 60:.1f}" if finished else "",
+        ]
+        rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    head = "".join(
+        f"<th>{name}</th>" for name in ("Chapter", "Of the paper", "Data in this build", "Claims", "Minutes")
+    )
+    return f'<table class="epigen-table"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def ways_to_decide(frame: pd.DataFrame) -> dict[str, str]:

@@ -79,12 +79,12 @@ def machine_description() -> str:
     return f"{platform.system()} {platform.machine()}, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads"
 
 
-def _without_folder(value: object) -> object:
+def without_folder(value: object) -> object:
     """An absolute path as its file name alone, since a bundle is published; other values unchanged."""
     if isinstance(value, list):
-        return [_without_folder(item) for item in value]
+        return [without_folder(item) for item in value]
     if isinstance(value, dict):
-        return {key: _without_folder(item) for key, item in value.items()}
+        return {key: without_folder(item) for key, item in value.items()}
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
@@ -110,7 +110,7 @@ def write_bundle(target: Path, *, notebook: str, parameters: dict, datasets: dic
         if name in registry.entries() and registry.entry(name).may_be_passed_on:
             files = registry.entry(name).files.values()
             shipped += [paths.DATA / spec.bundled for spec in files if spec.bundled]
-    published = {key: _without_folder(value) for key, value in parameters.items() if key != "results_dir"}
+    published = {key: without_folder(value) for key, value in parameters.items() if key != "results_dir"}
     command = f"papermill notebooks/{notebook}.ipynb out.ipynb -f parameters.yml"
     note = (
         f"Runs the page {notebook} again.\n\n"

@@ -6,10 +6,12 @@ last. Each output has two forms: MyST for the book, and HTML for a notebook open
 
 import base64
 import gc
+import gzip
 import hashlib
 import html
 import inspect
 import json
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +27,11 @@ from epigen_utils import paths, processes
 from epigen_utils.book import claims, ledger, markup, notebooks, open_page, provenance
 from epigen_utils.book.open_page import Page, current_page, show
 from epigen_utils.data import fetching, registry
-from epigen_utils.files import sha256, write_atomically
+from epigen_utils.files import sha256, whole_file, write_atomically
 from epigen_utils.plots import hover
+
+#: Bytes of the largest table that the site offers as plain CSV.
+LARGEST_DOWNLOAD = 5_000_000
 
 text = markup.escape_text
 with_interval = markup.with_interval
@@ -135,6 +140,15 @@ def _write_csv(kind: str, name: str, frame: pd.DataFrame, *, index: bool = False
     return path
 
 
+def _download(path: Path) -> str:
+    """Link to a CSV file of the page, or to its gzip form if it is larger than `LARGEST_DOWNLOAD`."""
+    if path.stat().st_size > LARGEST_DOWNLOAD:
+        content, path = path.read_bytes(), path.with_name(f"{path.name}.gz")
+        with whole_file(path) as part:
+            part.write_bytes(gzip.compress(content, mtime=0))
+    return current_page().link(path)
+
+
 def table(
     name: str,
     frame: pd.DataFrame,
@@ -175,7 +189,7 @@ def table(
     caption = f"{caption} {defined}." if defined else caption
     myst = markup.myst_table(cells, caption=caption, label=page.place("tab", name))
     show(
-        f"{myst}\n{{download}}`This table as CSV <{page.link(path)}>`\n",
+        f"{myst}\n{{download}}`This table as CSV <{_download(path)}>`\n",
         markup.html_table(cells, caption=markup.plain_text(caption)),
     )
 
@@ -200,7 +214,7 @@ def searchable(name: str, frame: pd.DataFrame, *, text: str) -> None:
     write_atomically(script, f"epigenRows({content});\n")
     show(
         f"::::{{div}} epigen-search\n{{download}}`{text} <{page.link(script)}>`\n\n"
-        f"{{download}}`The same as CSV <{page.link(path)}>`\n::::\n",
+        f"{{download}}`The same as CSV <{_download(path)}>`\n::::\n",
         f"<p>{html.escape(text)}: {path}</p>",
     )
 
@@ -247,7 +261,7 @@ def figure(
             ":::",
             "",
             "::::{dropdown} Data, code and hash",
-            f"{{download}}`The numbers in this figure as CSV <{page.link(path)}>`, SHA-256 `{digest[:12]}`;"
+            f"{{download}}`The numbers in this figure as CSV <{_download(path)}>`, SHA-256 `{digest[:12]}`;"
             f" drawn from {text(sources or 'no data set')} (SHA-256, first 12 digits).",
             "",
             "```python",
@@ -272,9 +286,9 @@ def interactive(name: str, frame: pd.DataFrame, *, caption: str, x: str, y: str,
     caption
         MyST; data in it must be escaped by `text`.
     """
-    page, path = current_page(), _write_csv("figures", name, frame)
+    path = _write_csv("figures", name, frame)
     svg = hover.scatter_svg(frame, x=x, y=y, name=label, group=group)
-    myst = f"```{{raw}} html\n{svg}\n```\n\n{caption} {{download}}`The points as CSV <{page.link(path)}>`\n"
+    myst = f"```{{raw}} html\n{svg}\n```\n\n{caption} {{download}}`The points as CSV <{_download(path)}>`\n"
     show(myst, svg + f"<p>{html.escape(markup.plain_text(caption))}</p>")
 
 
@@ -328,6 +342,8 @@ def finish() -> None:
     code = notebooks.code(paths.NOTEBOOKS / f"{page.notebook}.ipynb")
     rows |= provenance.package_versions(code)
     lines = "\n".join(f"| {text(key)} | {text(content)} |" for key, content in rows.items())
+    command = papermill_line(page.notebook, page.parameters)
+    show(f"::::{{dropdown}} Run this page again\n```bash\n{command}\n```\n::::\n", f"<pre>{html.escape(command)}</pre>")
     show(
         "::::{dropdown} Software, provenance, and a bundle that runs this page again\n"
         ":class-container: epigen-provenance\n\n"
@@ -336,6 +352,19 @@ def finish() -> None:
         markup.html_table(pd.DataFrame(rows.items(), columns=["what", "value"]), caption=f"Bundle: {bundle}"),
     )
     write_atomically(page.results / "metrics.json", json.dumps(record | {"wall_seconds": round(wall, 2)}, indent=1))
+
+
+def papermill_line(notebook: str, parameters: dict) -> str:
+    """The command that runs a page again from the project's root, with what differs from the notebook's defaults.
+
+    Absolute paths are reduced to file names, since the line is published.
+    """
+    defaults = notebooks.default_values(paths.NOTEBOOKS / f"{notebook}.ipynb")
+    changed = {name: provenance.without_folder(value) for name, value in parameters.items() if value != defaults[name]}
+    changed.pop("results_dir", None)
+    values = json.dumps(changed, ensure_ascii=False).replace("`", r"\u0060")  # it stands in a fence of backticks
+    options = f" -y {shlex.quote(values)}" if changed else ""
+    return f"papermill notebooks/{notebook}.ipynb out.ipynb{options}"
 
 
 def _show_claims(page: Page, record: dict) -> None:

@@ -286,6 +286,8 @@ def _write_pages(profile: str, planned: list[Run], pending: set[str], own: list[
         article = _titles_of_absent_chapters(article, {run.key for run in planned})
         write_atomically(paths.GENERATED / f"article-{path.name}", article)
     coverage.write_coverage_table(planned, finished)
+    map_of_book = coverage.book_map(planned, finished, judged)
+    write_atomically(paths.GENERATED / "map.md", f"```{{raw}} html\n{map_of_book}\n```\n")
     publish_pages(planned, pending, missing_tools(planned), user_runs=user_run_names(own))
     if len(own) > 1:
         write_atomically(paths.BOOK / f"{SIDE_BY_SIDE}.md", side_by_side(planned, own, pending))

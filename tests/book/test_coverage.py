@@ -120,3 +120,18 @@ def test_models_are_those_of_the_folders_that_a_run_reads():
     planned = {run.key: run for run in runs.plan_runs("demo")}
     for key in ("geneformer/05_attention", "geneformer/09_downscaling", "geneformer/11_perturbation"):
         assert coverage.models_of_run(planned[key], planned) == {"bert-tiny"}, key
+
+
+def test_the_map_has_a_row_for_each_chapter(one_cover):
+    one_cover()
+    planned = runs.plan_runs("demo")
+    key = "epilepsy/02_table_two--airway"
+    metrics = {key: {"datasets": {"airway": {"nature": "real"}}, "wall_seconds": 90.0}}
+    judged = pd.DataFrame(
+        {"metric": [f"{key}:a", "epilepsy/02_table_two:b"], "verdict": ["needs data: x", "needs data: y"]}
+    )
+    rows = coverage.book_map(planned, metrics, judged).split("<tr>")[2:]
+    assert len(rows) == len({run.notebook for run in planned})
+    row = next(row for row in rows if "epilepsy/02_table_two.html" in row)
+    assert f'<a href="{key}.html">airway</a>' in row
+    assert re.findall(r"<td>([^<]*)</td>", row) == ["Table II", "airway (real)", "2 needs data", "1.5"]

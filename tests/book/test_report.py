@@ -1,10 +1,12 @@
 import hashlib
 import json
+import shlex
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from epigen_utils import paths
 from epigen_utils.book import notebooks, report
@@ -49,6 +51,19 @@ def test_a_table_without_rows_is_still_a_table(page, shown, frame):
     myst = shown[0][-1]["text/markdown"]
     assert "none in this run" in myst
     assert myst.count("|\n") == 3
+
+
+def test_a_large_table_is_offered_as_gzip(page, shown, monkeypatch):
+    frame = pd.DataFrame({"gene": ["A", "B"] * 100})
+    monkeypatch.setattr(report, "LARGEST_DOWNLOAD", len(frame.to_csv(index=False)))
+    report.table("held", frame, caption="Genes.")
+    assert "tables/held.csv>" in shown[0][-1]["text/markdown"]
+    monkeypatch.setattr(report, "LARGEST_DOWNLOAD", report.LARGEST_DOWNLOAD - 1)
+    report.table("packed", frame, caption="Genes.")
+    assert "tables/packed.csv.gz>" in shown[0][-1]["text/markdown"]
+    packed = page / "tables" / "packed.csv.gz"
+    assert pd.read_csv(packed).equals(frame)
+    assert packed.stat().st_size < 1000
 
 
 def test_searchable_rows_are_a_script_and_a_csv(page, shown):
@@ -104,3 +119,16 @@ def test_declared_parameters_of_a_notebook():
     found = notebooks.declared_parameters(paths.NOTEBOOKS / "epilepsy" / "02_table_two.ipynb")
     assert found["seed"]
     assert list(found)[0] == "dataset"
+
+
+def test_the_command_runs_the_page_with_what_differs_from_the_defaults():
+    source = paths.NOTEBOOKS / "epilepsy" / "02_table_two.ipynb"
+    given = notebooks.default_values(source) | {"results_dir": "x"}
+    assert (
+        report.papermill_line("epilepsy/02_table_two", given)
+        == "papermill notebooks/epilepsy/02_table_two.ipynb out.ipynb"
+    )
+    given |= {"dataset": "/home/a/it's ```mine```.csv", "seed": 7}
+    *_, option, values = shlex.split(report.papermill_line("epilepsy/02_table_two", given))
+    assert (option, yaml.safe_load(values)) == ("-y", {"dataset": "it's ```mine```.csv", "seed": 7})
+    assert "`" not in values

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from epigen_utils.book import runs, search_jobs
+from epigen_utils.book import runs
+from epigen_utils.commands import search_jobs
 from epigen_utils.errors import DataError
 from epigen_utils.expression import fold_selection
 from epigen_utils.prediction import sample_cohort

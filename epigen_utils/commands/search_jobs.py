@@ -1,4 +1,4 @@
-"""Jobs of a grid search: ``python -m epigen_utils.book.search_jobs '<run as JSON>' <job>`` trains a share of it."""
+"""Jobs of a grid search: ``python -m epigen_utils.commands.search_jobs '<run as JSON>' <job>`` trains a share of it."""
 
 import inspect
 import itertools
