@@ -13,8 +13,8 @@ COVERAGE = "tests/book/test_coverage.py"
 
 #: Sentence of the page -> the test that holds it.
 HELD = {
-    "A number agrees if it lies within half of the last digit printed; where the paper says *about*, within one unit "
-    "of the last digit that the row writes.": f"{CLAIMS}::test_agreement_of_a_number",
+    "A number agrees if it differs from the reported value by at most half a unit of the last printed digit; where the "
+    "paper says *about*, by at most one unit of the last digit in the claim's row.": f"{CLAIMS}::test_agreement_of_a_number",
     "A number also agrees if the reported value lies in its 95% interval and the width of the interval is at most a "
     "tenth of the value.": f"{CLAIMS}::test_agreement_looks_at_the_interval",
     "If the reported value lies in a wider interval, the claim is undecided.": (
@@ -47,7 +47,7 @@ HELD = {
     "folder; a small or an untrained model cannot pass for a large or a pretrained one.": (
         f"{COVERAGE}::test_models_are_those_of_the_folders_that_a_run_reads"
     ),
-    "A claim that no profile of this book can decide says so.": (
+    "The card of a claim that no profile of this book can decide says so.": (
         "tests/book/test_verdict_pages.py::test_a_claim_that_no_profile_can_decide_says_so"
     ),
     "Folds hold out whole donors wherever donors are known.": (
@@ -60,7 +60,7 @@ HELD = {
         f"{CLAIMS}::test_an_interval_that_cannot_be_had_leaves_a_claim_undecided"
     ),
     "A permutation p-value is $(b + 1) / (m + 1)$ {cite}`phipson2010permutation`, with $b$ of $m$ permutations at "
-    "least as extreme, and twice the smaller one-sided value where a number can lie on both sides.": (
+    "least as extreme, and twice the smaller one-sided value if deviations on both sides count.": (
         "tests/stats/test_permutation.py::test_two_sided_p_is_twice_the_smaller_tail_on_both_sides"
     ),
     "Simulated effects are drawn by seed, never copied from a paper.": (
