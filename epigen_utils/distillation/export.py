@@ -23,6 +23,8 @@ from epigen_utils.models.batching import pad_batch
 
 #: Files of an exported model.
 FP32_FILE, INT8_FILE = "model.onnx", "model_int8.onnx"
+#: Operators whose weights are stored in 8 bits.
+QUANTISED = ["MatMul", "Gather"]
 
 
 def model_card(name: str, facts: dict[str, object], *, description: str, licence: str = "mit") -> str:
@@ -75,6 +77,7 @@ def write_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
             output_names=["logits"],
             dynamic_shapes=({0: cells, 1: length},) * 2,
             dynamo=True,
+            opset_version=23,  # the first with an operator of attention: three times as fast as its parts
             verbose=False,
         )
     with whole_file(full) as part:
@@ -86,7 +89,7 @@ def write_onnx(model: PreTrainedModel, folder: Path) -> tuple[Path, Path]:
         program = onnx.load(full)
         del program.graph.value_info[:]
         with whole_file(small) as part:
-            quantize_dynamic(program, part, weight_type=QuantType.QInt8)
+            quantize_dynamic(program, part, op_types_to_quantize=QUANTISED, weight_type=QuantType.QInt8)
     finally:
         logging.getLogger().setLevel(log_level)
     return full, small
