@@ -29,6 +29,7 @@ def pages_of(site: Path) -> list[Path]:
 def examine(browser: Browser, path: Path, width: int, themes: tuple[str, ...] = ("light", "dark")) -> dict:
     """Requests, bytes, width of the content and serious findings of axe-core, of one page opened from its file."""
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(120_000)
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
