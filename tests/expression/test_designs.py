@@ -1,3 +1,4 @@
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -153,3 +154,27 @@ def test_an_interacting_effect_is_taken_at_zero_of_the_number_in_the_design(smal
 def test_a_factor_may_be_written_as_c(small):
     contrast = ("condition", "b", "a")
     np.testing.assert_array_equal(designs.contrast_vector(small, "~C(condition)", contrast), [0, 1])
+
+
+def test_transformed_covariates_have_the_columns_of_r():
+    """``model.matrix(~ scale(age) + log(age) + poly(age, 2))`` of R 4.2, without the intercept."""
+    ages = [21.0, 34, 34, 47, 52, 60, 71, 80]
+    of_r = {
+        "scale(age)": [-1.4419807964, -0.792777321, -0.792777321, -0.1435738455, 0.1061197989, 0.5056296299]
+        + [1.0549556476, 1.5044042075],
+        "log(age)": np.log(ages),
+        "poly(age, 2)": [
+            [-0.5450175118071, 0.5844263026320],
+            [-0.2996416623355, -0.0717787066029],
+            [-0.2996416623355, -0.0717787066029],
+            [-0.0542658128639, -0.3633129461208],
+            [0.0401095138559, -0.3783398155374],
+            [0.1911100366077, -0.2901764159217],
+            [0.3987357553913, 0.0565399475169],
+            [0.5686113434870, 0.5344203406369],
+        ],
+    }
+    adata = anndata.AnnData(np.ones((8, 1)), obs=pd.DataFrame({"age": ages}, index=list("abcdefgh")))
+    for term, columns in of_r.items():
+        found = designs.design_matrix(adata, f"~ {term}").to_numpy()[:, 1:]
+        np.testing.assert_allclose(found, np.reshape(columns, found.shape), atol=1e-10)
