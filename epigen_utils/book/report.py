@@ -25,7 +25,7 @@ from epigen_utils import paths, processes
 from epigen_utils.book import claims, ledger, markup, notebooks, open_page, provenance
 from epigen_utils.book.open_page import Page, current_page, show
 from epigen_utils.data import fetching, registry
-from epigen_utils.files import sha256, write_atomically
+from epigen_utils.files import sha256, whole_file, write_atomically
 from epigen_utils.plots import hover
 
 text = markup.escape_text
@@ -229,7 +229,8 @@ def figure(
     """
     page, path = current_page(), _write_csv("figures", name, data, index=True)
     image = path.with_name(f"{name}.png")
-    fig.savefig(image, bbox_inches="tight", metadata={"Software": None})
+    with whole_file(image) as part:
+        fig.savefig(part, format="png", bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sources = "; ".join(
