@@ -4,7 +4,8 @@
 # A run is done again when its notebook, a module of epigen_utils that it imports (directly or through others, at their
 # top), a table of data/ that these name, its chapter's claims, a parameter, or the registry's entry of a data set has changed
 # in content, all of which its fingerprint holds, or a file of the user's has changed. As inputs, the hundreds of modules would
-# keep Snakemake busy: it looks at the inputs of all waiting jobs several times a second.
+# keep Snakemake busy: it looks at the inputs of all waiting jobs several times a second. Nor would an older file that takes
+# the place of a newer one count. The site has such a fingerprint too.
 import json
 import sys
 
@@ -30,15 +31,7 @@ READS_PRIORITY = max(PRIORITY.values(), default=0)
 for stage, stage_runs in enumerate(reversed(STAGES), 1):
     PRIORITY |= {run.key: stage * 1_000_000 for run in stage_runs}
 STAGE_SITES = build.stage_sites(PROFILE, STAGES)
-#: Modules that write what Sphinx reads.
-SITE_MODULES = ("claims", "coverage", "ledger", "markup", "notebooks", "progress", "site", "verdict_pages")
 SITE = f"{{params.python:q}} -m epigen_utils.cli site --profile {PROFILE} --own {{params.own:q}}"
-HAND_WRITTEN = sorted(
-    path
-    for path in paths.BOOK.rglob("*.*")
-    if path.suffix in (".md", ".bib", ".css", ".js", ".svg", ".png")
-    and paths.GENERATED not in path.parents
-)
 
 
 rule all:
@@ -90,18 +83,12 @@ for stage, stage_runs in enumerate(STAGES):
 rule site:
     input:
         [file for run in PLAN for file in (run.executed, run.metrics)],
-        paths.TOC,
-        paths.ROOT / "_config.yml",
-        paths.ROOT / "CONTRIBUTING.md",
-        sorted(paths.CLAIMS.glob("*.csv")),
-        [paths.PACKAGE / "book" / f"{name}.py" for name in SITE_MODULES],
-        [paths.DATA / name for name in ("paper_items.csv", "verdicts.yml")],
-        HAND_WRITTEN,
     output:
         touch(paths.SITE_DONE),
     params:
         python=sys.executable,
         plan=[run.key for run in PLAN],
+        fingerprint=build.site_fingerprint(),
         own=json.dumps(OWN),
     shell:
         SITE

@@ -7,12 +7,10 @@ and the speeds computed from them. Exit code 1 where there is any.
 import csv
 import json
 import math
-import re
 import sys
 from pathlib import Path
 
-#: Names of numbers, and heads of columns, that are wall times or computed from them.
-MEASURED = re.compile(r"seconds|a second|faster|^times(_|$)|^align_share$|^whole$")
+from epigen_utils.book.provenance import MEASURED
 
 
 def numbers(folder: Path) -> dict[str, object]:

@@ -17,7 +17,8 @@ from epigen_utils import paths, processes
 from epigen_utils.book import build, progress, runs
 from epigen_utils.commands import archives, own_data, parameter_files, skeletons
 from epigen_utils.data import registry
-from epigen_utils.errors import DataError, UnreachableError, suggest
+from epigen_utils.errors import DataError, UnreachableError, one_line, suggest
+from epigen_utils.files import write_atomically
 from epigen_utils.reads import pipeline
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -290,7 +291,7 @@ def show_claims(
 
     judged = claims.table(profile)
     if csv:
-        judged.to_csv(csv, index=False)
+        write_atomically(csv, judged.to_csv(index=False))
     rows = ledger.summary_rows(judged)
     _print_table("Claims", rows.to_numpy().tolist(), list(rows))
     counts = ", ".join(f"{kind} {count}" for kind, count in claims.count_verdicts(judged).sum(axis=1).items())
@@ -378,11 +379,13 @@ def _print_table(title: str, rows: list[list[str]], columns: list[str]) -> None:
 
 
 def main() -> None:
-    """Run a command; a `DataError` is printed as one line, with exit code 1."""
+    """Run a command; a `DataError`, or an error of the disk, is printed as one line, with exit code 1."""
     try:
         app()
-    except DataError as error:
-        print(f"epigen: {error}", file=sys.stderr)
+    except (DataError, OSError) as error:
+        if not (said := one_line(error)):
+            raise
+        print(f"epigen: {said}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -1,7 +1,12 @@
 """Errors that are shown to the user in one line, and the suggestions in their messages."""
 
 import difflib
+import errno
 import re
+
+#: What a disk refuses -> the repair.
+REFUSED = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space there")
+REFUSED |= dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "change its permissions")
 
 
 class DataError(ValueError):
@@ -10,6 +15,15 @@ class DataError(ValueError):
 
 class UnreachableError(DataError):
     """A remote file whose host does not answer."""
+
+
+def one_line(error: DataError | OSError) -> str:
+    """The message of a `DataError`, or what a disk refused, with the repair (`REFUSED`); empty for another error."""
+    if isinstance(error, DataError):
+        return str(error)
+    if error.errno not in REFUSED:
+        return ""
+    return f"{error.filename or 'a file'}: {error.strerror}; {REFUSED[error.errno]}, and run this again"
 
 
 def suggest(word: str, candidates) -> str:

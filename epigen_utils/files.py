@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,28 +55,56 @@ def read_json(path: Path, remedy: str) -> object:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside a file, to be written; it is renamed at the end, so that readers never see a partial file."""
+    """Yield a path beside a file, to be written; it is renamed at the end, so that readers never see a partial file.
+
+    What a killed process of this machine left there is removed. An error of the disk names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    before = f".{path.name}.{os.uname().nodename}-"
+    for left in path.parent.iterdir():
+        found = re.fullmatch(rf"{re.escape(before)}(\d+)\.part", left.name)
+        if found and not _is_running(int(found[1])):
+            left.unlink(missing_ok=True)
+    part = path.with_name(f"{before}{os.getpid()}.part")
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that fails does not say where
+        raise
     finally:
         part.unlink(missing_ok=True)
 
 
+def _is_running(pid: int) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside a folder; it replaces the folder at the end, unless the block raises."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    """Yield an empty folder beside a folder; it replaces the folder at the end, unless the block raises.
+
+    The folder is whole at every moment, or, between two renamings, not there.
+    """
+    part, former = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "former"))
+    for left in (part, former):
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(former)
         part.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for left in (part, former):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def is_gzipped(path: str | Path) -> bool:

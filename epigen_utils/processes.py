@@ -17,7 +17,7 @@ from typing import TextIO
 import psutil
 
 from epigen_utils import paths
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, one_line
 
 #: Environment variables that set the number of threads of numerical libraries.
 THREAD_VARIABLES = (
@@ -63,7 +63,7 @@ def run_job(work: Callable[[], None]) -> int:
 
     Returns
     -------
-    Exit code; the message of a `DataError` is printed in one line.
+    Exit code; the message of a `DataError`, or what a full or read-only disk refused, is printed in one line.
     """
     exit_with_build()
     paths.BUILD.mkdir(exist_ok=True)
@@ -71,8 +71,10 @@ def run_job(work: Callable[[], None]) -> int:
         fcntl.flock(lock, fcntl.LOCK_SH)
         try:
             work()
-        except DataError as error:
-            print(f"epigen: {error}", file=sys.stderr)
+        except (DataError, OSError) as error:
+            if not (said := one_line(error)):
+                raise
+            print(f"epigen: {said}", file=sys.stderr)
             return 1
     return 0
 

@@ -34,3 +34,23 @@ def test_the_training_of_teacher_and_students_runs_on_this_device(tmp_path):
     found = json.loads(out.read_text())
     assert found["finished"]
     assert {"bert-tiny", "student-2m, alone", "student-2m, taught"} <= set(found["models"])
+
+
+@pytest.mark.slow("benchmarks/kernels.py", "notebooks/epilepsy/02_table_two.ipynb")
+def test_a_chapter_under_other_kernels_is_compared_with_itself(tmp_path):
+    out = tmp_path / "kernels.json"
+    command = [sys.executable, paths.BENCHMARKS / "kernels.py", "--smoke", "--out", out]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    found = json.loads(out.read_text())
+    assert [(row["kernels"], row["threads"]) for row in found["rows"]] == [
+        ("AVX2", 1),
+        ("AVX2, again", 1),
+        ("AVX2", 2),
+        ("any x86-64", 1),
+        ("any x86-64", 2),
+    ]
+    assert found["libraries"]["AVX2"] != found["libraries"]["any x86-64"]
+    first, again, *_ = found["rows"]
+    assert first["differ"] == again["differ"] == 0
+    assert first["numbers"] > 20
+    assert all(0 <= row["largest"] < 1e-3 for row in found["rows"])

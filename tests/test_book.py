@@ -149,6 +149,10 @@ def site(checkout):
     return checkout / "_build" / "html"
 
 
+#: Links of a page's head that a browser follows by itself, or resolves the host of.
+FETCHED = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "manifest"}
+
+
 class Page(HTMLParser):
     """What a page refers to, and the ids it has."""
 
@@ -162,7 +166,7 @@ class Page(HTMLParser):
         self.ids |= {found[key] for key in ("id", "name") if found.get(key)}
         if tag == "a" and "href" in found:
             self.links.append(found["href"])
-        if tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload", "shortcut icon"):
+        if tag == "link" and FETCHED & set((found.get("rel") or "").split()):
             self.assets.append(found["href"])
         if "src" in found:
             self.assets.append(found["src"])
@@ -541,6 +545,20 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 )
 def test_in_a_browser(browser, address, name, width):
     assert_page_is_good(browser, address, name, width)
+
+
+def test_no_page_asks_another_server(browser, address, pages, site):
+    """Every request of every page, and of its search."""
+    page, asked = browser.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda opened: asked.append(opened.url))
+    for path in pages:
+        page.goto(f"{address}/{path.relative_to(site)}")
+    page.goto(f"{address}/search.html?q=gene")
+    page.locator("#search-results li").first.wait_for()
+    page.close()
+    assert len(asked) > 10 * len(pages)
+    assert {url for url in asked if not url.startswith((f"{address}/", "data:", "blob:"))} == set()
 
 
 @on_few

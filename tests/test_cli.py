@@ -1,3 +1,4 @@
+import errno
 import gzip
 import sys
 
@@ -284,3 +285,12 @@ def test_what_reads_need_is_said_before_anything_starts(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
     cli._check_reads(chosen, by_name=True, elsewhere=False)
     assert capsys.readouterr().err == said
+
+
+def test_what_a_full_disk_refuses_is_one_line(epigen, monkeypatch):
+    def write(_):
+        raise OSError(errno.ENOSPC, "No space left on device", "a.yml")
+
+    monkeypatch.setattr(cli.parameter_files, "as_yaml", write)
+    code, _, err = epigen("params", "epilepsy/02_table_two")
+    assert (code, err) == (1, "epigen: a.yml: No space left on device; free space there, and run this again\n")

@@ -1,4 +1,6 @@
-from epigen_utils.errors import DataError, UnreachableError, first_error, suggest
+import errno
+
+from epigen_utils.errors import DataError, UnreachableError, first_error, one_line, suggest
 
 
 def test_data_error_is_a_value_error():
@@ -17,3 +19,12 @@ def test_the_cause_in_a_log_is_its_first_error_without_colours():
     assert first_error(log) == "KeyError: a"
     assert first_error(log, "WARNING") == "end"
     assert first_error("") == "no output"
+
+
+def test_what_a_disk_refuses_is_one_line_with_a_repair():
+    assert one_line(DataError("a.csv: empty; fill it")) == "a.csv: empty; fill it"
+    full = OSError(errno.ENOSPC, "No space left on device", "a.csv")
+    assert one_line(full) == "a.csv: No space left on device; free space there, and run this again"
+    closed = PermissionError(errno.EROFS, "Read-only file system")
+    assert one_line(closed) == "a file: Read-only file system; change its permissions, and run this again"
+    assert one_line(FileNotFoundError(errno.ENOENT, "No such file", "a.csv")) == ""

@@ -1,6 +1,10 @@
+import errno
 import gzip
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -90,3 +94,48 @@ def test_text_is_read_packed_or_not(tmp_path):
     for name, text in (("a.txt", "one\n"), ("a.txt.gz", "two\n")):
         with files.open_text(tmp_path / name, encoding="utf-8") as stream:
             assert stream.read() == text
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed(tmp_path):
+    """Not what one that runs is writing, nor what lies beside."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = os.uname().nodename
+    for name in (f".a.csv.{host}-{gone.pid}.part", f".a.csv.{host}-1.part", f".a.csv.elsewhere-{gone.pid}.part"):
+        (tmp_path / name).touch()
+    (tmp_path / f".ab.csv.{host}-{gone.pid}.part").touch()
+    files.write_atomically(tmp_path / "a.csv", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.csv",
+        f".a.csv.{host}-1.part",
+        f".a.csv.elsewhere-{gone.pid}.part",
+        f".ab.csv.{host}-{gone.pid}.part",
+    }
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    with (
+        pytest.raises(OSError, match="No space left on device: .*a\\.csv") as caught,
+        files.whole_file(tmp_path / "a.csv"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_never_half_deleted(tmp_path, monkeypatch):
+    """Its former content is deleted under another name, when the new one is in place."""
+    folder, seen, rmtree = tmp_path / "site", [], shutil.rmtree
+    with files.whole_folder(folder) as part:
+        (part / "a").touch()
+
+    def watch(path, **options):
+        if path.exists():
+            seen.append((path.name, [file.name for file in folder.iterdir()]))
+        rmtree(path, **options)
+
+    monkeypatch.setattr(files.shutil, "rmtree", watch)
+    with files.whole_folder(folder) as part:
+        (part / "b").touch()
+    assert seen == [(".site.former", ["b"])]
+    assert list(tmp_path.iterdir()) == [folder]

@@ -1,7 +1,11 @@
+import errno
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from epigen_utils import paths, processes
 
@@ -86,3 +90,16 @@ def test_the_peak_of_memory_grows_with_what_is_held():
     held = bytearray(int(before * 1e9) + 50_000_000)
     assert 0.01 < before < processes.peak_memory() < 100
     assert len(held) > 50_000_000
+
+
+def test_a_job_says_in_one_line_what_a_disk_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(paths, "JOBS_LOCK", tmp_path / "jobs.lock")
+
+    def work(number):
+        raise OSError(number, os.strerror(number), "a.csv")
+
+    assert processes.run_job(lambda: work(errno.ENOSPC)) == 1
+    assert capsys.readouterr().err == "epigen: a.csv: No space left on device; free space there, and run this again\n"
+    with pytest.raises(FileNotFoundError):
+        processes.run_job(lambda: work(errno.ENOENT))

@@ -4,11 +4,14 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -16,11 +19,26 @@ from typing import TextIO
 from epigen_utils import paths, processes, warm_start
 from epigen_utils.book import progress, runs
 from epigen_utils.errors import DataError, first_error
+from epigen_utils.files import sha256
 
 #: Chapters whose pages a first build shows before the others, stage by stage: a site is built after each stage.
 EARLY_STAGES = (
     ("epilepsy/01_datasets", "epilepsy/02_table_two"),
     ("epilepsy/03_differential_expression", "geneformer/02_rank_value_encoding"),
+)
+
+#: Modules that write what Sphinx reads.
+SITE_MODULES = (
+    "claims",
+    "coverage",
+    "ledger",
+    "markup",
+    "notebooks",
+    "progress",
+    "recorded",
+    "site",
+    "sphinx_pages",
+    "verdict_pages",
 )
 
 
@@ -121,7 +139,10 @@ def build_book(plan: Plan) -> None:
         try:
             _run_snakemake(plan, [*stages, paths.SITE_DONE], jobs, early=bool(stages))
         except (DataError, KeyboardInterrupt) as error:
-            _leave_site(plan)
+            try:
+                _leave_site(plan)
+            except (DataError, OSError) as other:
+                print(f"epigen: the site of what is finished was not written ({other})", file=sys.stderr)
             if isinstance(error, DataError):
                 raise
             raise DataError("the build was stopped; what was finished is kept: build again to go on") from None
@@ -137,10 +158,46 @@ def _leave_site(plan: Plan) -> None:
         site.build_site(plan.profile, plan.runs, plan.own, partial=True, pending=pending)
 
 
+def site_fingerprint() -> str:
+    """Hash of what a site is made of beside the runs: pages written by hand, claims, tables, and modules."""
+    kinds = (".md", ".bib", ".css", ".js", ".svg", ".png")
+    files = [path for path in paths.BOOK.rglob("*.*") if path.suffix in kinds and paths.GENERATED not in path.parents]
+    files += [paths.TOC, paths.ROOT / "_config.yml", paths.ROOT / "CONTRIBUTING.md", *paths.CLAIMS.glob("*.csv")]
+    files += [paths.PACKAGE / "book" / f"{name}.py" for name in SITE_MODULES]
+    files += [paths.DATA / name for name in ("paper_items.csv", "verdicts.yml")]
+    files += paths.RECORDED.glob("kernels.json")
+    contents = {str(path.relative_to(paths.ROOT)): sha256(path) for path in files}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
+def _reach_the_present(plan: Plan) -> None:
+    """Give outputs whose time stamps are of the future the present one, since Snakemake compares time stamps.
+
+    Raises
+    ------
+    DataError
+        If a file of the user's is of the future.
+    """
+    outputs = [paths.SITE_DONE, *paths.BUILD.glob(f"{plan.profile}.stage*")]
+    for run in plan.runs:
+        outputs += [run.executed, run.metrics, *map(run.searched, range(run.search_jobs))]
+        outputs += run.reads.rglob("*") if run.reads else []
+    now = time.time()
+    for path in outputs:
+        if path.exists() and path.stat().st_mtime > now:
+            os.utime(path)
+    for path in {path for run in plan.runs for path in run.user_files}:
+        if path.exists() and path.stat().st_mtime > now:
+            raise DataError(f"{path}: its time stamp is of the future; touch it, or set the clock of this machine")
+
+
 @contextlib.contextmanager
 def _build_lock() -> Iterator[TextIO]:
     """Hold the lock of the build; yields the lock of its jobs, which a killed build's jobs hold until they end."""
-    paths.BUILD.mkdir(exist_ok=True)
+    for folder in (paths.BUILD, paths.RESULTS, paths.BOOK):
+        folder.mkdir(exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise DataError(f"{folder}: cannot be written (read-only, or not yours); change its permissions")
     with open(paths.BUILD_LOCK, "a+") as building, open(paths.JOBS_LOCK, "a+") as jobs:
         try:
             fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -178,8 +235,8 @@ def _run_snakemake(plan: Plan, targets: list[os.PathLike], jobs: TextIO, *, earl
         "pass_fds": [jobs.fileno()],
         "preexec_fn": processes.kill_with_parent,
     }
-    if any((paths.ROOT / ".snakemake" / "locks").glob("*")):
-        subprocess.run([*command, "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL, **options)
+    shutil.rmtree(paths.ROOT / ".snakemake" / "locks", ignore_errors=True)  # a killed build's
+    _reach_the_present(plan)
     command += ["--rerun-incomplete", "--keep-going", "--quiet", "host", "reason", "--", *map(str, targets)]
     with (
         warm_start.server() as address,
@@ -200,6 +257,9 @@ def _run_snakemake(plan: Plan, targets: list[os.PathLike], jobs: TextIO, *, earl
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)
                 process.communicate()
+            raise
+        except OSError:  # the log cannot be written
+            process.kill()
             raise
     if process.returncode != 0:
         cause = "" if error_printed else f" ({first_error(paths.BUILD_LOG.read_text())})"

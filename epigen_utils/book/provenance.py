@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -17,6 +18,17 @@ import yaml
 from epigen_utils import paths
 from epigen_utils.data import registry
 from epigen_utils.files import whole_file, write_atomically
+
+#: Names of numbers, and heads of columns, that are wall times or computed from them: equal builds differ in these.
+MEASURED = re.compile(
+    r"seconds|a second|faster|^times([_ ]|$)|^align_share$|^whole$|^training_(minutes|hours)$|^wall time$"
+)
+
+
+def archive_time() -> tuple[int, ...]:
+    """Time of each file in an archive, the same in each build: SOURCE_DATE_EPOCH, else 1 January 2000."""
+    first = 315532800  # 1980, of which a zip's times begin
+    return time.gmtime(max(int(os.environ.get("SOURCE_DATE_EPOCH", 946684800)), first))[:6]
 
 
 def current_commit() -> str:
@@ -100,7 +112,7 @@ def write_bundle(target: Path, *, notebook: str, parameters: dict, datasets: dic
 
     Notes
     -----
-    Times inside the archive are fixed, so that equal content gives equal bytes.
+    Times inside the archive are those of `archive_time`.
     """
     source = paths.NOTEBOOKS / f"{notebook}.ipynb"
     shipped = [source, *sorted(paths.PACKAGE.rglob("*.py")), *sorted(paths.PACKAGE.rglob("*.mplstyle"))]
@@ -127,4 +139,4 @@ def write_bundle(target: Path, *, notebook: str, parameters: dict, datasets: dic
     contents |= {str(path.resolve().relative_to(paths.ROOT)): path.read_bytes() for path in shipped if path.exists()}
     with whole_file(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
-            archive.writestr(zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name, archive_time()), content, zipfile.ZIP_DEFLATED)

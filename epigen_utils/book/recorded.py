@@ -95,6 +95,22 @@ def read_benchmark(name: str) -> dict | None:
     return _read_if_there(paths.BENCHMARKS / f"{name}.json")
 
 
+def kernels_table() -> str:
+    """What `benchmarks/kernels.py` found, as MyST: a row for each chapter, kind of kernels and number of threads."""
+    record = read_record("kernels")
+    if record is None:
+        return "This is not measured yet; `python benchmarks/kernels.py` measures it.\n"
+    table = pd.DataFrame(record["rows"])
+    largest = ["none" if row.largest == 0 else f"{row.largest:.1e} ({row.metric})" for row in table.itertuples()]
+    table = table[["chapter", "kernels", "threads"]].assign(
+        **{"numbers": table["numbers"], "that differ": table["differ"], "largest relative difference": largest}
+    )
+    used = "; ".join(f"{name}: {', '.join(libraries)}" for name, libraries in record["libraries"].items())
+    caption = f"Numbers of a run that differ from those of the first row of its chapter ({markup.escape_text(used)}; "
+    caption += f"{markup.escape_text(record['device'])}, {record['date']})."
+    return markup.myst_table(table.astype(str), caption=caption, label="kernels")
+
+
 def recorded_columns(notebook: str, metrics: dict[str, str], *, heading: str, order: str = "") -> pd.DataFrame:
     """Metrics of a notebook's recorded runs: a row a metric, a column a run, values with their intervals as text.
 

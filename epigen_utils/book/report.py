@@ -243,7 +243,8 @@ def figure(
     """
     page, path = current_page(), _write_csv("figures", name, data, index=True)
     image = path.with_name(f"{name}.png")
-    fig.savefig(image, bbox_inches="tight", metadata={"Software": None})
+    with whole_file(image) as part:
+        fig.savefig(part, format="png", bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sources = "; ".join(

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,10 +16,10 @@ import yaml
 from tqdm import tqdm
 
 from epigen_utils import paths
-from epigen_utils.book import claims, coverage, ledger, markup, notebooks, progress, verdict_pages
+from epigen_utils.book import claims, coverage, ledger, markup, notebooks, progress, recorded, verdict_pages
 from epigen_utils.book.runs import Run, missing_tools, user_run, user_run_names, without_missing_tools
 from epigen_utils.errors import DataError, first_error
-from epigen_utils.files import folder_lock, whole_folder, write_atomically
+from epigen_utils.files import folder_lock, sha256, whole_folder, write_atomically, write_json
 
 #: What stands in a page on the user's data for a number, figure or table that these data do not give.
 NOT_GIVEN = "*not from these data*"
@@ -84,8 +85,10 @@ def _page_content(run: Run, planned_keys: Collection[str], *, of_user: bool = Fa
     notebook["metadata"].pop("papermill", None)
     titled = run.name == "main"
     for cell in notebook["cells"]:
-        cell["metadata"].pop("papermill", None)
+        for timed in ("papermill", "execution"):
+            cell["metadata"].pop(timed, None)
         if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["id"] = "parameters"  # papermill's is random
             # The site may be public: paths of the user's files are reduced to file names.
             cell["source"] = re.sub(r"\"/[^\"]*/([^\"/]+)\"", r'"\1"', "".join(cell["source"]))
         if cell["cell_type"] == "markdown":
@@ -288,18 +291,32 @@ def _write_pages(profile: str, planned: list[Run], pending: set[str], own: list[
     coverage.write_coverage_table(planned, finished)
     map_of_book = coverage.book_map(planned, finished, judged)
     write_atomically(paths.GENERATED / "map.md", f"```{{raw}} html\n{map_of_book}\n```\n")
+    write_atomically(paths.GENERATED / "kernels.md", recorded.kernels_table())
     publish_pages(planned, pending, missing_tools(planned), user_runs=user_run_names(own))
     if len(own) > 1:
         write_atomically(paths.BOOK / f"{SIDE_BY_SIDE}.md", side_by_side(planned, own, pending))
 
 
 def _run_sphinx(contents: str, partial: bool) -> Path:
-    """Build the site; returns the folder of its pages."""
+    """Build the site; returns the folder of its pages.
+
+    Sphinx goes on from its last build, by time stamps, unless that was cut short or failed, the clock has gone back
+    since, or the navigation of every page changes.
+    """
     folder = paths.SPHINX / ("partial" if partial else "whole")
-    html, toc = folder / "_build" / "html", folder / "toc.yml"
-    if not toc.exists() or toc.read_text() != contents:
-        shutil.rmtree(html, ignore_errors=True)  # the navigation of every page changes
+    html, toc, ended = folder / "_build" / "html", folder / "toc.yml", folder / "ended.json"
+    read = [path for path in (*paths.BOOK.rglob("*"), paths.ROOT / "CONTRIBUTING.md") if path.is_file()]
+    hashes = {str(path): sha256(path) for path in read}
+    of_the_past = ended.exists() and ended.stat().st_mtime <= time.time()
+    if of_the_past and toc.exists() and toc.read_text() == contents:
+        before = json.loads(ended.read_text())
+        for path in hashes:
+            if hashes[path] != before.get(path):
+                os.utime(path)
+    else:
+        shutil.rmtree(folder / "_build", ignore_errors=True)
         write_atomically(toc, contents)
+    ended.unlink(missing_ok=True)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [jupyter_book, "build", paths.BOOK, "--path-output", folder, "--toc", toc]
     command += ["--keep-going"] if partial else ["-W", "-n", "--keep-going"]
@@ -313,6 +330,7 @@ def _run_sphinx(contents: str, partial: bool) -> Path:
         raise DataError(
             f"site: {first_error(paths.SITE_LOG.read_text(), 'WARNING|ERROR|Error')} (log: {paths.SITE_LOG})"
         )
+    write_json(ended, hashes)
     return html
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,10 +86,19 @@ def write_zip(target: Path, own: Sequence[dict], *, command: Sequence[str], with
         lines = "\n".join(f"    {sha256(file)}  {place}" for place, file in files.items())
         readme.append(f"The data are {where}:\n\n{lines}")
     with whole_file(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("README.txt", "\n\n".join(readme) + "\n")
-        if named:
-            archive.writestr("sets.yml", yaml.safe_dump(named, sort_keys=False))
+        written = {"README.txt": "\n\n".join(readme) + "\n"}
+        written |= {"sets.yml": yaml.safe_dump(named, sort_keys=False)} if named else {}
+        for name, text in written.items():
+            archive.writestr(zipfile.ZipInfo(name, provenance.archive_time()), text, zipfile.ZIP_DEFLATED)
         for file in filter(Path.is_file, sorted(paths.SITE.rglob("*"))):
-            archive.write(file, file.relative_to(paths.SITE))
+            _add_file(archive, file, str(file.relative_to(paths.SITE)))
         for place, file in files.items() if with_data else ():
-            archive.write(file, place)
+            _add_file(archive, file, place)
+
+
+def _add_file(archive: zipfile.ZipFile, file: Path, place: str) -> None:
+    """Add a file, also one whose time stamp no zip can have (before 1980); the archive has the same time for all."""
+    about = zipfile.ZipInfo.from_file(file, place, strict_timestamps=False)
+    about.date_time, about.compress_type = provenance.archive_time(), zipfile.ZIP_DEFLATED
+    with open(file, "rb") as source, archive.open(about, "w") as target:
+        shutil.copyfileobj(source, target)

@@ -30,6 +30,9 @@ PUBLISHED_SETTINGS = Settings(
 )
 PUBLISHED_STEPS = 7_020
 
+#: Cells whose token ids are held at once when classes are predicted.
+BLOCK = 8192
+
 
 def published_settings(n_cells: int, *, epochs: float = PUBLISHED_SETTINGS.epochs) -> Settings:
     """Scale the published warm-up to the number of steps; 1,812 steps would outlast a smaller data set."""
@@ -148,8 +151,10 @@ class CellClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, rows: np.ndarray) -> np.ndarray:
-        """Predict class probabilities of cells at the given positions, cells x classes."""
-        return class_probabilities(self.model_, self.encoded.select(rows), self.vocabulary)
+        """Predict class probabilities of cells at the given positions, cells x classes, holding a block of them."""
+        blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
+        parts = [class_probabilities(self.model_, self.encoded.select(block), self.vocabulary) for block in blocks]
+        return np.concatenate(parts)
 
 
 def tune_settings(

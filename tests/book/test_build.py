@@ -1,4 +1,6 @@
 import json
+import os
+import time
 
 import pytest
 
@@ -101,3 +103,60 @@ def test_the_longest_chain_of_chapters_begins_first():
     assert chains["geneformer/03_pretraining"] == 100 + 200 + 30, "it, the distillation, and a chapter on students"
     assert chains["geneformer/09_downscaling"] == 30
     assert max(chains, key=chains.get) == "geneformer/03_pretraining"
+
+
+def test_a_site_that_cannot_be_left_hides_no_error(plan, monkeypatch, capsys):
+    from epigen_utils.book import site
+
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    def stop(*_, **__):
+        raise DataError("a run failed")
+
+    monkeypatch.setattr(build, "_run_snakemake", stop)
+    monkeypatch.setattr(site, "build_site", fail)
+    with pytest.raises(DataError, match="a run failed"):
+        build.build_book(plan)
+    assert "the site of what is finished was not written (No space left on device)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["BUILD", "RESULTS", "BOOK"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(plan, monkeypatch, name):
+    monkeypatch.setattr(build.os, "access", lambda folder, _: folder != getattr(paths, name))
+    with pytest.raises(DataError, match=f"{getattr(paths, name)}: cannot be written"):
+        build.build_book(plan)
+
+
+def test_outputs_of_the_future_get_the_present_time_and_a_user_s_file_is_refused(plan, tmp_path):
+    tomorrow = time.time() + 86_400
+    os.utime(plan.runs[0].metrics, (tomorrow, tomorrow))
+    os.utime(plan.runs[0].executed, (1e9, 1e9))
+    build._reach_the_present(plan)
+    assert plan.runs[0].metrics.stat().st_mtime < tomorrow - 86_000
+    assert plan.runs[0].executed.stat().st_mtime == 1e9, "the past stays"
+    own = tmp_path / "own.csv"
+    own.touch()
+    os.utime(own, (tomorrow, tomorrow))
+    run = runs.Run("demo", "epilepsy/02_table_two", "own", {"dataset": str(own)})
+    with pytest.raises(DataError, match=r"own\.csv: its time stamp is of the future; touch it"):
+        build._reach_the_present(build.Plan("demo", [], [run], cores=1))
+
+
+def test_a_site_is_done_again_when_the_content_of_its_sources_changes(tmp_path, monkeypatch):
+    """Also when an older file takes the place of a newer one; a time stamp alone is no cause."""
+    monkeypatch.setattr(paths, "BOOK", tmp_path / "book")
+    monkeypatch.setattr(paths, "GENERATED", tmp_path / "book" / "_generated")
+    monkeypatch.setattr(paths, "ROOT", tmp_path.parents[-1])
+    monkeypatch.setattr(paths, "TOC", tmp_path / "toc.yml")
+    for name in ("book/page.md", "book/_generated/claims.md", "toc.yml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one")
+    monkeypatch.setattr(build, "sha256", lambda path: path.read_text() if path.exists() else "")
+    before = build.site_fingerprint()
+    os.utime(tmp_path / "book" / "page.md", (1e9, 1e9))
+    (tmp_path / "book" / "_generated" / "claims.md").write_text("derived")
+    assert build.site_fingerprint() == before
+    (tmp_path / "book" / "page.md").write_text("two")
+    os.utime(tmp_path / "book" / "page.md", (1e9, 1e9))
+    assert build.site_fingerprint() != before

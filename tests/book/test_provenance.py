@@ -46,3 +46,16 @@ def test_a_benchmark_is_kept_with_where_it_ran(tmp_path, capsys):
     found = json.loads((tmp_path / "b.json").read_text())
     assert list(found) == ["what", "device", "machine", "date", "torch", "transformers", "python"]
     assert json.loads(capsys.readouterr().out) == found
+
+
+def test_the_time_of_archives_is_one_that_a_zip_can_say(monkeypatch):
+    assert provenance.archive_time() == (2000, 1, 1, 0, 0, 0)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert provenance.archive_time() == (1980, 1, 1, 0, 0, 0)
+
+
+def test_measured_numbers_are_known_by_their_names():
+    measured = ("seconds", "cpu_seconds", "tokens a second", "times_plain", "times", "times the teacher", "whole")
+    assert all(provenance.MEASURED.search(name) for name in (*measured, "training_minutes", "wall time"))
+    others = ("auc", "n_samples", "sometimes", "whole_genome", "minutes", "second")
+    assert not any(provenance.MEASURED.search(name) for name in others)

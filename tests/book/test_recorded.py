@@ -3,7 +3,7 @@ import json
 import pytest
 
 from epigen_utils import paths
-from epigen_utils.book import recorded, runs
+from epigen_utils.book import markup, recorded, runs
 
 
 @pytest.fixture
@@ -71,3 +71,25 @@ def test_other_records_are_no_runs(kept):
     kept.with_name("deseq-fuzz.json").write_text(json.dumps({"drawn": 2}))
     assert len(recorded.recorded_metrics("epilepsy/03a_calibration"))
     assert recorded.read_record("deseq-fuzz") == {"drawn": 2}
+
+
+def test_what_kernels_change_is_a_table_or_said_to_be_unmeasured(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RECORDED", tmp_path)
+    assert recorded.kernels_table().startswith("This is not measured yet")
+    rows = [
+        {"chapter": "a/b", "kernels": "AVX2", "threads": 1, "numbers": 3, "differ": 0, "largest": 0.0, "metric": "x"},
+        {"chapter": "a/b", "kernels": "any", "threads": 2, "numbers": 3, "differ": 1, "largest": 2e-9, "metric": "y"},
+    ]
+    about = {"libraries": {"AVX2": ["OpenBLAS Zen", "PyTorch AVX2"]}, "device": "CPU", "date": "2026-01-01"}
+    (tmp_path / "kernels.json").write_text(json.dumps({"rows": rows, **about}))
+    table = recorded.kernels_table()
+    assert "| a/b | AVX2 | 1 | 3 | 0 | none |" in table
+    assert f"| a/b | any | 2 | 3 | 1 | {markup.escape_text('2.0e-09 (y)')} |" in table
+    assert "OpenBLAS Zen, PyTorch AVX2" in table
+
+
+def test_under_the_same_kernels_and_threads_the_recorded_numbers_are_the_same():
+    record = recorded.read_record("kernels")
+    assert {row["chapter"] for row in record["rows"]} == set(record["parameters"])
+    again = [row["differ"] for row in record["rows"] if row["kernels"].endswith("again")]
+    assert again == [0] * len(record["parameters"])

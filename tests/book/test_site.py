@@ -1,4 +1,6 @@
 import json
+import os
+import time
 
 import nbformat
 import pytest
@@ -6,6 +8,7 @@ import yaml
 
 from epigen_utils import paths
 from epigen_utils.book import runs, site
+from epigen_utils.errors import DataError
 
 
 @pytest.fixture
@@ -139,3 +142,66 @@ def test_a_link_to_a_chapter_that_is_not_in_the_build_is_its_title(folders):
     site.publish_pages(folders, {folders[1].key, folders[2].key})
     source = nbformat.read(first.page, 4).cells[0].source
     assert source == linked.replace("{doc}`/epilepsy/01_datasets`", "*The cohorts*")
+
+
+class Sphinx:
+    """Stands for jupyter-book; notes whether it finds what it left."""
+
+    code, found = 0, []
+
+    def __init__(self, command, **_):
+        self.folder, self.stdout = command[4] / "_build", []
+        self.found.append((self.folder / "left").exists())
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "left").touch()
+
+    def wait(self):
+        if self.code is None:
+            raise KeyboardInterrupt
+        return self.code
+
+
+@pytest.fixture
+def sphinx(tmp_path, monkeypatch):
+    """Builds a site of one page by it; gives the folder."""
+    for name in ("BOOK", "ROOT", "SPHINX"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(paths, "SITE_LOG", tmp_path / "log")
+    monkeypatch.setattr(site.subprocess, "Popen", Sphinx)
+    monkeypatch.setattr(Sphinx, "found", [])
+    for path in (paths.BOOK / "page.md", paths.ROOT / "CONTRIBUTING.md"):
+        path.parent.mkdir()
+        path.write_text("one")
+    (paths.SPHINX / "whole").mkdir(parents=True)
+    return lambda contents="toc": site._run_sphinx(contents, False)
+
+
+def test_sphinx_goes_on_from_a_build_that_ended_well_and_from_no_other(sphinx, monkeypatch):
+    sphinx()
+    sphinx()
+    assert Sphinx.found == [False, True]
+    sphinx("another toc")
+    monkeypatch.setattr(Sphinx, "code", None)  # killed
+    with pytest.raises(KeyboardInterrupt):
+        sphinx("another toc")
+    monkeypatch.setattr(Sphinx, "code", 1)
+    with pytest.raises(DataError, match="site: no output"):
+        sphinx("another toc")
+    monkeypatch.setattr(Sphinx, "code", 0)
+    sphinx("another toc")
+    assert Sphinx.found[2:] == [False, True, False, False]
+    os.utime(paths.SPHINX / "whole" / "ended.json", (time.time() + 100,) * 2)
+    sphinx("another toc")
+    assert Sphinx.found[-1] is False, "its time stamps are of another clock"
+
+
+def test_sphinx_sees_a_page_whose_place_an_older_one_takes(sphinx):
+    page, beside = paths.BOOK / "page.md", paths.BOOK / "beside.md"
+    beside.write_text("same")
+    sphinx()
+    page.write_text("two")
+    for path in (page, beside):
+        os.utime(path, (1e9, 1e9))
+    sphinx()
+    assert page.stat().st_mtime > 1e9
+    assert beside.stat().st_mtime == 1e9, "its content is the same"

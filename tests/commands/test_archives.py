@@ -1,3 +1,4 @@
+import os
 import zipfile
 
 import pytest
@@ -74,3 +75,17 @@ def test_without_a_site_or_a_folder_there_is_no_zip(built, tmp_path):
     with pytest.raises(DataError, match="html: no site; build one first"):
         archives.write_zip(tmp_path / "book.zip", built, command=["epigen"])
     assert not list(tmp_path.glob("*book.zip*"))
+
+
+def test_equal_sites_are_equal_zips_whatever_the_clock(built, tmp_path, monkeypatch):
+    """Also of files from before 1980, which no zip can say."""
+    page, found = tmp_path / "html" / "index.html", []
+    for when in (0, 1e9):
+        os.utime(page, (when, when))
+        archives.write_zip(tmp_path / "book.zip", [], command=["epigen"])
+        found.append((tmp_path / "book.zip").read_bytes())
+    assert found[0] == found[1]
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1600000000")
+    archives.write_zip(tmp_path / "book.zip", [], command=["epigen"])
+    with zipfile.ZipFile(tmp_path / "book.zip") as archive:
+        assert {about.date_time for about in archive.infolist()} == {(2020, 9, 13, 12, 26, 40)}
