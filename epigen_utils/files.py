@@ -91,9 +91,12 @@ def _is_running(pid: int) -> bool:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside a folder; it replaces the folder at the end, unless the block raises.
 
-    The folder is whole at every moment, or, between two renamings, not there.
+    The folder is whole at every moment, or, between two renamings, not there: what a process that was killed then had
+    put aside is put back.
     """
     part, former = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "former"))
+    if former.exists() and not folder.exists():
+        former.rename(folder)
     for left in (part, former):
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)

@@ -139,3 +139,13 @@ def test_a_folder_is_never_half_deleted(tmp_path, monkeypatch):
         (part / "b").touch()
     assert seen == [(".site.former", ["b"])]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_put_aside_by_a_killed_process_is_put_back(tmp_path):
+    folder, former = tmp_path / "model", tmp_path / ".model.former"
+    former.mkdir()
+    (former / "weights").write_text("before")
+    with pytest.raises(KeyError), files.whole_folder(folder):
+        raise KeyError
+    assert (folder / "weights").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
