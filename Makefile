@@ -22,7 +22,7 @@ HAS_R := Rscript -e 'stopifnot(nzchar(sapply(c("DESeq2", "jsonlite"), function(p
 DRAWS ?= 20
 SEED ?= 1
 
-.PHONY: book test test-slow rehearsal lint audit vulnerabilities release lock hashes cards sweeps tools r venv clean
+.PHONY: book test test-slow properties rehearsal lint audit vulnerabilities release lock hashes cards sweeps tools r venv clean
 
 book: $(VENV)/.ready
 	@$(BIN)/epigen build --profile $(PROFILE)
@@ -32,6 +32,12 @@ test: $(VENV)/.ready
 
 test-slow: $(VENV)/.ready
 	@$(BIN)/python -m pytest -m slow
+
+# Properties on a thousand examples each, and random cells encoded and perturbed beside plain versions; RECORD=<file> writes
+# the report of these.
+properties: $(VENV)/.ready
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m hypothesis --hypothesis-seed=$(SEED) --hypothesis-show-statistics
+	@$(BIN)/python tests/fuzz_encoding.py --draws $(DRAWS) --seed $(SEED) $(if $(RECORD),--record $(RECORD))
 
 # Every run of profile `paper` in minutes, on stand-ins that a local server has.
 rehearsal: $(VENV)/.ready

@@ -16,11 +16,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from epigen_utils import paths
 from epigen_utils.data import orthologs, registry
 
 MIRROR = paths.ROOT.parent / "shared" / "data"
+
+# The same few examples at every run; `make properties` draws many others, from the seed that it prints.
+settings.register_profile("fast", max_examples=15, deadline=None, derandomize=True, database=None)
+settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_mirror = pytest.mark.skipif(not MIRROR.exists(), reason=f"no mirror at {MIRROR}")

@@ -139,9 +139,11 @@ def agreement(
         If ``reported`` cannot be read.
     """
     try:
-        slack = tolerance(reported) + 1e-9
+        slack = tolerance(reported)
         first, _, last = reported.lstrip("<>=~").partition("..")
         least, most = float(first), float(last or first)
+        # Rounding decides nothing, and a small number has a small tolerance.
+        slack += 1e-9 * (slack or 1) + math.ulp(max(abs(least), abs(most)))
     except (ValueError, ArithmeticError):
         raise DataError(f"{where}: reported {reported!r}; write a number, ~x, =x, >x, <x or a..b") from None
     if low is None or high is None:

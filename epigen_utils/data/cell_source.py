@@ -44,7 +44,8 @@ class CellChunk:
         """Depth of each cell from the sample table (`schema.DEPTH_COLUMN`), else the sum of its counts."""
         obs = self.source.obs
         if schema.DEPTH_COLUMN in obs:
-            return obs[schema.DEPTH_COLUMN].to_numpy(np.float64)[self.rows]
+            # A depth that is no number is refused as one that is missing.
+            return pd.to_numeric(np.asarray(obs[schema.DEPTH_COLUMN].iloc[self.rows]), errors="coerce").astype(float)
         return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
     def counts(self) -> sparse.csr_matrix:
@@ -52,6 +53,9 @@ class CellChunk:
         first, last = int(self.rows[0]), int(self.rows[-1]) + 1
         block = sparse.csr_matrix(self.matrix[first:last])
         block = block if len(self.rows) == last - first else block[self.rows - first]
+        if not block.has_canonical_format:
+            block = block.copy()
+            block.sum_duplicates()
         return block if self.source.columns is None else block[:, self.source.columns]
 
 
@@ -127,7 +131,10 @@ class InMemoryCells(CellSource):
         where = adata.uns.get("epigen", {}).get("name", "data")
         if "counts" not in adata.layers:
             raise DataError(f"{where}: no layers['counts']; put the raw counts there")
-        super().__init__(where, sparse.csr_matrix(adata.layers["counts"]), adata.var, adata.obs, dict(adata.uns), keep)
+        counts = adata.layers["counts"]
+        if not np.issubdtype(counts.dtype, np.number):
+            raise DataError(f"{where}: layers['counts'] has values of type {counts.dtype}; give raw counts")
+        super().__init__(where, sparse.csr_matrix(counts), adata.var, adata.obs, dict(adata.uns), keep)
 
 
 class H5adCells(CellSource):
@@ -364,6 +371,8 @@ def _column_note(column: str) -> str:
 
 def _ensembl_ids(where: str, var: pd.DataFrame) -> tuple[np.ndarray, str]:
     """Ensembl id, without version, of each gene; a sentence that names the column, if it is not the expected one."""
+    if not len(var):
+        raise DataError(f"{where}: no genes; give a matrix with some")
     column = ensembl_column(where, var)
     if column is None:
         raise DataError(

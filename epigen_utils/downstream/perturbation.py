@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from epigen_utils.downstream.perturbed_cells import Batch, CellTokens, Part, read_batches
 from epigen_utils.errors import DataError
 from epigen_utils.geneformer.encoded_cells import EncodedCells, token_ids
-from epigen_utils.geneformer.vocabularies import Vocabulary
+from epigen_utils.geneformer.vocabularies import CLS, EOS, Vocabulary
 
 
 def _nowhere(ranks: np.ndarray, _n_genes: int, _quartiles: int) -> np.ndarray:
@@ -119,8 +119,8 @@ def perturb(
         which moves the cell too, whichever gene was deleted (`epigen_utils.downstream.screening`); with kept
         positions the effect is that of the gene's absence alone.
     max_length
-        Maximum length of a cell, special tokens included; overexpression truncates both the perturbed and the original
-        cell to it. Default: the model's positions.
+        Maximum length of a cell, special tokens included: a longer one is truncated before it is perturbed;
+        overexpression truncates both the perturbed and the original cell. Default: the model's positions.
     precision
         ``fp32``, or ``bf16`` by automatic mixed precision.
 
@@ -137,7 +137,8 @@ def perturb(
     ------
     DataError
         If there is no such kind, ``keep_places`` is set for another kind than a deletion, a gene is not in the
-        vocabulary, or no cell expresses the genes to be perturbed.
+        vocabulary, no cell expresses the genes to be perturbed, or nothing of a cell would remain; if a cell has no
+        tokens, or ``max_length`` is not within the model's positions.
     """
     options = {"together": together, "quartiles": quartiles, "keep_places": keep_places, "max_length": max_length}
     parts = _checked_parts(model, cells, vocabulary, kind, genes, **options)
@@ -190,10 +191,25 @@ def _checked_parts(
         raise DataError(f"perturbation {kind!r}: there are {', '.join(PERTURBATIONS)}")
     if keep_places and kind != "delete":
         raise DataError(f"keep_places: only deletions can keep places, not {kind!r}; leave it out")
-    split_cells = [CellTokens.of(ids.astype(np.int64), vocabulary) for ids in token_ids(cells)]
+    positions = model.config.max_position_embeddings
+    longest = positions if max_length is None else max_length
+    if longest > positions:
+        raise DataError(f"max_length {longest}: the model has {positions} positions; give at most as many")
+    if longest <= 2 * (CLS in vocabulary.tokens and EOS in vocabulary.tokens):
+        raise DataError(f"max_length {longest}: leaves no room for genes; give more")
+    ids = token_ids(cells)
+    if empty := [number for number, cell in enumerate(ids) if not len(cell)]:
+        raise DataError(f"cell {empty[0]} has no tokens ({len(empty)} such cells here); leave it out")
+    split_cells = [CellTokens.of(cell.astype(np.int64), vocabulary, longest) for cell in ids]
     groups = None
-    if not isinstance(genes, str):
-        if missing := [gene for gene in genes if gene not in vocabulary.tokens]:
+    if isinstance(genes, str):
+        if genes != "all":
+            raise DataError(f"genes {genes!r}: give a list of Ensembl ids, or 'all'")
+    else:
+        if not len(genes):
+            raise DataError("genes: none is given; give Ensembl ids, or 'all'")
+        known = set(vocabulary.genes)
+        if missing := [gene for gene in genes if gene not in known]:
             raise DataError(
                 f"gene {missing[0]!r}: not in the vocabulary {vocabulary.name!r}; give Ensembl ids that are"
             )
@@ -205,7 +221,7 @@ def _checked_parts(
                     f"gene {'+'.join(group)!r}: no cell expresses {'it' if len(group) == 1 else 'them all'}, "
                     f"so that there is nothing to {kind}; choose another, or overexpress"
                 )
-    return _parts(split_cells, vocabulary, kind, groups, quartiles, max_length or model.config.max_position_embeddings)
+    return _parts(split_cells, vocabulary, kind, groups, quartiles, longest)
 
 
 def _parts(
@@ -218,6 +234,7 @@ def _parts(
 ) -> Iterator[Part]:
     """Perturbations in the order of the cells, of each group (groups x genes; None: of each gene of a cell)."""
     placed, must_express = PERTURBATIONS[kind]
+    nothing = True
     names = {token: gene for gene, token in vocabulary.tokens.items()}
     for number, cell in enumerate(cells):
         n, first = len(cell.genes), len(cell.before)
@@ -234,13 +251,21 @@ def _parts(
             n_after = min(whole, max_length - first - len(cell.behind))
             if not (len(of) and n_after):
                 continue
+            n_base, nothing = n - (whole - n_after), False
+            if n_base < 1:
+                raise DataError(
+                    f"max_length {max_length}: leaves no room for the genes of cell {number} behind the {n_genes} in "
+                    "front; give more, or perturb fewer"
+                )
             removed = np.sort(np.where(of < 0, np.iinfo(np.int32).max, of), axis=1) - np.arange(n_genes)
             shown = of[:, 0] if n_genes == 1 else np.full(len(of), -1)
             rows = [
                 (number, "+".join(names[token] for token in group), rank if rank < 0 else rank + first)
                 for group, rank in zip(lacking.tolist(), shown.tolist(), strict=True)
             ]
-            yield Part(cell, n - (whole - n_after), n_after, lacking, removed + first, inserted + first, rows)
+            yield Part(cell, n_base, n_after, lacking, removed + first, inserted + first, rows)
+    if nothing:
+        raise DataError(f"cells: none has two genes, so that there is nothing to {kind}; give longer cells")
 
 
 def _shift_tables(

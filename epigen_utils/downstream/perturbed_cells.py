@@ -27,11 +27,12 @@ class CellTokens:
     behind: np.ndarray
 
     @classmethod
-    def of(cls, ids: np.ndarray, vocabulary: Vocabulary) -> "CellTokens":
-        """Separate the genes from the special tokens."""
+    def of(cls, ids: np.ndarray, vocabulary: Vocabulary, max_length: int | None = None) -> "CellTokens":
+        """Separate the genes from the special tokens; a length, these included, to which the cell is truncated."""
         first = int(ids[0] == vocabulary.tokens.get(CLS, -1))
         last = len(ids) - int(ids[-1] == vocabulary.tokens.get(EOS, -1))
-        return cls(ids[first:last], ids[:first], ids[last:])
+        end = last if max_length is None else min(last, max_length - (len(ids) - last))
+        return cls(ids[first:end], ids[:first], ids[last:])
 
     def with_genes(self, genes: np.ndarray) -> np.ndarray:
         """Token ids of the cell with its genes replaced."""

@@ -325,7 +325,8 @@ def permutation_blocks(adata: anndata.AnnData, design: str, contrast: tuple[str,
     Name of each sample's block, or None if all labels are exchangeable.
     """
     donor = adata.uns["epigen"].get("donor")
-    terms = {term.strip(" `") for term in formulas.parse(design)[0].lstrip("~ ").replace("*", "+").split("+")}
+    alone = [term.factors[0].expr for term in Formula(formulas.parse(design)[0]) if len(term.factors) == 1]
+    terms = {factor.strip("`") for factor in alone}
     columns = [donor] if donor else [term for term in adata.obs if term in terms and term != contrast[0]]
     return adata.obs[columns].astype(str).agg("/".join, axis=1).to_numpy() if columns else None
 

@@ -1,7 +1,9 @@
 """Formulas as R writes them, over the columns of a sample table: which are factors, which numbers, and the model."""
 
 import functools
+import keyword
 import re
+from collections.abc import Iterable
 
 import anndata
 import numpy as np
@@ -17,8 +19,8 @@ FUNCTIONS = ("factor", "numeric", "log", "log2", "log10", "exp", "scale", "cente
 
 
 def quoted(column: str) -> str:
-    """A column's name as a formula requires it: between backticks if it is no identifier."""
-    return column if column.isidentifier() else f"`{column}`"
+    """A column's name as a formula requires it: between backticks if it is no identifier, or a word of Python."""
+    return column if column.isidentifier() and not keyword.iskeyword(column) else f"`{column}`"
 
 
 def respelled(design: str) -> str:
@@ -33,19 +35,22 @@ def parse(design: str) -> tuple[str, frozenset[str], frozenset[str]]:
     Raises
     ------
     DataError
-        If it has no terms, a left side, or a bar.
+        If it has no terms, a left side, or a bar, or names a column that formulas take for a number.
     """
-    left, _, right = design.rpartition("~")
+    # Names between backticks may hold any of the signs that are searched for.
+    masked = re.sub("`[^`]*`", lambda match: f"`{'_' * (len(match[0]) - 2)}`", design)
+    start = masked.rfind("~") + 1
+    left, right, masked = design[: max(start - 1, 0)], design[start:], masked[start:]
     if not right.strip():
         raise DataError(f"design {design!r}: it has no terms; give a formula, such as ~condition")
     if left.strip():
         raise DataError(f"design {design!r}: counts stand on its left side; leave {left.strip()!r} out")
-    if "|" in right:
+    if "|" in masked:
         raise DataError(
             f"design {design!r}: there are no random effects and no conditioning; block on the column instead: "
-            f"~{right.split('|')[-1].strip(' ()')} + ..."
+            f"~{right[masked.rfind('|') + 1 :].strip(' ()')} + ..."
         )
-    if re.search(r"(?<![\w.`])\.(?![\w.])", right):
+    if re.search(r"(?<![\w.`])\.(?![\w.])", masked):
         raise DataError(f"design {design!r}: '.' stands for every column; name those of the design")
     stated = {"factor": set(), "numeric": set()}
 
@@ -54,6 +59,8 @@ def parse(design: str) -> tuple[str, frozenset[str], frozenset[str]]:
         return match[2]
 
     right = re.sub(r"\b(factor|numeric)\(\s*(`[^`]+`|[\w.]+)\s*\)", plain, respelled(right))
+    if number := re.search(r"(?<![(`])`([\d.]+)`", right):
+        raise DataError(f"design {design!r}: the column {number[1]!r} would be taken for a number; rename it")
     # A name with dots, as R makes them, needs backticks in Python.
     dotted = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\.\w+)+(?![\w.]|\s*\()")
     pieces = right.split("`")
@@ -110,12 +117,19 @@ def levels_of(values: pd.Series) -> list[str]:
 def columns_of_design(adata: anndata.AnnData, design: str) -> list[str]:
     """Columns of the sample table that a formula names, in the order of the table."""
     factors = {factor.expr for term in Formula(parse(design)[0]) for factor in term.factors}
-    # What formulaic lists as required splits a name at its dots.
-    return [
-        column
-        for column in adata.obs
-        if column in factors or any(re.search(rf"(?<![\w.]){re.escape(column)}(?![\w.])", name) for name in factors)
-    ]
+    named = set().union(*(_columns_of_factor(factor, adata.obs) for factor in factors))
+    return [column for column in adata.obs if column in named]
+
+
+def _columns_of_factor(expression: str, columns: Iterable[str]) -> set[str]:
+    """Columns that a factor names; what formulaic lists as required has functions, and splits a name at its dots."""
+    name = expression.strip("`")
+    if name in columns and not name.isdigit():  # 1 is the intercept
+        return {name}
+    bare = re.sub("`[^`]*`|'[^']*'|\"[^\"]*\"", " ", expression)
+    # Neither what is called nor the name of an argument.
+    words = re.findall(r"(?<![\w.])[^\W\d]\w*(?!\w|\s*\(|\s*=[^=])", bare)
+    return {*re.findall("`([^`]*)`", expression), *words} & set(columns)
 
 
 def model_of(adata: anndata.AnnData, design: str) -> ModelMatrix:
@@ -146,9 +160,7 @@ def model_of(adata: anndata.AnnData, design: str) -> ModelMatrix:
 
 def variables_of_terms(adata: anndata.AnnData, model: ModelMatrix) -> dict[object, dict[str, set[str]]]:
     """Columns of the sample table that each term of a model is of: term -> expression of each factor -> its columns."""
-    # formulaic counts the functions of a factor, such as log, among its variables.
-    columns = {
-        factor: {str(name) for name in names} & set(adata.obs)
-        for factor, names in model.model_spec.factor_variables.items()
+    return {
+        term: {factor.expr: _columns_of_factor(factor.expr, adata.obs) for factor in term.factors}
+        for term in model.model_spec.terms
     }
-    return {term: {factor.expr: columns[factor] for factor in term.factors} for term in model.model_spec.terms}

@@ -2,6 +2,8 @@ import math
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from epigen_utils.book import claims
 from epigen_utils.data import registry
@@ -252,3 +254,41 @@ def test_quotes_are_in_the_papers(mirror):
     for row in claims.read_claims().itertuples():
         quote = " ".join(row.quote.replace("–", "-").split()).lower()
         assert quote in texts[row.paper], f"{row.id}: {row.quote!r} is not in paper {row.paper}"
+
+
+NUMBERS = st.one_of(
+    st.floats(-1e6, 1e6), st.floats(-1, 1), st.floats(1e-14, 1e-4), st.integers(-(10**6), 10**6).map(float)
+)
+
+
+@given(value=NUMBERS, digits=st.integers(0, 4), kind=st.sampled_from("fe"))
+def test_a_number_agrees_with_itself_as_a_paper_prints_it(value, digits, kind):
+    printed = f"{value:.{digits}{kind}}"
+    last = 10.0 ** (int(printed.partition("e")[2] or 0) - digits)
+    assert claims.tolerance(printed) == pytest.approx(last / 2, abs=0)
+    assert claims.tolerance(f"~{printed}") == pytest.approx(last, abs=0)
+    assert claims.agreement(printed, value) is True
+    assert claims.agreement(f"~{printed}", value) is True
+    for away in (-2.5 * last, 2.5 * last):
+        assert claims.agreement(printed, value + away) is False
+        assert claims.agreement(f"~{printed}", value + away) is False
+
+
+@given(
+    value=st.integers(-50, 50),
+    ends=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    bound=st.integers(-50, 50),
+    width=st.integers(0, 30),
+)
+def test_bounds_and_ranges_are_what_they_say_of_every_number_of_the_interval(value, ends, bound, width):
+    low, high = value - ends[0], value + ends[1]
+
+    def wanted(holds):
+        inside = [holds(number) for number in range(low, high + 1)]
+        return None if len(set(inside)) > 1 else inside[0]
+
+    found = {sign: claims.agreement(f"{sign}{bound}", value, low, high) for sign in "<>"}
+    assert found == {"<": wanted(lambda number: number < bound), ">": wanted(lambda number: number > bound)}
+    inside = claims.agreement(f"{bound}..{bound + width}", value, low, high)
+    assert inside is wanted(lambda number: bound <= number <= bound + width)
+    assert claims.agreement(f">{bound}", value, None, high) is None

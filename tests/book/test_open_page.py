@@ -86,7 +86,7 @@ WORDS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=max(150, settings.default.max_examples))
 @given_examples(word=WORDS)
 def test_every_level_can_be_named_on_papermills_command_line(word):
     source = paths.NOTEBOOKS / "epilepsy" / "03_differential_expression.ipynb"

@@ -188,7 +188,7 @@ def write(path, rows, form):
     path.write_bytes(text.getvalue().replace("\n", form["newline"]).encode(form["encoding"]))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=max(60, settings.default.max_examples))
 @given(form=forms())
 def test_every_form_of_a_table_gives_the_same_data(form):
     """Separator, name of the file, ends of lines, BOM, quotes, the column of ids, order, orientation, blanks, empty rows."""
@@ -222,3 +222,46 @@ def test_every_form_of_a_table_gives_the_same_data(form):
     assert set(table["note"]) == {"café au lait"}
     assert table["age"].tolist() == ["20", "21", "22", "23"]
     assert adata.uns["epigen"]["genes_in"].startswith("columns" if form["turned"] else "rows")
+
+
+#: Names of genes and samples: antisense transcripts, fusions, tRNAs, genotypes and times, in any letters.
+NAMES = st.text("ABCxyz0123 .,;:'\"|/_-()+*#µé中", min_size=1, max_size=10).filter(lambda name: name == name.strip())
+COUNTS = st.one_of(st.integers(0, 30), st.integers(0, 2**53))
+
+
+def is_plain(names):
+    """Whether no name is that of a column of genes, or begins as a line of comment does."""
+    return names[0][0] != "#" and not any(
+        readers._bare(name) in (*readers._ID_COLUMNS, *readers._GENE_COLUMNS) for name in names
+    )
+
+
+@st.composite
+def matrices(draw):
+    """Names of genes and of samples, and counts, genes x samples, of which no sample has none."""
+    genes = draw(st.lists(NAMES, min_size=1, max_size=6, unique=True))
+    samples = draw(st.lists(NAMES, min_size=2, max_size=5, unique=True).filter(is_plain))
+    counts = draw(
+        st.lists(
+            st.lists(COUNTS, min_size=len(samples), max_size=len(samples)), min_size=len(genes), max_size=len(genes)
+        )
+    )
+    return genes, samples, [[max(count, 1) for count in counts[0]], *counts[1:]]
+
+
+@given(
+    matrix=matrices(), sep=st.sampled_from(",\t;"), suffix=st.sampled_from(["csv", "tsv", "txt"]), turned=st.booleans()
+)
+def test_any_names_and_counts_come_back(matrix, sep, suffix, turned):
+    genes, samples, counts = matrix
+    rows = [["id", *samples], *([gene, *row] for gene, row in zip(genes, counts, strict=True))]
+    if turned:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"counts.{suffix}"
+        with open(path, "w", newline="") as stream:
+            csv.writer(stream, delimiter=sep, quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
+        adata = readers.read_table({"counts": path}, genes_in="columns" if turned else "rows")
+    assert list(adata.var_names) == genes
+    assert list(adata.obs_names) == samples
+    assert adata.X.T.tolist() == counts

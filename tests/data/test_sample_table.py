@@ -1,5 +1,14 @@
+import csv
+import json
+import re
+import tempfile
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from epigen_utils.data import fetching, sample_table
 
@@ -64,3 +73,56 @@ def test_a_wide_table_is_peeked_at(tmp_path):
     path.write_text(",".join(["cell", *genes]) + "\n" + ",".join(["c1", *["1"] * 20_000]) + "\n")
     layout = sample_table.peek(path)
     assert (layout.sep, layout.width) == (",", 20_001)
+
+
+#: Words as people write them, without blanks at their ends.
+WORDS = st.text("abXY019 .,;:'\"|/_-()+#%µé", min_size=1, max_size=8).filter(
+    lambda word: word == word.strip() and word not in sample_table.MISSING
+)
+
+
+@st.composite
+def word_tables(draw):
+    """A table with a few columns of words; a first name with # would be a comment's, as R writes one."""
+    names = draw(st.lists(WORDS, min_size=2, max_size=4, unique=True).filter(lambda names: names[0][0] != "#"))
+    cells = st.one_of(WORDS, st.sampled_from([None, "NA", "None", "007", "1.50", "1e3", "TRUE"]))
+    rows = draw(st.lists(st.lists(cells, min_size=len(names), max_size=len(names)), min_size=1, max_size=5))
+    return pd.DataFrame([row for row in rows if any(row)] or [["a"] * len(names)], columns=names, dtype=object)
+
+
+def write_words(table, path, sep):
+    if path.suffix == ".xlsx":
+        table.to_excel(path, index=False)
+    elif path.suffix == ".parquet":
+        table.to_parquet(path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(table.to_dict("records")))
+    else:
+        table.to_csv(path, sep=sep, index=False, quoting=csv.QUOTE_ALL)
+
+
+@given(table=word_tables(), form=st.sampled_from(["csv,", "tsv\t", "csv;", "txt\t", "json", "parquet", "xlsx"]))
+def test_words_come_back_from_every_kind_of_file(table, form):
+    suffix, sep = form.rstrip(",\t;"), form[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"table.{suffix}"
+        write_words(table, path, sep)
+        found, notes = sample_table.read_words(path)
+    kept = table.map(lambda word: None if word == "NA" else word).dropna(how="all")
+    assert list(found.columns) == list(table.columns)
+    assert found.astype(object).where(found.notna(), None).to_numpy().tolist() == kept.to_numpy().tolist()
+    assert not any("taken off" in note for note in notes)
+
+
+NAMES = st.text("abX19 ._-+()", min_size=1, max_size=7)
+
+
+@given(ids=st.lists(NAMES, min_size=1, max_size=6, unique_by=sample_table.sample_key), order=st.randoms())
+def test_names_as_r_makes_them_find_the_samples_again(ids, order):
+    """R's make.names: other characters become dots, and a name that begins with none of its letters gets an X."""
+    made = [re.sub(r"[^A-Za-z0-9._]", ".", name) for name in ids]
+    made = [name if re.match(r"[A-Za-z]|\.(?!\d)", name) else f"X{name}" for name in made]
+    mixed = order.sample(range(len(ids)), len(ids))
+    found = sample_table.matching_names(pd.Index(made)[mixed], pd.Index(ids))
+    assert list(found) == [ids[i] for i in mixed]
+    assert list(sample_table.matching_names(pd.Index(ids)[mixed], pd.Index(ids))) == [ids[i] for i in mixed]

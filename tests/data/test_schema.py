@@ -2,6 +2,8 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 
 from epigen_utils.data import schema
@@ -160,3 +162,45 @@ def test_numbers_that_anndata_made_factors_of(small):
     small.obs["donor"] = pd.Categorical(list("123123"))
     schema.plain_numbers(small, ("condition", "donor", None))
     assert [small.obs[column].dtype.name for column in ("age", "chip", "donor")] == ["object", "category", "category"]
+
+
+LEVELS = st.one_of(
+    st.sampled_from(["0", "1", "1.0", "1.00", "01", "1e0", "nan", "NaN", "inf", "True", "TRUE", "false", "None", "wt"]),
+    st.floats().map(str),
+    st.text("aB1. ", min_size=1, max_size=4),
+)
+
+
+@given(levels=st.lists(LEVELS, min_size=1, max_size=6, unique=True), word=LEVELS, order=st.randoms())
+def test_a_level_is_found_by_its_own_word_in_any_order_of_the_levels(levels, word, order):
+    mixed = order.sample(levels, len(levels))
+    assert [schema.find_level(mixed, level) for level in levels] == levels
+    found = schema.find_level(levels, word)
+    assert found == schema.find_level(mixed, word)
+    assert found is None or found in levels
+
+
+VALUES = st.sampled_from([0.0, 1.0, 2.0, 7.0, 1e9, 3 + 1e-9, 0.5, -1.0, -0.0, np.nan, np.inf])
+
+
+@given(
+    values=st.lists(st.lists(VALUES, min_size=3, max_size=3), min_size=1, max_size=4).map(np.array),
+    measure=st.sampled_from(["counts", "intensity"]),
+    order=st.randoms(),
+)
+def test_values_are_refused_alike_in_any_form_and_order(values, measure, order):
+    whole = values.round() if measure == "counts" else values
+    close = np.isfinite(values).all() and np.abs(values - whole).max() < 1e-6
+    wanted = bool(close and (values >= 0).all() and values.any())
+
+    def accepted(matrix):
+        names = [f"s{i}" for i in range(matrix.shape[0])], [f"g{i}" for i in range(matrix.shape[1])]
+        obs, var = (pd.DataFrame(index=some) for some in names)
+        adata = anndata.AnnData(obs=obs, var=var, layers={measure: matrix}, uns={"epigen": {"measure": measure}})
+        problems = schema.check(adata, task=measure)
+        assert not any("\n" in problem for problem in problems)
+        return problems == []
+
+    mixed = values[order.sample(range(len(values)), len(values))][:, order.sample(range(3), 3)]
+    for some in (values, mixed):
+        assert [accepted(some), accepted(sparse.csr_matrix(some)), accepted(sparse.csc_matrix(some))] == [wanted] * 3

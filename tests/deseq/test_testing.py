@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 from deseq_units import counts, design, single, table, worst
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chi2, false_discovery_control, norm
 
 from epigen_utils.deseq import fitting, testing
@@ -176,3 +178,18 @@ def test_lowess_keeps_a_line_and_a_constant():
     x = np.linspace(0.1, 0.95, 50)
     np.testing.assert_allclose(testing.lowess(x, 3 * x + 1), 3 * x + 1)
     np.testing.assert_allclose(testing.lowess(x, np.full(50, 7.0)), 7)
+
+
+@given(
+    p=st.lists(st.sampled_from([np.nan, 0.0, 1e-300, 0.001, 0.02, 0.05, 0.5, 0.99, 1.0]), min_size=1, max_size=30),
+    order=st.randoms(),
+)
+def test_adjusted_p_values_keep_the_order_and_are_never_smaller(p, order):
+    p = np.array(p)
+    padj, known = testing.benjamini_hochberg(p), ~np.isnan(p)
+    assert (np.isnan(padj) == ~known).all()
+    assert ((padj >= p) & (padj <= 1))[known].all()
+    assert (np.diff(padj[known][np.argsort(p[known])]) >= 0).all()
+    np.testing.assert_allclose(padj[known], false_discovery_control(p[known]) if known.any() else [])
+    mixed = order.sample(range(len(p)), len(p))
+    np.testing.assert_array_equal(testing.benjamini_hochberg(p[mixed]), padj[mixed])

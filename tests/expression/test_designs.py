@@ -2,6 +2,8 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from epigen_utils import paths
 from epigen_utils.data import datasets, registry, simulated_bulk
@@ -127,6 +129,9 @@ def test_blocks_are_donors_or_what_the_design_blocks_on():
     blocked = designs.permutation_blocks(sim, "~batch + genotype", ("genotype", "KO", "WT"))
     assert list(blocked) == list(sim.obs["batch"])
     assert designs.permutation_blocks(sim, "~genotype", ("genotype", "KO", "WT")) is None
+    sim.obs = sim.obs.rename(columns={"batch": "chip + lane"})
+    blocked = designs.permutation_blocks(sim, "~`chip + lane` * genotype", ("genotype", "KO", "WT"))
+    assert list(blocked) == list(sim.obs["chip + lane"])
 
 
 def test_an_empty_column_outside_the_design_changes_nothing(small):
@@ -178,3 +183,46 @@ def test_transformed_covariates_have_the_columns_of_r():
     for term, columns in of_r.items():
         found = designs.design_matrix(adata, f"~ {term}").to_numpy()[:, 1:]
         np.testing.assert_allclose(found, np.reshape(columns, found.shape), atol=1e-10)
+
+
+LEVELS = ["wild type", "+/-", "a+b", "2", "10", "été"]
+
+
+@st.composite
+def tables(draw):
+    """A group of three levels or more, and a batch, in which some levels may be confounded."""
+    n = draw(st.integers(3, 12))
+    levels = draw(st.lists(st.sampled_from(LEVELS), min_size=3, max_size=4, unique=True))
+    group = [*levels, *draw(st.lists(st.sampled_from(levels), min_size=n - 3, max_size=n - 3))]
+    batch = draw(st.lists(st.sampled_from(["x", "y", "z"]), min_size=len(group), max_size=len(group)))
+    obs = pd.DataFrame({"group": group, "batch": batch}, index=[f"s{i}" for i in range(len(group))])
+    return anndata.AnnData(obs=obs, uns={"epigen": {"name": "n"}}), levels
+
+
+@given(table=tables(), design=st.sampled_from(["~group", "~batch + group", "~batch * group"]))
+def test_contrasts_round_a_circle_add_up_to_nothing(table, design):
+    adata, (one, two, three, *_) = table
+    circle = [(one, two), (two, three), (three, one)]
+    vectors = [designs.contrast_vector(adata, design, ("group", *pair)) for pair in circle]
+    np.testing.assert_allclose(np.sum(vectors, axis=0), 0, atol=1e-12)
+    if design == "~group":
+        y = np.arange(adata.n_obs) ** 2.0
+        coefficients = np.linalg.lstsq(designs.design_matrix(adata, design).to_numpy(float), y)[0]
+        means = pd.Series(y).groupby(adata.obs["group"].to_numpy()).mean()
+        assert vectors[0] @ coefficients == pytest.approx(means[one] - means[two])
+
+
+@given(table=tables(), design=st.sampled_from(["~group", "~batch + group", "~batch * group"]), order=st.randoms())
+def test_a_design_is_refused_where_its_coefficients_cannot_be_estimated(table, design, order):
+    adata, _ = table
+    mixed = adata[order.sample(range(adata.n_obs), adata.n_obs)].copy()
+    model = designs.design_matrix(mixed, design)
+    pd.testing.assert_frame_equal(model.sort_index(), designs.design_matrix(adata, design).sort_index())
+    rank = np.linalg.matrix_rank(model.to_numpy(float))
+    if rank == model.shape[1] < len(model):
+        designs.check_design(mixed, design)
+        return
+    with pytest.raises(
+        DataError, match="cannot be separated" if rank < model.shape[1] else "leave nothing to estimate"
+    ):
+        designs.check_design(mixed, design)

@@ -1,3 +1,6 @@
+import keyword
+import re
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -69,7 +72,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@settings(max_examples=max(80, settings.default.max_examples))
 @given(values=VALUES)
 def test_text_and_typed_columns_are_taken_alike(values):
     typed = pd.DataFrame({"x": values})
@@ -81,3 +84,45 @@ def test_text_and_typed_columns_are_taken_alike(values):
     else:
         assert ours.astype(str).tolist() == theirs.astype(str).tolist()
         assert formulas.levels_of(ours) == formulas.levels_of(theirs)
+
+
+#: Names of columns as tables have them, words of Python among them.
+NAMES = st.one_of(
+    st.text("abX01 ._-~|+*:()^/%µé", min_size=1, max_size=8).filter(
+        lambda name: name == name.strip() and not re.fullmatch(r"[\d.]+", name)
+    ),
+    st.sampled_from(["class", "in", "None", "log", "C", "factor", "Intercept", "cell", "cell type", "cell.type"]),
+)
+
+
+@given(
+    names=st.lists(NAMES, min_size=1, max_size=4, unique=True),
+    wrapped=st.sampled_from(["", "factor", "as.factor", "C"]),
+)
+def test_every_column_can_be_named_and_names_no_other(names, wrapped):
+    obs = pd.DataFrame({name: list("aabbcc") for name in names}, index=list("123456"))
+    if wrapped == "C" and (keyword.iskeyword(names[0]) or not names[0].isascii()):
+        wrapped = "factor"  # within a function Python reads the name
+    first = formulas.quoted(names[0])
+    design = f"~{wrapped}({first})" if wrapped else f"~{first}"
+    adata = anndata.AnnData(obs=obs)
+    assert formulas.columns_of_design(adata, design) == names[:1]
+    model = formulas.model_of(adata, design)
+    assert model.shape == (6, 3)
+    (of_term,) = list(formulas.variables_of_terms(adata, model).values())[1:]
+    assert list(of_term.values()) == [{names[0]}]
+
+
+@pytest.mark.parametrize("column", ["0", "1", "2024", "0.5"])
+def test_a_column_that_a_formula_takes_for_a_number_is_refused(column):
+    adata = anndata.AnnData(obs=pd.DataFrame({column: list("aabb")}, index=list("1234")))
+    for design in (f"~`{column}`", f"~factor(`{column}`)"):
+        with pytest.raises(DataError, match=f"the column '{column}' would be taken for a number; rename it"):
+            formulas.model_of(adata, design)
+
+
+def test_functions_and_arguments_are_no_columns():
+    obs = pd.DataFrame({name: [1.5, 2.0, 2.5, 4.0] for name in ("log", "degree", "age")}, index=list("1234"))
+    adata = anndata.AnnData(obs=obs)
+    assert formulas.columns_of_design(adata, "~log(age) + poly(age, degree=2)") == ["age"]
+    assert formulas.columns_of_design(adata, "~I(log == 2)") == ["log"]

@@ -1,8 +1,13 @@
+from fractions import Fraction
+
 import anndata
 import datasets
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import sparse
 
 from epigen_utils.data import fetching
@@ -234,3 +239,49 @@ def test_every_real_cell_is_the_official_procedure_apart_from_ties(name, most, r
             value = dict(zip(tokens[cell.indices], cell.data, strict=True))
             assert [value[token] for token in ours] == [value[token] for token in theirs], "only equal values differ"
     assert differ <= most, f"{differ} of {len(found)} cells have ties in another order"
+
+
+@st.composite
+def cells(draw):
+    """Counts, cells x genes, of which each cell has one of the vocabulary, and the vocabulary of all genes but the first."""
+    shape = draw(st.tuples(st.integers(1, 5), st.integers(2, 12)))
+    counts = draw(arrays(np.int64, shape, elements=st.one_of(st.integers(0, 3), st.integers(0, 2000))))
+    counts[:, draw(st.integers(1, shape[1] - 1))] += 1
+    medians = draw(st.lists(st.sampled_from([0.1, 0.5, 1.0, 1.5, 3.0]), min_size=shape[1] - 1, max_size=shape[1] - 1))
+    special = draw(st.booleans())
+    medians = dict(zip(GENES[1:], medians, strict=False))
+    return counts, vocabularies.vocabulary_from_medians(medians, name="drawn", special=special)
+
+
+@given(drawn=cells(), room=st.integers(1, 12), times=st.integers(1, 400), order=st.randoms())
+def test_any_cell_is_its_genes_by_value_whatever_the_order_and_depth(drawn, room, times, order):
+    counts, vocabulary = drawn
+    n_cells, n_genes = counts.shape
+
+    def encode(counts, genes=GENES[:n_genes], room=4000):
+        names = pd.DataFrame(index=[f"c{i}" for i in range(len(counts))])
+        adata = anndata.AnnData(obs=names, var=pd.DataFrame(index=genes), layers={"counts": counts})
+        options = {"max_length": room + 2 * ("<cls>" in vocabulary.tokens), "least_coverage": 0}
+        return encoding.RankValueEncoder.of(vocabulary, **options).encode(adata)["input_ids"][:]
+
+    found, encoder = encode(counts), encoding.RankValueEncoder.of(vocabulary)
+    for cell, ids in zip(counts, found, strict=True):
+        values = {
+            gene: Fraction(int(count)) / Fraction(vocabulary.medians[gene])
+            for gene, count in zip(GENES, cell, strict=False)
+            if count and gene != GENES[0]
+        }
+        genes = encoder.decode(ids)
+        assert sorted(genes) == sorted(values)
+        assert [vocabulary.tokens[gene] for gene in genes] == [
+            token for token in ids if token > 3 or not encoder.special
+        ]
+        ranked = [float(values[gene]) for gene in genes]
+        # Depth divides in 32 bits.
+        assert all(one >= other * (1 - 1e-6) for one, other in zip(ranked, ranked[1:], strict=False))
+    mixed, columns = order.sample(range(n_cells), n_cells), order.sample(range(n_genes), n_genes)
+    deeper = counts[mixed][:, columns] * times  # below 2^24, and so exact in 32 bits
+    assert encode(deeper, [GENES[i] for i in columns]) == [found[i] for i in mixed]
+    n = int(encoder.special)
+    short = [ids[: n + room] + ids[len(ids) - n :] if len(ids) > room + 2 * n else ids for ids in found]
+    assert encode(counts, room=room) == short

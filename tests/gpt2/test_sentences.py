@@ -1,6 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from transformers import GPT2Tokenizer
 
 from epigen_utils.data import fetching
@@ -133,3 +136,44 @@ def test_a_sample_of_nothing_and_genes_of_another_kind_are_said_in_one_line(valu
         encoder.encode(values.mul([1, 1, 0, 1, 1, 1], axis=0))
     with pytest.raises(DataError, match="none of 80 genes is in the vocabulary"):
         encoder.encode(values.add_prefix("ENSG"))
+
+
+@st.composite
+def expression(draw):
+    """Values of samples, some equal and many 0, of which each sample has one above 0."""
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 8)))
+    table = draw(arrays(np.float64, shape, elements=st.sampled_from([0, 0, 1, 1.5, 2, 3.25, 7, 11])))
+    table[:, draw(st.integers(0, shape[1] - 1))] += 1
+    return pd.DataFrame(table, [f"s{i}" for i in range(shape[0])], [f"g{i}" for i in range(shape[1])])
+
+
+@given(
+    values=expression(),
+    n_bins=st.integers(1, 6),
+    kind=st.sampled_from(sentences.BINNINGS),
+    length=st.integers(1, 9),
+    order=st.randoms(),
+)
+def test_any_sentence_has_the_highest_genes_and_decodes_to_their_bins(values, n_bins, kind, length, order):
+    encoder = sentences.GeneSentenceEncoder.fit(values, n_bins=n_bins, kind=kind, max_length=length)
+    encoded = encoder.encode(values)
+    decoded = encoder.decode(encoded)
+    assert (np.diff(encoder.levels) >= 0).all()
+    for (sample, table), row in zip(values.iterrows(), encoded, strict=True):
+        expressed = table[table > 0].sort_values(ascending=False, kind="stable")
+        genes = [encoder.genes[token - 1] for token in row["input_ids"]]
+        assert genes == list(expressed.index[:length]), "equal values in the order of the vocabulary"
+        assert (row["length"], row["expressed"]) == (len(genes), len(expressed))
+        assert row["bins"] == sorted(row["bins"], reverse=True)
+        assert decoded.loc[sample, genes].tolist() == encoder.levels[row["bins"]].tolist()
+        left = decoded.loc[sample].drop(genes)
+        assert left.tolist() == (values.mean()[left.index].tolist() if len(expressed) > length else [0.0] * len(left))
+    mixed = values.iloc[
+        order.sample(range(len(values)), len(values)), order.sample(range(values.shape[1]), values.shape[1])
+    ]
+    again = dict(zip(mixed.index, encoder.encode(mixed)["input_ids"], strict=True))
+    assert [again[sample] for sample in values.index] == encoded["input_ids"][:]
+    higher = encoder.encode(values.pow(2) * 3)
+    assert higher["input_ids"][:] == encoded["input_ids"][:], "ranks alone"
+    longer = sentences.GeneSentenceEncoder.fit(values, max_length=length + 1).encode(values)["input_ids"]
+    assert [ids[:length] for ids in longer] == encoded["input_ids"][:]

@@ -3,6 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import entropy
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from epigen_utils.errors import DataError
@@ -195,3 +199,78 @@ def test_aahl_of_what_cannot_be_meant_is_said_in_one_line(sentences, change, sai
     with pytest.raises(DataError, match=said) as found:
         losses.attention_aligned_hybrid_loss(*arguments, **options)
     assert "\n" not in str(found.value)
+
+
+@st.composite
+def predictions(draw):
+    """Logits of a student and of its teacher in double precision, and true tokens."""
+    shape = draw(st.tuples(st.integers(1, 4), st.integers(2, 7)))
+    student, teacher = (
+        torch.from_numpy(draw(arrays(np.float64, shape, elements=st.floats(-30, 30)))) for _ in range(2)
+    )
+    return (
+        student,
+        teacher,
+        torch.tensor(draw(st.lists(st.integers(0, shape[1] - 1), min_size=shape[0], max_size=shape[0]))),
+    )
+
+
+@given(
+    logits=predictions(), alpha=st.floats(0, 1), temperature=st.floats(0.5, 20), scaled=st.booleans(),
+    alpha_on=st.sampled_from(losses.ALPHA_TERMS), reduction=st.sampled_from(["mean", "sum"]), shift=st.floats(-10, 10),
+)  # fmt: skip
+def test_any_distillation_loss_and_its_gradient_are_those_of_pytorch_in_double_precision(
+    logits, alpha, temperature, scaled, alpha_on, reduction, shift
+):
+    student, teacher, labels = logits
+    options = {
+        "alpha": alpha,
+        "temperature": temperature,
+        "scaled": scaled,
+        "alpha_on": alpha_on,
+        "reduction": reduction,
+    }
+    ours, exact = student.float().requires_grad_(), student.clone().requires_grad_()
+    found = losses.distillation_loss(ours, teacher, labels, **options)
+    found["total"].backward()
+    soft = [log_softmax(some / temperature, dim=-1) for some in (exact, teacher)]
+    scale = (temperature**2 if scaled else 1) / (len(labels) if reduction == "mean" else 1)
+    ce, kl = cross_entropy(exact, labels, reduction=reduction), kl_div(*soft, reduction="sum", log_target=True) * scale
+    of_ce = alpha if alpha_on == "ce" else 1 - alpha
+    total = of_ce * ce + (1 - of_ce) * kl
+    total.backward()
+    close = {"rel": 1e-4, "abs": 1e-5 * max(scale, 1) * len(labels)}
+    assert found["ce"].item() == pytest.approx(ce.item(), **close)
+    assert found["kl"].item() == pytest.approx(kl.item(), **close)
+    assert found["total"].item() == pytest.approx(total.item(), **close)
+    assert found["ce"].item() >= 0
+    assert found["kl"].item() >= -close["abs"]
+    torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=1e-4, atol=close["abs"])
+    assert float(ours.grad.sum(dim=1).abs().max()) < 1e-4 * max(scale, 1), "adding to all logits changes nothing"
+    moved = losses.distillation_loss(student + shift, teacher - shift, labels, **options)
+    assert moved["total"].item() == pytest.approx(total.item(), rel=1e-3, abs=10 * close["abs"])
+
+
+SHARES = arrays(np.float64, (3, 5), elements=st.floats(1e-3, 1))
+
+
+@given(attention=SHARES, prior=SHARES, kept=arrays(bool, (3, 5)), scale=st.floats(0.1, 10), weight=st.floats(0.01, 3))
+def test_any_aahl_is_scipys_divergence_its_gradient_that_of_differences_and_shares_are_relative(
+    attention, prior, kept, scale, weight
+):
+    prior = np.where(kept, prior, 0)
+    logits, labels = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2), torch.tensor([0, 1, 1])
+
+    def loss(logits, attention, prior=torch.from_numpy(prior)):  # noqa: B008 - it is not changed
+        return losses.attention_aligned_hybrid_loss(logits, labels, attention, prior, weight=weight)
+
+    found = loss(logits, torch.from_numpy(attention))
+    known = prior.sum(axis=1) > 0
+    divergence = entropy(prior[known], attention[known], axis=1).mean() if known.any() else 0.0
+    assert found["kl"].item() == pytest.approx(divergence, abs=1e-9)
+    assert found["kl"].item() >= -1e-12
+    assert found["total"].item() == pytest.approx(cross_entropy(logits, labels).item() + weight * divergence)
+    relative = loss(logits, torch.from_numpy(attention * scale), torch.from_numpy(prior * scale**2))
+    assert relative["total"].item() == pytest.approx(found["total"].item())
+    differentiable = logits.requires_grad_(), torch.from_numpy(attention).requires_grad_()
+    assert torch.autograd.gradcheck(lambda *some: loss(*some)["total"], differentiable)

@@ -1,6 +1,11 @@
+import csv
 import gzip
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from epigen_utils.errors import DataError
 from epigen_utils.reads import sample_sheets
@@ -266,3 +271,71 @@ def test_a_table_of_runs_as_the_run_selector_wrote_it(mirror):
     sheet, _ = sample_sheets.from_run_table(table)
     assert list(sheet["sample"])[:2] == ["GSM4160556", "GSM4160559"]
     assert list(sheet["fastq_2"])[:2] == ["SRR10446596_2.fastq.gz", "SRR10446599_2.fastq.gz"]
+
+
+WORDS = st.text("abX01 .,;'\"_-()+/µé", max_size=6).map(str.strip)
+ROWS = st.lists(
+    st.tuples(
+        st.text("aZ09._-", min_size=1, max_size=8).filter(lambda name: name[0].isalnum()),
+        st.booleans(),
+        st.sampled_from(["", *sample_sheets.STRANDEDNESS]),
+        WORDS,
+        WORDS,
+        WORDS.map(lambda word: word.replace("/", "")),
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda row: row[0],
+)
+
+
+@given(rows=ROWS, columns=st.permutations(sample_sheets.SHEET_COLUMNS), sep=st.sampled_from(",\t"), bom=st.booleans())
+def test_a_sheet_comes_back_as_it_was_written(rows, columns, sep, bom):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        table = []
+        for i, (sample, paired, strand, group, donor, word) in enumerate(rows):
+            files = [f"{i}{word}_1.fastq", f"{i}{word}_2.fastq" if paired else ""]
+            for file in filter(None, files):
+                fastq(folder / file, ["r0"], opener=open)
+            row = [sample, *files, strand, group, donor]
+            table.append(dict(zip(sample_sheets.SHEET_COLUMNS, row, strict=True)))
+        with open(folder / "sheet.csv", "w", encoding="utf-8-sig" if bom else "utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, columns, delimiter=sep)
+            writer.writeheader()
+            writer.writerows(table)
+        found = sample_sheets.read_sheet(folder / "sheet.csv")
+        for sample, row in zip(found, table, strict=True):
+            assert (sample.name, sample.group, sample.donor) == (row["sample"], row["group"], row["donor"])
+            assert sample.strandedness == (row["strandedness"] or "auto")
+            assert sample.fastq == tuple(str(folder / row[f"fastq_{mate}"]) for mate in sample.mates)
+        groups = {sample.group for sample in found}
+        sizes = sample_sheets.group_sizes(found)
+        assert set(sizes) == (set() if "" in groups else groups)
+        assert sum(sizes.values()) <= len(found)
+
+
+@given(
+    runs=st.lists(
+        st.tuples(st.sampled_from(["GSM1", "GSM22", "SAMN9"]), st.integers(1, 999)),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda run: run[1],
+    ),
+    paired=st.sets(st.sampled_from(["GSM1", "GSM22", "SAMN9"])),
+)
+def test_every_run_of_a_table_is_a_part_of_one_file_of_its_sample(runs, paired):
+    rows = [ena_row(f"SRR{number}", sample, ["_1", "_2"] if sample in paired else [""]) for sample, number in runs]
+    with tempfile.TemporaryDirectory() as folder:
+        sheet, parts = sample_sheets.from_run_table(table_of_runs(Path(folder), ENA_HEADER, *rows))
+    samples = list(dict.fromkeys(sample for sample, _ in runs))
+    assert list(sheet["sample"]) == samples
+    files = sheet.reindex(columns=["fastq_1", "fastq_2"], fill_value="").to_numpy()
+    assert [sum(file != "" for file in row) for row in files] == [1 + (sample in paired) for sample in samples]
+    assert [file for row in files for file in row if file] == list(parts)
+    for mate in range(2):
+        for sample, row in zip(samples, files, strict=True):
+            numbers = [number for other, number in runs if other == sample]
+            end = f"_{mate + 1}" if sample in paired else ""
+            wanted = [f"SRR{number}{end}.fastq.gz" for number in numbers] if row[mate] else []
+            assert [address.rpartition("/")[2] for address, _ in parts.get(row[mate], [])] == wanted

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from epigen_utils.stats import intervals
@@ -60,3 +62,17 @@ def test_ends_of_a_row():
     ends = intervals.ends(row, "accuracy")
     assert np.isnan(ends["low"])
     assert ends["high"] == 1
+
+
+@given(n=st.tuples(st.integers(1, 60), st.integers(1, 60)), share=st.floats(0, 1), n_folds=st.integers(1, 10))
+def test_an_interval_of_any_auc_holds_it_and_is_the_other_classs_reversed(n, share, n_folds):
+    auc = round(share * 2 * n[0] * n[1]) / (2 * n[0] * n[1])
+    low, high = intervals.auc_interval(auc, *n, n_folds=n_folds)
+    assert 0 <= low <= auc <= high <= 1
+    assert high - low > 0.01
+    other = intervals.auc_interval(1 - auc, *n[::-1], n_folds=n_folds)
+    assert other == pytest.approx((1 - high, 1 - low), abs=1e-6)
+    if n_folds > 1:
+        one = intervals.auc_interval(auc, *n)
+        assert low <= one[0] + 1e-9
+        assert one[1] <= high + 1e-9, "folds share training samples"

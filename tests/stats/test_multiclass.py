@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics
 
 from epigen_utils.errors import DataError
@@ -127,3 +129,19 @@ def test_retention_is_over_donors_and_of_the_same_cells():
     assert (same["by accuracy low"], same["by lift high"]) == (1, 1)
     with pytest.raises(DataError, match="different cells"):
         multiclass.retention(student[1:], teacher)
+
+
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), min_size=1, max_size=40),
+    order=st.permutations("abcd"),
+)
+def test_scores_of_any_counts_are_scikit_learns_in_any_order_of_classes(pairs, order):
+    true, predicted = zip(*pairs, strict=True)
+    counts = pd.DataFrame(metrics.confusion_matrix(true, predicted, labels=order), list(order), list(order))
+    whole, by_class = multiclass.scores_from_counts(counts)
+    expected = metrics.precision_recall_fscore_support(true, predicted, labels=order, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "n"), expected, strict=True):
+        np.testing.assert_allclose(by_class[name], values)
+    assert whole["accuracy"] == pytest.approx(metrics.accuracy_score(true, predicted))
+    assert whole["macro_f1"] == pytest.approx(np.mean(expected[2]))
+    assert whole["majority"] == pytest.approx(max(map(true.count, true)) / len(true))

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from epigen_utils.errors import DataError
@@ -84,3 +86,45 @@ def test_two_sided_p_is_twice_the_smaller_tail_on_both_sides():
     one = permutation.two_sided_pvalue(1.0, null)
     assert one == permutation.two_sided_pvalue(0.0, null) == pytest.approx(2 / 20)
     assert permutation.two_sided_pvalue(0.5, null) == 1
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("vwxyz")), min_size=2, max_size=9),
+    known=st.booleans(),
+)
+def test_permuted_labels_are_distinct_and_keep_what_donors_have(rows, known):
+    labels, donors = np.array(rows).T
+    blocks = [donors == donor for donor in set(donors)] if known else [np.ones(len(labels), bool)]
+    nested = known and all(len(set(labels[block])) == 1 for block in blocks)
+    n = permutation.count_permutations(labels, donors if known else None)
+    if n == 0:
+        with pytest.raises(DataError, match="leave one permutation only"):
+            list(permutation.permuted_labels(labels, donors=donors if known else None))
+        return
+    found = list(permutation.permuted_labels(labels, donors=donors if known else None, n_permutations=40, seed=1))
+    assert len(found) == min(n, 40)
+    if n <= 40:
+        assert len({tuple(new) for new in found}) == n
+        assert not any(np.array_equal(new, labels) for new in found)
+    for new in found:
+        if nested:
+            assert all(len(set(new[block])) == 1 for block in blocks)
+            assert sorted(new[block][0] for block in blocks) == sorted(labels[block][0] for block in blocks)
+        else:
+            assert all(sorted(new[block]) == sorted(labels[block]) for block in blocks)
+
+
+TENTHS = st.integers(-30, 30).map(lambda number: number / 10)
+
+
+@given(null=st.lists(TENTHS, min_size=1, max_size=40).map(np.array), observed=TENTHS, higher=TENTHS)
+def test_p_is_above_0_at_most_1_and_falls_with_the_score(null, observed, higher):
+    least = 1 / (len(null) + 1)
+    one = permutation.pvalue(observed, null)
+    assert least <= one <= 1
+    assert one == pytest.approx((np.sum(null >= observed - 1e-9) + 1) * least)
+    assert permutation.pvalue(max(observed, higher), null) <= one
+    both = permutation.two_sided_pvalue(observed, null)
+    assert 0 < both <= 1
+    assert both == permutation.two_sided_pvalue(-observed, -null)
+    assert both <= 2 * one

@@ -1,12 +1,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 
-from epigen_utils.stats import folds, intervals, two_classes
+from epigen_utils.stats import attainable, folds, intervals, two_classes
 
 
 def test_auc_is_scikit_learns_also_with_ties():
@@ -129,3 +131,21 @@ def test_roc_starts_and_ends_where_it_must():
     assert band[["fpr", "tpr"]].iloc[0].tolist() == [0, 0]
     assert band["tpr"].iloc[-1] == 1
     assert (band["low"] <= band["high"]).all()
+
+
+@given(rows=st.lists(st.tuples(st.integers(-9, 9), st.booleans()), min_size=2, max_size=25), order=st.randoms())
+def test_an_auc_depends_on_the_order_of_scores_alone(rows, order):
+    score, positive = np.array([score for score, _ in rows]), np.array([positive for _, positive in rows])
+    auc = two_classes.roc_auc(score, positive)
+    if positive.all() or not positive.any():
+        assert np.isnan(auc)
+        return
+    assert auc == pytest.approx(roc_auc_score(positive, score))
+    for same in (np.exp(score / 3), score * 7.5 - 2, score.astype(float) ** 3):
+        assert two_classes.roc_auc(same, positive) == auc
+    mixed = order.sample(range(len(rows)), len(rows))
+    assert two_classes.roc_auc(score[mixed], positive[mixed]) == auc
+    assert two_classes.roc_auc(-score, positive) == pytest.approx(1 - auc)
+    assert two_classes.roc_auc(score, ~positive) == pytest.approx(1 - auc)
+    lattice = attainable.attainable_auc(positive.sum(), (~positive).sum(), ties=True)
+    assert attainable.nearest_value(lattice, auc) == pytest.approx(auc)
