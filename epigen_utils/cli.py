@@ -1,5 +1,6 @@
 """epigen: check and fetch data, build the book, show claims, publish a model. It passes on; it computes nothing."""
 
+import io
 import json
 import os
 import shutil
@@ -379,14 +380,20 @@ def _print_table(title: str, rows: list[list[str]], columns: list[str]) -> None:
 
 
 def main() -> None:
-    """Run a command; a `DataError`, or an error of the disk, is printed as one line, with exit code 1."""
+    """Run a command; what the user can repair is printed as one line, with exit code 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     try:
         app()
+        return
+    except MemoryError:
+        message = f"{' '.join(sys.argv[1:3])}: takes more memory than there is; give less data, or a larger machine"
     except (DataError, OSError) as error:
-        if not (said := one_line(error)):
+        message = one_line(error)
+        if not (message or error.filename):
             raise
-        print(f"epigen: {said}", file=sys.stderr)
-        sys.exit(1)
+        message = message or f"{error.filename}: cannot be read or written ({error.strerror}); check the path"
+    sys.exit(f"epigen: {DataError(message)}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,14 @@ REFUSED |= dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "change its p
 
 
 class DataError(ValueError):
-    """An error that the user can repair: the message is one line naming the file, the place in it, and the repair."""
+    """An error that the user can repair: the message is one line naming the file, the place in it, and the repair.
+
+    A name in the data may hold ends of lines, or codes that a terminal obeys; they stand here as Python
+    writes them.
+    """
+
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
 
 
 class UnreachableError(DataError):
@@ -40,3 +47,8 @@ def first_error(log: str, words: str = "Error|Exception") -> str:
     lines = [line.strip() for line in re.sub(r"\x1b\[[\d;]*m", "", log).splitlines() if line.strip()]
     errors = [line for line in lines if re.search(words, line)]
     return (errors or lines[-1:] or ["no output"])[0]
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's message, or its type if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

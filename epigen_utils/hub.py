@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
-from epigen_utils.errors import DataError, UnreachableError, suggest
+from epigen_utils.errors import DataError, UnreachableError, first_line, suggest
 
 #: ``owner/name`` or ``owner/name:subfolder``.
 HUB_ID = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<subfolder>[\w.-]+(/[\w.-]+)*)/?)?", re.ASCII)
@@ -138,8 +138,3 @@ def hub_error(place: str | Path, error: Exception, kind: str = "model") -> DataE
     if isinstance(error, json.JSONDecodeError):
         return DataError(f"{place}: {hub} answers, but not as a model hub; set HF_ENDPOINT to one")
     return DataError(f"{place}: cannot be fetched from {hub} ({first_line(error)}); try again")
-
-
-def first_line(error: Exception) -> str:
-    """First line of an error's message, or its type if it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

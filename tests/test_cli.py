@@ -294,3 +294,28 @@ def test_what_a_full_disk_refuses_is_one_line(epigen, monkeypatch):
     monkeypatch.setattr(cli.parameter_files, "as_yaml", write)
     code, _, err = epigen("params", "epilepsy/02_table_two")
     assert (code, err) == (1, "epigen: a.yml: No space left on device; free space there, and run this again\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "check more.h5ad: takes more memory than there is; give less data"),
+        (FileNotFoundError(2, "No such file", "a\nb.csv"), "a\\nb.csv: cannot be read or written (No such file)"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(epigen, monkeypatch, error, said):
+    def refuse(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(cli.own_data, "describe", refuse)
+    code, _, err = epigen("check", "more.h5ad")
+    assert code == 1
+    assert err.startswith(f"epigen: {said}")
+    assert err.count("\n") == 1
+
+
+def test_a_name_that_is_too_long_is_one_line(epigen):
+    code, _, err = epigen("check", "x" * 5000 + ".csv")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "File name too long" in err

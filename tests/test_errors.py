@@ -1,6 +1,6 @@
 import errno
 
-from epigen_utils.errors import DataError, UnreachableError, first_error, one_line, suggest
+from epigen_utils.errors import DataError, UnreachableError, first_error, first_line, one_line, suggest
 
 
 def test_data_error_is_a_value_error():
@@ -28,3 +28,13 @@ def test_what_a_disk_refuses_is_one_line_with_a_repair():
     closed = PermissionError(errno.EROFS, "Read-only file system")
     assert one_line(closed) == "a file: Read-only file system; change its permissions, and run this again"
     assert one_line(FileNotFoundError(errno.ENOENT, "No such file", "a.csv")) == ""
+
+
+def test_a_message_is_one_line_whatever_names_it_has():
+    """Of a file or column with an end of line, or with a code that a terminal obeys."""
+    assert str(DataError("a\nb\x1b[31mc\udcff: é")) == "a\\nb\\x1b[31mc\\udcff: é"
+
+
+def test_an_error_without_a_message_is_its_type():
+    assert first_line(ValueError(" one\ntwo")) == "one"
+    assert first_line(KeyError()) == "KeyError"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from epigen_utils import files
 from epigen_utils.errors import DataError
@@ -149,3 +150,64 @@ def test_a_folder_put_aside_by_a_killed_process_is_put_back(tmp_path):
         raise KeyError
     assert (folder / "weights").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[", r"cannot be read \(Expecting value"),
+        ("[1]", "holds a list, not a dict"),
+        ("[" * 100_000, r"cannot be read \(maximum recursion depth"),
+    ],
+)
+def test_json_of_another_kind_is_one_line(tmp_path, text, said):
+    (tmp_path / "facts.json").write_text(text)
+    with pytest.raises(DataError, match=rf"facts\.json: {said}.*; mend it"):
+        files.read_json(tmp_path / "facts.json", "mend it")
+
+
+def test_json_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "facts.json").write_text("[1]", encoding="utf-8-sig")
+    assert files.read_json(tmp_path / "facts.json", "", list) == [1]
+
+
+#: Nine lists, each of which has the one before nine times.
+ALIASES = "".join(f"- &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.BaseLoader])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"- &a x\n{ALIASES}", "aliases"),
+        ("&a [*a]", "aliases"),
+        ("a:\n\t- b", "not YAML, line 2"),
+        ("[" * 5000, "recursion"),
+        ("\udcff", "UTF-8"),
+    ],
+)
+def test_yaml_that_is_none_or_too_much_is_one_line(tmp_path, text, said, loader):
+    (tmp_path / "sets.yml").write_text(text, errors="surrogateescape")
+    with pytest.raises(DataError, match=rf"sets\.yml: .*{said}"):
+        files.read_yaml(tmp_path / "sets.yml", loader)
+
+
+def test_aliases_are_read(tmp_path):
+    (tmp_path / "sets.yml").write_text("a: &x [1, 2]\nb: *x\n")
+    assert files.read_yaml(tmp_path / "sets.yml") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_first_lines_have_an_end(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
+    assert files.first_lines(tmp_path / "a.txt", 2, 20) == ["one\n", "two\n"]
+    (tmp_path / "b.txt").write_text("x" * 50)
+    with pytest.raises(DataError, match=r"b\.txt: 20 characters in its first lines; end each row"):
+        files.first_lines(tmp_path / "b.txt", 2, 20)
+
+
+def test_what_has_no_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zeros.txt").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.txt", tmp_path / "zeros.txt"):
+        with pytest.raises(DataError, match="is no file, but a pipe or device; give a file"):
+            files.open_text(path)

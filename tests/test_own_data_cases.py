@@ -517,6 +517,16 @@ def test_every_name_of_excel(counts, samples, tmp_path, ending):
     assert_as_base(datasets.load(files[0], metadata=files[1], group="condition", reference="wt"))
 
 
+@pytest.mark.parametrize("name", ["counts.xlsx", "samples.xlsx"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and half of a workbook", b"gene,S1\nJUN,5\n"])
+def test_half_of_a_workbook_is_one_line(counts, samples, tmp_path, name, content):
+    counts.to_excel(tmp_path / "counts.xlsx")
+    samples.to_excel(tmp_path / "samples.xlsx")
+    (tmp_path / name).write_bytes(content)
+    said = refused(datasets.load, tmp_path / "counts.xlsx", metadata=tmp_path / "samples.xlsx")
+    assert f"{name}: cannot be read as a table (" in said
+
+
 def test_nothing_in_parquet_is_no_word(samples, tmp_path):
     (tmp_path / "counts.csv").write_text(TEXT)
     samples["batch"] = ["1", None] * 4

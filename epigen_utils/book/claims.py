@@ -4,7 +4,6 @@
 run writes its numbers to ``metrics.json``; a claim refers to one of them as ``<paper>/<chapter>:<metric>``.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection
@@ -18,6 +17,7 @@ from epigen_utils import paths
 from epigen_utils.book import markup, notebooks
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError
+from epigen_utils.files import read_json
 
 COLUMNS = [
     "id",
@@ -63,6 +63,8 @@ EVIDENCE = {
     "paper": (CONSISTENT, INCONSISTENT),  # the paper's own text, tables and figures
     "design": (UNDECIDED, NOT_ATTAINABLE),  # what any experiment of the stated design could give
 }
+#: What to do about a damaged file of results.
+REMEDY = "delete its folder, and build again"
 #: In place of a verdict while a build has not yet done the run that judges the claim.
 PENDING = "still to come"
 #: An interval that is at most this share of the reported number wide can confirm the number.
@@ -285,12 +287,38 @@ def _judgement(claim: dict, run_metrics: dict[str, dict]) -> dict:
 
 
 def read_metrics(profile: str) -> dict[str, dict]:
-    """The ``metrics.json`` of every run of a profile, by run key."""
+    """The ``metrics.json`` of every run of a profile, by run key.
+
+    Raises
+    ------
+    DataError
+        If one is damaged.
+    """
     metrics = {}
     for path in sorted((paths.RESULTS / profile).glob("*/*/*/metrics.json")):
         paper, chapter, run = path.parts[-4:-1]
-        metrics[notebooks.run_key(f"{paper}/{chapter}", run)] = json.loads(path.read_text())
+        content = read_json(path, REMEDY)
+        if not _is_record(content):
+            raise DataError(f"{path}: is not as a run writes it; {REMEDY}")
+        metrics[notebooks.run_key(f"{paper}/{chapter}", run)] = content
     return metrics
+
+
+def _is_record(content: dict) -> bool:
+    """Whether the content of a ``metrics.json`` has what claims are judged by, each of its type."""
+    metrics, data = content.get("metrics", {}), content.get("datasets", {})
+    if not (isinstance(metrics, dict) and isinstance(data, dict) and isinstance(content.get("model", ""), str)):
+        return False
+    if not all(isinstance(about, dict) and isinstance(about.get("nature"), str) for about in data.values()):
+        return False
+    for metric in metrics.values():
+        if not isinstance(metric, dict) or not isinstance(metric.get("value", 0.0), int | float):
+            return False
+        if not all(isinstance(metric.get(key, 0.0), int | float | None) for key in ("low", "high", "n")):
+            return False
+        if not all(isinstance(metric.get(key, ""), str) for key in ("of", "at")):
+            return False
+    return True
 
 
 def table(profile: str = "demo", pending: Collection[str] = ()) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import yaml
 
 from epigen_utils import paths
 from epigen_utils.errors import DataError, suggest
+from epigen_utils.files import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,16 +81,8 @@ def split_run_key(key: str) -> tuple[str, str]:
 
 def profile_names() -> list[str]:
     """Names of all profiles with runs of their own."""
-    return sorted(path.stem for path in paths.PROFILES.glob("*.yml") if "of" not in read_yaml(path))
-
-
-def read_yaml(path: Path, loader: type = yaml.SafeLoader) -> dict | list:
-    """Content of a YAML file, empty if it is; a `DataError` names the line that is not YAML."""
-    try:
-        return yaml.load(path.read_text(), Loader=loader) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(f"{path}: not YAML{f', line {mark.line + 1}' if mark else ''}; correct it") from None
+    contents = {path.stem: read_yaml(path) for path in paths.PROFILES.glob("*.yml")}
+    return sorted(name for name, content in contents.items() if not isinstance(content, dict) or "of" not in content)
 
 
 def read_profile(path: Path) -> dict[str, dict]:
@@ -104,16 +97,23 @@ def read_profile(path: Path) -> dict[str, dict]:
         If it is not written so.
     """
     profile = read_yaml(path)
+    if not isinstance(profile, dict) or not all(isinstance(name, str) for name in profile):
+        raise DataError(f"{path}: write chapters (paper/NN_slug), and their runs under them")
     if "of" in profile:
         return _cut_profile(path, profile.pop("of"), profile)
     for notebook, chapter_runs in profile.items():
-        if not isinstance(chapter_runs, dict) or not all(isinstance(v, dict | None) for v in chapter_runs.values()):
+        if (
+            not isinstance(chapter_runs, dict)
+            or not all(isinstance(name, str) for name in chapter_runs)
+            or not all(isinstance(values, dict | None) for values in chapter_runs.values())
+        ):
             raise DataError(f"{path}: {notebook}: write the name of a run, and its parameters under it")
     return profile
 
 
 def _cut_profile(path: Path, original: str, changed: dict[str, dict]) -> dict[str, dict]:
     """Runs of another profile that read the results of this one; ``changed``: notebook -> values of all of its runs."""
+    original = str(original)
     if original not in profile_names():
         raise DataError(f"{path}: of {original}: no such profile; {suggest(original, profile_names())}")
     chapters = read_profile(path.with_name(f"{original}.yml"))
@@ -186,7 +186,7 @@ def check_parameters(where: str, source: Path, names: Iterable[str]) -> None:
         if name in renamed:
             raise DataError(f"{where}: parameter {name!r} is now {renamed[name]!r}")
         if name not in declared:
-            raise DataError(f"{where}: unknown parameter {name!r}; {suggest(name, declared)}")
+            raise DataError(f"{where}: unknown parameter {name!r}; {suggest(str(name), declared)}")
 
 
 def default_values(source: Path) -> dict[str, object]:

@@ -19,7 +19,7 @@ from epigen_utils import paths
 from epigen_utils.book import claims, coverage, ledger, markup, notebooks, progress, recorded, verdict_pages
 from epigen_utils.book.runs import Run, missing_tools, user_run, user_run_names, without_missing_tools
 from epigen_utils.errors import DataError, first_error
-from epigen_utils.files import folder_lock, sha256, whole_folder, write_atomically, write_json
+from epigen_utils.files import folder_lock, read_json, sha256, whole_folder, write_atomically, write_json
 
 #: What stands in a page on the user's data for a number, figure or table that these data do not give.
 NOT_GIVEN = "*not from these data*"
@@ -80,7 +80,7 @@ def _notice_page(run: Run, notice: str) -> str:
 
 
 def _page_content(run: Run, planned_keys: Collection[str], *, of_user: bool = False) -> str:
-    notebook = json.loads(run.executed.read_text())
+    notebook = _executed(run)
     places = _places(notebook)
     notebook["metadata"].pop("papermill", None)
     titled = run.name == "main"
@@ -100,6 +100,17 @@ def _page_content(run: Run, planned_keys: Collection[str], *, of_user: bool = Fa
                 text, titled = f"{title}: {markup.escape_text(run.name)}\n{rest}", True
             cell["source"] = text
     return json.dumps(notebook, indent=1, ensure_ascii=False)
+
+
+def _executed(run: Run) -> dict:
+    """The executed notebook of a run."""
+    content = read_json(run.executed, claims.REMEDY)
+    cells = content.get("cells")
+    if not isinstance(cells, list) or not all(
+        isinstance(cell, dict) and {"cell_type", "source"} <= set(cell) for cell in cells
+    ):
+        raise DataError(f"{run.executed}: is no notebook; {claims.REMEDY}")
+    return content
 
 
 def _with_labels(text: str, key: str, places: set[str] | None) -> str:
@@ -227,7 +238,7 @@ def _chapter_table(of_chapter: dict[str, Run], pending: Collection[str]) -> str:
 
 def _in_short(run: Run) -> dict[str, str]:
     """Numbers and words of the box *In short* of an executed notebook, as its prose shows them, by name."""
-    cells = json.loads(run.executed.read_text())["cells"]
+    cells = _executed(run)["cells"]
     texts = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     box, glued = next((text for text in texts if "{admonition} In short" in text), ""), _glued(cells)
     written = re.findall(r"\{glue:text\}`(\w+):?([^`]*)`", box)

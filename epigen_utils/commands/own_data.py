@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from epigen_utils.book import notebooks
 from epigen_utils.data import registry
-from epigen_utils.errors import DataError, suggest
+from epigen_utils.errors import DataError, first_line, suggest
+from epigen_utils.files import read_yaml
 from epigen_utils.reads import references, sample_sheets
 
 #: Options about how a table is read, those about cells alone, and those about reads alone.
@@ -108,8 +108,12 @@ def user_data(given: dict, folder: Path = Path()) -> tuple[dict, list[str]]:
 
 
 def _absolute(name: str, folder: Path) -> str:
-    path = Path(name) if Path(name).exists() or not (folder / name).exists() else folder / name
-    return str(path.resolve())
+    try:
+        path = Path(name) if Path(name).exists() or not (folder / name).exists() else folder / name
+        return str(path.resolve())
+    except (OSError, ValueError) as error:  # longer than a system's names, or with a zero
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise DataError(f"{name[:80]!r}: no name of a file ({reason}); check the path") from None
 
 
 def _if_there(name: str, folder: Path) -> str:
@@ -129,7 +133,7 @@ def read_list(path: Path) -> list[dict]:
     if not path.is_file():
         raise DataError(f"{path}: no such list of data sets; check the path")
     # The base loader leaves words such as 0, no and None as they are written.
-    entries = notebooks.read_yaml(path, yaml.BaseLoader)
+    entries = read_yaml(path, yaml.BaseLoader)
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path}: write a list of data sets, each with a name and the options of epigen build")
     read = []
@@ -148,9 +152,11 @@ def _options(where: str, entry: dict) -> dict:
     """The options of an entry that are given, by their names in `OPTIONS`."""
     options = {}
     for written, value in entry.items():
-        name = "group" if written == "label" else written.replace("-", "_")
+        name = "group" if written == "label" else str(written).replace("-", "_")
         if name != "name" and name not in OPTIONS:
-            raise DataError(f"{where}: unknown option {written!r}; {suggest(written, (*OPTIONS, 'label', 'name'))}")
+            raise DataError(
+                f"{where}: unknown option {written!r}; {suggest(str(written), (*OPTIONS, 'label', 'name'))}"
+            )
         if not isinstance(value, str) or name in options:
             raise DataError(f"{where}: {written}: write one word for it, once")
         if name in SWITCHES and value.lower() not in _TRUTH:

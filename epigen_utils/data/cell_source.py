@@ -14,7 +14,7 @@ from anndata.io import read_elem, sparse_dataset
 from scipy import sparse
 
 from epigen_utils.data import readers, schema
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, first_line
 
 #: Prefix of human Ensembl ids, as in ``data/species.yml``.
 HUMAN_PREFIX = "ENSG0"
@@ -41,17 +41,20 @@ class CellChunk:
         return self.source.table.iloc[self.rows]
 
     def depth(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Depth of each cell from the sample table (`schema.DEPTH_COLUMN`), else the sum of its counts."""
+        """Depth of each cell from the sample table (`schema.DEPTH_COLUMN`; NaN if no number), else the sum of its counts."""
         obs = self.source.obs
         if schema.DEPTH_COLUMN in obs:
-            # A depth that is no number is refused as one that is missing.
             return pd.to_numeric(np.asarray(obs[schema.DEPTH_COLUMN].iloc[self.rows]), errors="coerce").astype(float)
         return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
 
     def counts(self) -> sparse.csr_matrix:
         """Counts of the chunk, cells x genes."""
         first, last = int(self.rows[0]), int(self.rows[-1]) + 1
-        block = sparse.csr_matrix(self.matrix[first:last])
+        try:
+            block = sparse.csr_matrix(self.matrix[first:last])
+        except (OSError, ValueError, IndexError) as error:
+            raise DataError(f"{self.source.where}: damaged ({first_line(error)}); fetch or write it again") from None
+        schema.check_positions(self.source.where, block)
         block = block if len(self.rows) == last - first else block[self.rows - first]
         if not block.has_canonical_format:
             block = block.copy()
@@ -166,12 +169,13 @@ class H5adCells(CellSource):
             if note := counts_note(element):
                 schema.add_note(about, note)
             super().__init__(str(path), _row_sliceable(self.file[element]), var, obs, {"epigen": about}, keep)
-        except (OSError, KeyError, DataError) as error:
+        except Exception as error:
             if self.file:
                 self.file.close()
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
+            # anndata and h5py raise what the bytes of a broken file lead to.
+            raise DataError(f"{path}: cannot be read as h5ad ({first_line(error)}); check the file") from None
 
     def __enter__(self) -> "H5adCells":
         return self
@@ -277,6 +281,8 @@ def _row_sliceable(element: h5py.Group | h5py.Dataset) -> object:
     """A matrix whose rows can be sliced; one stored by columns is converted to CSR in memory."""
     if isinstance(element, h5py.Dataset):
         return element
+    if element["data"].shape != element["indices"].shape:
+        raise KeyError("as many indices as data")
     stored = sparse_dataset(element)
     return stored if stored.format == "csr" else stored.to_memory().tocsr()
 

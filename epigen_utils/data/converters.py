@@ -5,13 +5,12 @@ written, whatever the version of the library that wrote it.
 """
 
 import ast
+import csv
 import gzip
 import hashlib
-import io
 import json
 import lzma
 import os
-import pickle
 import re
 import warnings
 import zlib
@@ -25,7 +24,9 @@ import pandas as pd
 from scipy import io as matrix_market
 from scipy import sparse
 
-from epigen_utils.errors import DataError
+from epigen_utils.containers import check_hdf5, check_packed, check_zarr, read_plain_pickle
+from epigen_utils.data import schema
+from epigen_utils.errors import DataError, first_line
 
 
 def content_sha256(path: Path) -> str:
@@ -54,15 +55,18 @@ def _read_r_object(path: Path) -> object:
     import rdata  # here, since who reads pickles does without it
 
     try:
+        check_packed(path)
         with warnings.catch_warnings():
             # Classes that only R knows arrive as plain attributes, which is what is read here.
             warnings.simplefilter("ignore")
             if path.suffix.lower() == ".rds":
                 return rdata.read_rds(path)
-            objects = rdata.read_rda(path)
-    except (ValueError, NotImplementedError, EOFError, OSError) as error:
-        raise DataError(f"{path}: no R data file ({error}); fetch it again, or save it by saveRDS") from None
-    return next(iter(objects.values()))
+            return next(iter(rdata.read_rda(path).values()))
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - rdata checks little: a broken file raises what its bytes lead to
+        reason = first_line(error)
+        raise DataError(f"{path}: no R data file ({reason}); fetch it again, or save it by saveRDS") from None
 
 
 def _read_experiment(path: Path) -> anndata.AnnData:
@@ -188,54 +192,6 @@ def dictionary_table(originals: dict[str, Path], target: Path, *, columns: tuple
     target.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles dictionaries, strings and numbers; the only callables admitted are stand-ins for NumPy's scalars."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
-            return _plain_scalar
-        if (module, name) == ("numpy", "dtype"):
-            return _DtypeStub
-        raise pickle.UnpicklingError(f"asks for {module}.{name}")
-
-
-class _DtypeStub:
-    """Stands in for ``numpy.dtype`` in a pickle; only the type code is used."""
-
-    def __init__(self, code: str, *_rest: object):
-        self.code = code
-
-    def __setstate__(self, _state: object) -> None:
-        """Ignore byte order and alignment: the type code's defaults apply."""
-
-
-def _plain_scalar(kind: _DtypeStub, content: bytes) -> float:
-    dtype = np.dtype(kind.code)
-    if dtype.kind not in "iuf":
-        raise pickle.UnpicklingError(f"holds a value of type {kind.code}")
-    return np.frombuffer(content, dtype).item()
-
-
-def read_plain_pickle(path: Path) -> dict:
-    """Read a pickled dictionary of strings and numbers without executing any code of the file.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or broken, references anything but plain values, or holds no dictionary.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; check the folder")
-    try:
-        dictionary = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
-        repair = "refused, since a dictionary needs no code; take the published file"
-        raise DataError(f"{path}: no plain pickle ({error}): {repair}") from None
-    if not isinstance(dictionary, dict) or not all(isinstance(key, str) for key in dictionary):
-        raise DataError(f"{path}: holds no dictionary of names; take the published file")
-    return dictionary
-
-
 def _write_h5ad(counts: sparse.csr_matrix, cells: pd.DataFrame, genes: pd.DataFrame, target: Path) -> None:
     adata = anndata.AnnData(counts.astype(np.float32), obs=cells, var=genes)
     adata.write_h5ad(target, compression="gzip")
@@ -288,9 +244,12 @@ def read_count_files(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     options = {"sep": "\t", "header": None, "index_col": 0, "comment": "#", "dtype": {0: str}, "keep_default_na": False}
     for file in files:
         try:
+            check_packed(file)
             table = pd.read_csv(file, **options).astype(np.int64)
-        except (ValueError, OSError, EOFError, zlib.error) as error:
-            reason = f"no genes and counts as HTSeq or STAR write them ({str(error).splitlines()[0]})"
+        except (ValueError, OverflowError, OSError, EOFError, zlib.error) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = f"no genes and counts as HTSeq or STAR write them ({first_line(error)})"
             raise DataError(f"{file}: {reason}; leave it out") from None
         if table.shape[1] != (3 if is_star else 1):
             raise DataError(f"{file}: {table.shape[1] + 1} columns; HTSeq writes two, STAR four: leave it out")
@@ -324,11 +283,13 @@ def read_cells(path: Path) -> anndata.AnnData:
         with warnings.catch_warnings():
             # `schema.check` reports a duplicated name.
             warnings.filterwarnings("ignore", message=".* names are not unique")
-            return CELL_READERS[cell_format(path)](path)
-    except (OSError, KeyError, ValueError, EOFError, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read ({str(error).splitlines()[0]}); check the file") from None
+            adata = CELL_READERS[cell_format(path)](path)
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each format's library raises errors of its own on a broken file
+        raise DataError(f"{path}: cannot be read ({first_line(error)}); check the file") from None
+    schema.check_matrices(str(path), adata)
+    return adata
 
 
 def _read_10x_folder(path: Path) -> anndata.AnnData:
@@ -340,11 +301,15 @@ def _read_10x_folder(path: Path) -> anndata.AnnData:
             files = f"{f'{len(found)} files' if found else 'no file'} {names.replace('|', ' or ')}"
             raise DataError(f"{path}: {files} (or .gz); give the folder of one sample, with one of each")
         parts[part] = found[0]
+        check_packed(found[0])
+    # A quotation mark is part of a name, and NA a gene.
+    options = {"sep": "\t", "header": None, "dtype": str, "quoting": csv.QUOTE_NONE, "keep_default_na": False}
+    tables = {side: pd.read_csv(parts[side], **options) for side in ("genes", "cells")}
+    # Before the matrix is read, which has room for what its header says.
+    for side, n in zip(("genes", "cells"), matrix_market.mminfo(parts["matrix"]), strict=False):
+        if len(tables[side]) != n:
+            raise DataError(f"{parts[side]}: {len(tables[side])} lines, and {n} {side} in the matrix")
     matrix = sparse.csr_matrix(matrix_market.mmread(parts["matrix"]).T)
-    tables = {side: pd.read_csv(parts[side], sep="\t", header=None, dtype=str) for side in ("genes", "cells")}
-    for axis, side in enumerate(("cells", "genes")):
-        if len(tables[side]) != matrix.shape[axis]:
-            raise DataError(f"{parts[side]}: {len(tables[side])} lines, and {matrix.shape[axis]} {side} in the matrix")
     genes = tables["genes"]
     var = genes.set_axis(["gene_ids", "symbol", "feature_types", *genes.columns[3:]][: genes.shape[1]], axis=1)
     obs = pd.DataFrame(index=tables["cells"][0].to_numpy())
@@ -354,7 +319,13 @@ def _read_10x_folder(path: Path) -> anndata.AnnData:
 def _read_10x_h5(path: Path) -> anndata.AnnData:
     import scanpy  # here, as few read such files, and its import takes a second
 
+    check_hdf5(path)
     return scanpy.read_10x_h5(path, gex_only=False)
+
+
+def _read_zarr(path: Path) -> anndata.AnnData:
+    check_zarr(path)
+    return anndata.read_zarr(path)
 
 
 #: Cells of a loom file that are read at once.
@@ -363,6 +334,7 @@ LOOM_CHUNK = 2048
 
 def _read_loom(path: Path) -> anndata.AnnData:
     """A loom file, genes x cells; its ``matrix`` becomes X, other layers stay layers."""
+    check_hdf5(path, at_once=LOOM_CHUNK)
     with h5py.File(path) as file:
         tables = []
         for side in ("col_attrs", "row_attrs"):
@@ -371,6 +343,8 @@ def _read_loom(path: Path) -> anndata.AnnData:
             names = ("CellID", "obs_names", "cell_id") if side == "col_attrs" else ("Accession", "Gene", "var_names")
             index = next((name for name in names if name in columns), None)
             n = file["matrix"].shape[side == "col_attrs"]
+            if wrong := [name for name, values in columns.items() if len(values) != n]:
+                raise DataError(f"{path}: {side}/{wrong[0]} has {len(columns[wrong[0]])} values, and the matrix {n}")
             index = pd.Index(columns.pop(index) if index else range(n), dtype=str)
             tables.append(pd.DataFrame(columns, index=index))
 
@@ -387,7 +361,7 @@ CELL_READERS: dict[str, Callable[[Path], anndata.AnnData]] = {
     "10x": _read_10x_folder,
     ".h5": _read_10x_h5,
     ".loom": _read_loom,
-    ".zarr": anndata.read_zarr,
+    ".zarr": _read_zarr,
     ".rds": _read_experiment,
 }
 

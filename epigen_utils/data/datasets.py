@@ -15,7 +15,7 @@ from scipy import sparse
 
 from epigen_utils.data import cell_source, converters, fetching, genes, geo, readers, registry, sample_table, schema
 from epigen_utils.errors import DataError, suggest
-from epigen_utils.files import sha256
+from epigen_utils.files import check_regular, sha256
 
 #: What the message says of formats of cells.
 CELL_FORMATS = ".h5, .loom, .zarr, .rds or a folder of 10x Genomics"
@@ -105,6 +105,7 @@ def load(
         round_counts
         and about["measure"] == "counts"
         and np.isfinite(schema.stored_values(adata.layers["counts"])).all()
+        and not _are_too_large(adata.layers["counts"])
     ):
         if not _are_integers(adata.layers["counts"]):
             if schema.may_be_logarithms(values := schema.stored_values(adata.layers["counts"])):
@@ -243,6 +244,8 @@ def _load_user_file(
             raise DataError(f"{file}: is a directory; give a file, or a folder of 10x Genomics, zarr, HTSeq or STAR")
         if not file.exists():
             raise DataError(f"{file}: no such file; check the path")
+        if not file.is_dir():
+            check_regular(file)
     suffix = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
     about = readers.describe_user_file(path)
     if suffix == ".h5ad" or cell_format:
@@ -321,9 +324,17 @@ def _standardise(adata: anndata.AnnData, measure: str, where: str) -> anndata.An
 
 def _are_integers(values) -> bool:
     data = schema.stored_values(values)
+    if _are_too_large(values):
+        return False
     if np.issubdtype(data.dtype, np.integer):
         return True
     return bool(np.issubdtype(data.dtype, np.number) and np.isfinite(data).all() and schema.are_integers(data).all())
+
+
+def _are_too_large(values) -> bool:
+    """Whether there is a value that `schema.check` refuses, and that no integer may stand for."""
+    data = schema.stored_values(values)
+    return bool(np.issubdtype(data.dtype, np.number) and (data > schema.LARGEST_COUNT).any())
 
 
 def _share_of_integers(values) -> float:

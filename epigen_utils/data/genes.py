@@ -1,6 +1,7 @@
 """Gene names: approved symbols, Ensembl ids, species, lengths, and panels of genes with sources."""
 
 import re
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from scipy import sparse
 
 from epigen_utils import paths
 from epigen_utils.data import fetching, registry
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, first_line
+from epigen_utils.files import open_text
 
 #: Columns of the registry's `genes-...` tables, which have no header.
 GENE_TABLE_COLUMNS = ["ensembl_id", "symbol", "version", "length", "biotype"]
@@ -87,14 +89,25 @@ def read_gmt(path: Path) -> dict[str, list[str]]:
     Raises
     ------
     DataError
-        If a line has no three fields.
+        If it cannot be read, a line has no three fields, or a set is there twice.
     """
     sets = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    try:
+        with open_text(path, encoding="utf-8-sig") as stream:
+            lines = stream.read().split("\n")
+    except (OSError, UnicodeError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as gene sets ({first_line(error)}); give a GMT file") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         if line.count("\t") < 2:
             raise DataError(f"{path}: line {number}: a set is a name, a source and genes, with tabs between them")
-        name, _source, *symbols = line.split("\t")
-        sets[name] = symbols
+        name, _source, *symbols = (field.strip() for field in line.split("\t"))
+        if name in sets:
+            raise DataError(f"{path}: line {number}: set {name!r} is there twice; keep one, or rename it")
+        sets[name] = [symbol for symbol in symbols if symbol]
+    if not sets:
+        raise DataError(f"{path}: no gene sets; give a GMT file")
     return sets
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, first_line
 from epigen_utils.files import open_text
 
 #: Words in the names of supplementary files of counts, in order of preference.
@@ -30,7 +30,7 @@ def _matrix_lines(path: Path, prefix: str) -> list[list[str]]:
             return [row for row in csv.reader(stream, delimiter="\t") if row and row[0].startswith(prefix)]
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(
-            f"{path}: cannot be read as a series matrix ({error}); delete {path.parent} and fetch it again"
+            f"{path}: cannot be read as a series matrix ({first_line(error)}); delete {path.parent} and fetch it again"
         ) from None
 
 
@@ -79,12 +79,20 @@ def read_sample_table(series_matrix: Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the file cannot be read.
+        If the file cannot be read, or lacks a value of a sample.
     """
     lines = _matrix_lines(series_matrix, "!Sample_")
     rows = {row[0].removeprefix("!Sample_"): row[1:] for row in lines if row[0] != "!Sample_characteristics_ch1"}
-    table = pd.DataFrame({"title": rows.get("title", []), "source": rows.get("source_name_ch1", rows.get("title", []))})
-    table.index = rows.get("geo_accession", table.index)
+    titles = rows.get("title", [])
+    named = {"title": titles, "source": rows.get("source_name_ch1", titles)}
+    accessions = rows.get("geo_accession", range(len(titles)))
+    for name, values in named.items():
+        if len(values) != len(accessions):
+            raise DataError(
+                f"{series_matrix}: {len(values)} values of {name}, and {len(accessions)} samples; "
+                f"delete {series_matrix.parent} and fetch it again"
+            )
+    table = pd.DataFrame(named, index=accessions)
     for row in lines:
         if row[0] == "!Sample_characteristics_ch1":
             for accession, entry in zip(table.index, row[1:], strict=False):
@@ -103,14 +111,23 @@ def read_probe_symbols(annotation: Path) -> pd.Series:
     Raises
     ------
     DataError
-        If the file has no platform table, or the table has no column of symbols.
+        If the file cannot be read, has no platform table, or the table has no column of symbols.
     """
-    with open_text(annotation, encoding="utf-8", errors="replace", newline="") as stream:
-        lines = iter(stream)
-        if not any(line.startswith("!platform_table_begin") for line in lines):
-            raise DataError(f"{annotation}: no !platform_table_begin line; is it a platform's annotation?")
-        rows = [line.rstrip("\r\n").split("\t") for line in lines if not line.startswith("!platform_table_end")]
-    table = pd.DataFrame(rows[1:], columns=rows[0])
+    try:
+        with open_text(annotation, encoding="utf-8", errors="replace", newline="") as stream:
+            lines = iter(stream)
+            if not any(line.startswith("!platform_table_begin") for line in lines):
+                raise DataError(f"{annotation}: no !platform_table_begin line; is it a platform's annotation?")
+            rows = [line.rstrip("\r\n").split("\t") for line in lines if not line.startswith("!platform_table_end")]
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{annotation}: cannot be read ({first_line(error)}); fetch it again") from None
+    header = rows[0] if rows else []
+    for number, row in enumerate(rows[1:], 1):
+        if len(row) != len(header):
+            raise DataError(
+                f"{annotation}: probe {number:,}: {len(row)} columns, and {len(header)} names of them; fetch it again"
+            )
+    table = pd.DataFrame(rows[1:], columns=header)
     if not {"ID", "Gene symbol"} <= set(table):
         raise DataError(f"{annotation}: no columns ID and Gene symbol (columns: {', '.join(map(str, table))})")
     symbols = table.set_index("ID")["Gene symbol"].str.strip()

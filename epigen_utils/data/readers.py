@@ -11,8 +11,9 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from epigen_utils.data import converters, sample_table
-from epigen_utils.errors import DataError
+from epigen_utils.containers import check_hdf5, read_rows
+from epigen_utils.data import converters, sample_table, schema
+from epigen_utils.errors import DataError, first_line
 
 #: Ensembl gene id.
 ENSEMBL_GENE_ID = r"ENS[A-Z]*G\d+"
@@ -79,7 +80,8 @@ def _to_numbers(path: Path, frame: pd.DataFrame, sides: tuple[str, str] = ("gene
         if bad.any():
             where = f"{sides[0]} {frame.index[bad][0]!r}, {sides[1]} {column!r}"
             raise DataError(f"{path}: {where}: {frame.loc[bad, column].iloc[0]!r} is not a number; correct the cell")
-    return frame.apply(pd.to_numeric) if any(is_text) else frame
+    # Without coercion, pandas stops at an integer of more than 64 bits, which `schema.check` names.
+    return frame.apply(pd.to_numeric, errors="coerce") if any(is_text) else frame
 
 
 def read_table(
@@ -222,9 +224,9 @@ def _read_counts(
         options = layout.options | {"keep_default_na": False, "na_values": sample_table.MISSING, "low_memory": False}
         options["converters"] = {position: str}
         try:
-            frame = pd.read_csv(path, **options) if names else pd.DataFrame(columns=[0])
+            frame = read_rows(path, **options) if names else pd.DataFrame(columns=[0])
         except sample_table.READ_ERRORS as error:
-            raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
+            raise DataError(f"{path}: cannot be read as a table ({first_line(error)}); check the file") from None
         frame.index += layout.skipped + 1  # the lines of the file
     written = frame.notna().to_numpy() & (frame != "").to_numpy()
     frame, written = frame[written.any(axis=1)], written[written.any(axis=1)]
@@ -353,12 +355,16 @@ def read_h5ad(
     """
     path = inputs["counts"]
     try:
+        check_hdf5(path)
         with warnings.catch_warnings():
             # `schema.check` reports the duplicated name.
             warnings.filterwarnings("ignore", message=".* names are not unique")
             adata = anndata.read_h5ad(path)
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read as h5ad ({str(error).splitlines()[0]}); check the file") from None
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - anndata and h5py raise what the bytes of a broken file lead to
+        raise DataError(f"{path}: cannot be read as h5ad ({first_line(error)}); check the file") from None
+    schema.check_matrices(str(path), adata)
     if genes_in == "rows" or (
         not genes_in and mostly_ensembl_ids(adata.obs_names) and not mostly_ensembl_ids(adata.var_names)
     ):

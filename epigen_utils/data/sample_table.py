@@ -12,9 +12,10 @@ import anndata
 import numpy as np
 import pandas as pd
 
+from epigen_utils.containers import check_packed, read_rows, read_workbook
 from epigen_utils.data import fetching, genes, geo, registry, schema
-from epigen_utils.errors import DataError
-from epigen_utils.files import is_gzipped, open_text
+from epigen_utils.errors import DataError, first_line
+from epigen_utils.files import first_lines, is_gzipped
 
 #: Exceptions of a malformed file.
 READ_ERRORS = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError, OSError, EOFError, zlib.error, csv.Error)
@@ -26,8 +27,8 @@ csv.field_size_limit(2**31 - 1)
 MISSING = ("", "NA", "N/A", "#N/A", "#N/A N/A", "#NA", "<NA>", "n/a", "NaN", "nan", "-NaN", "-nan")
 #: Ends of the names of Excel's files that are read.
 EXCEL = (".xlsx", ".xlsm")
-#: Lines from which the form of a table is found out.
-N_PEEKED = 50
+#: Lines from which the form of a table is found out, and the characters that they may have.
+N_PEEKED, MOST_PEEKED = 50, 100_000_000
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,12 @@ def peek(path: Path, *, skip: int = 0, header: list[str] | None = None) -> Layou
     """
     try:
         encoding = _encoding(path)
-        with open_text(path, encoding=encoding) as stream:
-            lines = [line for _, line in zip(range(skip + N_PEEKED), stream, strict=False)][skip:]
+        check_packed(path)
+        lines = first_lines(path, skip + N_PEEKED, MOST_PEEKED, encoding=encoding)[skip:]
         by_name = "," if ".csv" in path.name.lower() else "\t"
         parsed = {sep: _split(lines, sep) for sep in dict.fromkeys([by_name, ",", "\t", ";", " "])}
     except READ_ERRORS as error:
-        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); save it as UTF-8 text") from None
+        raise DataError(f"{path}: cannot be read as a table ({first_line(error)}); save it as UTF-8 text") from None
     fits = {sep: _fit(rows, header) for sep, (_, rows) in parsed.items()}
     # Blanks separate columns where nothing else does.
     sep = max([sep for sep in fits if sep != " "], key=fits.get)
@@ -90,8 +91,10 @@ def peek(path: Path, *, skip: int = 0, header: list[str] | None = None) -> Layou
         return Layout(sep, encoding, (), skip, [])
     names = header or rows.pop(0)
     width = _width(names, rows)
-    names = ["", *names] if width == len(names) + 1 and not header else list(names)
-    if width > len(names):
+    longer = sum(any(map(str.strip, row[len(names) :])) for row in rows)
+    # One row that is too long is none of R's tables: who reads the rows names it.
+    names = ["", *names] if width == len(names) + 1 and 2 * longer > len(rows) and not header else list(names)
+    if width > len(names) and 2 * longer > len(rows):
         raise DataError(f"{path}: {len(names)} names of columns, and {width} values in a row; name each column")
     if len(names) == 1:
         separator = "commas" if by_name == "," else "tabs"
@@ -178,17 +181,17 @@ def read_words(path: Path, *, header: list[str] | None = None) -> tuple[pd.DataF
         elif suffix == ".json":
             table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8-sig")), dtype=str)
         elif suffix in EXCEL:
-            table, first_row = pd.read_excel(path, dtype=str, keep_default_na=False), 2
+            table, first_row = read_workbook(path), 2
         else:
             layout = peek(path, header=header)
-            table = pd.read_csv(path, **layout.options, dtype=str, keep_default_na=False)
+            table = read_rows(path, **layout.options, dtype=str, keep_default_na=False)
             table.columns = [*layout.names, *[""] * (table.shape[1] - len(layout.names))]
             notes, first_row = list(layout.notes), layout.skipped + 1
         names = list(table.columns)
-    except (*READ_ERRORS, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read as a table ({str(error).strip()}); check the file") from None
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each format's library raises errors of its own on a broken file
+        raise DataError(f"{path}: cannot be read as a table ({first_line(error)}); check the file") from None
     if any(padded := [name for name in map(str, names) if name != name.strip()]):
         notes.append(f"Blanks at the ends of names were taken off in {path.name}, as in column {padded[0]!r}.")
     table.columns = [str(name).strip() for name in names]
@@ -199,6 +202,9 @@ def read_words(path: Path, *, header: list[str] | None = None) -> tuple[pd.DataF
         notes.append(f"Blanks at the ends of words were taken off in {path.name}, as in {value!r}.")
         table = table.map(lambda value: value.strip() if isinstance(value, str) else value)
     table = table.mask(table.isin(MISSING))
+    if unnamed := [i for i, name in enumerate(table) if i and not name and table.iloc[:, i].notna().any()]:
+        row = table.index[table.iloc[:, unnamed[0]].notna()][0] + first_row
+        raise DataError(f"{path}: row {row}: a value in column {unnamed[0] + 1}, which has no name; name the column")
     kept = [bool(name) or table.iloc[:, i].notna().any() for i, name in enumerate(table)]
     table = table.loc[table.notna().any(axis=1), kept]
     if table.columns.has_duplicates:
@@ -284,8 +290,6 @@ def read_samples(
     if ids.isna().any():
         raise DataError(f"{path}: row {ids.index[ids.isna()][0]}: no sample id; fill it in")
     table = table.drop(columns=[index or first, *([""] if "" in table and index else [])]).set_index(pd.Index(ids))
-    if "" in table:
-        raise DataError(f"{path}: a column without a name, with {table[''].dropna().iloc[0]!r}; name it")
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         raise DataError(f"{path}: sample {twice!r}: given twice; keep one row a sample")

@@ -16,6 +16,8 @@ from epigen_utils.errors import DataError
 
 #: Tolerance for counts that passed through floating-point arithmetic.
 INTEGER_TOLERANCE = 1e-6
+#: Integers above are not exact as floating-point numbers; no count is as large.
+LARGEST_COUNT = 2.0**53
 #: Column of obs with the depth of a cell over all genes, including genes that a file omits; Geneformer's own name.
 DEPTH_COLUMN = "n_counts"
 
@@ -25,6 +27,31 @@ TASKS = ("counts", "intensity", "samples", "groups", "donors")
 def stored_values(matrix) -> np.ndarray:
     """Values of a matrix; those that are stored if it is sparse."""
     return matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
+
+
+def check_matrices(where: str, adata: anndata.AnnData) -> None:
+    """Refuse complex numbers, and sparse matrices with positions outside of them, at which scipy would read.
+
+    Raises
+    ------
+    DataError
+        Naming the matrix.
+    """
+    matrices = {f"layers[{name!r}]": adata.layers[name] for name in adata.layers} | {"X": adata.X}
+    matrices |= {"raw": adata.raw.X} if adata.raw is not None else {}
+    for name, matrix in matrices.items():
+        if np.issubdtype(getattr(matrix, "dtype", float), np.complexfloating):
+            raise DataError(f"{where}: {name}: complex numbers; give counts")
+        check_positions(f"{where}: {name}", matrix)
+
+
+def check_positions(where: str, matrix: object) -> None:
+    """Refuse a sparse matrix as `check_matrices` does."""
+    if sparse.issparse(matrix) and matrix.format in ("csr", "csc"):
+        try:
+            matrix.check_format(full_check=True)
+        except ValueError as error:
+            raise DataError(f"{where}: damaged ({error}); fetch or write the file again") from None
 
 
 def are_integers(values: np.ndarray, tolerance: float = INTEGER_TOLERANCE) -> np.ndarray:
@@ -256,6 +283,9 @@ def _check_values(adata: anndata.AnnData, measure: str) -> list[str]:
     if (negative := values < 0).any():
         where = _location(adata, matrix, negative)
         return [f"{where}: negative value {values[negative].flat[0]:g}; give raw {measure}"]
+    if measure == "counts" and (large := values > LARGEST_COUNT).any():
+        where = _location(adata, matrix, large)
+        return [f"{where}: {values[large].flat[0]:g} is too large for a count; correct the cell"]
     whole_numbers = np.issubdtype(values.dtype, np.integer) or measure != "counts"
     if not whole_numbers and (fractional := ~are_integers(values)).any():
         where, value = _location(adata, matrix, fractional), values[fractional].flat[0]

@@ -70,7 +70,7 @@ def plan(folder: str | Path, hub_id: str) -> Publication:
     if missing := [name for name in FILES if not (folder / name).is_file()]:
         raise DataError(f"{folder}: no {', '.join(missing)}; write the folder by export.save_model")
     vocabulary = published_settings.vocabulary_of(checkpoints.find(folder))
-    card = (folder / CARD).read_text()
+    card = (folder / CARD).read_text(errors="replace")
     licence, title = _licence(card), next((line for line in card.splitlines() if line.startswith("# ")), "")
     if not licence or not title:
         raise DataError(f"{folder / CARD}: no {'title' if licence else 'licence'}; write it by export.model_card")

@@ -16,6 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from epigen_utils import files
 from epigen_utils.distillation import teachers
+from epigen_utils.errors import DataError, first_line
 from epigen_utils.geneformer import embeddings, masked_genes
 from epigen_utils.geneformer.encoded_cells import EncodedCells
 from epigen_utils.geneformer.masked_genes import MaskedGenes
@@ -330,10 +331,14 @@ def read_runs(folder: Path) -> list[StudentRun]:
     Raises
     ------
     DataError
-        If the file is missing.
+        If the file is missing or damaged.
     """
     remedy = "give the folder models of geneformer/06_distillation"
-    return [StudentRun(**run) for run in files.read_json(Path(folder) / "students.json", remedy)]
+    path = Path(folder) / "students.json"
+    try:
+        return [StudentRun(**run) for run in files.read_json(path, remedy, list)]
+    except TypeError as error:
+        raise DataError(f"{path}: not as it was written ({first_line(error)}); {remedy}") from None
 
 
 def load_student(folder: Path, run: StudentRun) -> PreTrainedModel:

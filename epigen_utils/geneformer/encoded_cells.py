@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from epigen_utils.data import fetching, genes, readers, registry
-from epigen_utils.errors import DataError
-from epigen_utils.files import whole_folder
+from epigen_utils.errors import DataError, first_line
+from epigen_utils.files import check_regular, read_json, whole_folder
 from epigen_utils.geneformer.vocabularies import Vocabulary
 
 #: Cells whose tokens are compared with the vocabulary; those of another version are seen in the first of them.
@@ -77,11 +77,17 @@ def load_arrow(folder: str | Path) -> datasets.Dataset:
     """
     if not is_encoded_folder(folder):
         raise DataError(f"{folder}: no encoded cells; encode a file into it first")
+    for file in (file for file in Path(folder).iterdir() if not file.is_dir()):
+        check_regular(file)
     try:
         return datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{folder}: encoded cells that cannot be read ({reason}); delete it, make it again") from None
+    except Exception as error:  # noqa: BLE001 - datasets takes its files for whole, and raises what their content leads to
+        raise _damaged(folder, error) from None
+
+
+def _damaged(folder: str | Path, error: Exception) -> DataError:
+    reason = first_line(error)
+    return DataError(f"{folder}: encoded cells that cannot be read ({reason}); delete it, make it again")
 
 
 def is_encoded_folder(folder: str | Path) -> bool:
@@ -130,14 +136,21 @@ def load_encoded_cells(folder: str | Path, vocabulary: Vocabulary | None, *, max
         raise DataError(f"{folder}: no column 'input_ids'; give tokenised cells")
     card = folder / "vocabulary.json"
     if card.is_file():
-        stored = json.loads(card.read_text())
-        if stored["sha256"] != vocabulary.sha256:
+        stored = read_json(card, "encode the cells again")
+        if stored.get("sha256") != vocabulary.sha256:
             raise DataError(
-                f"{folder}: tokens are of vocabulary {stored['vocabulary']!r}, the model's is {vocabulary.name!r}; "
+                f"{folder}: tokens are of vocabulary {stored.get('vocabulary')!r}, the model's is {vocabulary.name!r}; "
                 "encode the cells again, or take the other model"
             )
     tokens = encoded.data.column("input_ids")
-    highest = pc.max(pc.list_flatten(tokens.slice(0, CHECKED_CELLS))).as_py() or 0
+    try:
+        tokens.validate(full=True)  # positions outside of the file would be read
+        bounds = pc.min_max(pc.list_flatten(tokens.slice(0, CHECKED_CELLS)).cast("int64")).as_py()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _damaged(folder, error) from None
+    lowest, highest = bounds["min"] or 0, bounds["max"] or 0
+    if lowest < 0:
+        raise DataError(f"{folder}: token {lowest}, and tokens are numbered from 0; encode the cells again")
     if highest >= vocabulary.size:
         raise DataError(
             f"{folder}: token {highest} is not in the vocabulary {vocabulary.name!r}, which has {vocabulary.size:,}; "

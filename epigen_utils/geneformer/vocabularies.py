@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import math
+import numbers
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from epigen_utils.data import converters, fetching
-from epigen_utils.errors import DataError
-from epigen_utils.files import write_atomically
+from epigen_utils.containers import read_plain_pickle
+from epigen_utils.data import fetching
+from epigen_utils.errors import DataError, first_line
+from epigen_utils.files import read_json, write_atomically
 
 #: Suffixes of official Geneformer's file names, by version.
 PICKLE_SUFFIXES = {"v1": "gc30M", "v2": "gc104M"}
@@ -44,15 +47,25 @@ class Vocabulary:
         Raises
         ------
         DataError
-            If pad or mask is missing, two genes share an id, or a gene has no positive median, a sign that tokens and
-            medians are of two versions.
+            If a token or median is no number, pad or mask is missing, two genes share an id, or a gene has no positive
+            median, a sign that tokens and medians are of two versions.
         """
+        kinds = {"token": (self.tokens, numbers.Integral), "median": (self.medians, numbers.Real)}
+        for part, (values, kind) in (kinds | {"other id": (self.mapping, str)}).items():
+            if not isinstance(values, dict):
+                raise DataError(f"vocabulary {self.name!r}: {part}s are a {type(values).__name__}; give them by gene")
+            wrong = [gene for gene, value in values.items() if not isinstance(value, kind) or isinstance(value, bool)]
+            if wrong:
+                found = type(values[wrong[0]]).__name__
+                raise DataError(f"vocabulary {self.name!r}: {part} of {wrong[0]!r} is a {found}; correct it")
         for special in (PAD, MASK):
             if special not in self.tokens:
                 raise DataError(f"vocabulary {self.name!r}: no token {special}; add it")
+        if min(self.tokens.values()) < 0:
+            raise DataError(f"vocabulary {self.name!r}: token {min(self.tokens.values())}; number them from 0")
         if len(set(self.tokens.values())) < len(self.tokens):
             raise DataError(f"vocabulary {self.name!r}: two tokens share an id; renumber them")
-        without_median = [gene for gene in self.genes if not self.medians.get(gene, 0) > 0]
+        without_median = [gene for gene in self.genes if not 0 < self.medians.get(gene, 0) < math.inf]
         if without_median:
             raise DataError(
                 f"vocabulary {self.name!r}: {len(without_median)} of {len(self.genes)} genes have no positive median, "
@@ -106,11 +119,9 @@ def load_vocabulary(path: str | Path) -> Vocabulary:
         If the file is missing or is no vocabulary.
     """
     try:
-        return Vocabulary(**json.loads(Path(path).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: no vocabulary ({str(error).splitlines()[0]}); give the one beside the model"
-        ) from None
+        return Vocabulary(**read_json(Path(path), "give the one beside the model"))
+    except (DataError, TypeError) as error:
+        raise DataError(f"{path}: no vocabulary ({first_line(error)}); give the one beside the model") from None
 
 
 def official_vocabulary(version: str, path: str | Path | None = None) -> Vocabulary:
@@ -138,14 +149,17 @@ def official_vocabulary(version: str, path: str | Path | None = None) -> Vocabul
         names = {"tokens": "token_dictionary", "medians": "gene_median_dictionary"}
         names |= {"ensembl": "ensembl_mapping_dict"} if version == "v2" else {}
         parts = {
-            part: converters.read_plain_pickle(Path(path) / f"{name}_{PICKLE_SUFFIXES[version]}.pkl")
+            part: read_plain_pickle(Path(path) / f"{name}_{PICKLE_SUFFIXES[version]}.pkl")
             for part, name in names.items()
         }
-    tokens = {gene: int(token) for gene, token in parts["tokens"].items()}
+    try:
+        tokens = {gene: int(token) for gene, token in parts["tokens"].items()}
+        medians = {gene: float(median) for gene, median in parts["medians"].items()}
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{path or version}: no vocabulary ({first_line(error)}); take the published files") from None
     if (CLS in tokens) != (version == "v2"):
         other = "v1" if version == "v2" else "v2"
         raise DataError(f"{path or version}: this token dictionary is of {other}, not {version}; ask for {other}")
-    medians = {gene: float(median) for gene, median in parts["medians"].items()}
     return Vocabulary(tokens, medians, parts.get("ensembl", {}), version)
 
 

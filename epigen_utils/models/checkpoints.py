@@ -16,9 +16,9 @@ from huggingface_hub.utils import disable_progress_bars
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from epigen_utils.errors import DataError, suggest
-from epigen_utils.files import read_json
-from epigen_utils.hub import HUB_ERRORS, HUB_ID, first_line, hub_error
+from epigen_utils.errors import DataError, first_line, suggest
+from epigen_utils.files import check_regular, read_json
+from epigen_utils.hub import HUB_ERRORS, HUB_ID, hub_error
 
 CONFIG, VOCABULARY = "config.json", "vocabulary.json"
 #: Weights in one file, or in several with an index.
@@ -117,14 +117,16 @@ def load(
     """
     folder = find(place, revision=revision, allow_pickle=allow_pickle).folder
     architecture = model_class.config_class.model_type
-    saved = read_json(folder / CONFIG, "fetch or copy it again").get("model_type", architecture)
+    config = read_json(folder / CONFIG, "fetch or copy it again")
+    saved = config.get("model_type", architecture)
     if saved != architecture:
         raise DataError(f"{place}: its {CONFIG} is of a {saved}; give a {architecture}")
+    _check_layers(place, folder, config)
     try:
         model, report = model_class.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - transformers checks no value of a configuration before it builds by it
         raise DataError(f"{place}: cannot be loaded ({first_line(error)}); fetch or copy {folder} again") from None
     # transformers fills these with random numbers, and warns.
     if missing := sorted(report["missing_keys"]):
@@ -202,9 +204,25 @@ def _weight_files(place: str | Path, names: Iterable[str], allow_pickle: bool) -
     return safe or pickles
 
 
+def _check_layers(place: "str | Path | Checkpoint", folder: Path, config: dict) -> None:
+    """Raise if a configuration has more layers than its weights can be of, before a model of as many is built."""
+    n_tensors = 0
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, framework="pt") as stored:
+            n_tensors += len(stored.keys())
+    for key in ("num_hidden_layers", "n_layer"):
+        if n_tensors and isinstance(n_layers := config.get(key), int) and n_layers > n_tensors:
+            raise DataError(
+                f"{place}: {key} of its {CONFIG} is {n_layers:,}, and its weights have {n_tensors:,} tensors"
+            )
+
+
 def _check_weights(folder: Path, names: list[str]) -> None:
     """Raise if a safetensors file is cut off or broken, by its header."""
-    for path in [folder / name for name in names if name.endswith(".safetensors")]:
+    for path in [folder / name for name in names]:
+        check_regular(path)
+        if path.suffix != ".safetensors":
+            continue
         try:
             with safe_open(path, framework="pt"):
                 pass

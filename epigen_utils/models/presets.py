@@ -1,7 +1,6 @@
 """Models of the papers by name, as Hugging Face configurations and classes."""
 
 import copy
-import json
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from transformers import (
 )
 
 from epigen_utils.errors import DataError, suggest
+from epigen_utils.files import read_json
 from epigen_utils.models import checkpoints, masked_heads
 
 #: Published sizes. Geneformer-V1-10M: its config.json. Students: paper B's configs/config.yaml; all have four layers,
@@ -314,7 +314,7 @@ def model_sizes() -> list[dict[str, object]]:
 
 def read_config(path: Path) -> dict[str, object]:
     """Read a published ``config.json``."""
-    return json.loads(path.read_text())
+    return read_json(path, "fetch or copy it again")
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> PreTrainedModel:

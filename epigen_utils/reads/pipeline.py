@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from epigen_utils import paths, processes
 from epigen_utils.data import fetching, registry
 from epigen_utils.errors import DataError, UnreachableError, suggest
-from epigen_utils.files import folder_lock, sha256, whole_folder, write_atomically
+from epigen_utils.files import folder_lock, read_json, sha256, whole_folder, write_atomically
 from epigen_utils.reads import command_lines, references, sample_sheets
 from epigen_utils.reads.sample_sheets import Sample
 
@@ -83,7 +83,7 @@ class Pipeline:
 
     def read_json(self, step: str, name: str) -> dict:
         """Content of ``<step>/<name>.json``."""
-        return json.loads(self.file(step, f"{name}.json").read_text())
+        return read_json(self.file(step, f"{name}.json"), "delete it, and run the pipeline again")
 
     def trimmed(self, sample: str) -> list[Path]:
         return [self.file("trimmed", f"{sample}_{mate}.fastq.gz") for mate in self.by_name[sample].mates]

@@ -39,7 +39,7 @@ RUN_COLUMNS = {
     },
 }
 #: Pattern of sample names, which become file names.
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def read_sheet(path: str | Path) -> list[Sample]:
     if table.empty:
         raise DataError(f"{path}: no samples; add a row for each")
     samples, owners = [], {}
-    for line, row in enumerate(table.reindex(columns=SHEET_COLUMNS, fill_value="").to_dict("records"), 2):
-        sample = _parse_row(f"{path}: row {line}", path.parent, {key: value.strip() for key, value in row.items()})
+    for line, row in table.reindex(columns=SHEET_COLUMNS, fill_value="").to_dict("index").items():
+        sample = _parse_row(f"{path}: row {line}", path.parent, row)
         if sample.name in {other.name for other in samples}:
             raise DataError(f"{path}: row {line}: sample {sample.name!r} is there twice; join its files, or rename it")
         for file in sample.fastq:
@@ -110,17 +110,12 @@ def read_sheet(path: str | Path) -> list[Sample]:
 
 
 def _read_table(path: Path) -> "pd.DataFrame":
-    import pandas as pd  # here, since the jobs of a pipeline read no sheet
+    """The words of a sheet, with its lines in the file as index."""
+    from epigen_utils.data import sample_table  # here, since the jobs of a pipeline read no sheet
 
     if not path.is_file():
         raise DataError(f"{path}: no such sample sheet; check the path")
-    options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "skipinitialspace": True}
-    try:
-        with open(path, encoding="utf-8-sig") as stream:
-            separator = "\t" if "\t" in stream.readline() else ","
-        return pd.read_csv(path, sep=separator, **options)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as CSV ({str(error).strip()}); check the file") from None
+    return sample_table.read_words(path)[0].fillna("")
 
 
 def from_run_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, list[tuple[str, str]]]]":
@@ -136,8 +131,8 @@ def from_run_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, list[tupl
 
     Returns
     -------
-    The sheet, and, file of it -> address and MD5 of each run's file that it is made of, as ENA gives them; none if the
-    table lacks one.
+    The sheet, with the row of each sample's first run as index, and, file of it -> address and MD5 of each run's file
+    that it is made of, as ENA gives them; none if the table lacks one.
 
     Raises
     ------
@@ -157,11 +152,13 @@ def from_run_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, list[tupl
         raise DataError(f"{path}: no column {names['layout']!r}; add it")
     if table.empty:
         raise DataError(f"{path}: no runs; add a row for each")
-    runs_of = {}
-    for line, row in enumerate(table.to_dict("records"), 2):
+    runs_of, lines = {}, {}
+    for line, row in table.to_dict("index").items():
         where, run = f"{path}: row {line}", row[key]
         known = [row[column] for column in names["sample"] if row.get(column)]
         sample = next((gsm[0] for name in known if (gsm := re.match(r"GSM\d+", name))), (known or [run])[0])
+        for name in (run, sample):
+            _check_name(where, name)
         if (kind := row.get(names["strategy"], "")) and kind.lower() != "rna-seq":
             raise DataError(f"{where}: run {run} is {kind}, not RNA-Seq; leave the row out")
         mates = {"PAIRED": ("_1", "_2"), "SINGLE": ("",)}.get(row[names["layout"]].upper())
@@ -173,6 +170,7 @@ def from_run_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, list[tupl
             raise DataError(f"{where}: runs of sample {sample} are paired and single; leave one kind out")
         labels = {column: row[column] for column in ("group", "donor") if column in row}
         before.append((run, mates, _published_files(where, run, mates, row), labels))
+        lines.setdefault(sample, line)
     rows, parts = [], {}
     for sample, runs in runs_of.items():
         stem = runs[0][0] if len(runs) == 1 else sample
@@ -180,7 +178,7 @@ def from_run_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, list[tupl
         for mate, file in enumerate(files):
             parts[file] = [published[mate] for _, _, published, _ in runs] if all(run[2] for run in runs) else []
         rows.append({"sample": sample} | dict(zip(("fastq_1", "fastq_2"), files, strict=False)) | runs[0][3])
-    return pd.DataFrame(rows).fillna(""), parts
+    return pd.DataFrame(rows, lines.values()).fillna(""), parts
 
 
 def _published_files(where: str, run: str, mates: Sequence[str], row: dict[str, str]) -> list[tuple[str, str]]:
@@ -208,10 +206,15 @@ def group_sizes(samples: list[Sample]) -> dict[str, int]:
     return {group: len(members) for group, members in units.items()}
 
 
+def _check_name(where: str, name: str) -> None:
+    if not re.fullmatch(NAME_PATTERN, name):
+        characters = "use letters, digits, '.', '_' and '-', 200 at most"
+        raise DataError(f"{where}: sample {name!r}: becomes the name of files; {characters}")
+
+
 def _parse_row(where: str, folder: Path, row: dict[str, str]) -> Sample:
     name = row["sample"]
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise DataError(f"{where}: sample {name!r}: becomes the name of files; use letters, digits, '.', '_' and '-'")
+    _check_name(where, name)
     strandedness = row["strandedness"] or "auto"
     if strandedness not in STRANDEDNESS:
         raise DataError(f"{where}: strandedness {strandedness!r}; {suggest(strandedness, STRANDEDNESS)}")

@@ -1,20 +1,35 @@
 """Reports of the tools from reads to counts as tables; strandedness of the libraries."""
 
+import contextlib
 import io
-import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from epigen_utils.errors import DataError
+from epigen_utils.errors import DataError, first_line
+from epigen_utils.files import check_regular, read_json
 from epigen_utils.reads.pipeline import Pipeline
 
 #: Share of one strand from which a library is stranded; distance from one half within which it is unstranded.
 STRANDED, UNSTRANDED = 0.8, 0.15
 #: Minimum number of assigned fragments to determine the strand.
 MIN_FRAGMENTS = 100
+
+
+@contextlib.contextmanager
+def _report(path: Path) -> Iterator[None]:
+    """Say of which report an error is: a tool that was killed leaves half of one."""
+    check_regular(path)
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - what is missing shows where it is used
+        reason = first_line(error)
+        raise DataError(
+            f"{path}: not as its tool writes it ({reason}); delete it, and run the pipeline again"
+        ) from None
 
 
 def parse_star_log(path: Path) -> dict[str, float]:
@@ -24,26 +39,28 @@ def parse_star_log(path: Path) -> dict[str, float]:
     -------
     ``reads``; shares ``unique``, ``multiple`` (including too many loci), ``unmapped``; ``mismatches`` per base.
     """
-    fields = {}
-    for line in path.read_text().splitlines():
-        key, _, value = line.partition("|")
-        fields[key.strip()] = value.strip()
+    with _report(path):
+        fields = {}
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition("|")
+            fields[key.strip()] = value.strip()
 
-    def number(key: str) -> float:
-        return float(fields.get(key, "0").rstrip("%"))
+        def number(key: str) -> float:
+            return float(fields.get(key, "0").rstrip("%"))
 
-    reads = number("Number of input reads")
-    unique = number("Uniquely mapped reads number")
-    multiple = number("Number of reads mapped to multiple loci") + number("Number of reads mapped to too many loci")
-    summary = {"reads": int(reads), "unique": unique / max(reads, 1), "multiple": multiple / max(reads, 1)}
-    summary["unmapped"] = max(1 - summary["unique"] - summary["multiple"], 0.0)
-    return summary | {"mismatches": number("Mismatch rate per base, %") / 100}
+        reads = float(fields["Number of input reads"])
+        unique = number("Uniquely mapped reads number")
+        multiple = number("Number of reads mapped to multiple loci") + number("Number of reads mapped to too many loci")
+        summary = {"reads": int(reads), "unique": unique / max(reads, 1), "multiple": multiple / max(reads, 1)}
+        summary["unmapped"] = max(1 - summary["unique"] - summary["multiple"], 0.0)
+        return summary | {"mismatches": number("Mismatch rate per base, %") / 100}
 
 
 def parse_assignment(path: Path) -> dict[str, int]:
     """The ``.summary`` file of featureCounts: status -> number of fragments."""
-    table = pd.read_csv(path, sep="\t", index_col=0)
-    return {str(status): int(n) for status, n in table.iloc[:, 0].items()}
+    with _report(path):
+        table = pd.read_csv(path, sep="\t", index_col=0)
+        return {str(status): int(n) for status, n in table.iloc[:, 0].items()}
 
 
 def sense_share(assigned: dict[str, int]) -> float:
@@ -98,19 +115,20 @@ def detect_strandedness(assigned: dict[str, int], *, sample: str, stated: str = 
 
 def parse_fastqc(path: Path) -> dict[str, tuple[str, pd.DataFrame]]:
     """Contents of FastQC's archive: module -> verdict (``pass``, ``warn``, ``fail``) and table."""
-    with zipfile.ZipFile(path) as opened:
-        name = next(name for name in opened.namelist() if name.endswith("fastqc_data.txt"))
-        text = opened.read(name).decode()
-    modules = {}
-    for block in text.split(">>END_MODULE")[:-1]:
-        head, _, body = block[block.index(">>") + 2 :].partition("\n")
-        module, verdict = head.split("\t")
-        # Some modules have lines with a single value before their header.
-        lines = body.splitlines()
-        start = max((i for i, line in enumerate(lines) if line.startswith("#")), default=0)
-        rows = "\n".join(lines[start:]).lstrip("#")
-        modules[module] = (verdict, pd.read_csv(io.StringIO(rows), sep="\t") if rows.strip() else pd.DataFrame())
-    return modules
+    with _report(path):
+        with zipfile.ZipFile(path) as opened:
+            name = next(name for name in opened.namelist() if name.endswith("fastqc_data.txt"))
+            text = opened.read(name).decode()
+        modules = {}
+        for block in text.split(">>END_MODULE")[:-1]:
+            head, _, body = block[block.index(">>") + 2 :].partition("\n")
+            module, verdict = head.split("\t")
+            # Some modules have lines with a single value before their header.
+            lines = body.splitlines()
+            start = max((i for i, line in enumerate(lines) if line.startswith("#")), default=0)
+            rows = "\n".join(lines[start:]).lstrip("#")
+            modules[module] = (verdict, pd.read_csv(io.StringIO(rows), sep="\t") if rows.strip() else pd.DataFrame())
+        return modules
 
 
 def quality_by_position(pipeline: Pipeline, sample: str) -> pd.DataFrame:
@@ -187,8 +205,9 @@ def sample_summary(pipeline: Pipeline) -> pd.DataFrame:
 
 def duplicate_share(path: Path) -> float:
     """Share of mapped reads that are marked as duplicates, from ``samtools stats``."""
-    numbers = dict(line.split("\t")[1:3] for line in path.read_text().splitlines() if line.startswith("SN\t"))
-    return int(numbers["reads duplicated:"]) / max(int(numbers["reads mapped:"]), 1)
+    with _report(path):
+        numbers = dict(line.split("\t")[1:3] for line in path.read_text().splitlines() if line.startswith("SN\t"))
+        return int(numbers["reads duplicated:"]) / max(int(numbers["reads mapped:"]), 1)
 
 
 def assignment_shares(statuses: dict[str, int]) -> dict[str, float]:
@@ -208,8 +227,9 @@ def assignment_shares(statuses: dict[str, int]) -> dict[str, float]:
 
 def _step_records(pipeline: Pipeline) -> list[dict]:
     """Records of the steps, without those of samples that the sheet no longer lists."""
-    all_records = [json.loads(path.read_text()) for path in sorted((pipeline.root / "records").glob("*.json"))]
-    return [record for record in all_records if record["sample"] in {"", *pipeline.by_name}]
+    paths = sorted((pipeline.root / "records").glob("*.json"))
+    all_records = [read_json(path, "delete it, and run the pipeline again") for path in paths]
+    return [record for record in all_records if record.get("sample") in {"", *pipeline.by_name}]
 
 
 def step_records(pipeline: Pipeline) -> pd.DataFrame:

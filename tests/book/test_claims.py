@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epigen_utils import paths
 from epigen_utils.book import claims
 from epigen_utils.data import registry
 from epigen_utils.errors import DataError
@@ -292,3 +293,23 @@ def test_bounds_and_ranges_are_what_they_say_of_every_number_of_the_interval(val
     inside = claims.agreement(f"{bound}..{bound + width}", value, low, high)
     assert inside is wanted(lambda number: bound <= number <= bound + width)
     assert claims.agreement(f">{bound}", value, None, high) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[",
+        "[]",
+        '{"metrics": [1]}',
+        '{"metrics": {"a": {"value": "many"}}}',
+        '{"datasets": {"x": "real"}}',
+        '{"model": []}',
+    ],
+)
+def test_damaged_results_are_one_line(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    path = tmp_path / "demo" / "epilepsy" / "02_table_two" / "main" / "metrics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"main/metrics\.json: .*; delete its folder, and build again"):
+        claims.table("demo")

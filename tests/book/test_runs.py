@@ -43,6 +43,11 @@ def test_the_demo_plan():
         ),
         ("epilepsy/02_table_two: {dataset: airway}", "write the name of a run, and its parameters under it"),
         ("epilepsy/02_table_two: {main: [", "not YAML, line 1"),
+        ("- epilepsy/02_table_two", "write chapters (paper/NN_slug), and their runs under them"),
+        ("epilepsy/02_table_two: {7: {}}", "write the name of a run, and its parameters under it"),
+        ("epilepsy/02_table_two: {main: {7: 7}}", "unknown parameter 7"),
+        ("/etc/passwd: {main: {}}", "no notebook /etc/passwd.ipynb"),
+        ("of: [large]", "no such profile"),
     ],
 )
 def test_mistakes_in_a_profile_are_one_line(profile, text, said):

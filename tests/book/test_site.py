@@ -205,3 +205,10 @@ def test_sphinx_sees_a_page_whose_place_an_older_one_takes(sphinx):
     sphinx()
     assert page.stat().st_mtime > 1e9
     assert beside.stat().st_mtime == 1e9, "its content is the same"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"cells": [1]}', '{"cells": [{"cell_type": "code"}]}'])
+def test_a_damaged_notebook_is_one_line(folders, text):
+    folders[0].executed.write_text(text)
+    with pytest.raises(DataError, match=r"main/notebook\.ipynb: .*; delete its folder, and build again"):
+        site.publish_pages(folders[:1])

@@ -1,4 +1,5 @@
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,3 +211,16 @@ def test_mistakes_are_one_line(adata, tmp_path):
     adata.write_h5ad(tmp_path / "normalised.h5ad")
     with pytest.raises(DataError, match="no counts in X; put the raw counts in layers"):
         H5adCells(tmp_path / "normalised.h5ad")
+
+
+def test_positions_outside_of_a_file_are_refused_in_parts(tmp_path):
+    ids = [f"ENSG{i:011d}" for i in range(5)]
+    matrix = sparse.csr_matrix(np.arange(1.0, 31.0).reshape(6, 5))
+    anndata.AnnData(matrix, var=pd.DataFrame(index=ids)).write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "a") as file:
+        file["X/indices"][17] = 2**20
+    with cell_source.H5adCells(tmp_path / "cells.h5ad") as source:
+        first, second = source.parts(3)
+        assert first.counts().sum() == sum(range(1, 16))
+        with pytest.raises(DataError, match=r"cells\.h5ad: damaged"):
+            second.counts()

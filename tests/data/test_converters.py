@@ -280,3 +280,37 @@ def test_another_object_of_r_is_one_line(tmp_path):
         DataError, match=r"numbers\.rds: no SummarizedExperiment or SingleCellExperiment; in R, saveRDS"
     ):
         converters.read_cells(tmp_path / "numbers.rds")
+
+
+def test_quotation_marks_and_na_are_parts_of_names(cells, tmp_path):
+    """10x Genomics quotes nothing."""
+    cells.var["symbol"] = ['"A', "NA", *cells.var["symbol"][2:]]
+    found = converters.read_cells(write_10x(tmp_path / "odd", cells))
+    assert found.var["symbol"].tolist() == cells.var["symbol"].tolist()
+
+
+@pytest.mark.parametrize("size", ["99999999999 99999999999 5", "60 300 99999999999", "300 60 5"])
+def test_a_matrix_of_absurd_size_is_one_line(cells, tmp_path, size):
+    folder = write_10x(tmp_path / "absurd", cells, gz=False)
+    text = (folder / "matrix.mtx").read_text().splitlines()
+    place = next(i for i, line in enumerate(text) if not line.startswith("%"))
+    (folder / "matrix.mtx").write_text("\n".join([*text[:place], size, *text[place + 1 :]]))
+    with pytest.raises(DataError, match="absurd"):
+        converters.read_cells(folder)
+
+
+def test_a_loom_whose_parts_do_not_fit_is_one_line(cells, tmp_path):
+    path = write_loom(tmp_path / "cells.loom", cells)
+    with h5py.File(path, "a") as file:
+        del file["col_attrs/CellID"]
+        file["col_attrs/CellID"] = np.array(cells.obs_names[:-1], "S")
+    with pytest.raises(DataError, match=r"cells\.loom: col_attrs/CellID has 299 values, and the matrix 300"):
+        converters.read_cells(path)
+
+
+def test_positions_outside_of_a_file_of_cells_are_one_line(cells, tmp_path):
+    path = write_10x_h5(tmp_path / "cells.h5", cells)
+    with h5py.File(path, "a") as file:
+        file["matrix/indices"][7] = 2**30
+    with pytest.raises(DataError, match=r"cells\.h5: X: damaged"):
+        converters.read_cells(path)

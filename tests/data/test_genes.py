@@ -135,3 +135,27 @@ def test_another_species_is_refused_with_the_list():
 )
 def test_the_gene_of_a_date(name, gene):
     assert genes.gene_of_date(name) == gene
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"S\tna\tA\xff\n", "cannot be read as gene sets .*give a GMT file"),
+        (b"S\tna\tA\nS\tna\tB\n", "line 2: set 'S' is there twice; keep one, or rename it"),
+        (b"\n", "no gene sets; give a GMT file"),
+    ],
+)
+def test_what_is_no_file_of_gene_sets_is_one_line(tmp_path, content, said):
+    path = tmp_path / "sets.gmt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"sets\.gmt: {said}"):
+        genes.read_gmt(path)
+    for other in (tmp_path / "none.gmt", tmp_path):
+        with pytest.raises(DataError, match=str(other)):
+            genes.read_gmt(other)
+
+
+def test_gene_sets_as_other_programs_write_them(tmp_path):
+    """A byte order mark, ends of lines of Windows, an empty line, and tabs behind the last gene."""
+    (tmp_path / "sets.gmt").write_bytes(b"\xef\xbb\xbfS\tna\tA\tB\t\r\n\r\nT\tna\tC\r\n")
+    assert genes.read_gmt(tmp_path / "sets.gmt") == {"S": ["A", "B"], "T": ["C"]}

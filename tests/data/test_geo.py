@@ -151,3 +151,34 @@ def test_the_table_of_a_series_runs_is_that_of_its_bioproject(series):
     )
     with pytest.raises(DataError, match="names no BioProject, so its reads are not known; give a table of its runs"):
         geo.run_table_url(series(SERIES.format(ftp="ftp://host/GSE1")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('\t"brain, KO, 1"', "", "1 values of title, and 2 samples"),
+        ('\t"GSM2"', "", "2 values of title, and 1 samples"),
+        ('"brain"\t"brain"', '"brain"', "1 values of source, and 2 samples"),
+    ],
+)
+def test_a_series_that_lacks_a_value_of_a_sample_is_one_line(series, old, new, said):
+    path = series(SERIES.replace(old, new))
+    with pytest.raises(DataError, match=f"{path}: {said}; delete {path.parent} and fetch it again"):
+        geo.read_sample_table(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("ID\tGene symbol\n1_at\tA\n2_at\n", "probe 2: 1 columns, and 2 names of them; fetch it again"),
+        ("", "no columns ID and Gene symbol"),
+    ],
+)
+def test_an_annotation_that_was_cut_off_is_one_line(tmp_path, rows, said):
+    (tmp_path / "GPL1.annot").write_text(f"!platform_table_begin\n{rows}")
+    with pytest.raises(DataError, match=rf"GPL1\.annot: {said}"):
+        geo.read_probe_symbols(tmp_path / "GPL1.annot")
+    whole = gzip.compress(b"!platform_table_begin\nID\tGene symbol\n" + b"1_at\tA\n" * 99)
+    (tmp_path / "GPL1.annot.gz").write_bytes(whole[:-12])
+    with pytest.raises(DataError, match=r"GPL1\.annot\.gz: cannot be read .*; fetch it again"):
+        geo.read_probe_symbols(tmp_path / "GPL1.annot.gz")

@@ -204,3 +204,27 @@ def test_values_are_refused_alike_in_any_form_and_order(values, measure, order):
     mixed = values[order.sample(range(len(values)), len(values))][:, order.sample(range(3), 3)]
     for some in (values, mixed):
         assert [accepted(some), accepted(sparse.csr_matrix(some)), accepted(sparse.csc_matrix(some))] == [wanted] * 3
+
+
+@pytest.mark.parametrize(("array", "value"), [("indices", 99), ("indices", -1), ("indptr", 7)])
+def test_positions_outside_of_a_sparse_matrix_are_refused(small, array, value):
+    """scipy would read whatever stands there."""
+    matrix = sparse.csr_matrix(small.layers["counts"])
+    getattr(matrix, array)[1] = value
+    damaged = anndata.AnnData(matrix, obs=small.obs, var=small.var)
+    with pytest.raises(DataError, match="here: X: damaged .*; fetch or write the file again"):
+        schema.check_matrices("here", damaged)
+
+
+def test_complex_numbers_are_no_counts(small):
+    small.X = small.layers["counts"].astype(complex)
+    with pytest.raises(DataError, match="here: X: complex numbers; give counts"):
+        schema.check_matrices("here", small)
+
+
+def test_an_integer_of_more_than_64_bits_is_no_count(small):
+    small.layers["counts"] = small.layers["counts"].astype(float)
+    small.layers["counts"][1, 2] = 1e30
+    assert schema.check(small, task="counts") == [
+        "gene 'g3', sample 's1': 1e+30 is too large for a count; correct the cell"
+    ]

@@ -232,6 +232,10 @@ def test_students_are_found_again_by_their_runs(teacher, tmp_path):
     torch.testing.assert_close(weights(students.load_student(tmp_path, again)), weights(model), rtol=0, atol=0)
     with pytest.raises(DataError, match=r"students\.json"):
         students.read_runs(tmp_path / "other")
+    for text in ("{}", "[1]", '[{"nobody": 1}]'):
+        (tmp_path / "students.json").write_text(text)
+        with pytest.raises(DataError, match=r"students\.json: .*; give the folder models"):
+            students.read_runs(tmp_path)
 
 
 def save_students(folder, teacher_config):

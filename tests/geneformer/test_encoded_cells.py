@@ -2,6 +2,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from epigen_utils.data import simulated_cells
@@ -83,3 +84,36 @@ def test_a_broken_writing_leaves_the_folder_as_it_was(tokens):
         encoded_cells.write_arrow(folder, broken(), before.data.schema, {"sha256": "x"})
     assert np.array_equal(encoded_cells.load_arrow(folder)["length"][:], before["length"][:])
     assert not list(folder.parent.glob(".*.part"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("state.json", "[]", "encoded cells that cannot be read"),
+        ("dataset_info.json", "7", "encoded cells that cannot be read"),
+        ("vocabulary.json", "[", r"vocabulary\.json: cannot be read"),
+        ("vocabulary.json", "{}", "tokens are of vocabulary None"),
+    ],
+)
+def test_a_folder_with_other_json_is_one_line(tokens, tmp_path, name, text, said):
+    shutil.copytree(tokens[3], tmp_path / "torn")
+    (tmp_path / "torn" / name).write_text(text)
+    with pytest.raises(DataError, match=said):
+        encoded_cells.load_encoded_cells(tmp_path / "torn", tokens[1], max_length=20)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (pa.array([[5, -3]], pa.list_(pa.int32())), "token -3, and tokens are numbered from 0"),
+        (pa.array([5], pa.int32()), "encoded cells that cannot be read"),
+        (pa.ListArray.from_arrays([0, 2**20], pa.array([5, 6], pa.int32())), "encoded cells that cannot be read"),
+    ],
+    ids=["negative", "no lists", "positions outside"],
+)
+def test_tokens_that_are_none_are_one_line(tokens, tmp_path, ids, said):
+    card = {"vocabulary": "small", "sha256": tokens[1].sha256}
+    table = pa.record_batch([ids], names=["input_ids"])
+    encoded_cells.write_arrow(tmp_path / "made", [table], table.schema, card)
+    with pytest.raises(DataError, match=said):
+        encoded_cells.load_encoded_cells(tmp_path / "made", tokens[1], max_length=20)

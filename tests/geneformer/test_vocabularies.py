@@ -53,6 +53,9 @@ def test_v2_has_cls_and_a_mapping_and_is_not_taken_for_v1(tmp_path):
         ({"<pad>": 0, "ENSG1": 1}, "no token <mask>"),
         ({"<pad>": 0, "<mask>": 0, "ENSG1": 1}, "two tokens share an id"),
         ({"<pad>": 0, "<mask>": 1, "ENSG1": 2, "ENSG2": 3}, "1 of 2 genes have no positive median, ENSG2 first"),
+        ({"<pad>": 0, "<mask>": 1, "ENSG1": "2"}, "token of 'ENSG1' is a str"),
+        ({"<pad>": 0, "<mask>": 1, "ENSG1": -2}, "token -2; number them from 0"),
+        (["<pad>", "<mask>"], "tokens are a list; give them by gene"),
     ],
 )
 def test_what_is_no_vocabulary(tokens, said):
@@ -74,3 +77,22 @@ def test_saved_and_read_again(tmp_path):
     for name in ("other.json", "none.json"):
         with pytest.raises(DataError, match="no vocabulary"):
             vocabularies.load_vocabulary(tmp_path / name)
+
+
+@pytest.mark.parametrize("medians", [["ENSG1"], {"ENSG1": "1"}, {"ENSG1": float("inf")}, {"ENSG1": None}])
+def test_medians_that_are_no_numbers(medians):
+    with pytest.raises(DataError, match="vocabulary 'own': "):
+        vocabularies.Vocabulary({"<pad>": 0, "<mask>": 1, "ENSG1": 2}, medians)
+
+
+@pytest.mark.parametrize("text", ["[]", "[" * 100_000, '{"tokens": ["<pad>"], "medians": {}}', '{"tokens": 1}'])
+def test_a_file_of_other_json_is_one_line(tmp_path, text):
+    (tmp_path / "vocabulary.json").write_text(text)
+    with pytest.raises(DataError, match=r"vocabulary\.json: no vocabulary .*; give the one beside the model"):
+        vocabularies.load_vocabulary(tmp_path / "vocabulary.json")
+
+
+def test_pickles_of_words_are_one_line(tmp_path):
+    folder = published(tmp_path, "v1", {"<pad>": 0, "<mask>": 1, "ENSG1": "two"}, {"ENSG1": 1.0})
+    with pytest.raises(DataError, match="no vocabulary .*; take the published files"):
+        vocabularies.official_vocabulary("v1", folder)

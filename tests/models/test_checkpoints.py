@@ -238,3 +238,22 @@ def test_the_environment_chooses_hub_and_cache(published, tmp_path):
     chosen = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | chosen, capture_output=True, text=True)
     assert done.stdout.startswith(str(tmp_path / "home" / "hub")), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers of its config.json is 1,000,000,000, and its weights are"),
+        ({"hidden_size": "many"}, "cannot be loaded"),
+        ({"hidden_act": "none such"}, "cannot be loaded"),
+        (None, "holds a list, not a dict; fetch or copy it again"),
+    ],
+)
+def test_a_configuration_of_no_model_is_one_line(tmp_path, changes, said):
+    save_small(tmp_path)
+    path = tmp_path / "config.json"
+    content = [] if changes is None else json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=said) as raised:
+        presets.load_checkpoint(tmp_path)
+    assert "\n" not in str(raised.value)

@@ -339,3 +339,37 @@ def test_every_run_of_a_table_is_a_part_of_one_file_of_its_sample(runs, paired):
             end = f"_{mate + 1}" if sample in paired else ""
             wanted = [f"SRR{number}{end}.fastq.gz" for number in numbers] if row[mate] else []
             assert [address.rpartition("/")[2] for address, _ in parts.get(row[mate], [])] == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sample,fastq_1,group\nb,b.fastq\nc\n", "row 3: sample 'c': no fastq_1"),
+        ("sample,fastq_1\nb,b.fastq,more\n", "2 names of columns, and 3 values in a row"),
+        ("sample,fastq_1\nb,b.fastq\n\n,\na b,b.fastq\n", "row 5: sample 'a b': becomes the name of files"),
+    ],
+)
+def test_rows_that_are_too_short_too_long_or_empty(files, text, said):
+    sheet = files()
+    sheet.write_text(text)
+    with pytest.raises(DataError, match=said):
+        sample_sheets.read_sheet(sheet)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("sep", [";", "\t"])
+def test_a_sheet_as_a_spreadsheet_saves_it(files, encoding, sep):
+    sheet = files()
+    sheet.write_text(f"sample{sep}fastq_1{sep}group\r\nb{sep}b.fastq{sep}NA\r\n", encoding=encoding)
+    (sample,) = sample_sheets.read_sheet(sheet)
+    assert (sample.name, sample.group) == ("b", "")
+
+
+@pytest.mark.parametrize(
+    ("run", "sample"), [("../../SRR1", "GSM1"), ("SRR1", "../x"), ("SRR1", "a b")], ids=["run", "sample", "blank"]
+)
+def test_names_of_a_table_of_runs_become_names_of_files(tmp_path, run, sample):
+    """Its files are fetched before a sheet is made of it."""
+    path = table_of_runs(tmp_path, ENA_HEADER, ena_row(run, sample, [""]))
+    with pytest.raises(DataError, match="row 2: sample '.*': becomes the name of files"):
+        sample_sheets.from_run_table(path)

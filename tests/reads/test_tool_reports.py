@@ -142,3 +142,19 @@ def test_what_is_said_of_parabricks(aligner, said):
 def test_duplicates_of_samtools_stats(tmp_path):
     (tmp_path / "s.txt").write_text("# x\nSN\treads mapped:\t200\nSN\treads duplicated:\t30\t# marked\nFFQ\t1\n")
     assert tool_reports.duplicate_share(tmp_path / "s.txt") == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        tool_reports.parse_star_log,
+        tool_reports.parse_assignment,
+        tool_reports.parse_fastqc,
+        tool_reports.duplicate_share,
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"half a repo", b"PK\x05\x06" + bytes(18)])
+def test_half_of_a_report_is_one_line(tmp_path, parse, content):
+    (tmp_path / "report").write_bytes(content)
+    with pytest.raises(DataError, match="report: not as its tool writes it .*; delete it, and run the pipeline again"):
+        parse(tmp_path / "report")
