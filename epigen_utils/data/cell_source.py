@@ -41,7 +41,7 @@ class CellChunk:
         return self.source.table.iloc[self.rows]
 
     def depth(self, counts: sparse.csr_matrix) -> np.ndarray:
-        """Depth of each cell by the sample table (`schema.DEPTH_COLUMN`; NaN if no number), else the sum of its counts."""
+        """Depth of each cell by the sample table (`schema.DEPTH_COLUMN`, NaN if none), else the sum of its counts."""
         obs = self.source.obs
         if schema.DEPTH_COLUMN in obs:
             return pd.to_numeric(np.asarray(obs[schema.DEPTH_COLUMN].iloc[self.rows]), errors="coerce").astype(float)
