@@ -1,6 +1,5 @@
 """epigen: check and fetch data, build the book, show claims, publish a model. It passes on; it computes nothing."""
 
-import io
 import json
 import os
 import shutil
@@ -381,7 +380,7 @@ def _print_table(title: str, rows: list[list[str]], columns: list[str]) -> None:
 
 def main() -> None:
     """Run a command; what the user can repair is printed as one line, with exit code 1."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     try:
         app()
@@ -393,7 +392,8 @@ def main() -> None:
         if not (message or error.filename):
             raise
         message = message or f"{error.filename}: cannot be read or written ({error.strerror}); check the path"
-    sys.exit(f"epigen: {DataError(message)}")
+    print(f"epigen: {DataError(message)}", file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == "__main__":
