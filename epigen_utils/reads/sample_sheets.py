@@ -86,6 +86,9 @@ def read_sheet(path: str | Path) -> list[Sample]:
     table = _read_table(path)
     if RUN_COLUMNS.keys() & set(table):
         table = from_run_table(path)[0]
+    if "" in table:
+        names = f"{table.shape[1] - 1} names of columns, and {table.shape[1]} values in a row"
+        raise DataError(f"{path}: {names}; name each column")
     for column in table.columns:
         if column not in SHEET_COLUMNS:
             raise DataError(f"{path}: unknown column {column!r}; {suggest(column, SHEET_COLUMNS)}")
