@@ -28,7 +28,7 @@ def drawn(n, *kinds, seed=1):
 
 
 def test_random_cells_are_encoded_and_perturbed_as_the_plain_versions_do():
-    rows = [row for case in drawn(24) for row in fuzz_encoding.compare(case)]
+    rows = [row for case in drawn(20) for row in fuzz_encoding.compare(case)]
     assert [str(row) for row in rows if any(finding.cause is None for finding in row.findings)] == []
     verdicts = collections.Counter((row.what, row.verdict) for row in rows)
     for what in ("encoding", "delete", "overexpress"):
@@ -87,7 +87,7 @@ def without_medians(monkeypatch):
         (without_medians, ("medians: spread", "defect: none", "max_length: long"), "token ids"),
         (
             lambda patch: patch.setattr(encoding, "_first_invalid_count", lambda *_: -1),
-            ("defect: negative", "depth: sums"),
+            ("defect: negative",),
             "refusal",
         ),
         (
@@ -109,7 +109,7 @@ def without_medians(monkeypatch):
 )  # fmt: skip
 def test_a_planted_fault_is_found(monkeypatch, plant, kinds, quantity):
     plant(monkeypatch)
-    findings = [finding for case in drawn(8, *kinds) for row in fuzz_encoding.compare(case) for finding in row.findings]
+    findings = [finding for case in drawn(6, *kinds) for row in fuzz_encoding.compare(case) for finding in row.findings]
     assert (quantity, None) in {(finding.quantity, finding.cause) for finding in findings}
 
 
@@ -124,7 +124,7 @@ def test_the_report_counts_what_was_compared(tmp_path, capsys):
 
 
 PART = pytest.mark.parametrize(
-    "part", [pytest.param(2, id="some"), pytest.param(None, id="every", marks=pytest.mark.slow)]
+    "part", [pytest.param(1, id="some"), pytest.param(None, id="every", marks=pytest.mark.slow)]
 )
 
 
@@ -142,7 +142,7 @@ def test_the_plain_encoding_gives_the_official_tokens(mirror, file, version, par
     vocabulary = vocabularies.official_vocabulary(version)
     longest = 4096 if version == "v2" else 2048
     case = Case(0, 0, vocabulary, counts.astype(float), genes, False, "", "", None, longest, 0.2, 1, False, (), ())
-    found = fuzz_encoding.plain_encoding(case)
+    found = fuzz_encoding.plain_encoding(case, np.float32)
     assert found == [held["token_ids"][a:b].tolist() for a, b in itertools.pairwise(held["offset"][: len(names) + 1])]
 
 
@@ -150,7 +150,6 @@ def test_the_plain_encoding_gives_the_official_tokens(mirror, file, version, par
 @pytest.mark.parametrize(
     ("file", "kind", "genes", "layer", "version"),
     [
-        ("delete_group3", "delete", "delete3", -1, "v1"),
         ("delete_group3_layer0", "delete", "delete3", 0, "v1"),
         ("overexpress_group5_batch1", "overexpress", "over5", -1, "v1"),
         ("goal_delete_group3", "delete", "delete3", -1, "v1"),

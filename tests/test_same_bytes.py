@@ -94,7 +94,7 @@ def test_two_folders_without_a_build_are_not_the_same(tmp_path, monkeypatch):
 
 
 def test_a_page_has_neither_times_nor_random_ids_in_its_source(tmp_path, monkeypatch):
-    """Papermill adds a cell with a random id, and to each cell when it ran."""
+    """Papermill adds a cell with a random id, and to each cell when it ran; libraries log with times."""
     from epigen_utils.book import runs
 
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
@@ -102,6 +102,7 @@ def test_a_page_has_neither_times_nor_random_ids_in_its_source(tmp_path, monkeyp
     run.results.mkdir(parents=True)
     for when in ("2026", "2027"):
         cells = [nbformat.v4.new_markdown_cell("# Table II", id="a"), nbformat.v4.new_code_cell("dataset = 'x'")]
+        cells[1].outputs = [nbformat.v4.new_output("stream", name="stderr", text=f"{when} [WARNING] found")]
         cells[1].metadata |= {"tags": ["injected-parameters"], "execution": {"iopub.execute_input": when}}
         cells[0].metadata["papermill"] = {"start_time": when}
         nbformat.write(

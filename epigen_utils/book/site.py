@@ -87,6 +87,9 @@ def _page_content(run: Run, planned_keys: Collection[str], *, of_user: bool = Fa
     for cell in notebook["cells"]:
         for timed in ("papermill", "execution"):
             cell["metadata"].pop(timed, None)
+        if "outputs" in cell:
+            # No page shows it, and libraries write times and folders there.
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["id"] = "parameters"  # papermill's is random
             # The site may be public: paths of the user's files are reduced to file names.

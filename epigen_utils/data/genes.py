@@ -236,5 +236,5 @@ def summing_matrix(names: pd.Series) -> tuple[sparse.csr_matrix, pd.Index]:
     """
     codes, unique = pd.factorize(names)
     columns = np.flatnonzero(codes >= 0)
-    ones = np.ones(len(columns), np.int32)
+    ones = np.ones(len(columns), np.int64)  # sums of 32 bits would wrap
     return sparse.csr_matrix((ones, (columns, codes[columns])), (len(names), len(unique))), pd.Index(unique)

@@ -159,3 +159,10 @@ def test_gene_sets_as_other_programs_write_them(tmp_path):
     """A byte order mark, ends of lines of Windows, an empty line, and tabs behind the last gene."""
     (tmp_path / "sets.gmt").write_bytes(b"\xef\xbb\xbfS\tna\tA\tB\t\r\n\r\nT\tna\tC\r\n")
     assert genes.read_gmt(tmp_path / "sets.gmt") == {"S": ["A", "B"], "T": ["C"]}
+
+
+def test_sums_of_large_counts_of_32_bits_do_not_wrap():
+    summing, names = genes.summing_matrix(pd.Series(["a", "b", "a", None]))
+    counts = sparse.csr_matrix(np.array([[2**31 - 1, 1, 2**30, 7]], np.int32))
+    assert list(names) == ["a", "b"]
+    assert (counts @ summing).toarray().tolist() == [[2**31 - 1 + 2**30, 1]]
