@@ -192,7 +192,8 @@ def _checked_run(path: Path, profile: str, notebook: str, name: str, values: dic
     """A run, checked; ``pending`` is a data file that another run will write."""
     run = Run(profile, notebook, name, {})
     if not run.source.exists():
-        raise DataError(f"{path}: {notebook}: no notebook {run.source.relative_to(paths.ROOT)}; correct the name")
+        source = run.source.relative_to(paths.ROOT) if run.source.is_relative_to(paths.ROOT) else run.source
+        raise DataError(f"{path}: {notebook}: no notebook {source}; correct the name")
     if not re.fullmatch(r"[\w-]+", name):
         raise DataError(f"{path}: {notebook}: run {name!r}; use letters, digits, - and _")
     values = values or {}
