@@ -112,6 +112,9 @@ def check_zarr(path: Path) -> None:
     OSError, ValueError, zipfile.BadZipFile
         If it cannot be read.
     """
+    for file in path.rglob("*") if path.is_dir() else ():
+        if not file.is_dir():
+            check_regular(file)
     of_arrays, of_all = 0, 0
     for text in _zarr_descriptions(path):
         parts = list(_mappings(json.loads(text)))
@@ -130,6 +133,8 @@ def _zarr_descriptions(path: Path) -> Iterator[bytes]:
         yield from (file.read_bytes() for name in names for file in path.rglob(name))
     else:
         with zipfile.ZipFile(path) as archive:
+            n_bytes = sum(item.file_size for item in archive.infolist())
+            _refuse_above(path, n_bytes, memory(), "give fewer cells")
             for name in archive.namelist():
                 if name.rpartition("/")[2] in names:
                     yield archive.read(name)

@@ -99,7 +99,7 @@ def write_profile(folder: Path) -> Path:
 
 def plan_profile(path: Path) -> list:
     """The runs of a profile and their parameters."""
-    known, paths.PROFILES = paths.PROFILES, path.parent.resolve()
+    known, paths.PROFILES = paths.PROFILES, path.parent.absolute()
     try:
         return [[run.key, run.parameters] for run in runs.plan_runs(path.stem)]
     finally:
@@ -156,7 +156,7 @@ def write_metrics(folder: Path) -> Path:
 
 def judge(path: Path) -> list:
     """`epigen claims` on the results of a former build."""
-    known, paths.RESULTS = paths.RESULTS, path.resolve().parents[4]
+    known, paths.RESULTS = paths.RESULTS, path.absolute().parents[4]
     try:
         epigen("claims")
         judged = claims.table("demo")

@@ -207,7 +207,7 @@ def kinds() -> list[Kind]:
             "list of data sets .yml", builds.write_batch, builds.plan_batch, builds.batch_damages, most_lines=3, **text
         ),
         Kind("profile .yml", builds.write_profile, builds.plan_profile, builds.profile_damages, **text),
-        Kind("metrics.json", builds.write_metrics, builds.judge, builds.metrics_damages, **text),
+        Kind("metrics.json", builds.write_metrics, builds.judge, builds.metrics_damages, may_be_absent=True, **text),
         Kind("vocabulary.json", builds.write_vocabulary, builds.load_vocabulary, builds.vocabulary_damages, **text),
         Kind(
             "vocabulary of pickles",

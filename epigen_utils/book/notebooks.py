@@ -97,7 +97,11 @@ def read_profile(path: Path) -> dict[str, dict]:
         If it is not written so.
     """
     profile = read_yaml(path)
-    if not isinstance(profile, dict) or not all(isinstance(name, str) for name in profile):
+    if (
+        not profile
+        or not isinstance(profile, dict)
+        or not all(re.fullmatch(r"of|\w+/\w+", str(name)) for name in profile)
+    ):
         raise DataError(f"{path}: write chapters (paper/NN_slug), and their runs under them")
     if "of" in profile:
         return _cut_profile(path, profile.pop("of"), profile)

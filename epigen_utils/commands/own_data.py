@@ -1,5 +1,6 @@
 """Data sets of one's own, as ``epigen build`` takes them: one by its options, or several in a list."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from epigen_utils.data import registry
-from epigen_utils.errors import DataError, first_line, suggest
+from epigen_utils.errors import DataError, suggest
 from epigen_utils.files import read_yaml
 from epigen_utils.reads import references, sample_sheets
 
@@ -110,10 +111,10 @@ def user_data(given: dict, folder: Path = Path()) -> tuple[dict, list[str]]:
 def _absolute(name: str, folder: Path) -> str:
     try:
         path = Path(name) if Path(name).exists() or not (folder / name).exists() else folder / name
-        return str(path.resolve())
-    except (OSError, ValueError) as error:  # longer than a system's names, or with a zero
-        reason = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise DataError(f"{name[:80]!r}: no name of a file ({reason}); check the path") from None
+        # Links are kept: what a sheet names lies beside the name that the user gives.
+        return os.path.abspath(path)
+    except OSError as error:  # longer than names may be
+        raise DataError(f"{name[:80]!r}: no name of a file ({error.strerror}); check the path") from None
 
 
 def _if_there(name: str, folder: Path) -> str:
@@ -138,7 +139,7 @@ def read_list(path: Path) -> list[dict]:
         raise DataError(f"{path}: write a list of data sets, each with a name and the options of epigen build")
     read = []
     for place, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict) or not re.fullmatch(r"[\w-]+", str(entry.get("name", ""))):
+        if not isinstance(entry, dict) or not re.fullmatch(r"[\w-]{1,100}", str(entry.get("name", ""))):
             raise DataError(f"{path}: entry {place}: give a name of letters, digits, - and _, and the options under it")
         where = f"{path}: {entry['name']}"
         # Rules of the build have names without hyphens.

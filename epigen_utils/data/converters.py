@@ -12,7 +12,9 @@ import json
 import lzma
 import os
 import re
+import tempfile
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -306,7 +308,10 @@ def _read_10x_folder(path: Path) -> anndata.AnnData:
     options = {"sep": "\t", "header": None, "dtype": str, "quoting": csv.QUOTE_NONE, "keep_default_na": False}
     tables = {side: pd.read_csv(parts[side], **options) for side in ("genes", "cells")}
     # Before the matrix is read, which has room for what its header says.
-    for side, n in zip(("genes", "cells"), matrix_market.mminfo(parts["matrix"]), strict=False):
+    *sizes, _, _, values, _ = matrix_market.mminfo(parts["matrix"])
+    if values in ("pattern", "complex"):
+        raise DataError(f"{parts['matrix']}: a matrix of kind {values}; give counts")
+    for side, n in zip(("genes", "cells"), sizes, strict=True):
         if len(tables[side]) != n:
             raise DataError(f"{parts[side]}: {len(tables[side])} lines, and {n} {side} in the matrix")
     matrix = sparse.csr_matrix(matrix_market.mmread(parts["matrix"]).T)
@@ -325,7 +330,11 @@ def _read_10x_h5(path: Path) -> anndata.AnnData:
 
 def _read_zarr(path: Path) -> anndata.AnnData:
     check_zarr(path)
-    return anndata.read_zarr(path)
+    if path.is_dir():
+        return anndata.read_zarr(path)
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+        return anndata.read_zarr(folder)
 
 
 #: Cells of a loom file that are read at once.

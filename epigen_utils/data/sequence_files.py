@@ -5,8 +5,11 @@ from pathlib import Path
 
 import dnaio
 
-from epigen_utils.errors import DataError
-from epigen_utils.files import is_gzipped
+from epigen_utils.errors import DataError, first_line
+from epigen_utils.files import first_lines, is_gzipped
+
+#: Characters of a record of FASTQ at most; nanopores read a few million bases.
+LONGEST_READ = 100_000_000
 
 
 def read_fastq(path: str | Path) -> Iterator[dnaio.SequenceRecord]:
@@ -49,13 +52,18 @@ def _read_records(path: str | Path, kind: str, noun: str) -> Iterator[dnaio.Sequ
         raise DataError(f"{path}: is named .gz and is no gzip; give the file as it was delivered, or rename it")
     number = 0
     try:
+        if kind == "fastq":  # a chromosome may be one line, a read may not
+            first_lines(path, 4, LONGEST_READ, encoding="latin-1")
         with dnaio.open(path, fileformat=kind) as reader:
             for record in reader:
                 number += 1
                 yield record
+    except DataError:
+        raise
     except dnaio.FileFormatError as error:
         defect = " ".join(str(error).split()).rstrip(".")
         raise DataError(f"{path}: {noun} {number + 1:,}: {defect}; give a whole {kind.upper()} file") from None
     # dnaio unpacks by one of several libraries, and each has errors of its own.
     except Exception as error:  # noqa: BLE001
-        raise DataError(f"{path}: cannot be read after {noun} {number:,} ({error}); fetch it again") from None
+        reason = first_line(error)
+        raise DataError(f"{path}: cannot be read after {noun} {number:,} ({reason}); fetch it again") from None

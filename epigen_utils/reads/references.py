@@ -128,7 +128,8 @@ def _exons(gtf: str | Path) -> Iterator[tuple[int, list[str]]]:
                 if fields[2] != "exon":
                     continue
                 start, end = fields[3:5]
-                if not (start.isdecimal() and end.isdecimal() and 1 <= int(start) <= int(end)):
+                are_numbers = start.isdecimal() and end.isdecimal() and f"{start}{end}".isascii()
+                if not (are_numbers and 1 <= int(start) <= int(end)):
                     raise DataError(
                         f"{gtf}: line {number}: an exon from {start!r} to {end!r}; columns 4 and 5 are its first and "
                         "last base, from 1: correct the line, or fetch the annotation again"

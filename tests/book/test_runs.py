@@ -46,7 +46,7 @@ def test_the_demo_plan():
         ("- epilepsy/02_table_two", "write chapters (paper/NN_slug), and their runs under them"),
         ("epilepsy/02_table_two: {7: {}}", "write the name of a run, and its parameters under it"),
         ("epilepsy/02_table_two: {main: {7: 7}}", "unknown parameter 7"),
-        ("/etc/passwd: {main: {}}", "no notebook /etc/passwd.ipynb"),
+        ("/etc/passwd: {main: {}}", "write chapters (paper/NN_slug), and their runs under them"),
         ("of: [large]", "no such profile"),
     ],
 )

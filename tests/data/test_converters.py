@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import io
 import pickle
+import shutil
 
 import anndata
 import h5py
@@ -169,6 +170,7 @@ def write_loom(path, cells):
 def test_every_format_gives_the_same_counts(cells, tmp_path):
     cells.write_h5ad(tmp_path / "cells.h5ad")
     cells.write_zarr(tmp_path / "cells.zarr")
+    shutil.make_archive(tmp_path / "cells.zarr", "zip", tmp_path / "cells.zarr")
     cells.obs.rename_axis("barcode").to_csv(tmp_path / "table.csv")
     paths = {
         "v3": write_10x(tmp_path / "v3", cells),
@@ -178,10 +180,11 @@ def test_every_format_gives_the_same_counts(cells, tmp_path):
         "h5": write_10x_h5(tmp_path / "cells.h5", cells),
         "loom": write_loom(tmp_path / "cells.loom", cells),
         "zarr": tmp_path / "cells.zarr",
+        "zip of zarr": tmp_path / "cells.zarr.zip",
     }
     expected = datasets.load(tmp_path / "cells.h5ad", group="disease", donor="patient", task="counts")
     for name, path in paths.items():
-        table = {} if name in ("loom", "zarr") else {"metadata": tmp_path / "table.csv"}
+        table = {} if name in ("loom", "zarr", "zip of zarr") else {"metadata": tmp_path / "table.csv"}
         found = datasets.load(path, group="disease", donor="patient", task="counts", **table)
         assert list(found.var_names) == list(expected.var_names), name
         assert list(found.obs_names) == list(expected.obs_names), name

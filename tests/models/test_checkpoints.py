@@ -243,7 +243,7 @@ def test_the_environment_chooses_hub_and_cache(published, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_hidden_layers": 10**9}, "num_hidden_layers of its config.json is 1,000,000,000, and its weights are"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers of its config.json is 1,000,000,000, and its weights have"),
         ({"hidden_size": "many"}, "cannot be loaded"),
         ({"hidden_act": "none such"}, "cannot be loaded"),
         (None, "holds a list, not a dict; fetch or copy it again"),

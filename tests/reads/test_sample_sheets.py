@@ -345,7 +345,7 @@ def test_every_run_of_a_table_is_a_part_of_one_file_of_its_sample(runs, paired):
     ("text", "said"),
     [
         ("sample,fastq_1,group\nb,b.fastq\nc\n", "row 3: sample 'c': no fastq_1"),
-        ("sample,fastq_1\nb,b.fastq,more\n", "2 names of columns, and 3 values in a row"),
+        ("sample,fastq_1\nb,b.fastq\nc,c.fq,more\n", "row 3: a value in column 3, which has no name; name the column"),
         ("sample,fastq_1\nb,b.fastq\n\n,\na b,b.fastq\n", "row 5: sample 'a b': becomes the name of files"),
     ],
 )
