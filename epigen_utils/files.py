@@ -118,7 +118,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write that fails does not say where
+        if error.errno and not error.filename:  # a write that fails does not say where
+            error.filename = str(path)
         raise
     finally:
         part.unlink(missing_ok=True)

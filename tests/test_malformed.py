@@ -86,7 +86,8 @@ def end(path):
 
 
 def take_memory(path):
-    return len(b"x" * (malformed.MEMORY + (64 << 20)))
+    # A forked process begins without the libraries' pages that its parent has.
+    return len(b"x" * (malformed.MEMORY + (768 << 20)))
 
 
 def read(path):
