@@ -90,6 +90,8 @@ def test_what_kernels_change_is_a_table_or_said_to_be_unmeasured(tmp_path, monke
 
 def test_under_the_same_kernels_and_threads_the_recorded_numbers_are_the_same():
     record = recorded.read_record("kernels")
+    if record is None:
+        pytest.skip("not measured yet: python benchmarks/kernels.py")
     assert {row["chapter"] for row in record["rows"]} == set(record["parameters"])
     again = [row["differ"] for row in record["rows"] if row["kernels"].endswith("again")]
     assert again == [0] * len(record["parameters"])

@@ -6,7 +6,8 @@ import pytest
 from test_classifier import QUICK, samples
 
 from epigen_utils import paths
-from epigen_utils.book import notebooks, runs, search_jobs
+from epigen_utils.book import notebooks, runs
+from epigen_utils.commands import search_jobs
 from epigen_utils.errors import DataError
 from epigen_utils.gpt2 import grid_search, short_training
 from epigen_utils.gpt2.classifier import GPT2Classifier
