@@ -112,7 +112,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     for left in path.parent.iterdir():
         found = re.fullmatch(rf"{re.escape(before)}(\d+)\.part", left.name)
         if found and not _is_running(int(found[1])):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                left.unlink()
     part = path.with_name(f"{before}{os.getpid()}.part")
     try:
         yield part
@@ -155,6 +156,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             folder.rename(former)
         part.rename(folder)
     finally:
+        if former.exists() and not folder.exists():
+            former.rename(folder)
         for left in (part, former):
             shutil.rmtree(left, ignore_errors=True)
 

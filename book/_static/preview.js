@@ -10,10 +10,10 @@
   box.setAttribute("role", "tooltip");
 
   const load = () =>
-    (previews ||= new Promise((resolve, reject) => {
+    (previews ||= new Promise((resolve) => {
       window.epigenPreviews = resolve;
       const script = document.createElement("script");
-      Object.assign(script, { src: new URL("previews.js", root).href, onerror: reject });
+      Object.assign(script, { src: new URL("previews.js", root).href, onerror: () => resolve({}) });
       document.head.append(script);
     }));
 

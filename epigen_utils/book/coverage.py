@@ -166,7 +166,9 @@ def book_map(planned: list[Run], run_metrics: dict[str, dict], judged: pd.DataFr
         finished = [run_metrics[run.key] for run in chapter if run.key in run_metrics]
         titles = [notebooks.notebook_title(chapter[0].source), *(run.name for run in chapter[1:])]
         used = {
-            f"{name} ({about['nature']})": None for metrics in finished for name, about in metrics["datasets"].items()
+            f"{name} ({about['nature']})": None
+            for metrics in finished
+            for name, about in metrics.get("datasets", {}).items()
         }
         verdicts = judged.loc[chapters == notebook, "verdict"].map(ledger.verdict_kind).value_counts(sort=False)
         cells = [
@@ -176,7 +178,7 @@ def book_map(planned: list[Run], run_metrics: dict[str, dict], judged: pd.DataFr
             html.escape("; ".join(dict.fromkeys(loci[cover.item] for cover in covers if cover.page == notebook))),
             html.escape(", ".join(used)),
             "; ".join(f"{n} {kind}" for kind, n in verdicts.items()),
-            f"{sum(metrics['wall_seconds'] for metrics in finished) / 60:.1f}" if finished else "",
+            f"{sum(metrics.get('wall_seconds', 0) for metrics in finished) / 60:.1f}" if finished else "",
         ]
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     head = "".join(

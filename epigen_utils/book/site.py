@@ -315,15 +315,17 @@ def _run_sphinx(contents: str, partial: bool) -> Path:
     """Build the site; returns the folder of its pages.
 
     Sphinx goes on from its last build, by time stamps, unless that was cut short or failed, the clock has gone back
-    since, or the navigation of every page changes.
+    since, or what draws every page, or its navigation, changes.
     """
     folder = paths.SPHINX / ("partial" if partial else "whole")
     html, toc, ended = folder / "_build" / "html", folder / "toc.yml", folder / "ended.json"
-    read = [path for path in (*paths.BOOK.rglob("*"), paths.ROOT / "CONTRIBUTING.md") if path.is_file()]
+    renderer = Path(__file__).with_name("sphinx_pages.py")
+    read = [path for path in (*paths.BOOK.rglob("*"), paths.ROOT / "CONTRIBUTING.md", renderer) if path.is_file()]
     hashes = {str(path): sha256(path) for path in read}
     of_the_past = ended.exists() and ended.stat().st_mtime <= time.time()
-    if of_the_past and toc.exists() and toc.read_text() == contents:
-        before = json.loads(ended.read_text())
+    before = json.loads(ended.read_text()) if of_the_past else {}
+    same_renderer = before.get(str(renderer)) == hashes[str(renderer)]
+    if same_renderer and toc.exists() and toc.read_text() == contents:
         for path in hashes:
             if hashes[path] != before.get(path):
                 os.utime(path)

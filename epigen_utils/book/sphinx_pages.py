@@ -54,7 +54,7 @@ def previews(page: str, content: str) -> dict[str, str]:
     found = {}
     for pattern in PREVIEWED:
         for name, shown in pattern.findall(content):
-            shown = re.sub(r"</?a\b[^>]*>|</?figcaption>|</?p>| style=\"[^\"]*\"|\n", "", shown)
+            shown = re.sub(r"</?a\b[^>]*>|</?figcaption>|</?p>| (?:style|id)=\"[^\"]*\"|\n", "", shown)
             found[f"{page}#{name}"] = re.sub(r'src="(\.\./)*', 'src="', shown)
     return found
 

@@ -265,7 +265,9 @@ def _parts(
             ]
             yield Part(cell, n_base, n_after, lacking, removed + first, inserted + first, rows)
     if nothing:
-        raise DataError(f"cells: none has two genes, so that there is nothing to {kind}; give longer cells")
+        raise DataError(
+            f"cells: nothing of any would remain, so that there is nothing to {kind}; give longer cells, or fewer genes"
+        )
 
 
 def _shift_tables(
