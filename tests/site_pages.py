@@ -22,8 +22,9 @@ AXE = Axe()
 
 
 def pages_of(site: Path) -> list[Path]:
-    """Pages of a site, without what it offers for download."""
-    return [path for path in sorted(site.rglob("*.html")) if not {"_downloads", "_static"} & set(path.parts)]
+    """Pages of a site, without what it offers for download, and without the one that leads to the first at once."""
+    pages = [path for path in sorted(site.rglob("*.html")) if not {"_downloads", "_static"} & set(path.parts)]
+    return [path for path in pages if path != site / "index.html"]
 
 
 def examine(browser: Browser, path: Path, width: int, themes: tuple[str, ...] = ("light", "dark")) -> dict:
